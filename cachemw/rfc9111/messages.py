@@ -1,0 +1,222 @@
+"""The values that cross boundaries: Request, Head, StoredResponse, VaryIndex and the smaller records.
+
+Rule 1: text is latin-1 `str`, exactly as the server gave it; field lines keep their order and their spelling.
+Rule 2: nothing here changes after it was made, but for what is derived from it (a parsed or a rendered form).
+Rule 3: a record is complete in itself: whoever reads it needs neither the request nor the settings that made it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from cachemw.rfc9111.fields import CacheControl, parse_cache_control
+
+__all__ = [
+    "Field",
+    "Fields",
+    "Head",
+    "HitForMiss",
+    "Mark",
+    "RawFields",
+    "Record",
+    "Request",
+    "StoredResponse",
+    "VaryIndex",
+]
+
+Field = tuple[str, str]
+Fields = tuple[Field, ...]
+RawFields = tuple[tuple[bytes, bytes], ...]
+
+_NONE: Final[tuple[str, ...]] = ()
+
+
+def _index(fields: Iterable[Field]) -> dict[str, tuple[str, ...]]:
+    """Field lines by lower-case name, in order."""
+    index: dict[str, tuple[str, ...]] = {}
+    for name, value in fields:
+        name = name.lower()
+        index[name] = (*index[name], value) if name in index else (value,)
+    return index
+
+
+class Request:
+    """A request as the application sees it. The shells subclass it to read the server's own form lazily.
+
+    `path` and `query` are the raw (percent-encoded) ones, `mount` the raw part of the path that mounts the
+    application (WSGI `SCRIPT_NAME`, ASGI `root_path`); `host` is the `Host` field, `scheme` is in lower case.
+    """
+
+    __slots__ = ("_lines", "host", "method", "mount", "path", "query", "scheme")
+
+    def __init__(
+        self,
+        method: str = "GET",
+        *,
+        scheme: str = "http",
+        host: str = "localhost",
+        mount: str = "",
+        path: str = "/",
+        query: str = "",
+        fields: Iterable[Field] = (),
+    ) -> None:
+        self.method = method
+        self.scheme = scheme
+        self.host = host
+        self.mount = mount
+        self.path = path
+        self.query = query
+        self._lines = _index(fields)
+
+    def lines(self, name: str) -> Sequence[str]:
+        """All lines of the field `name` (lower case), in order; empty if the request does not have it."""
+        return self._lines.get(name, _NONE)
+
+    def value(self, name: str) -> str | None:
+        """The lines of the field combined by ", " (RFC 9110 §5.3), or None if absent."""
+        lines = self.lines(name)
+        return ", ".join(lines) if lines else None
+
+
+class Head:
+    """Status and fields of a response, without its body."""
+
+    __slots__ = ("_cache_control", "_lines", "fields", "reason", "status")
+
+    def __init__(self, status: int, fields: Fields = (), reason: str = "") -> None:
+        self.status = status
+        self.fields = fields
+        self.reason = reason
+        self._lines = _index(fields)
+        self._cache_control: CacheControl | None = None
+
+    def lines(self, name: str) -> Sequence[str]:
+        """All lines of the field `name` (lower case), in order; empty if the response does not have it."""
+        return self._lines.get(name, _NONE)
+
+    def value(self, name: str) -> str | None:
+        """The lines of the field combined by ", " (RFC 9110 §5.3), or None if absent."""
+        lines = self.lines(name)
+        return ", ".join(lines) if lines else None
+
+    @property
+    def cache_control(self) -> CacheControl:
+        """The parsed `Cache-Control`, empty if there is none."""
+        if self._cache_control is None:
+            self._cache_control = parse_cache_control(self.lines("cache-control"))
+        return self._cache_control
+
+
+class StoredResponse:
+    """A complete stored response, and what reuse has to know of the moment it was stored.
+
+    key        the full cache key it was stored under; a reader compares it (safety: a wrong shard is then a miss)
+    born       the time, in seconds since the epoch, at which its age was 0: response time - corrected initial age
+    lifetime   freshness lifetime in seconds, as decided when it was stored (RFC 9111 §4.2.1)
+    began      when the request that it answers began; a tag purged later than this makes it unusable
+    chosen     the lifetime came from the middleware, not from the response (it then guards session cookies)
+    validate   it must be validated before every use (`no-cache` without arguments)
+    tags       what it can be purged by, besides its URL
+    """
+
+    __slots__ = (
+        "_fields",
+        "_raw",
+        "began",
+        "body",
+        "born",
+        "chosen",
+        "fresh_until",
+        "key",
+        "lifetime",
+        "reason",
+        "status",
+        "tags",
+        "validate",
+    )
+
+    def __init__(
+        self,
+        *,
+        key: str,
+        status: int,
+        body: bytes,
+        born: float,
+        lifetime: float,
+        began: float,
+        fields: Fields | None = None,
+        raw: RawFields | None = None,
+        reason: str = "",
+        chosen: bool = False,
+        validate: bool = False,
+        tags: tuple[str, ...] = (),
+    ) -> None:
+        self.key = key
+        self.status = status
+        self.reason = reason
+        self.body = body
+        self.born = born
+        self.lifetime = lifetime
+        self.began = began
+        self.chosen = chosen
+        self.validate = validate
+        self.tags = tags
+        self._fields = fields
+        self._raw = raw
+        # 0 where every use needs a validation: the path of a hit compares this one number with the clock
+        self.fresh_until = 0.0 if validate else born + lifetime
+
+    @property
+    def fields(self) -> Fields:
+        """The stored fields as text, in order and spelling of the application (WSGI's form)."""
+        if self._fields is None:
+            self._fields = tuple((n.decode("latin-1"), v.decode("latin-1")) for n, v in self._raw or ())
+        return self._fields
+
+    @property
+    def raw(self) -> RawFields:
+        """The stored fields as bytes, names in lower case (ASGI's form)."""
+        if self._raw is None:
+            self._raw = tuple((n.lower().encode("latin-1"), v.encode("latin-1")) for n, v in self._fields or ())
+        return self._raw
+
+    @property
+    def head(self) -> Head:
+        """Status and fields; made anew at each call, for the paths that have to look into it."""
+        return Head(self.status, self.fields, self.reason)
+
+
+@dataclass(frozen=True, slots=True)
+class VaryIndex:
+    """What stands at the primary key of a resource whose responses vary: the names, and where the variants are.
+
+    Every secondary key contains `generation`, so that all variants are gone when this record is. Names that begin
+    with ":" are not fields but properties of the request that the shell knows (":language", ":timezone").
+    """
+
+    key: str
+    names: tuple[str, ...]  # lower case, in the order learnt
+    generation: str  # random
+    stale_before: float = 0.0  # a soft purge: variants that began before this time count as stale
+
+
+@dataclass(frozen=True, slots=True)
+class HitForMiss:
+    """The last answer was not cacheable: until this record expires nobody waits for another's answer."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What a purge leaves behind. Of a URL: `token` is new at each purge. Of a tag: the times of the last purges."""
+
+    key: str
+    token: str
+    hard: float = 0.0  # records that began before are gone
+    soft: float = 0.0  # records that began before are stale
+
+
+Record = StoredResponse | VaryIndex | HitForMiss | Mark

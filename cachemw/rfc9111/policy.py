@@ -1,0 +1,155 @@
+"""Policy: what a cache decides where the rules leave it a choice, as one frozen value with three presets.
+
+Every option says its unit, its default and where it comes from. `Policy()` is the safe default for a site behind
+this cache, `Policy.django()` Django 5.2 to the letter, `Policy.rfc9111()` a strict general-purpose shared cache.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal, Self
+
+__all__ = ["KEYED_FIELDS", "SESSION_COOKIES", "Policy"]
+
+#: Cookies by which common frameworks recognise a session; a trailing "*" matches any rest of the name.
+SESSION_COOKIES: Final = (
+    "session",  # Flask, Starlette
+    "sessionid",  # Django
+    "session_id",
+    "PHPSESSID",
+    "JSESSIONID",
+    "ASP.NET_SessionId",
+    ".AspNetCore.*",
+    "connect.sid",  # Express
+    "remember_token",  # Flask-Login
+    "beaker.session.id",  # Pyramid, Pylons
+    "_session*",
+    "wordpress_logged_in_*",
+    "laravel_session",
+    "__Host-session*",
+    "__Secure-session*",
+)
+
+#: Fields by which a client may override scheme, host, path or method, and which frameworks honour: parts of the key
+#: wherever a request carries one (web cache poisoning: "Practical Web Cache Poisoning", Kettle 2018).
+KEYED_FIELDS: Final = (
+    "forwarded",  # its host and proto parameters only: `for` differs with every client
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-proto",
+    "x-forwarded-protocol",
+    "x-forwarded-scheme",
+    "x-forwarded-server",
+    "x-forwarded-ssl",
+    "x-host",
+    "x-http-host-override",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-original-host",
+    "x-original-url",
+    "x-rewrite-url",
+    "x-script-name",
+    "x-url-scheme",
+    "front-end-https",
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Policy:
+    """The choices of one cache. Times are in seconds, sizes in bytes."""
+
+    # -- what may be stored ---------------------------------------------------------------------------------------
+    seconds: float | None = None  # lifetime chosen where the response says nothing; None: the settings' `seconds`
+    statuses: frozenset[int] = frozenset({200})  # stored without explicit freshness (Django: 200)
+    explicit_statuses: bool = True  # any other final status is stored when the response says how long
+    heuristic_fraction: float = 0.0  # of the age of Last-Modified (RFC 9111 §4.2.2 suggests 0.1); 0: no heuristics
+    targeted: tuple[str, ...] = ("cdn-cache-control",)  # targeted fields obeyed, first wins (RFC 9213)
+    freshness: tuple[str, ...] = ("s-maxage", "max-age", "expires")  # what states a lifetime, first wins
+    set_cookie: Literal["refuse", "strip", "store"] = "refuse"  # a response with Set-Cookie
+    authorization: Literal["rfc9111", "vary"] = "rfc9111"  # §3.5, or Django's `Vary: Authorization`
+    session_cookies: tuple[str, ...] = SESSION_COOKIES  # requests with one do not share pages of chosen lifetime
+    store_unusable: bool = False  # store what needs validation at once: `no-cache`, `max-age=0`, no freshness at all
+    store_partial: bool = False  # store 206 parts and combine them (§3.3, §3.4)
+    must_understand: bool = False  # obey must-understand (§5.2.2.3)
+    max_body: int = 8 * 1024 * 1024  # a larger body is relayed and not stored
+    max_variants: int = 100  # per URL; further ones are answered by the application and not stored
+    keep: float = 3600  # how long a stale response with a validator is kept for validation
+    # -- keys -----------------------------------------------------------------------------------------------------
+    keyed_fields: tuple[str, ...] = KEYED_FIELDS  # override fields that are part of the key
+    ignore_query: tuple[str, ...] = ()  # parameter names left out of the key; a trailing "*" matches any rest
+    sort_query: bool = False  # parameters in any order are one page
+    no_vary_search: bool = True  # obey No-Vary-Search responses
+    normalize_vary: bool = False  # compare nominated fields after normalising case, space and order where allowed
+    # -- reuse ----------------------------------------------------------------------------------------------------
+    request_directives: bool = False  # obey the request's Cache-Control and Pragma (§5.2.1)
+    stale_while_revalidate: float = 0  # where the response does not say (RFC 5861 §3)
+    stale_if_error: float = 0  # where the response does not say (RFC 5861 §4)
+    grace: float = 0  # stale this long while another request fetches the page (Varnish: 10)
+    disconnected: bool = False  # stale if the application fails, without stale-if-error (§4.2.4)
+    conditions: bool = True  # answer the client's own If-None-Match and If-Modified-Since
+    ranges: bool = True  # answer Range from complete stored responses
+    revalidate: bool = True  # add If-None-Match/If-Modified-Since towards the application
+    freshen_by_head: bool = False  # HEAD responses update or invalidate stored GETs (§4.3.5)
+    invalidate: bool = True  # unsafe methods invalidate (§4.4)
+    # -- towards the client ---------------------------------------------------------------------------------------
+    patch: bool = True  # add Expires and Cache-Control: max-age where this cache chose the lifetime (Django)
+    cache_status: str | None = "cachemw"  # name of this cache in Cache-Status (RFC 9211); None: no such field
+    cache_status_key: bool = False  # tell the key too; for debugging, it may hold what a client should not see
+    # -- concurrent misses ----------------------------------------------------------------------------------------
+    collapse: bool = True  # one call of the application for concurrent misses on one key
+    collapse_timeout: float = 30  # how long a follower waits for the leader before it calls the application itself
+    lease: float = 10  # how long the leader of a miss keeps other processes waiting; 0: no lease in the store
+    hit_for_miss: float = 10  # how long an uncacheable answer keeps requests for its URL from waiting
+    # -- Django ---------------------------------------------------------------------------------------------------
+    django: bool = False  # Django 5.2's own rules where they are neither RFC 9111 nor a matter of the options above
+
+    @classmethod
+    def rfc9111(cls, **options: Any) -> Self:
+        """A strict general-purpose shared cache: heuristics, request directives, every cacheable status."""
+        return replace(
+            cls(
+                seconds=0,
+                statuses=frozenset({200, 203, 204, 206, 300, 301, 308, 404, 405, 410, 414, 501}),  # RFC 9110 §15.1
+                heuristic_fraction=0.1,
+                set_cookie="store",
+                session_cookies=(),
+                store_unusable=True,
+                store_partial=True,
+                must_understand=True,
+                keep=86400,
+                normalize_vary=True,
+                request_directives=True,
+                disconnected=True,
+                freshen_by_head=True,
+                patch=False,
+            ),
+            **options,
+        )
+
+    @classmethod
+    def django(cls, **options: Any) -> Self:
+        """Django 5.2's cache middleware: 200 only, `max-age` only, no validation, no invalidation, no collapsing."""
+        return replace(
+            cls(
+                explicit_statuses=False,
+                targeted=(),
+                freshness=("max-age",),
+                set_cookie="store",
+                authorization="vary",
+                session_cookies=(),
+                keep=0,
+                no_vary_search=False,
+                conditions=False,
+                ranges=False,
+                revalidate=False,
+                invalidate=False,
+                cache_status=None,
+                collapse=False,
+                lease=0,
+                hit_for_miss=0,
+                django=True,
+            ),
+            **options,
+        )
