@@ -1,0 +1,55 @@
+"""One server process of the run: `python -m tests.conformance.serve INTERFACE POLICY ORIGIN_PORT`.
+
+Prints its port and serves until it is told to stop. waitress and uvicorn with httptools are the servers that alter
+least: both keep the application's Date (gunicorn replaces it), field lines, and unknown methods and statuses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import sys
+from typing import Any
+
+import uvicorn
+import waitress
+
+from tests.conformance.proxy import asgi_gateway, wsgi_gateway
+
+__all__ = ["POLICIES", "application"]
+
+#: What a run is made of; "none" is the gateway alone, to see what the servers themselves do.
+POLICIES = ("rfc9111", "default")
+
+
+def application(interface: str, policy: str, origin_port: int) -> Any:
+    """The gateway, wrapped in the cache under test."""
+    gateway: Any = wsgi_gateway(origin_port) if interface == "wsgi" else asgi_gateway(origin_port)
+    if policy == "none":
+        return gateway
+    from cachemw import asgi, wsgi
+    from cachemw.rfc9111.policy import Policy
+
+    middleware: Any = wsgi.CacheMiddleware if interface == "wsgi" else asgi.CacheMiddleware
+    return middleware(
+        gateway, cache="locmem://conformance", policy=Policy.rfc9111() if policy == "rfc9111" else Policy()
+    )
+
+
+def main(interface: str, policy: str, origin_port: str) -> None:
+    app = application(interface, policy, int(origin_port))
+    listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+    print(listener.getsockname()[1], flush=True)
+    if interface == "wsgi":
+        logging.getLogger("waitress").setLevel(logging.ERROR)  # it remarks on every request that waits for a thread
+        waitress.serve(app, sockets=[listener], threads=16, connection_limit=1000, ident="", _quiet=True)
+    else:
+        config = uvicorn.Config(
+            app, http="httptools", lifespan="off", date_header=False, server_header=False, log_level="critical"
+        )
+        asyncio.run(uvicorn.Server(config).serve(sockets=[listener]))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
