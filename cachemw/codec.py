@@ -1,0 +1,251 @@
+"""Records of the page cache as bytes, and back: what a store keeps is one framed, checked block, never a pickle.
+
+    prefix   magic "cmw", version, kind of record, flags, then three lengths: head, body as kept, body as sent
+    head     MessagePack of the typed fields, the full cache key first
+    body     as the application sent it, or compressed
+    check    CRC-32 of all the above; with a secret a keyed BLAKE2b of 128 bits instead
+
+Rule 1: nothing is decoded before the lengths add up and the check agrees; with secrets nothing unsigned is read.
+Rule 2: whatever is odd is a miss with a reason in `Codec.refused`; `decode` never raises.
+Rule 3: no length that stands in a payload is trusted with an allocation.
+A change of any record's fields or of this layout is a new version: the entries of the old one are then misses.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import astuple
+from functools import cache
+from hashlib import blake2b
+from hmac import compare_digest
+from importlib import import_module
+from itertools import chain
+from struct import Struct
+from typing import Any, Final, Literal
+
+import msgspec
+
+from cachemw.errors import ImproperlyConfigured
+from cachemw.rfc9111.messages import Fields, HitForMiss, Mark, RawFields, Record, StoredResponse, VaryIndex
+
+__all__ = ["Codec", "Refusal"]
+
+#: Why a payload was not used: it is not ours, of another version, its lengths do not add up, the check fails, it is
+#: signed and no secret is set (or the reverse), the head does not parse, the body cannot be decompressed, or would be
+#: too large, or the record belongs to another key.
+Refusal = Literal["foreign", "version", "length", "checksum", "secret", "head", "compression", "size", "key"]
+
+_MAGIC: Final = b"cmw"
+_VERSION: Final = 1
+_PREFIX: Final = Struct(">3sBBBIQQ")
+_CRC: Final = Struct(">I")
+_MAC_SIZE: Final = 16
+
+_TEXT_PAGE, _RAW_PAGE, _INDEX, _HIT_FOR_MISS, _MARK = range(1, 6)  # a page keeps its fields as text or as bytes
+_SIGNED: Final = 0x80  # flags: this bit, and in the others how the body is compressed
+_PLAIN, _ZLIB, _ZSTD = range(3)
+_COMPRESSIONS: Final = {"zlib": _ZLIB, "zstd": _ZSTD}
+
+_pack = msgspec.msgpack.Encoder().encode
+# key, status, reason, born, lifetime, began, chosen, validate, tags, fields
+_TextPage = tuple[str, int, str, float, float, float, bool, bool, tuple[str, ...], Fields]
+_RawPage = tuple[str, int, str, float, float, float, bool, bool, tuple[str, ...], RawFields]
+_UNPACK: Final[dict[int, Callable[[memoryview], tuple[Any, ...]]]] = {
+    _TEXT_PAGE: msgspec.msgpack.Decoder(_TextPage).decode,
+    _RAW_PAGE: msgspec.msgpack.Decoder(_RawPage).decode,
+    _INDEX: msgspec.msgpack.Decoder(tuple[str, tuple[str, ...], str, float]).decode,
+    _HIT_FOR_MISS: msgspec.msgpack.Decoder(tuple[str]).decode,
+    _MARK: msgspec.msgpack.Decoder(tuple[str, str, float, float]).decode,
+}
+_SMALL: Final[dict[int, Callable[..., Record]]] = {_INDEX: VaryIndex, _HIT_FOR_MISS: HitForMiss, _MARK: Mark}
+_SMALL_KINDS: Final = {kind: number for number, kind in _SMALL.items()}
+
+
+class Codec:
+    """Turns records into bytes and back; safe to share between threads.
+
+    secrets            sign and verify with these keys (any length but zero): the first signs, all verify, so that a
+                       key can be replaced without losing the cache. None given: a checksum, against accidents only
+    compress           how bodies are compressed: "zlib", "zstd" (Python 3.14, else the package `backports.zstd`) or
+                       None. What this process can undo is read, whatever is set here
+    compress_above     in bytes; a body up to this size is kept as it is, and so is one that would not shrink
+    max_decompressed   in bytes; a compressed body that would become larger is refused
+    raw                keep the fields as ASGI wants them (lower-case bytes) instead of as WSGI does (text). Either is
+                       read; the other form is made from it when somebody asks for it
+
+    `refused` counts, by reason, the payloads that `decode` did not use.
+    """
+
+    __slots__ = ("_compress_above", "_compression", "_macs", "_max_decompressed", "_raw", "_signed", "refused")
+
+    def __init__(
+        self,
+        secrets: Sequence[bytes] = (),
+        *,
+        compress: Literal["zlib", "zstd"] | None = None,
+        compress_above: int = 16 * 1024,
+        max_decompressed: int = 64 * 1024 * 1024,
+        raw: bool = False,
+    ) -> None:
+        if isinstance(secrets, bytes | str) or not all(isinstance(s, bytes) and s for s in secrets):
+            raise ImproperlyConfigured("`secrets` is a sequence of bytes, none of them empty; 32 random ones are best.")
+        if compress is not None and compress not in _COMPRESSIONS:
+            raise ImproperlyConfigured(f"Cannot compress with {compress!r}: choose 'zlib', 'zstd' or None.")
+        if compress == "zstd" and _zstd() is None:
+            raise ImproperlyConfigured("compress='zstd' needs Python 3.14 or the package backports.zstd.")
+        self._macs = tuple(map(_mac, secrets))
+        self._signed = _SIGNED if secrets else 0
+        self._compression = _COMPRESSIONS[compress] if compress else _PLAIN
+        self._compress_above = compress_above
+        self._max_decompressed = max_decompressed
+        self._raw = raw
+        self.refused: Counter[Refusal] = Counter()
+
+    def encode(self, record: Record) -> bytes:
+        """The record as one block of bytes; ValueError if it holds text that no HTTP message can carry."""
+        if not isinstance(record, StoredResponse):
+            return self._sealed(_SMALL_KINDS[type(record)], _pack(astuple(record)), b"", _PLAIN, 0)
+        fields: Fields | RawFields
+        if self._raw:
+            kind, fields = _RAW_PAGE, record.raw
+        else:
+            kind, fields = _TEXT_PAGE, record.fields
+            "".join(chain.from_iterable(fields)).encode("latin-1")  # else the visitor of a hit would find it out
+        head = (
+            record.key,
+            record.status,
+            record.reason,
+            record.born,
+            record.lifetime,
+            record.began,
+            record.chosen,
+            record.validate,
+            record.tags,
+            fields,
+        )
+        body, compression = self._compressed(record.body)
+        return self._sealed(kind, _pack(head), body, compression, len(record.body))
+
+    def decode(self, key: str, payload: bytes) -> Record | None:
+        """The record that was stored under `key`; None, and counted, if the payload is anything else."""
+        read = self._read(key, payload)
+        if isinstance(read, str):
+            self.refused[read] += 1
+            return None
+        return read
+
+    def _read(self, key: str, payload: bytes) -> Record | Refusal:
+        if not isinstance(payload, bytes) or payload[:3] != _MAGIC:  # a store may hold numbers too
+            return "foreign"
+        if len(payload) < _PREFIX.size:
+            return "length"
+        _, version, kind, flags, head_size, body_size, size = _PREFIX.unpack_from(payload)
+        if version != _VERSION:
+            return "version"
+        if flags & _SIGNED != self._signed:
+            return "secret"
+        body_at = _PREFIX.size + head_size
+        end = body_at + body_size
+        if len(payload) != end + (_MAC_SIZE if self._signed else _CRC.size):
+            return "length"
+        view = memoryview(payload)
+        if not self._verified(view[:end], payload[end:]):
+            return "checksum"
+        try:
+            head = _UNPACK[kind](view[_PREFIX.size : body_at])
+        except (KeyError, msgspec.DecodeError, UnicodeDecodeError):
+            return "head"
+        if head[0] != key:
+            return "key"
+        if kind in _SMALL:
+            return _SMALL[kind](*head)
+        body: bytes | None = payload[body_at:end]
+        if compression := flags & ~_SIGNED:
+            if size > self._max_decompressed:
+                return "size"
+            body = _decompressed(view[body_at:end], compression, size)
+        if body is None or len(body) != size:
+            return "compression"
+        return _page(head, body, raw=kind == _RAW_PAGE)
+
+    def _compressed(self, body: bytes) -> tuple[bytes, int]:
+        """The body as it is to be kept, and how it is compressed."""
+        if not self._compression or not self._compress_above < len(body) <= self._max_decompressed:
+            return body, _PLAIN
+        small = zlib.compress(body) if self._compression == _ZLIB else _zstd().compress(body)
+        return (small, self._compression) if len(small) < len(body) else (body, _PLAIN)
+
+    def _sealed(self, kind: int, head: bytes, body: bytes, compression: int, size: int) -> bytes:
+        prefix = _PREFIX.pack(_MAGIC, _VERSION, kind, self._signed | compression, len(head), len(body), size)
+        if not self._signed:
+            check = _CRC.pack(zlib.crc32(body, zlib.crc32(prefix + head)))
+            return b"".join((prefix, head, body, check))
+        mac = self._macs[0].copy()
+        mac.update(prefix + head)
+        mac.update(body)
+        return b"".join((prefix, head, body, mac.digest()))
+
+    def _verified(self, content: memoryview, check: bytes) -> bool:
+        if not self._signed:
+            return _CRC.pack(zlib.crc32(content)) == check
+        for mac in self._macs:
+            mac = mac.copy()
+            mac.update(content)
+            if compare_digest(mac.digest(), check):
+                return True
+        return False
+
+
+def _page(head: tuple[Any, ...], body: bytes, *, raw: bool) -> StoredResponse:
+    key, status, reason, born, lifetime, began, chosen, validate, tags, fields = head
+    return StoredResponse(
+        key=key,
+        status=status,
+        body=body,
+        born=born,
+        lifetime=lifetime,
+        began=began,
+        fields=None if raw else fields,
+        raw=fields if raw else None,
+        reason=reason,
+        chosen=chosen,
+        validate=validate,
+        tags=tags,
+    )
+
+
+def _mac(secret: bytes) -> blake2b:
+    """The MAC to copy for each record: a secret of any length makes a key, of use for pages only."""
+    key = blake2b(secret, person=b"cachemw page key").digest()
+    return blake2b(key=key, digest_size=_MAC_SIZE)
+
+
+def _decompressed(packed: memoryview, compression: int, size: int) -> bytes | None:
+    """The body if it is whole and sound; of a bomb no more is unfolded than one byte over the `size` it admits."""
+    if compression == _ZLIB:
+        inflate, errors = zlib.decompressobj(), zlib.error
+    elif compression == _ZSTD and (zstd := _zstd()) is not None:
+        # the window is what zstd allocates before the first byte: no more than the body may be
+        window = min(max(size.bit_length(), 10), 31)
+        inflate = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: window})
+        errors = zstd.ZstdError
+    else:
+        return None
+    try:
+        body: bytes = inflate.decompress(packed, size + 1)
+    except errors:
+        return None
+    return body if inflate.eof and not inflate.unused_data else None
+
+
+@cache
+def _zstd() -> Any:
+    """The zstd module, None if there is none; imported when first needed."""
+    for name in ("compression.zstd", "backports.zstd"):
+        try:
+            return import_module(name)
+        except ImportError:
+            continue
+    return None
