@@ -1,0 +1,173 @@
+"""Cache-Control and the targeted fields of the same meaning (RFC 9111 §5.2, RFC 9213).
+
+Rule: in doubt, restrictive. What cannot be read never makes a response live longer, and a directive that forbids is
+seen even where its neighbours are malformed (`private; max-age=60`, `no-store max-age=60`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from typing import Final, final
+
+from cachemw.rfc9111.syntax import OWS, TCHAR, is_token, parse_delta_seconds, parse_dictionary, without_bad_octets
+
+__all__ = ["CacheControl", "dump_cache_control", "parse_cache_control", "parse_targeted"]
+
+Directive = tuple[str, str | None]
+
+_FORBIDDING: Final = frozenset({"no-store", "private", "no-cache", "must-revalidate", "proxy-revalidate"})
+_DELTAS: Final = frozenset({"max-age", "s-maxage", "stale-while-revalidate", "stale-if-error"})
+_FIELD_NAMES: Final = frozenset({"no-cache", "private"})  # their arguments are written as quoted strings
+
+_MEMBER: Final = re.compile(
+    rf"""[ \t,]*+(?:
+        ([{TCHAR}]++)(?:=(?:([{TCHAR}]++)|"((?:[^"\\]++|\\.)*+)"))?+(?=[ \t]*+(?:,|\Z))  # a directive
+        |([^,]*+)                                                                         # anything else
+    )""",
+    re.DOTALL | re.VERBOSE,
+)
+_TOKEN: Final = re.compile(rf"[{TCHAR}]++")
+_ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
+
+
+@final
+class CacheControl:
+    """The directives of a Cache-Control field: names in lower case, arguments unquoted. It never changes.
+
+    Iteration gives each name once, in order. A CacheControl without directives is false.
+    """
+
+    __slots__ = ("_arguments",)
+
+    def __init__(self, directives: Iterable[Directive] = ()) -> None:
+        arguments: dict[str, list[str | None]] = {}
+        for name, argument in directives:
+            if name in arguments:
+                arguments[name].append(argument)
+            else:
+                arguments[name] = [argument]
+        self._arguments = arguments
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._arguments
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arguments)
+
+    def __bool__(self) -> bool:
+        return bool(self._arguments)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, CacheControl) and self._arguments == other._arguments
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.directives))
+
+    def __repr__(self) -> str:
+        return f"<CacheControl {dump_cache_control(self)}>"
+
+    @property
+    def directives(self) -> Iterator[Directive]:
+        """All (name, argument) pairs; repeated ones stand together."""
+        return ((name, argument) for name, arguments in self._arguments.items() for argument in arguments)
+
+    def get(self, name: str) -> str | None:
+        """The argument of `name`, the first of several; None if it is absent or stands without one anywhere."""
+        arguments = self._arguments.get(name)
+        return None if arguments is None or None in arguments else arguments[0]
+
+    def seconds(self, name: str) -> int | None:
+        """The argument of `name` in seconds, the smallest of several; None if it is absent or has no argument.
+
+        An argument that is no delta-seconds counts as 0: RFC 9111 §4.2.1 encourages caches "to consider responses
+        that have invalid freshness information … to be stale".
+        """
+        arguments = self._arguments.get(name)
+        if arguments is None:
+            return None
+        return min((parse_delta_seconds(text) or 0 for text in arguments if text is not None), default=None)
+
+    def field_names(self, name: str) -> tuple[str, ...]:
+        """The fields, in lower case, to which `no-cache="…"` or `private="…"` limits itself (RFC 9111 §5.2.2.4).
+
+        () if the directive is absent, has no argument or a malformed one, or stands without argument elsewhere: if
+        present, it then speaks of the whole response.
+        """
+        names: dict[str, None] = {}
+        for argument in self._arguments.get(name, ()):
+            members = [member for piece in (argument or "").split(",") if (member := piece.strip(OWS))]
+            if not members or not all(map(is_token, members)):
+                return ()
+            names.update(dict.fromkeys(map(str.lower, members)))
+        return tuple(names)
+
+
+def parse_cache_control(lines: Sequence[str]) -> CacheControl:
+    """The directives of all lines of a Cache-Control field (RFC 9111 §5.2)."""
+    if len(lines) == 1 and len(lines[0]) <= 256:
+        return _parse_short(lines[0])  # the whole field of nearly every response
+    return CacheControl(directive for line in lines for directive in _parse_line(line))
+
+
+@lru_cache(maxsize=512)
+def _parse_short(line: str) -> CacheControl:
+    return CacheControl(_parse_line(line))
+
+
+def _parse_line(line: str) -> Iterator[Directive]:
+    for name, token, quoted, other in map(re.Match.groups, _MEMBER.finditer(without_bad_octets(line))):
+        if name is None:
+            yield from _salvage(other.rstrip(OWS).lower())
+        elif quoted is not None:
+            yield name.lower(), _ESCAPE.sub(r"\1", quoted)
+        else:
+            yield name.lower(), token
+
+
+def _salvage(member: str) -> Iterator[Directive]:
+    """What a malformed member still says: the directive it begins with, and all that it forbids.
+
+    The argument begins with the first character that does not belong (`=60;`, ` =60`), so it is never valid.
+    """
+    if name := _TOKEN.match(member):
+        yield name.group(), member[name.end() :]
+    for word in _TOKEN.findall(member):
+        if word in _FORBIDDING:
+            yield word, None
+
+
+def dump_cache_control(cache_control: CacheControl) -> str:
+    """The field value; quoted only where the argument has to be (RFC 9111 §5.2: `max-age` "MUST NOT" be)."""
+    return ", ".join(
+        name if argument is None else f"{name}={_dump_argument(name, argument)}"
+        for name, argument in cache_control.directives
+    )
+
+
+def _dump_argument(name: str, argument: str) -> str:
+    if is_token(argument) and name not in _FIELD_NAMES:
+        return argument
+    escaped = without_bad_octets(argument).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def parse_targeted(lines: Sequence[str]) -> CacheControl | None:
+    """The directives of a targeted field such as CDN-Cache-Control (RFC 9213); None: ignore the field.
+
+    RFC 9213 §2.1: values that violate the constraints of a directive should not be consumed. A lifetime that is no
+    integer voids the field, unless it also forbids; a negative one counts as 0; `?0` takes back what it says of a
+    directive that allows, never of one that forbids.
+    """
+    members = parse_dictionary(lines)
+    if members is None:
+        return None
+    wrong = any(type(value) is not int for name, value in members.items() if name in _DELTAS)
+    if wrong and _FORBIDDING.isdisjoint(members):
+        return None
+    return CacheControl(
+        (name, None if isinstance(value, bool | list) else str(value))
+        for name, value in members.items()
+        if value is not False or name in _FORBIDDING
+    )

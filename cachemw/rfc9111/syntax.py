@@ -1,0 +1,106 @@
+"""What all field values are made of: tokens, lists, delta-seconds, structured dictionaries (RFC 9110 §5.6, RFC 9651).
+
+Every parser of this package is total (a bad field is "not there", nothing raises) and linear in its input.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+__all__ = [
+    "MAX_DELTA",
+    "OWS",
+    "TCHAR",
+    "has_bad_octets",
+    "is_token",
+    "parse_delta_seconds",
+    "parse_dictionary",
+    "parse_list",
+    "without_bad_octets",
+]
+
+MAX_DELTA: Final = 2**31  # what a delta-seconds too large to represent counts as (RFC 9111 §1.2.2), in seconds
+OWS: Final = " \t"  # optional white space; `str.strip()` alone would take \x85 and \xa0 with it (RFC 9110 §5.6.3)
+TCHAR: Final = r"!#$%&'*+\-.^_`|~0-9A-Za-z"  # the inside of a character class (RFC 9110 §5.6.2)
+
+#: A longer structured dictionary is not read: http-sf takes up to 2 µs for each of its octets. The members that
+#: RFC 9651 §3.2 wants read (1024 of them) fit in when they are as short as directives are.
+MAX_DICTIONARY: Final = 8192
+
+_TOKEN: Final = re.compile(rf"[{TCHAR}]++")
+_MEMBER: Final = re.compile(r'(?:[^",]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
+_BAD_OCTETS: Final = str.maketrans("\r\n\0", "   ")
+
+
+def is_token(text: str) -> bool:
+    """Whether `text` is a token (RFC 9110 §5.6.2)."""
+    return _TOKEN.fullmatch(text) is not None
+
+
+def has_bad_octets(value: str) -> bool:
+    """Whether a field value has CR, LF or NUL in it, which no field may carry (RFC 9110 §5.5)."""
+    return "\n" in value or "\r" in value or "\0" in value
+
+
+def without_bad_octets(value: str) -> str:
+    """The value with a space for each CR, LF and NUL, as RFC 9110 §5.5 wants them read."""
+    return value.translate(_BAD_OCTETS) if has_bad_octets(value) else value
+
+
+def parse_delta_seconds(text: str) -> int | None:
+    """A non-negative number of seconds (RFC 9111 §1.2.2), at most `MAX_DELTA`; None if it is not ASCII digits only."""
+    if not (text.isascii() and text.isdigit()):
+        return None
+    digits = text.lstrip("0")
+    return min(int(digits or "0"), MAX_DELTA) if len(digits) <= 10 else MAX_DELTA
+
+
+def parse_list(lines: Sequence[str]) -> list[str]:
+    """The members of a comma-separated list over all lines of a field (RFC 9110 §5.6.1), as they are written.
+
+    Commas inside quoted strings do not separate; optional white space is trimmed, empty members are dropped.
+    From a quote that is never closed on its line, quotes mean nothing: what follows it is not hidden.
+    """
+    members: list[str] = []
+    for line in lines:
+        for member in _split_quoted(line) if '"' in line else line.split(","):
+            if member := member.strip(OWS):
+                members.append(member)
+    return members
+
+
+def _split_quoted(line: str) -> list[str]:
+    """The line cut at its commas outside quoted strings."""
+    pieces: list[str] = []
+    start = 0
+    while start <= len(line):
+        end = _MEMBER.match(line, start).end()  # type: ignore[union-attr]  # the pattern matches anything
+        if line[end : end + 1] == '"':
+            return pieces + line[start:].split(",")
+        pieces.append(line[start:end])
+        start = end + 1
+    return pieces
+
+
+def parse_dictionary(lines: Sequence[str]) -> dict[str, Any] | None:
+    """The members of a structured dictionary over all lines, without their parameters (RFC 9651 §4.2.2).
+
+    Values are as `http_sf` gives them, an inner list as a list of bare items. None if the field is absent, empty,
+    longer than 8 KiB or no structured dictionary: such a field must be ignored as a whole (RFC 9651 §4.2).
+    """
+    text = ", ".join(lines)
+    if not text or len(text) > MAX_DICTIONARY or not text.isascii():
+        return None
+    import http_sf  # here, because few responses carry such a field, and the package is pure Python
+
+    try:
+        members: Any = http_sf.parse(text.encode("ascii"), tltype="dictionary")
+    except http_sf.StructuredFieldError:
+        return None
+    return {name: _bare(value) for name, (value, _) in members.items()} or None
+
+
+def _bare(value: Any) -> Any:
+    return [item for item, _ in value] if isinstance(value, list) else value
