@@ -1,0 +1,86 @@
+"""Values of settings as people write them (numbers as text, "yes", dotted paths), read or refused in one place.
+
+Rule 1: what cannot be read is an `ImproperlyConfigured` that names the setting, the value given and what is allowed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Sequence
+from typing import Any, Final
+
+from cachemw.errors import ImproperlyConfigured
+
+__all__ = ["boolean", "imported", "integer", "members", "number", "refuse"]
+
+_TRUE: Final = frozenset({"1", "true", "yes", "on", "y", "t"})
+_FALSE: Final = frozenset({"0", "false", "no", "off", "n", "f"})
+
+
+def refuse(name: str, value: object, allowed: str) -> ImproperlyConfigured:
+    """The error for a value that cannot be used; to be raised by the caller."""
+    return ImproperlyConfigured(f"{name} is {value!r}; allowed: {allowed}")
+
+
+def number(name: str, value: object, *, minimum: float | None = None) -> float:
+    """A finite number, also as text."""
+    allowed = "a number" if minimum is None else f"a number of at least {minimum:g}"
+    try:
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            raise ValueError
+        result = float(value)
+    except (ValueError, OverflowError):
+        raise refuse(name, value, allowed) from None
+    if not math.isfinite(result) or (minimum is not None and result < minimum):
+        raise refuse(name, value, allowed)
+    return result
+
+
+def integer(name: str, value: object, *, minimum: int | None = None) -> int:
+    """A whole number, also as text."""
+    allowed = "a whole number" if minimum is None else f"a whole number of at least {minimum}"
+    try:
+        if isinstance(value, bool) or not isinstance(value, int | str):
+            raise ValueError
+        result = int(value)
+    except ValueError:
+        raise refuse(name, value, allowed) from None
+    if minimum is not None and result < minimum:
+        raise refuse(name, value, allowed)
+    return result
+
+
+def boolean(name: str, value: object) -> bool:
+    """True or False, also as text: 1/0, true/false, yes/no, on/off."""
+    if isinstance(value, bool):
+        return value
+    word = str(value).strip().lower()
+    if word in _TRUE:
+        return True
+    if word in _FALSE:
+        return False
+    raise refuse(name, value, "true or false (1/0, yes/no, on/off)")
+
+
+def members(name: str, value: object) -> tuple[str, ...]:
+    """Several words: a sequence, or one text that separates them by commas."""
+    if isinstance(value, str):
+        return tuple(word for word in (part.strip() for part in value.split(",")) if word)
+    if isinstance(value, Sequence | set | frozenset) and all(isinstance(word, str) for word in value):
+        return tuple(sorted(value)) if isinstance(value, set | frozenset) else tuple(value)
+    raise refuse(name, value, "a list of words, or words separated by commas")
+
+
+def imported(name: str, path: str) -> Any:
+    """What the dotted path names ("package.module.attribute").
+
+    Raises: ImproperlyConfigured, chained to the ImportError or AttributeError.
+    """
+    module, _, attribute = path.rpartition(".")
+    try:
+        if not module:
+            raise ImportError(f"{path!r} is no dotted path")
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ImproperlyConfigured(f"{name} is {path!r}, which cannot be imported: {error}") from error

@@ -1,0 +1,85 @@
+"""`OPTIONS: {"fail_open": True}`: a store that does not answer holds nothing. The one place for it.
+
+The page cache fails open by itself, behind a breaker that has to see the failures: it calls the class's primitives.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Final
+
+from cachemw.errors import BackendUnavailable
+
+if TYPE_CHECKING:
+    from cachemw.backends.base import BaseCache
+
+__all__ = ["FailOpen"]
+
+_log = logging.getLogger("cachemw.backends")
+
+#: Seconds between two log lines about one store.
+_WINDOW: Final = 60.0
+
+
+def _absent(key: str, *_: Any) -> Any:
+    raise KeyError(key)
+
+
+#: What each primitive says of a store that holds nothing and takes nothing.
+_ANSWERS: Final[dict[str, Callable[..., Any]]] = {
+    "_get": lambda keys: {},
+    "_set": lambda entries: [key for key, _, _ in entries],
+    "_add": lambda *_: False,
+    "_touch": lambda *_: False,
+    "_delete": lambda keys: 0,
+    "_incr": _absent,
+    "_has": lambda key: False,
+    "_timeout_left": lambda key: None,
+    "_clear": lambda: None,
+}
+
+
+class FailOpen:
+    """Shadows a cache's primitives with ones that never raise BackendUnavailable, and says so once a minute."""
+
+    def __init__(self, cache: BaseCache) -> None:
+        self._name = f"{type(cache).__name__} at {cache.location!r}"
+        self._quiet_until = -_WINDOW
+        for name, answer in _ANSWERS.items():
+            twin = f"_a{name[1:]}"
+            setattr(cache, name, self._guarded(getattr(cache, name), answer))
+            setattr(cache, twin, self._aguarded(getattr(cache, twin), answer))
+
+    def report(self, error: Exception) -> None:
+        """Log the first failure of a window."""
+        now = time.monotonic()
+        if now >= self._quiet_until:
+            self._quiet_until = now + _WINDOW
+            _log.warning("%s fails, its entries count as missing: %s", self._name, error)
+
+    def _guarded(self, primitive: Callable[..., Any], answer: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(primitive)
+        def guarded(*args: Any) -> Any:
+            try:
+                return primitive(*args)
+            except BackendUnavailable as error:
+                self.report(error)
+                return answer(*args)
+
+        return guarded
+
+    def _aguarded(
+        self, primitive: Callable[..., Awaitable[Any]], answer: Callable[..., Any]
+    ) -> Callable[..., Awaitable[Any]]:
+        @wraps(primitive)
+        async def guarded(*args: Any) -> Any:
+            try:
+                return await primitive(*args)
+            except BackendUnavailable as error:
+                self.report(error)
+                return answer(*args)
+
+        return guarded

@@ -1,0 +1,86 @@
+"""Keys: what the caller says, what the store is given, and what a store can take."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import Any, Final
+
+from cachemw._values import imported, refuse
+from cachemw.errors import CacheKeyWarning, ImproperlyConfigured, InvalidCacheKey
+
+__all__ = ["KeyFunction", "default_key_func", "key_function", "page_digest", "page_prefix", "validate"]
+
+#: (key, key_prefix, version) -> the key in the store
+KeyFunction = Callable[[Any, str, Any], str]
+
+#: memcached's limit, by which Django warns for every store.
+_MEMCACHED_LENGTH: Final = 250
+_CONTROL: Final = re.compile(r"[\x00-\x20\x7f]")
+#: Characters that `page_digest` makes.
+_DIGEST_LENGTH: Final = 66
+
+
+def default_key_func(key: Any, key_prefix: str, version: Any) -> str:
+    """Django's: "prefix:version:key"."""
+    return f"{key_prefix}:{version}:{key}"
+
+
+def key_function(given: object) -> KeyFunction:
+    """The function that the setting `KEY_FUNCTION` describes: None, a callable, a dotted path."""
+    if given is None:
+        return default_key_func
+    function = imported("KEY_FUNCTION", given) if isinstance(given, str) else given
+    if not callable(function):
+        raise refuse("KEY_FUNCTION", given, "a callable (key, key_prefix, version) -> str, or the dotted path of one")
+    return function  # type: ignore[no-any-return]
+
+
+def _complaint(key: str) -> str | None:
+    if len(key) > _MEMCACHED_LENGTH:
+        return f"Cache key will cause errors if used with memcached: {key!r} (longer than {_MEMCACHED_LENGTH})"
+    # printable text (U+007F is not) without a space has no control character: the quick answer for nearly every key
+    if (key.isprintable() and " " not in key) or not _CONTROL.search(key):
+        return None
+    return f"Cache key contains characters that will cause errors if used with memcached: {key!r}"
+
+
+def validate(key: str, *, strict: bool, limit: int | None) -> None:
+    """Complain about a made key as Django does: a warning, or InvalidCacheKey where the store cannot take it."""
+    complaint = _complaint(key)
+    if complaint is None:
+        return
+    if strict:
+        raise InvalidCacheKey(complaint)
+    if limit is not None and len(key) > limit:
+        raise InvalidCacheKey(
+            f"The store takes keys of at most {limit} characters, and this one has {len(key)}: {key!r}"
+        )
+    warnings.warn(complaint, CacheKeyWarning, stacklevel=4)
+
+
+def page_prefix(key_prefix: str, version: Any, *, strict: bool, limit: int | None) -> str:
+    """What stands before every page's key. Raises: ImproperlyConfigured if the store could not take it."""
+    prefix = f"{key_prefix}:{version}:"
+    if strict and _CONTROL.search(prefix):
+        raise refuse("KEY_PREFIX", key_prefix, "no white space or control characters in this store")
+    if limit is not None and len(prefix) + _DIGEST_LENGTH > limit:
+        raise ImproperlyConfigured(
+            f"KEY_PREFIX {key_prefix!r} is too long: this store takes keys of at most {limit} characters"
+        )
+    return prefix
+
+
+def _digest(text: str) -> str:
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def page_digest(key: str) -> str:
+    """The page key "RESOURCE\\x00REST" in 66 characters, RESOURCE's part in braces.
+
+    Redis Cluster and the memcached ring place a key by what stands in braces: all keys of one URL are neighbours.
+    """
+    resource, _, rest = key.partition("\x00")
+    return f"{{{_digest(resource)}}}{_digest(rest)}"
