@@ -17,14 +17,15 @@ __all__ = ["CacheControl", "dump_cache_control", "parse_cache_control", "parse_t
 
 Directive = tuple[str, str | None]
 
-_FORBIDDING: Final = frozenset({"no-store", "private", "no-cache", "must-revalidate", "proxy-revalidate"})
+_REFUSING: Final = frozenset({"no-store", "private", "no-cache"})
+_FORBIDDING: Final = _REFUSING | {"must-revalidate", "proxy-revalidate"}
 _DELTAS: Final = frozenset({"max-age", "s-maxage", "stale-while-revalidate", "stale-if-error"})
 _FIELD_NAMES: Final = frozenset({"no-cache", "private"})  # their arguments are written as quoted strings
 
 _MEMBER: Final = re.compile(
     rf"""[ \t,]*+(?:
-        ([{TCHAR}]++)(?:=(?:([{TCHAR}]++)|"((?:[^"\\]++|\\.)*+)"))?+(?=[ \t]*+(?:,|\Z))  # a directive
-        |([^,]*+)                                                                         # anything else
+        ([{TCHAR}]++)(?:=([{TCHAR}]++|"(?:[^"\\]++|\\.)*+"))?+(?=[ \t]*+(?:,|\Z))  # a directive
+        |([^,]*+)                                                                   # anything else
     )""",
     re.DOTALL | re.VERBOSE,
 )
@@ -117,13 +118,13 @@ def _parse_short(line: str) -> CacheControl:
 
 
 def _parse_line(line: str) -> Iterator[Directive]:
-    for name, token, quoted, other in map(re.Match.groups, _MEMBER.finditer(without_bad_octets(line))):
-        if name is None:
+    for name, argument, other in _MEMBER.findall(without_bad_octets(line)):
+        if not name:
             yield from _salvage(other.rstrip(OWS).lower())
-        elif quoted is not None:
-            yield name.lower(), _ESCAPE.sub(r"\1", quoted)
+        elif argument[:1] == '"':
+            yield name.lower(), _ESCAPE.sub(r"\1", argument[1:-1])
         else:
-            yield name.lower(), token
+            yield name.lower(), argument or None
 
 
 def _salvage(member: str) -> Iterator[Directive]:
@@ -156,16 +157,15 @@ def _dump_argument(name: str, argument: str) -> str:
 def parse_targeted(lines: Sequence[str]) -> CacheControl | None:
     """The directives of a targeted field such as CDN-Cache-Control (RFC 9213); None: ignore the field.
 
-    RFC 9213 §2.1: values that violate the constraints of a directive should not be consumed. A lifetime that is no
-    integer voids the field, unless it also forbids; a negative one counts as 0; `?0` takes back what it says of a
-    directive that allows, never of one that forbids.
+    A field that is no structured dictionary, or in which a lifetime is no integer (RFC 9213 §2.1: "SHOULD NOT consume
+    values that violate these inferred constraints"), is ignored; but where it names `no-store`, `private` or `no-cache`
+    it counts as `no-store`, for to be ignored would mean to be stored, and nothing ever obliges a cache to store.
+    A negative lifetime counts as 0, as in Cache-Control. `?0` is only believed of directives that allow something.
     """
     members = parse_dictionary(lines)
-    if members is None:
-        return None
-    wrong = any(type(value) is not int for name, value in members.items() if name in _DELTAS)
-    if wrong and _FORBIDDING.isdisjoint(members):
-        return None
+    if members is None or any(type(value) is not int for name, value in members.items() if name in _DELTAS):
+        words = _TOKEN.findall(",".join(lines).lower())
+        return None if _REFUSING.isdisjoint(words) else CacheControl([("no-store", None)])
     return CacheControl(
         (name, None if isinstance(value, bool | list) else str(value))
         for name, value in members.items()

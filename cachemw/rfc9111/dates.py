@@ -10,7 +10,10 @@ import time
 from calendar import monthrange
 from datetime import date
 from functools import lru_cache
+from math import floor
 from typing import Final
+
+from cachemw.rfc9111.syntax import OWS
 
 __all__ = ["format_date", "parse_date"]
 
@@ -41,6 +44,7 @@ def parse_date(text: str, now: float) -> int | None:
     `now`, in seconds since the epoch, tells the century of a two-digit year. The name of the weekday has to be there,
     not to be right. A leap second, 23:59:60 only, is the first second of the next day, as in POSIX.
     """
+    text = text.strip(OWS)  # never part of a field value (RFC 9110 §5.5)
     if len(text) > 33:  # "Wednesday, 06-Nov-94 08:49:37 GMT"
         return None
     if match := _RFC850.fullmatch(text):
@@ -75,7 +79,7 @@ def _full_year(match: re.Match[str], now: float) -> int:
 
 def format_date(timestamp: float) -> str:
     """The IMF-fixdate of a time in seconds since the epoch; times outside the years 1 to 9999 become their ends."""
-    return _format(max(_FIRST, min(int(timestamp // 1), _LAST)))
+    return _format(floor(max(_FIRST, min(timestamp, _LAST))))
 
 
 @lru_cache(maxsize=64)

@@ -46,7 +46,6 @@ def parse_entity_tags(lines: Sequence[str]) -> tuple[ETag, ...] | Literal["*"] |
     text = ", ".join(lines)
     if text.strip(OWS) == "*":
         return "*"
-    if not _LIST.fullmatch(text):
+    if text.count('"') > 2 * _MAX_TAGS or not _LIST.fullmatch(text):
         return None
-    tags = _ONE.findall(text)
-    return tuple(ETag(bool(weak), tag) for weak, tag in tags) if len(tags) <= _MAX_TAGS else None
+    return tuple(ETag(bool(weak), tag) for weak, tag in _ONE.findall(text))

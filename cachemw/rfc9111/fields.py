@@ -64,7 +64,7 @@ def parse_vary(lines: Sequence[str]) -> tuple[str, ...]:
 def parse_age(lines: Sequence[str]) -> int | None:
     """Seconds of Age, at most `MAX_DELTA`; None if absent or no number.
 
-    RFC 9111 §5.1: of several members "a cache encountering a message with a list of values SHOULD use the first".
+    RFC 9111 §5.1: of a list, a cache "SHOULD use the first member of the field value, discarding subsequent ones".
     """
     return parse_delta_seconds(lines[0].partition(",")[0].strip(OWS)) if lines else None
 

@@ -53,19 +53,18 @@ def parse_no_vary_search(lines: Sequence[str]) -> NoVarySearch | None:
         return None
     any_order = members.get("key-order", False)
     params = members.get("params", False)
-    if not isinstance(any_order, bool):
+    if not isinstance(any_order, bool) or ("except" in members and params is not True):
         return None
-    if isinstance(params, bool):
-        ignored, only = frozenset[bytes](), _names(members.get("except", [])) if params else None
-        if params is (only is None) or ("except" in members and not params):
-            return None
-    else:
-        names = _names(params)
-        if names is None or "except" in members:
-            return None
-        ignored, only = names, None
-    found = NoVarySearch(ignored=ignored, only=only, any_order=any_order)
-    return found if found != NoVarySearch() else None
+    ignored: frozenset[bytes] | None = frozenset()
+    only: frozenset[bytes] | None = None
+    if params is True:
+        ignored, only = None, _names(members.get("except", []))
+    elif params is not False:
+        ignored = _names(params)
+    if ignored is None and only is None:
+        return None
+    found = NoVarySearch(ignored=ignored or frozenset(), only=only, any_order=any_order)
+    return None if found == NoVarySearch() else found
 
 
 def _names(value: Any) -> frozenset[bytes] | None:

@@ -30,7 +30,7 @@ TCHAR: Final = r"!#$%&'*+\-.^_`|~0-9A-Za-z"  # the inside of a character class (
 MAX_DICTIONARY: Final = 8192
 
 _TOKEN: Final = re.compile(rf"[{TCHAR}]++")
-_MEMBER: Final = re.compile(r'(?:[^",]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
+_COMMA_OR_QUOTED: Final = re.compile(r',|"(?:[^"\\]++|\\.)*+("?+)', re.DOTALL)
 _BAD_OCTETS: Final = str.maketrans("\r\n\0", "   ")
 
 
@@ -75,13 +75,13 @@ def _split_quoted(line: str) -> list[str]:
     """The line cut at its commas outside quoted strings."""
     pieces: list[str] = []
     start = 0
-    while start <= len(line):
-        end = _MEMBER.match(line, start).end()  # type: ignore[union-attr]  # the pattern matches anything
-        if line[end : end + 1] == '"':
+    for found in _COMMA_OR_QUOTED.finditer(line):
+        if found[1] == "":  # a quote that is never closed
             return pieces + line[start:].split(",")
-        pieces.append(line[start:end])
-        start = end + 1
-    return pieces
+        if found[1] is None:
+            pieces.append(line[start : found.start()])
+            start = found.end()
+    return [*pieces, line[start:]]
 
 
 def parse_dictionary(lines: Sequence[str]) -> dict[str, Any] | None:
