@@ -1,0 +1,38 @@
+"""Spellings: the texts under which one request path may reach the application.
+
+A path prefix that guards (a login check before a scope, a rule "never") must not be walked around by writing the path
+in another way: servers decode percent-encoding, some frameworks merge slashes or resolve dot segments, and WSGI
+carries UTF-8 as latin-1. Keys never use this module: they are made of the path exactly as it came.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from urllib.parse import unquote
+
+__all__ = ["decoded", "spellings"]
+
+
+def decoded(path: str) -> str:
+    """`path` as Unicode text, whether it was percent-encoded, WSGI's latin-1 or decoded before; never raises."""
+    if "%" in path:
+        path = unquote(path)
+    if path.isascii():
+        return path
+    try:
+        return path.encode("latin-1").decode("utf-8")  # PEP 3333: bytes in the clothes of latin-1
+    except UnicodeError:
+        return path
+
+
+def spellings(path: str) -> tuple[str, ...]:
+    """The path decoded once, as it came, and with slashes merged and dot segments resolved; each text once."""
+    if "%" not in path and "//" not in path and "/." not in path and path.isascii():
+        return (path,)
+    text = decoded(path)
+    return tuple(dict.fromkeys((text, path, _resolved(text))))
+
+
+def _resolved(path: str) -> str:
+    slash = "/" if path.endswith(("/", "/.", "/..")) else ""
+    return (posixpath.normpath("/" + path.lstrip("/")) + slash).replace("//", "/")
