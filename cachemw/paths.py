@@ -10,7 +10,7 @@ from __future__ import annotations
 import posixpath
 from urllib.parse import unquote
 
-__all__ = ["decoded", "spellings"]
+__all__ = ["decoded", "readings", "spellings"]
 
 
 def decoded(path: str) -> str:
@@ -25,12 +25,24 @@ def decoded(path: str) -> str:
         return path
 
 
-def spellings(path: str) -> tuple[str, ...]:
-    """The path decoded once, as it came, and with slashes merged and dot segments resolved; each text once."""
-    if "%" not in path and "//" not in path and "/." not in path and path.isascii():
+def readings(path: str) -> tuple[str, ...]:
+    """What an application may read in the path: decoded, and with slashes merged and dot segments resolved."""
+    if _is_plain(path):
         return (path,)
     text = decoded(path)
-    return tuple(dict.fromkeys((text, path, _resolved(text))))
+    resolved = _resolved(text)
+    return (text,) if text == resolved else (text, resolved)
+
+
+def spellings(path: str) -> tuple[str, ...]:
+    """The readings of the path, and the path as it came; each text once."""
+    if _is_plain(path):
+        return (path,)
+    return tuple(dict.fromkeys((*readings(path), path)))
+
+
+def _is_plain(path: str) -> bool:
+    return "%" not in path and "//" not in path and "/." not in path and path.isascii()
 
 
 def _resolved(path: str) -> str:

@@ -1,0 +1,293 @@
+"""Rules: a table that says from outside how an application's pages are cached, first match wins.
+
+    Rules([
+        Rule("/account/*", never=True),
+        Rule("*.css", lifetime=86400, tags=("static",)),
+        Rule("/blog/*", content_types=("text/html",), lifetime=600, ignore_query=("utm_*",)),
+    ])
+
+A rule speaks of the request (path, method) and may speak of the response too (status, content type). What has to be
+known before there is a response (whether to look it up, in which cache, under which query) comes from the first rule
+that does not ask about the response; a rule that does ask says what becomes of the response alone.
+
+Rule 1: pure; a table is compiled once, and a request costs a look-up.
+Rule 2: in doubt, restrictive: "never" holds if any spelling of the path matches, anything else only if every way to
+        read it does: "/account/..%2Fstatic/a.css" is not "/static/*".
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from functools import partial
+from math import isfinite
+from typing import Any, Final, overload
+
+from cachemw.errors import ImproperlyConfigured
+from cachemw.paths import readings, spellings
+
+__all__ = ["Rule", "Rules"]
+
+#: Requests whose candidates are remembered, and the longest path of them: paths are chosen by strangers.
+_MEMO_REQUESTS: Final = 1024
+_MEMO_LENGTH: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One line of the table. What is left out matches everything, or changes nothing.
+
+    path           below the mount, without the query, percent-decoded, case-sensitive. A text matches the whole path;
+                   "*" in it is any run of characters, "/" included, and "/blog/*" is "/blog" too. A text that begins
+                   with "^", or a compiled pattern, is a regular expression (`search`).
+    methods        "GET" includes "HEAD", which is answered from the same page
+    statuses       numbers, or classes such as "4xx"
+    content_types  "text/html", "image/*"; parameters do not matter
+    lifetime       freshness lifetime in seconds, before what the response says; 0: not stored
+    cache          alias of the cache that holds these pages
+    tags           what these pages can be purged by, besides the tags that the response names
+    ignore_query   query parameters that are left out of the key; a trailing "*" matches any rest of the name
+    never          neither looked up nor stored; with `statuses` or `content_types`, not stored
+
+    Raises `ImproperlyConfigured` for a value that cannot be meant.
+    """
+
+    path: str | re.Pattern[str] = "/*"
+    methods: tuple[str, ...] = ()
+    statuses: tuple[int | str, ...] = ()
+    content_types: tuple[str, ...] = ()
+    lifetime: float | None = None
+    cache: str | None = None
+    tags: tuple[str, ...] = ()
+    ignore_query: tuple[str, ...] = ()
+    never: bool = False
+    _matches: Callable[[str], Any] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        for name in _MEMBERS:
+            object.__setattr__(self, name, _tuple(getattr(self, name)))
+        object.__setattr__(self, "_matches", _matcher(self.path))
+        _check(self)
+        object.__setattr__(self, "methods", tuple(method.upper() for method in self.methods))
+        object.__setattr__(self, "content_types", tuple(kind.lower() for kind in self.content_types))
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the rule asks about the response, so that it cannot be decided before there is one."""
+        return bool(self.statuses or self.content_types)
+
+    def matches_request(self, method: str, path: str) -> bool:
+        """Whether the rule may apply to a request; `path` is raw or decoded."""
+        if self.methods and method not in self.methods and not (method == "HEAD" and "GET" in self.methods):
+            return False
+        if self.never:
+            return any(map(self._matches, spellings(path)))
+        return all(map(self._matches, readings(path)))
+
+    def matches_response(self, status: int, content_type: str | None) -> bool:
+        """Whether the rule applies to a response with this status and this `Content-Type` field."""
+        if self.statuses and status not in self.statuses and f"{status // 100}xx" not in self.statuses:
+            return False
+        if not self.content_types:
+            return True
+        media_type = (content_type or "").partition(";")[0].strip(" \t").lower()
+        return media_type in self.content_types or f"{media_type.partition('/')[0]}/*" in self.content_types
+
+
+class Rules(Sequence[Rule]):
+    """A table of rules, in order; made of `Rule` values and of mappings with the same names (from JSON, say).
+
+    `source` names the setting in errors. Raises `ImproperlyConfigured`.
+    """
+
+    __slots__ = ("_memo", "_rules")
+
+    def __init__(self, rules: Iterable[Rule | Mapping[str, Any]] = (), *, source: str = "rules") -> None:
+        if isinstance(rules, str | bytes | Mapping) or not isinstance(rules, Iterable):
+            raise ImproperlyConfigured(f"{source}: a list of rules is expected; got {rules!r}.")
+        self._rules = tuple(_rule(rule, f"{source}[{number}]") for number, rule in enumerate(rules))
+        self._memo: dict[tuple[str, str], tuple[Rule, ...] | None] = {}
+
+    @classmethod
+    def from_json(cls, text: str, *, source: str = "CACHEMW_RULES") -> Rules:
+        """The table in a JSON text: a list of objects, their names those of `Rule`."""
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ImproperlyConfigured(f"{source} is no JSON: {error}.") from None
+        return cls(value, source=source)
+
+    def __len__(self) -> int:
+        return len(self._rules)
+
+    @overload
+    def __getitem__(self, index: int) -> Rule: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Rule, ...]: ...
+    def __getitem__(self, index: int | slice) -> Rule | tuple[Rule, ...]:
+        return self._rules[index]
+
+    def __eq__(self, other: object) -> bool:
+        return self._rules == other._rules if isinstance(other, Rules) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._rules)
+
+    def __repr__(self) -> str:
+        return f"Rules({list(self._rules)!r})"
+
+    def for_request(self, method: str, path: str) -> tuple[Rule, ...] | None:
+        """The rules that may apply to the response to this request, in order, or None if no rule can.
+
+        `path` is the path below the mount, raw or decoded. The last rule of the answer may be unconditional: the
+        rules after it never come to their turn.
+        """
+        if not self._rules:
+            return None
+        memo = self._memo
+        request = (method, path)
+        if request in memo:
+            return memo[request]
+        candidates = self._candidates(method, path)
+        if len(path) + len(method) <= _MEMO_LENGTH:
+            if len(memo) >= _MEMO_REQUESTS:
+                self._memo = memo = {}
+            memo[request] = candidates
+        return candidates
+
+    def _candidates(self, method: str, path: str) -> tuple[Rule, ...] | None:
+        candidates = []
+        for rule in self._rules:
+            if rule.matches_request(method, path):
+                candidates.append(rule)
+                if not rule.conditional:
+                    break
+        return tuple(candidates) or None
+
+    @staticmethod
+    def for_lookup(candidates: Sequence[Rule] | None) -> Rule | None:
+        """The candidate that holds whatever the response: it decides `cache`, `ignore_query`, and `never`."""
+        return candidates[-1] if candidates and not candidates[-1].conditional else None
+
+    @staticmethod
+    def for_response(candidates: Sequence[Rule] | None, status: int, content_type: str | None) -> Rule | None:
+        """The first candidate that applies to a response with this status and `Content-Type`, or None."""
+        for rule in candidates or ():
+            if rule.matches_response(status, content_type):
+                return rule
+        return None
+
+
+_NAMES: Final = tuple(field.name for field in fields(Rule) if field.init)
+
+
+def _rule(value: Rule | Mapping[str, Any], source: str) -> Rule:
+    if isinstance(value, Rule):
+        return value
+    if not isinstance(value, Mapping):
+        raise ImproperlyConfigured(f"{source}: a rule is an object with the names {', '.join(_NAMES)}; got {value!r}.")
+    for name in value:
+        if name not in _NAMES:
+            near = get_close_matches(str(name), _NAMES, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else "."
+            raise ImproperlyConfigured(f"{source}: unknown name {name!r}{hint} Allowed: {', '.join(_NAMES)}.")
+    try:
+        return Rule(**value)
+    except ImproperlyConfigured as error:
+        raise ImproperlyConfigured(f"{source}: {error}") from None
+
+
+def _tuple(value: Any) -> tuple[Any, ...]:
+    """A lone text or number is a tuple of one: nobody who writes "GET" means three letters."""
+    return tuple(value) if isinstance(value, Iterable) and not isinstance(value, str | bytes) else (value,)
+
+
+def _matcher(path: Any) -> Callable[[str], Any]:
+    if isinstance(path, re.Pattern) and isinstance(path.pattern, str):
+        return path.search
+    if not isinstance(path, str) or not path.startswith(("/", "*", "^")):
+        raise ImproperlyConfigured(
+            f"path: {path!r} begins neither with '/' or '*' (a path, '*' being any run of characters) nor with '^' "
+            "(a regular expression)."
+        )
+    if path.startswith("^"):
+        try:
+            return re.compile(path).search
+        except (re.error, OverflowError, RecursionError) as error:
+            raise ImproperlyConfigured(f"path: {path!r} is no regular expression: {error}.") from None
+    if "?" in path:
+        raise ImproperlyConfigured(
+            f"path: {path!r} has a query; rules do not see it (`ignore_query` names parameters)."
+        )
+    if "*" not in path:
+        return path.__eq__
+    return partial(_matches_glob, path.split("*"), "/" if path.endswith("/*") else "")
+
+
+def _matches_glob(parts: Sequence[str], slash: str, path: str) -> bool:
+    """Whether the parts come in the path in this order, the first at its start, the last at its end; linear.
+
+    `slash` makes a folder match without its own slash: "/blog/" matches wherever "/blog" is to match "/blog/*".
+    """
+    path += slash
+    first, *middle, last = parts
+    end = len(path) - len(last)
+    if not (path.startswith(first) and path.endswith(last)):
+        return False
+    at = len(first)
+    for part in middle:
+        at = path.find(part, at, end)
+        if at < 0:
+            return False
+        at += len(part)
+    return at <= end
+
+
+def _is_seconds(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value) and value >= 0
+
+
+def _is_status(value: Any) -> bool:
+    if isinstance(value, str):
+        return _STATUS_CLASS.fullmatch(value) is not None
+    return isinstance(value, int) and not isinstance(value, bool) and 100 <= value <= 599
+
+
+def _texts(pattern: re.Pattern[str]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+_MEMBERS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
+    "methods": (_texts(re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")), "a method such as 'GET'"),
+    "statuses": (_is_status, "a number from 100 to 599, or a class such as '4xx'"),
+    "content_types": (
+        _texts(re.compile(r"[!#$%&'+.^_`|~0-9a-z-]+/(\*|[!#$%&'+.^_`|~0-9a-z-]+)", re.IGNORECASE | re.ASCII)),
+        "a media type without parameters, such as 'text/html' or 'image/*'",
+    ),
+    # visible ASCII but for the comma: what Cache-Tag and Surrogate-Key could carry
+    "tags": (_texts(re.compile(r"[!-+\--~]{1,1024}")), "a text without spaces and commas, of at most 1024 characters"),
+    "ignore_query": (_texts(re.compile(r"[^&=*\s]+\*?|\*")), "a parameter's name, or the start of it with '*'"),
+}
+
+
+def _check(rule: Rule) -> None:
+    for name, (is_right, allowed) in _MEMBERS.items():
+        for value in getattr(rule, name):
+            if not is_right(value):
+                raise ImproperlyConfigured(f"{name}: {value!r} is not {allowed}.")
+    if rule.lifetime is not None and not _is_seconds(rule.lifetime):
+        raise ImproperlyConfigured(f"lifetime: {rule.lifetime!r} is not a number of seconds, 0 or more.")
+    if rule.cache is not None and not (isinstance(rule.cache, str) and rule.cache):
+        raise ImproperlyConfigured(f"cache: {rule.cache!r} is not the alias of a cache.")
+    if not isinstance(rule.never, bool):
+        raise ImproperlyConfigured(f"never: {rule.never!r} is neither true nor false.")
+    if rule.never and (rule.lifetime or rule.cache or rule.tags or rule.ignore_query):
+        raise ImproperlyConfigured("never: a page that is never stored has no lifetime, cache, tags or ignore_query.")
+    if rule.conditional and (rule.cache or rule.ignore_query):
+        raise ImproperlyConfigured(
+            "cache and ignore_query are needed before there is a response, so a rule that asks for statuses or "
+            "content_types cannot decide them: put them in a rule of their own, further down."
+        )
