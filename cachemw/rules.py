@@ -252,7 +252,7 @@ def _is_seconds(value: Any) -> bool:
 
 def _is_status(value: Any) -> bool:
     if isinstance(value, str):
-        return _STATUS_CLASS.fullmatch(value) is not None
+        return value in ("1xx", "2xx", "3xx", "4xx", "5xx")
     return isinstance(value, int) and not isinstance(value, bool) and 100 <= value <= 599
 
 
