@@ -1,0 +1,283 @@
+"""Lower bounds: the whole decision of a hit in plain code, with nothing around it.
+
+Request Cache-Control, Pragma, Range and Authorization, If-None-Match with 304, HEAD, Vary, Age and the touch of an LRU
+are there; eviction, locks, statistics, time-outs, reconnection and every other rule are not. No one should deploy them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable
+from time import time
+from typing import Any
+
+import hiredis
+
+__all__ = ["ProtoAsgi", "ProtoAsgiRedis", "ProtoWsgi", "ProtoWsgiRedis"]
+
+Raw = list[tuple[bytes, bytes]]
+_BARRIERS_ASGI = (b"cache-control", b"pragma", b"range", b"authorization")
+_BARRIERS_WSGI = ("HTTP_CACHE_CONTROL", "HTTP_PRAGMA", "HTTP_RANGE", "HTTP_AUTHORIZATION")
+
+
+class ProtoAsgi:
+    """Local memory, ASGI."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+        self.store: OrderedDict[bytes, tuple[float, float, tuple[tuple[bytes, bytes | None], ...], bytes, Raw, Any]] = (
+            OrderedDict()
+        )
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        headers = dict(scope["headers"])
+        key = b"%b://%b%b?%b" % (
+            scope["scheme"].encode(),
+            headers.get(b"host", b""),
+            scope["raw_path"],
+            scope["query_string"],
+        )
+        method = scope["method"]
+        if method not in ("GET", "HEAD") or any(name in headers for name in _BARRIERS_ASGI):
+            return await self.app(scope, receive, send)
+        entry = self.store.get(key)
+        if entry is not None:
+            born, expires, vary, etag, fields, message = entry
+            now = time()
+            if now < expires:
+                for name, value in vary:
+                    if headers.get(name) != value:
+                        break
+                else:
+                    self.store.move_to_end(key)
+                    fields = [*fields, (b"age", b"%d" % (now - born))]
+                    if b"if-none-match" in headers and etag in headers[b"if-none-match"]:
+                        await send({"type": "http.response.start", "status": 304, "headers": fields})
+                        return await send({"type": "http.response.body", "body": b""})
+                    await send({"type": "http.response.start", "status": 200, "headers": fields})
+                    if method == "HEAD":
+                        return await send({"type": "http.response.body", "body": b""})
+                    return await send(message)
+        start: Any = None
+        body: list[bytes] = []
+
+        async def keep(message: Any) -> None:
+            nonlocal start
+            if message["type"] == "http.response.start":
+                start = message
+            else:
+                body.append(message.get("body", b""))
+            await send(message)
+
+        await self.app(scope, receive, keep)
+        answered = dict(start["headers"])
+        max_age = float(answered[b"cache-control"].partition(b"max-age=")[2])
+        names = [name.strip().lower() for name in answered.get(b"vary", b"").split(b",") if name]
+        vary = tuple((name, headers.get(name)) for name in names)
+        message = {"type": "http.response.body", "body": b"".join(body)}
+        now = time()
+        self.store[key] = (now, now + max_age, vary, answered.get(b"etag", b""), start["headers"], message)
+        return None
+
+
+class ProtoWsgi:
+    """Local memory, WSGI."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+        self.store: OrderedDict[tuple[str, ...], tuple[Any, ...]] = OrderedDict()
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        method = environ["REQUEST_METHOD"]
+        if method not in ("GET", "HEAD") or any(name in environ for name in _BARRIERS_WSGI):
+            return self.app(environ, start_response)  # type: ignore[no-any-return]
+        get = environ.get
+        key = (
+            environ["wsgi.url_scheme"],
+            get("HTTP_HOST", ""),
+            environ["SCRIPT_NAME"],
+            environ["PATH_INFO"],
+            environ["QUERY_STRING"],
+        )
+        entry = self.store.get(key)
+        if entry is not None:
+            born, expires, vary, etag, fields, body = entry
+            now = time()
+            if now < expires:
+                for name, value in vary:
+                    if get(name) != value:
+                        break
+                else:
+                    self.store.move_to_end(key)
+                    fields = [*fields, ("Age", str(int(now - born)))]
+                    if "HTTP_IF_NONE_MATCH" in environ and etag in environ["HTTP_IF_NONE_MATCH"]:
+                        start_response("304 Not Modified", fields)
+                        return ()
+                    start_response("200 OK", fields)
+                    return () if method == "HEAD" else body
+        return _Kept(self, key, environ, start_response)
+
+
+class _Kept:
+    def __init__(self, proto: ProtoWsgi, key: tuple[str, ...], environ: dict[str, Any], start_response: Any) -> None:
+        self.proto, self.key, self.environ = proto, key, environ
+        self.fields: list[tuple[str, str]] = []
+        self.body: list[bytes] = []
+
+        def keep(status: str, fields: list[tuple[str, str]], *rest: Any) -> Any:
+            self.fields = fields
+            return start_response(status, fields, *rest)
+
+        self.chunks = proto.app(environ, keep)
+
+    def __iter__(self) -> Any:
+        for chunk in self.chunks:
+            self.body.append(chunk)
+            yield chunk
+
+    def close(self) -> None:
+        answered = {name.lower(): value for name, value in self.fields}
+        max_age = float(answered["cache-control"].partition("max-age=")[2])
+        names = ["HTTP_" + name.strip().upper().replace("-", "_") for name in answered.get("vary", "").split(",")]
+        vary = tuple((name, self.environ.get(name)) for name in names)
+        now = time()
+        body = (b"".join(self.body),)
+        self.proto.store[self.key] = (now, now + max_age, vary, answered.get("etag", ""), self.fields, body)
+
+
+def _pack(now: float, max_age: float, vary: str, value: str | None, fields: Iterable[tuple[str, str]]) -> bytes:
+    head = [f"{now} {now + max_age}", vary, "-" if value is None else "+" + value]
+    for name, text in fields:
+        head += (name, text)
+    packed = "\n".join(head).encode("latin-1")
+    return b"%08d%b" % (len(packed), packed)
+
+
+def _command(*parts: bytes) -> bytes:
+    return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)
+
+
+class _Link(asyncio.Protocol):
+    """One connection; replies come in the order of the commands."""
+
+    def __init__(self) -> None:
+        self.reader = hiredis.Reader()
+        self.waiting: deque[asyncio.Future[Any]] = deque()
+        self.loop = asyncio.get_running_loop()
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.reader.feed(data)
+        while (reply := self.reader.gets()) is not False:
+            self.waiting.popleft().set_result(reply)
+
+    def call(self, *parts: bytes) -> asyncio.Future[Any]:
+        future = self.loop.create_future()
+        self.waiting.append(future)
+        self.transport.write(_command(*parts))
+        return future
+
+
+class ProtoAsgiRedis:
+    """One connection to Redis over an asyncio Protocol, ASGI."""
+
+    def __init__(self, app: Any, port: int) -> None:
+        self.app = app
+        self.port = port
+        self.link: _Link | None = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if self.link is None:
+            _, self.link = await asyncio.get_running_loop().create_connection(_Link, "127.0.0.1", self.port)
+        headers = dict(scope["headers"])
+        if scope["method"] != "GET" or any(name in headers for name in _BARRIERS_ASGI):
+            return await self.app(scope, receive, send)
+        key = b"proto:%b%b?%b" % (headers.get(b"host", b""), scope["raw_path"], scope["query_string"])
+        packed = await self.link.call(b"GET", key)
+        now = time()
+        if packed is not None:
+            end = 8 + int(packed[:8])
+            times, vary, value, *rest = packed[8:end].split(b"\n")
+            born, expires = times.split()
+            present = headers.get(vary)
+            if now < float(expires) and value == (b"-" if present is None else b"+" + present):
+                fields = list(zip(rest[::2], rest[1::2], strict=True))
+                fields.append((b"age", b"%d" % (now - float(born))))
+                tags = headers.get(b"if-none-match")
+                status = 304 if tags is not None and dict(fields)[b"etag"] in tags else 200
+                await send({"type": "http.response.start", "status": status, "headers": fields})
+                return await send({"type": "http.response.body", "body": packed[end:] if status == 200 else b""})
+        start: Any = None
+        body: list[bytes] = []
+
+        async def keep(message: Any) -> None:
+            nonlocal start
+            if message["type"] == "http.response.start":
+                start = message
+            else:
+                body.append(message.get("body", b""))
+            await send(message)
+
+        await self.app(scope, receive, keep)
+        fields = [(name.decode(), text.decode()) for name, text in start["headers"]]
+        answered = dict(fields)
+        vary = answered["vary"].lower()
+        value = headers.get(vary.encode())
+        max_age = float(answered["cache-control"].partition("max-age=")[2])
+        head = _pack(now, max_age, vary, None if value is None else value.decode(), fields)
+        await self.link.call(b"SET", key, head + b"".join(body), b"EX", b"%d" % max_age)
+        return None
+
+
+class ProtoWsgiRedis:
+    """One blocking connection to Redis, WSGI."""
+
+    def __init__(self, app: Any, port: int) -> None:
+        self.app = app
+        self.socket = socket.create_connection(("127.0.0.1", port))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.reader = hiredis.Reader()
+
+    def call(self, *parts: bytes) -> Any:
+        self.socket.sendall(_command(*parts))
+        while (reply := self.reader.gets()) is False:
+            self.reader.feed(self.socket.recv(65536))
+        return reply
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] != "GET" or any(name in environ for name in _BARRIERS_WSGI):
+            return self.app(environ, start_response)  # type: ignore[no-any-return]
+        key = f"proto:{environ.get('HTTP_HOST')}{environ['PATH_INFO']}?{environ['QUERY_STRING']}".encode("latin-1")
+        packed = self.call(b"GET", key)
+        now = time()
+        if packed is not None:
+            end = 8 + int(packed[:8])
+            times, vary, value, *rest = packed[8:end].decode("latin-1").split("\n")
+            born, expires = times.split()
+            present = environ.get(vary)
+            if now < float(expires) and value == ("-" if present is None else "+" + present):
+                fields = list(zip(rest[::2], rest[1::2], strict=True))
+                fields.append(("Age", str(int(now - float(born)))))
+                tags = environ.get("HTTP_IF_NONE_MATCH")
+                if tags is not None and dict(fields)["ETag"] in tags:
+                    start_response("304 Not Modified", fields)
+                    return ()
+                start_response("200 OK", fields)
+                return (packed[end:],)
+        answered: list[tuple[str, str]] = []
+
+        def keep(status: str, fields: list[tuple[str, str]], *rest: Any) -> Any:
+            answered.extend(fields)
+            return start_response(status, fields, *rest)
+
+        body = b"".join(self.app(environ, keep))
+        found = dict(answered)
+        vary = "HTTP_" + found["Vary"].upper().replace("-", "_")
+        max_age = float(found["Cache-Control"].partition("max-age=")[2])
+        head = _pack(now, max_age, vary, environ.get(vary), answered)
+        self.call(b"SET", key, head + body, b"EX", b"%d" % max_age)
+        return (body,)
