@@ -11,13 +11,21 @@ from typing import Any, Final
 from cachemw._values import imported, refuse
 from cachemw.errors import CacheKeyWarning, ImproperlyConfigured, InvalidCacheKey
 
-__all__ = ["KeyFunction", "default_key_func", "key_function", "page_digest", "page_prefix", "validate"]
+__all__ = [
+    "MEMCACHED_LENGTH",
+    "KeyFunction",
+    "default_key_func",
+    "key_function",
+    "page_digest",
+    "page_prefix",
+    "validate",
+]
 
 #: (key, key_prefix, version) -> the key in the store
 KeyFunction = Callable[[Any, str, Any], str]
 
 #: memcached's limit, by which Django warns for every store.
-_MEMCACHED_LENGTH: Final = 250
+MEMCACHED_LENGTH: Final = 250
 _CONTROL: Final = re.compile(r"[\x00-\x20\x7f]")
 #: Characters that `page_digest` makes.
 _DIGEST_LENGTH: Final = 66
@@ -39,26 +47,25 @@ def key_function(given: object) -> KeyFunction:
 
 
 def _complaint(key: str) -> str | None:
-    if len(key) > _MEMCACHED_LENGTH:
-        return f"Cache key will cause errors if used with memcached: {key!r} (longer than {_MEMCACHED_LENGTH})"
-    # printable text (U+007F is not) without a space has no control character: the quick answer for nearly every key
-    if (key.isprintable() and " " not in key) or not _CONTROL.search(key):
-        return None
-    return f"Cache key contains characters that will cause errors if used with memcached: {key!r}"
+    if len(key) > MEMCACHED_LENGTH:
+        return f"Cache key will cause errors if used with memcached: {key!r} (longer than {MEMCACHED_LENGTH})"
+    if _CONTROL.search(key):
+        return f"Cache key contains characters that will cause errors if used with memcached: {key!r}"
+    return None
 
 
 def validate(key: str, *, strict: bool, limit: int | None) -> None:
     """Complain about a made key as Django does: a warning, or InvalidCacheKey where the store cannot take it."""
     complaint = _complaint(key)
-    if complaint is None:
-        return
-    if strict:
+    if complaint is not None and strict:
         raise InvalidCacheKey(complaint)
     if limit is not None and len(key) > limit:
         raise InvalidCacheKey(
             f"The store takes keys of at most {limit} characters, and this one has {len(key)}: {key!r}"
         )
-    warnings.warn(complaint, CacheKeyWarning, stacklevel=4)
+    if complaint is not None:
+        # the caller of `cache.get`: beyond this function, validate_key, make_and_validate_key and get
+        warnings.warn(complaint, CacheKeyWarning, stacklevel=5)
 
 
 def page_prefix(key_prefix: str, version: Any, *, strict: bool, limit: int | None) -> str:

@@ -24,9 +24,9 @@ from anyio.lowlevel import RunVar
 
 from cachemw._values import boolean, integer, number, refuse
 from cachemw.backends._failopen import FailOpen
-from cachemw.backends._keys import key_function, page_digest, page_prefix, validate
+from cachemw.backends._keys import MEMCACHED_LENGTH, default_key_func, key_function, page_digest, page_prefix, validate
 from cachemw.backends._once import MISSING, Once
-from cachemw.backends.serializers import Seal, make_serializer
+from cachemw.backends.serializers import PickleSerializer, Seal, make_serializer
 from cachemw.errors import SerializationError
 
 __all__ = ["DEFAULT_TIMEOUT", "FOREVER", "BaseCache", "BlockingCache", "Entry", "InlineCache", "Value"]
@@ -88,11 +88,16 @@ class BaseCache(ABC):
         self._version: Any = 1 if version is None else version
         #: May be replaced at run time.
         self.key_func = key_function(given.get("key_function"))
-        self._serializer = make_serializer(given.get("serializer"))
+        serializer = make_serializer(given.get("serializer"))
+        self._dumps, self._loads = serializer.dumps, serializer.loads
+        self._pickles = isinstance(serializer, PickleSerializer)
         self._seal = Seal.from_setting(given.get("secret"))
         self._page_prefix = page_prefix(
             self._key_prefix, self._version, strict=self.strict_keys, limit=self.max_key_length
         )
+        # longer keys are looked at closely; all of them where a subclass has its own idea of a key
+        own_rule = type(self).validate_key is not BaseCache.validate_key
+        self._short = -1 if own_rule else min(MEMCACHED_LENGTH, self.max_key_length or MEMCACHED_LENGTH)
         self._once = Once()
         opens = boolean("OPTIONS['fail_open']", self.options.pop("fail_open", False))
         self._fail_open = FailOpen(self) if opens else None
@@ -219,8 +224,13 @@ class BaseCache(ABC):
 
     def make_and_validate_key(self, key: Any, version: Any = None) -> str:
         """Both; every operation begins with it."""
-        made = self.make_key(key, version)
-        self.validate_key(made)
+        if version is None and self.key_func is default_key_func:
+            made = f"{self._page_prefix}{key}"
+        else:
+            made = self.make_key(key, version)
+        # printable text (U+007F is not) without a space has no control character: the answer for nearly every key
+        if len(made) > self._short or not made.isprintable() or " " in made:
+            self.validate_key(made)
         return made
 
     def _seconds(self, timeout: Any) -> float | None:
@@ -242,19 +252,22 @@ class BaseCache(ABC):
     def _encode(self, key: str, value: Any) -> Any:
         if type(value) is int and -_INT64 <= value < _INT64:
             return value
+        data = self._serialized(key, value)
+        return data if self._seal is None else self._seal.seal(key, data)
+
+    def _serialized(self, key: str, value: Any) -> bytes:
         try:
-            data = self._serializer.dumps(value)
+            return self._dumps(value)
         except Exception as error:
             error.add_note(f"The value for the cache key {key!r} cannot be serialized.")
             raise
-        return data if self._seal is None else self._seal.seal(key, data)
 
     def _decode(self, key: str, stored: Any) -> Any:
         """The value again, or MISSING if it is damaged and the cache fails open."""
         if type(stored) is int:
             return stored
         try:
-            return self._serializer.loads(stored if self._seal is None else self._seal.unseal(key, stored))
+            return self._loads(stored if self._seal is None else self._seal.unseal(key, stored))
         except Exception as error:
             refusal = SerializationError(f"The value stored under the cache key {key!r} cannot be decoded: {error!r}")
             if self._fail_open is None:

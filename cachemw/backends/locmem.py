@@ -1,0 +1,319 @@
+"""LocMemCache: the memory of this process. LRU, bounded by entries and by bytes.
+
+Rule 1: readers take no lock. They read one dictionary, whose operations the interpreter makes atomic, and mark the
+entry as seen; an entry is replaced, never taken out and put back, so that no reader misses what is there.
+Rule 2: writers hold the store's lock. A cull builds a new dictionary and puts it in place of the old one.
+Rule 3: what two threads may lose to one another is a mark, that is, recency; never a value.
+
+Recency is that of the CLOCK algorithm ("second chance"): what was read or written again since the last cull outlives
+what was not, and within each of the two the older goes first. Expired entries go before both. It costs a reader
+one attribute, where a true LRU list would cost a lock.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import inf
+from typing import Any, ClassVar, Final
+
+from cachemw._values import integer
+from cachemw.backends._footprint import footprint
+from cachemw.backends._once import MISSING
+from cachemw.backends.base import DEFAULT_TIMEOUT, Entry, InlineCache
+
+__all__ = ["LocMemCache"]
+
+#: Values that cannot change are kept as they are; everything else as the 1-tuple of its serialized form.
+_PLAIN: Final = frozenset({str, bytes, int, float, bool, type(None)})
+
+#: Bytes that an entry costs beside its key and its value: the object, its numbers, its place in the dictionary.
+_OVERHEAD: Final = 240
+
+_INT64: Final = 2**63
+
+
+class _Item:
+    """A value of the low-level API. expires: by the cache's clock, inf for never."""
+
+    __slots__ = ("expires", "seen", "size", "value")
+
+    def __init__(self, value: Any, expires: float, size: int) -> None:
+        self.value = value
+        self.expires = expires
+        self.size = size
+        self.seen = False
+
+
+class _Page(_Item):
+    """A page's record. A class of its own, so that neither API ever reads what the other one stored."""
+
+    __slots__ = ()
+
+
+class _Store:
+    """The entries that all caches of one LOCATION share."""
+
+    __slots__ = ("entries", "lock", "size")
+
+    def __init__(self) -> None:
+        self.entries: dict[str, _Item] = {}
+        self.size = 0
+        # reentrant: a finalizer or a signal handler may use the cache at any point of this thread's own work
+        self.lock = threading.RLock()
+
+
+#: The stores of this process by LOCATION, as in Django.
+_stores: dict[str, _Store] = {}
+_stores_lock = threading.RLock()
+
+
+def _store(name: str) -> _Store:
+    with _stores_lock:
+        return _stores.setdefault(name, _Store())
+
+
+def _before_fork() -> None:
+    """A child must not inherit a lock that another thread holds, nor what is half done under it."""
+    _stores_lock.acquire()
+    for store in _stores.values():
+        store.lock.acquire()
+
+
+def _after_fork() -> None:
+    for store in _stores.values():
+        store.lock.release()
+    _stores_lock.release()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
+
+
+class LocMemCache(InlineCache):
+    """Values in this process's memory, shared by all its threads and event loops.
+
+    location: a name; caches of one name share their entries.
+    OPTIONS: MAX_ENTRIES (10 000; Django: 300, too few for pages), CULL_FREQUENCY (3: a third goes when the limit is
+        reached; 0: all), MAX_BYTES (256 MiB, pages' bodies and fields included; None: no such limit).
+
+    Strings, bytes, numbers, booleans and None are kept as they are; other values are serialized, so that nobody can
+    change what another one reads. Pages are kept as the objects given.
+    """
+
+    shared: ClassVar[bool] = False
+    by_reference: ClassVar[bool] = True
+    option_names: ClassVar[frozenset[str] | None] = frozenset({"max_entries", "cull_frequency", "max_bytes"})
+
+    def __init__(
+        self,
+        location: str | Sequence[str] = "",
+        params: Mapping[str, Any] | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(location, params or {})
+        self._max_entries, self._cull_frequency = self._cull_options(max_entries=10_000)
+        limit = self.options.get("max_bytes", 256 * 1024 * 1024)
+        self._max_bytes: float = inf if limit is None else integer("MAX_BYTES", limit, minimum=1)
+        self._store = _store(str(location))
+        self._seal = None  # for stores that others can write to: what is here never left this process
+        self._clock = clock
+        self._plain = _PLAIN if self._pickles else frozenset({int})
+
+    # -- values --------------------------------------------------------------------------------------------------
+
+    def _encode(self, key: str, value: Any) -> Any:
+        return value if type(value) in self._plain else (self._serialized(key, value),)
+
+    def _decode(self, key: str, stored: Any) -> Any:
+        if type(stored) is tuple:
+            return InlineCache._decode(self, key, stored[0])
+        return stored if type(stored) in _PLAIN else MISSING
+
+    # -- reading -------------------------------------------------------------------------------------------------
+
+    def get(self, key: Any, default: Any = None, version: Any = None) -> Any:
+        made = self.make_and_validate_key(key, version)
+        item = self._store.entries.get(made)
+        if item is None or item.expires <= self._clock():
+            return default
+        item.seen = True
+        value = item.value
+        if type(value) in _PLAIN:
+            return value
+        value = self._decode(made, value)
+        return default if value is MISSING else value
+
+    async def aget(self, key: Any, default: Any = None, version: Any = None) -> Any:
+        return self.get(key, default, version)
+
+    def _get(self, keys: Sequence[str]) -> dict[str, Any]:
+        now = self._clock()
+        entries = self._store.entries
+        found = {}
+        for key in keys:
+            item = entries.get(key)
+            if item is not None and item.expires > now:
+                item.seen = True
+                found[key] = item.value
+        return found
+
+    def _has(self, key: str) -> bool:
+        return self._alive(key) is not None
+
+    def _timeout_left(self, key: str) -> float | None:
+        item = self._alive(key)
+        return None if item is None or item.expires == inf else item.expires - self._clock()
+
+    def _alive(self, key: str) -> _Item | None:
+        item = self._store.entries.get(key)
+        return item if item is not None and item.expires > self._clock() else None
+
+    # -- writing -------------------------------------------------------------------------------------------------
+
+    def set(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> None:
+        made = self.make_and_validate_key(key, version)
+        stored = value if type(value) in self._plain else self._encode(made, value)
+        seconds = self.default_timeout if timeout is DEFAULT_TIMEOUT else self._seconds(timeout)
+        if seconds is None or seconds > 0:
+            self._keep(_Item, made, stored, seconds)
+        else:
+            self._delete((made,))
+
+    async def aset(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> None:
+        self.set(key, value, timeout, version)
+
+    def _set(self, entries: Sequence[Entry]) -> list[str]:
+        return [key for key, value, timeout in entries if not self._keep(_Item, key, value, timeout)]
+
+    def _add(self, key: str, value: Any, timeout: float | None) -> bool:
+        with self._store.lock:
+            return self._alive(key) is None and self._keep(_Item, key, value, timeout)
+
+    def _touch(self, key: str, timeout: float | None) -> bool:
+        with self._store.lock:
+            if (item := self._alive(key)) is None:
+                return False
+            item.expires = inf if timeout is None else self._clock() + timeout
+            return True
+
+    def _delete(self, keys: Sequence[str]) -> int:
+        now = self._clock()
+        alive = 0
+        with self._store.lock:
+            for key in keys:
+                if (item := self._store.entries.pop(key, None)) is not None:
+                    self._store.size -= item.size
+                    alive += item.expires > now
+        return alive
+
+    def _incr(self, key: str, delta: int) -> int:
+        with self._store.lock:
+            if (item := self._alive(key)) is None:
+                raise KeyError(key)
+            if type(item.value) is not int or not -_INT64 <= item.value < _INT64:
+                raise TypeError(f"The value under {key!r} is no integer of 64 bits")
+            total = item.value + delta
+            if not -_INT64 <= total < _INT64:
+                raise OverflowError(f"{item.value} + {delta} has more than 64 bits")
+            item.value = total
+            item.seen = True
+            return total
+
+    def _clear(self) -> None:
+        with self._store.lock:
+            self._store.entries = {}
+            self._store.size = 0
+
+    def _keep(self, kind: type[_Item], key: str, value: Any, timeout: float | None) -> bool:
+        """Put one entry in place, making room before; False if it alone is beyond MAX_BYTES."""
+        size = len(key) + _OVERHEAD + (len(value[0]) if type(value) is tuple else footprint(value))
+        expires = inf if timeout is None else self._clock() + timeout
+        store = self._store
+        with store.lock:
+            item = store.entries.get(key)
+            if item is None or item.__class__ is not kind or store.size + size - item.size > self._max_bytes:
+                return self._insert(kind(value, expires, size), key)
+            # in place: who reads in between sees the new value with the old time, a moment before this call is over
+            store.size += size - item.size
+            item.value = value
+            item.expires = expires
+            item.size = size
+            item.seen = True
+            return True
+
+    def _insert(self, item: _Item, key: str) -> bool:
+        """The same, where the entry is new or there may be no room for it. The lock is held."""
+        store = self._store
+        if (old := store.entries.get(key)) is not None:
+            store.size -= old.size
+            if item.size > self._max_bytes - store.size:
+                del store.entries[key]
+        elif len(store.entries) >= self._max_entries:
+            self._cull(self._entries_to_leave(len(store.entries)), inf)
+        if item.size > self._max_bytes:
+            return False
+        if item.size > self._max_bytes - store.size:
+            # a tenth more than needed: each cull looks at every entry
+            self._cull(inf, self._max_bytes * 0.9 - item.size)
+        store.entries[key] = item
+        store.size += item.size
+        return True
+
+    def _entries_to_leave(self, count: int) -> int:
+        if self._cull_frequency == 0:
+            return 0
+        return max(0, min(count - max(1, count // self._cull_frequency), self._max_entries - 1))
+
+    def _cull(self, most: float, most_bytes: float) -> None:
+        """Drop entries until at most `most`, of at most `most_bytes`, are left; see the order above."""
+        now = self._clock()
+        alive = [pair for pair in self._store.entries.items() if pair[1].expires > now]
+        alive.sort(key=lambda pair: pair[1].seen)  # stable: the older first in each half
+        size = sum(item.size for _, item in alive)
+        dropped = 0
+        while dropped < len(alive) and (len(alive) - dropped > most or size > most_bytes):
+            size -= alive[dropped][1].size
+            dropped += 1
+        left = alive[dropped:]
+        for _, item in left:
+            item.seen = False
+        self._store.entries = dict(left)
+        self._store.size = size
+
+    # -- pages ---------------------------------------------------------------------------------------------------
+
+    def read_records(self, keys: Sequence[str]) -> list[Any]:
+        now = self._clock()
+        entries = self._store.entries
+        prefix = self._page_prefix
+        found: list[Any] = []
+        for key in keys:
+            item = entries.get(prefix + key)
+            if item is not None and item.expires > now and item.__class__ is _Page:
+                item.seen = True
+                found.append(item.value)
+            else:
+                found.append(None)
+        return found
+
+    def write_records(self, records: Iterable[tuple[str, Any, float | None]]) -> list[str]:
+        keys, entries = self._page_entries(records)
+        return [keys[made] for made, payload, timeout in entries if not self._keep(_Page, made, payload, timeout)]
+
+    def add_record(self, key: str, payload: Any, timeout: float | None) -> bool:
+        made = self.page_key(key)
+        with self._store.lock:
+            return self._alive(made) is None and self._keep(_Page, made, payload, timeout)
+
+    async def aread_records(self, keys: Sequence[str]) -> list[Any]:
+        return self.read_records(keys)
+
+    async def awrite_records(self, records: Iterable[tuple[str, Any, float | None]]) -> list[str]:
+        return self.write_records(records)
+
+    async def aadd_record(self, key: str, payload: Any, timeout: float | None) -> bool:
+        return self.add_record(key, payload, timeout)
