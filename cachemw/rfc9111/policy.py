@@ -65,6 +65,7 @@ class Policy:
     statuses: frozenset[int] = frozenset({200})  # stored without explicit freshness (Django: 200)
     explicit_statuses: bool = True  # any other final status is stored when the response says how long
     heuristic_fraction: float = 0.0  # of the age of Last-Modified (RFC 9111 §4.2.2 suggests 0.1); 0: no heuristics
+    heuristic_max: float = 86400  # the longest heuristic lifetime (Apache's CacheMaxExpire: a day)
     targeted: tuple[str, ...] = ("cdn-cache-control",)  # targeted fields obeyed, first wins (RFC 9213)
     freshness: tuple[str, ...] = ("s-maxage", "max-age", "expires")  # what states a lifetime, first wins
     set_cookie: Literal["refuse", "strip", "store"] = "refuse"  # a response with Set-Cookie
@@ -72,6 +73,7 @@ class Policy:
     session_cookies: tuple[str, ...] = SESSION_COOKIES  # requests with one do not share pages of chosen lifetime
     store_unusable: bool = False  # store what needs validation at once: `no-cache`, `max-age=0`, no freshness at all
     store_partial: bool = False  # store 206 parts and combine them (§3.3, §3.4)
+    store_post: bool = False  # a POST answer that says it is what GET of this URL gives (RFC 9110 §9.3.3)
     must_understand: bool = False  # obey must-understand (§5.2.2.3)
     max_body: int = 8 * 1024 * 1024  # a larger body is relayed and not stored
     max_variants: int = 100  # per URL; further ones are answered by the application and not stored
@@ -103,7 +105,9 @@ class Policy:
     lease: float = 10  # how long the leader of a miss keeps other processes waiting; 0: no lease in the store
     hit_for_miss: float = 10  # how long an uncacheable answer keeps requests for its URL from waiting
     # -- Django ---------------------------------------------------------------------------------------------------
-    django: bool = False  # Django 5.2's own rules where they are neither RFC 9111 nor a matter of the options above
+    django_rules: bool = (
+        False  # Django 5.2's own rules where they are neither RFC 9111 nor a matter of the options above
+    )
 
     @classmethod
     def rfc9111(cls, **options: Any) -> Self:
@@ -117,6 +121,7 @@ class Policy:
                 session_cookies=(),
                 store_unusable=True,
                 store_partial=True,
+                store_post=True,
                 must_understand=True,
                 keep=86400,
                 normalize_vary=True,
@@ -149,7 +154,7 @@ class Policy:
                 collapse=False,
                 lease=0,
                 hit_for_miss=0,
-                django=True,
+                django_rules=True,
             ),
             **options,
         )

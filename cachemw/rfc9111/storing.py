@@ -1,0 +1,313 @@
+"""Storing (RFC 9111 §3): which responses may be stored, for how long, and which of their fields.
+
+Rule 1: what a request brings along (credentials, a session, a range) only ever refuses; it never makes storable.
+Rule 2: a lifetime given from outside (`timeout`) overrides what a response says of time, not what it forbids.
+Rule 3: the reason of a refusal is a short token: it is told in `Cache-Status`, and the tests read it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from http import HTTPStatus
+from itertools import chain
+from typing import Final
+
+from cachemw.rfc9111.fields import CacheControl, has_bad_octets, parse_cache_control, parse_list, parse_vary
+from cachemw.rfc9111.freshness import control, explicit_lifetime, forbids_stale, heuristic_lifetime
+from cachemw.rfc9111.invalidation import own_target, same_origin_target
+from cachemw.rfc9111.messages import Fields, Head, Request
+from cachemw.rfc9111.policy import Policy
+
+__all__ = [
+    "Storing",
+    "has_session_cookie",
+    "judge",
+    "may_store",
+    "needs_vary_authorization",
+    "request_control",
+    "shares_credentials",
+    "stale_window",
+    "stated",
+    "storable_fields",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Storing:
+    """Whether a response may be stored, and as what.
+
+    ok         it may
+    reason     why not, as a short token ("no-store", "set-cookie", …); "" when ok
+    lifetime   freshness lifetime in seconds, counted from its birth
+    chosen     this cache chose the lifetime: the response states none, and nobody gave one for it
+    validate   it must be validated before every use
+    keep       for how many seconds it is still of use after it has become stale
+    """
+
+    ok: bool
+    reason: str
+    lifetime: float
+    chosen: bool
+    validate: bool
+    keep: float
+
+
+@lru_cache(maxsize=64)
+def _refused(reason: str) -> Storing:
+    return Storing(False, reason, 0.0, False, False, 0.0)
+
+
+_NOTHING: Final = CacheControl()
+
+#: Answers to a client's own conditions or range, which are no page (RFC 9110 §15.4.5, §15.5.13, §15.5.17).
+_NO_PAGE: Final = frozenset({304, 412, 416})
+#: Status codes whose meaning this cache knows (the IANA registry, as the standard library has it).
+_UNDERSTOOD: Final = frozenset(map(int, HTTPStatus))
+
+#: Fields of one connection or one hop (RFC 9110 §7.6.1, RFC 9111 §3.1), and `Age`, which every hit computes.
+_NEVER_STORED: Final = frozenset(
+    {
+        "age",
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authentication-info",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+_NEVER_SHARED: Final = _NEVER_STORED | {"set-cookie", "set-cookie2"}
+
+
+def may_store(
+    request: Request,
+    head: Head,
+    policy: Policy,
+    *,
+    seconds: float,
+    timeout: float | None,
+    now: float,
+    method: str | None = None,
+) -> Storing:
+    """May this response be stored as the answer to further requests (RFC 9111 §3)?
+
+    seconds   lifetime where the response states none
+    timeout   lifetime given by a view or a rule, which beats the response's own; 0: do not store; None: not given
+    method    the method to judge by, if it is not that of the request
+    """
+    asked = method or request.method
+    if (
+        asked != "GET"
+        and asked != "HEAD"
+        and not (policy.store_post and _answers_get(asked, request, head, policy, now))
+    ):
+        return _refused("method")
+    if (request.lines("range") or head.status == 206) and not _is_part_or_page(asked, request, head, policy):
+        return _refused("partial")
+    if policy.request_directives and "no-store" in request_control(request):
+        return _refused("no-store")
+    decision = judge(head, policy, seconds=seconds, timeout=timeout, now=now)
+    if not decision.ok:
+        return decision
+    if (
+        policy.authorization == "rfc9111"
+        and request.lines("authorization")
+        and not shares_credentials(control(head, policy))
+    ):
+        return _refused("authorization")
+    if decision.chosen and has_session_cookie(request, policy) and "cookie" not in parse_vary(head.lines("vary")):
+        return _refused("session")
+    return decision
+
+
+def _answers_get(method: str, request: Request, head: Head, policy: Policy, now: float) -> bool:
+    """Is this answer to POST also what GET of the URL gives?
+
+    RFC 9110 §9.3.3: "explicit freshness information" and a Content-Location with "the same value as the POST's
+    target URI".
+    """
+    location = head.lines("content-location")
+    return (
+        method == "POST"
+        and head.status == 200
+        and len(location) == 1
+        and same_origin_target(request, location[0]) == own_target(request)
+        and explicit_lifetime(head, policy, now) is not None
+    )
+
+
+def _is_part_or_page(method: str, request: Request, head: Head, policy: Policy) -> bool:
+    """Is the answer to a request with Range a part of the page that says which, or the page as a whole?
+
+    Without `store_partial` neither is stored: a 200 to a Range may be an application's careless part.
+    """
+    ranges = len(head.lines("content-range"))
+    if head.status == 206:
+        return policy.store_partial and method == "GET" and ranges == 1 and bool(request.lines("range"))
+    return policy.store_partial and ranges == 0
+
+
+def judge(head: Head, policy: Policy, *, seconds: float, timeout: float | None, now: float) -> Storing:
+    """The part of `may_store` that lies in the response alone; its arguments are the same.
+
+    `timeout` speaks of the statuses in `policy.statuses`. Another status is stored as long as it says itself: a view
+    cached for an hour does not have its errors cached for an hour.
+    """
+    status = head.status
+    if not 200 <= status <= 599 or status in _NO_PAGE:
+        return _refused("status")
+    if has_bad_octets("".join(chain.from_iterable(head.fields))):
+        return _refused("field")
+    directives = control(head, policy)
+    vary = head.lines("vary")
+    varies_on = parse_vary(vary) if vary else ()
+    if "*" in varies_on:
+        return _refused("vary-star")
+    if reason := _forbidden(head, directives, varies_on, policy):
+        return _refused(reason)
+    lifetime, chosen, reason = _lifetime(head, policy, seconds, timeout, now)
+    if reason:
+        return _refused(reason)
+    validate = "no-cache" in directives and not directives.field_names("no-cache")
+    validator = bool(head.lines("etag") or head.lines("last-modified"))
+    stale = stale_window(directives, policy)
+    if (validate or lifetime <= 0) and not (policy.store_unusable and validator):
+        if validate:
+            return _refused("no-cache")
+        if not (stale and _asks_for_stale(directives)):
+            return _refused("no-lifetime")
+    keep = max(stale, policy.keep) if validator and policy.revalidate else stale
+    return Storing(True, "", lifetime, chosen, validate, keep)
+
+
+def _forbidden(head: Head, directives: CacheControl, varies_on: Iterable[str], policy: Policy) -> str:
+    """Why no lifetime whatsoever makes this response storable; "" if nothing does."""
+    if directives:
+        if policy.must_understand and "must-understand" in directives:  # §5.2.2.3: it then overrides no-store
+            if head.status not in _UNDERSTOOD:
+                return "status"
+        elif "no-store" in directives:
+            return "no-store"
+        if "private" in directives and not directives.field_names("private"):
+            return "private"
+    if head.lines("set-cookie") and "set-cookie" not in _withheld(directives):
+        if policy.set_cookie == "refuse":
+            return "set-cookie"
+        if policy.set_cookie == "store" and "cookie" in varies_on:
+            return "set-cookie"  # every newcomer, without a cookie yet, would be given the first one's (Django)
+    return ""
+
+
+def _withheld(directives: CacheControl) -> tuple[str, ...]:
+    """The fields that `private="…"` and `no-cache="…"` keep out of the stored response (§5.2.2.4, §5.2.2.7)."""
+    return directives.field_names("private") + directives.field_names("no-cache")
+
+
+def _lifetime(head: Head, policy: Policy, seconds: float, timeout: float | None, now: float) -> tuple[float, bool, str]:
+    """Freshness lifetime in seconds, whether this cache chose it, and the reason if there can be none."""
+    if timeout is not None and timeout <= 0:
+        return 0.0, False, "no-lifetime"
+    listed = head.status in policy.statuses
+    if timeout is not None and listed:
+        return timeout, False, ""
+    explicit = explicit_lifetime(head, policy, now)
+    if explicit is not None:
+        return explicit, False, "" if listed or policy.explicit_statuses else "status"
+    heuristic = heuristic_lifetime(head, policy, now)
+    if heuristic is not None:
+        return heuristic, True, ""
+    return seconds, True, "" if listed else "status"
+
+
+def stale_window(directives: CacheControl, policy: Policy) -> float:
+    """For how many seconds after it became stale a response may still be sent, on whatever occasion."""
+    if policy.django_rules or (directives and forbids_stale(directives)):
+        return 0.0
+    return max(
+        stated(directives, "stale-while-revalidate", policy.stale_while_revalidate),
+        stated(directives, "stale-if-error", policy.stale_if_error),
+        policy.grace,
+        policy.keep if policy.disconnected else 0.0,
+    )
+
+
+def stated(directives: CacheControl, name: str, default: float) -> float:
+    """The seconds that the directive states, 0 if they cannot be read; `default` if it is not there."""
+    return (directives.seconds(name) or 0) if name in directives else default
+
+
+def _asks_for_stale(directives: CacheControl) -> bool:
+    """RFC 5861: `max-age=0, stale-while-revalidate=60` is a wish to be stored, though never to be fresh."""
+    return bool(directives.seconds("stale-while-revalidate") or directives.seconds("stale-if-error"))
+
+
+def request_control(request: Request) -> CacheControl:
+    """The request's Cache-Control; without one, what `Pragma` says in its place (RFC 9111 §5.4)."""
+    lines = request.lines("cache-control") or request.lines("pragma")
+    return parse_cache_control(lines) if lines else _NOTHING
+
+
+def shares_credentials(directives: CacheControl) -> bool:
+    """May a response be shared between requests with and without Authorization (RFC 9111 §3.5)?"""
+    return "public" in directives or "s-maxage" in directives or "must-revalidate" in directives
+
+
+def needs_vary_authorization(request: Request, head: Head, policy: Policy) -> bool:
+    """Must `Vary` get `Authorization` before this response leaves (Django's way, `authorization="vary"`)?
+
+    Django adds it where the request has credentials and the response is not `public`.
+    """
+    return (
+        policy.authorization == "vary"
+        and any(request.lines("authorization"))
+        and "public" not in control(head, policy)
+        and "authorization" not in parse_vary(head.lines("vary"))
+    )
+
+
+def has_session_cookie(request: Request, policy: Policy) -> bool:
+    """Does the request carry a cookie that `policy.session_cookies` names? Names are compared exactly.
+
+    Whatever a framework might take for white space around a name, or for the end of a cookie, counts as such: a
+    session that the application sees and the guard does not would put one visitor's page before all.
+    """
+    lines = request.lines("cookie")
+    if not lines or not policy.session_cookies:
+        return False
+    search = _session_pattern(policy.session_cookies).search
+    return any(search(line) for line in lines)
+
+
+@lru_cache(maxsize=64)
+def _session_pattern(names: tuple[str, ...]) -> re.Pattern[str]:
+    alternatives = "|".join(re.escape(n[:-1]) + "[^=;,]*+" if n.endswith("*") else re.escape(n) for n in names)
+    return re.compile(rf"(?:^|[;,])[\s\"]*+(?:{alternatives})(?=[\s\"]*+(?:[=;,]|$))")
+
+
+def storable_fields(head: Head, policy: Policy) -> Fields:
+    """The fields to store, in the order and spelling of the application (RFC 9111 §3.1).
+
+    Left out: fields of the connection and those that `Connection` nominates, `Age`, cookies unless the policy stores
+    them, what `private="…"` or `no-cache="…"` withhold, and this cache's own member of `Cache-Status`.
+    """
+    dropped = _NEVER_STORED if policy.set_cookie == "store" else _NEVER_SHARED
+    if connection := head.lines("connection"):
+        dropped = dropped.union(map(str.lower, parse_list(connection)))
+    directives = control(head, policy)
+    if directives and (withheld := _withheld(directives)):
+        dropped = dropped.union(withheld)
+    fields = tuple([field for field in head.fields if field[0].lower() not in dropped])
+    if policy.cache_status is not None and head.lines("cache-status"):
+        return tuple(field for field in fields if not _is_own_status(field, policy.cache_status))
+    return fields
+
+
+def _is_own_status(field: tuple[str, str], name: str) -> bool:
+    return field[0].lower() == "cache-status" and field[1].partition(";")[0].strip(' \t"') == name

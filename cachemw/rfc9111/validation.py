@@ -1,0 +1,317 @@
+"""Validation (RFC 9111 §4.3), both ways: our conditions towards the application, and the client's towards us.
+
+Rule 1: a stored response is only ever updated by an answer that speaks of the same representation.
+Rule 2: what describes the stored body stays as it was stored, whatever a bodiless answer says.
+Rule 3: the client's conditions and ranges are held against a complete stored 200, for GET and HEAD alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+from typing import Final, Literal
+
+from cachemw.rfc9111.fields import (
+    ByteRange,
+    ETag,
+    format_date,
+    parse_date,
+    parse_entity_tags,
+    parse_etag,
+    parse_range,
+    parse_tags,
+)
+from cachemw.rfc9111.freshness import born, explicit_lifetime, moment
+from cachemw.rfc9111.messages import Fields, Head, Request, StoredResponse
+from cachemw.rfc9111.policy import Policy
+from cachemw.rfc9111.storing import judge, storable_fields
+
+__all__ = [
+    "answer_conditions",
+    "conditions",
+    "content_range",
+    "entity_tag",
+    "freshen",
+    "freshen_by_head",
+    "if_range_holds",
+    "not_modified_fields",
+    "partial_fields",
+    "renewed",
+    "select_range",
+    "single_range",
+    "unsatisfied_fields",
+]
+
+#: What describes the body that is stored: RFC 9111 §3.2 exempts Content-Length by name, and "fields that the cached
+#: response depends upon". A 304 has no body, so a Content-Digest or Content-MD5 in it is not about ours.
+_OF_THE_BODY: Final = frozenset(
+    {"content-digest", "content-encoding", "content-length", "content-md5", "content-range", "content-type"}
+)
+#: Not in a 304: "representation metadata other than the above listed fields" (RFC 9110 §15.4.5).
+_NOT_IN_304: Final = _OF_THE_BODY | {"content-language"}
+
+
+def entity_tag(head: Head) -> ETag | None:
+    """The response's entity-tag; None if it has none, a malformed one, or two."""
+    lines = head.lines("etag")
+    return parse_etag(lines[0]) if len(lines) == 1 else None
+
+
+def conditions(stored: StoredResponse) -> Fields:
+    """The fields that ask the application whether the stored response still holds (RFC 9111 §4.3.1); () if none can."""
+    head = stored.head
+    found: list[tuple[str, str]] = []
+    if (tag := entity_tag(head)) is not None:
+        found.append(("If-None-Match", str(tag)))
+    if moment(head, "last-modified", stored.born) is not None:
+        found.append(("If-Modified-Since", head.lines("last-modified")[0]))  # verbatim: some servers compare the text
+    return tuple(found)
+
+
+def freshen(
+    stored: StoredResponse,
+    head: Head,
+    policy: Policy,
+    *,
+    request_time: float,
+    response_time: float,
+    seconds: float,
+    timeout: float | None,
+) -> StoredResponse | None:
+    """The stored response as a 304 to our `conditions` updates it (RFC 9111 §4.3.4); times in seconds since the epoch.
+
+    None if the 304 speaks of another representation: then the application has to be asked again, without conditions.
+    A result of lifetime 0 that has to be validated may be sent, but `may_store` says whether it may be stored.
+    `seconds` and `timeout` are those of `may_store`.
+    """
+    if not _corresponds(stored.head, head):
+        return None
+    return renewed(
+        stored,
+        head,
+        policy,
+        request_time=request_time,
+        response_time=response_time,
+        seconds=seconds,
+        timeout=timeout,
+    )
+
+
+def _corresponds(old: Head, new: Head) -> bool:
+    """Does the 304 select this stored response (RFC 9111 §4.3.4)? Without any validator it does: we asked for one."""
+    if new.lines("etag"):
+        tag, own = entity_tag(new), entity_tag(old)
+        if tag is None or own is None:
+            return new.lines("etag") == old.lines("etag")
+        return tag.matches_weakly(own) if tag.weak else tag.matches_strongly(own)
+    dates = new.lines("last-modified"), old.lines("last-modified")
+    return not all(dates) or dates[0] == dates[1]
+
+
+def freshen_by_head(
+    stored: StoredResponse,
+    head: Head,
+    policy: Policy,
+    *,
+    request_time: float,
+    response_time: float,
+    seconds: float,
+    timeout: float | None,
+) -> StoredResponse | None:
+    """The stored answer to GET as a 200 to HEAD updates it (RFC 9111 §4.3.5); None: it is to be invalidated.
+
+    All that HEAD tells of ETag, Last-Modified and Content-Length has to be what is stored. If it tells nothing of
+    them, nothing says that the body is still the same.
+    """
+    old = stored.head
+    told = [name for name in ("etag", "last-modified", "content-length") if head.lines(name)]
+    for name in told:
+        known = (str(len(stored.body)),) if name == "content-length" else old.lines(name)
+        if tuple(line.strip(" \t") for line in head.lines(name)) != tuple(known):
+            return None
+    if not told or stored.status != 200 or head.status != 200:
+        return None
+    return renewed(
+        stored,
+        head,
+        policy,
+        request_time=request_time,
+        response_time=response_time,
+        seconds=seconds,
+        timeout=timeout,
+    )
+
+
+def renewed(
+    stored: StoredResponse,
+    head: Head,
+    policy: Policy,
+    *,
+    request_time: float,
+    response_time: float,
+    seconds: float,
+    timeout: float | None,
+) -> StoredResponse:
+    """The stored body under the updated fields (RFC 9111 §3.2), with age and lifetime counted anew."""
+    fields = _updated(stored, head, policy, response_time)
+    merged = Head(stored.status, fields, stored.reason)
+    stated = explicit_lifetime(head, policy, response_time)
+    # A lifetime that we chose may stand in the stored fields as ours (`policy.patch`): that does not make it theirs.
+    rechosen = timeout is None and stored.chosen and stated is None
+    if rechosen and explicit_lifetime(merged, policy, response_time) is not None:
+        timeout = seconds
+        merged = Head(stored.status, _with_expires(merged, head, response_time + seconds), stored.reason)
+    storing = judge(merged, policy, seconds=seconds, timeout=timeout, now=response_time)
+    return StoredResponse(
+        key=stored.key,
+        status=stored.status,
+        reason=stored.reason,
+        body=stored.body,
+        fields=storable_fields(merged, policy),
+        born=born(head, request_time=request_time, response_time=response_time),
+        lifetime=storing.lifetime,
+        began=request_time,
+        chosen=storing.ok and (storing.chosen or rechosen),
+        validate=storing.validate or not storing.ok,
+        tags=tuple(dict.fromkeys(stored.tags + parse_tags(head.lines("cache-tag"), head.lines("surrogate-key")))),
+    )
+
+
+def _updated(stored: StoredResponse, head: Head, policy: Policy, response_time: float) -> Fields:
+    """The stored fields, all lines of each replaced by those of the new head, but for what has to stay."""
+    kept: Set[str] = _OF_THE_BODY
+    if any(name.lower() == "etag" for name, _ in stored.fields):
+        kept |= {"etag"}  # it matches; a weak spelling of it would lose the strong one
+    new = tuple(field for field in storable_fields(head, policy) if field[0].lower() not in kept)
+    names = {name.lower() for name, _ in new}
+    if "date" not in names and any(name.lower() == "date" for name, _ in stored.fields):
+        new += (("Date", format_date(response_time)),)  # RFC 9110 §6.6.1: received without, so the time of receipt
+        names.add("date")
+    return tuple(field for field in stored.fields if field[0].lower() not in names) + new
+
+
+def _with_expires(merged: Head, head: Head, expires: float) -> Fields:
+    """The fields with our own Expires, where there is one, moved to the end of the new lifetime."""
+    if not merged.lines("expires") or head.lines("expires"):
+        return merged.fields
+    return tuple((n, format_date(expires)) if n.lower() == "expires" else (n, v) for n, v in merged.fields)
+
+
+def answer_conditions(request: Request, head: Head, now: float) -> Literal[0, 304, 412]:
+    """What the client's own conditions make of a stored response (RFC 9110 §13.2.2): 0, send it; 304; or 412."""
+    if head.status != 200 or request.method not in ("GET", "HEAD"):
+        return 0
+    if request.lines("if-match"):
+        if not _matches(request.lines("if-match"), head, strongly=True):
+            return 412
+    elif (until := _date_of(request, "if-unmodified-since", now)) is not None:
+        modified = moment(head, "last-modified", now)
+        if modified is not None and modified > until:
+            return 412
+    if request.lines("if-none-match"):
+        return 304 if _matches(request.lines("if-none-match"), head, strongly=False) else 0
+    since = _date_of(request, "if-modified-since", now)
+    if since is None:
+        return 0
+    # RFC 9111 §4.3.2: without Last-Modified, "a cache SHOULD use the Date field value"
+    modified = moment(head, "last-modified" if head.lines("last-modified") else "date", now)
+    return 304 if modified is not None and modified <= since else 0
+
+
+def _matches(lines: Sequence[str], head: Head, *, strongly: bool) -> bool:
+    """Does If-Match (strongly) or If-None-Match (weakly) name the response? A malformed one asks for nothing."""
+    tags = parse_entity_tags(lines)
+    if tags is None:
+        return strongly
+    if tags == "*":
+        return True
+    own = entity_tag(head)
+    if own is None:
+        return False
+    return any(own.matches_strongly(tag) if strongly else own.matches_weakly(tag) for tag in tags)
+
+
+def _date_of(request: Request, name: str, now: float) -> int | None:
+    lines = request.lines(name)
+    return parse_date(lines[0].strip(" \t"), now) if len(lines) == 1 else None
+
+
+def not_modified_fields(fields: Fields) -> Fields:
+    """Of the fields of a 200 those that a 304 in its place has (RFC 9110 §15.4.5).
+
+    What describes the content goes, and Last-Modified where there is an entity-tag; all else stays.
+    """
+    names = {name.lower() for name, _ in fields}
+    left_out = _NOT_IN_304 | {"last-modified"} if "etag" in names else _NOT_IN_304
+    return tuple(field for field in fields if field[0].lower() not in left_out)
+
+
+# -- ranges (RFC 9110 §14) ------------------------------------------------------------------------------------------
+
+
+def select_range(request: Request, head: Head, length: int) -> tuple[int, int] | Literal["unsatisfiable"] | None:
+    """The part of a stored 200 of `length` octets that a request asks for: (first, last), both included.
+
+    None: there is no range to obey, send the whole (also for several ranges, which RFC 9110 §14.2 allows to ignore).
+    To be asked after `answer_conditions` had nothing to say.
+    """
+    asked = single_range(request) if head.status == 200 else None
+    if asked is None or not if_range_holds(request, head):
+        return None
+    first, last = asked
+    if first is None:
+        if not last:
+            return "unsatisfiable"
+        return (max(0, length - last), length - 1) if length else None  # all of nothing is no part of it
+    if first >= length:
+        return "unsatisfiable"
+    return first, length - 1 if last is None else min(last, length - 1)
+
+
+def single_range(request: Request) -> ByteRange | None:
+    """The one byte range of a GET request; None if it has none, several, or one that cannot be read."""
+    lines = request.lines("range")
+    if request.method != "GET" or len(lines) != 1:
+        return None
+    ranges = parse_range(lines[0])
+    return ranges[0] if ranges is not None and len(ranges) == 1 else None
+
+
+def if_range_holds(request: Request, head: Head) -> bool:
+    """Is the client's part of this very representation (RFC 9110 §13.1.5)? Without If-Range it is.
+
+    An entity-tag is compared strongly. A date has to be Last-Modified to the letter, and that a strong validator
+    (§8.8.2.2): the response says that it was made at least a second later.
+    """
+    lines = request.lines("if-range")
+    if not lines:
+        return True
+    if len(lines) != 1:
+        return False
+    if (tag := parse_etag(lines[0])) is not None:
+        own = entity_tag(head)
+        return own is not None and own.matches_strongly(tag)
+    date, modified = head.lines("date"), head.lines("last-modified")
+    if len(date) != 1 or len(modified) != 1 or modified[0].strip(" \t") != lines[0].strip(" \t"):
+        return False
+    made, changed = parse_date(date[0], 0), parse_date(modified[0], 0)
+    return made is not None and changed is not None and made > changed
+
+
+def content_range(first: int, last: int, length: int | None) -> str:
+    """The value of Content-Range; `length` is that of the whole, None if unknown."""
+    return f"bytes {first}-{last}/{'*' if length is None else length}"
+
+
+def partial_fields(fields: Fields, first: int, last: int, length: int | None) -> Fields:
+    """The fields of the 206 that is a part of a response with these fields (RFC 9110 §15.3.7)."""
+    replaced = ("content-length", "content-range", "content-digest", "content-md5")
+    return (
+        *(field for field in fields if field[0].lower() not in replaced),
+        ("Content-Range", content_range(first, last, length)),
+        ("Content-Length", str(last - first + 1)),
+    )
+
+
+def unsatisfied_fields(length: int) -> Fields:
+    """The fields of a 416 for a representation of `length` octets (RFC 9110 §15.5.17)."""
+    return (("Content-Range", f"bytes */{length}"), ("Content-Length", "0"))
