@@ -1,0 +1,340 @@
+"""FileBasedCache: entries as files of a local directory, bounded, for the processes of one machine.
+
+Rule 1: reading is open, read, close; it takes no lock and writes nothing, but for removing what is expired or damaged.
+Rule 2: a value is replaced by renaming a complete file over it; readers have the old one or the new one, whole.
+Rule 3: what changes an entry in view of what is there (`add`, `incr`, `touch`, `delete`) holds its shard's lock, and
+so does `set`, lest one of those undo it.
+
+A set costs a new file and a rename, some 80 µs, a get some 6 µs; for many small values SQLite is the better store.
+Not for NFS, which has no such locks; nor for Windows.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any, BinaryIO, ClassVar, Final
+
+from cachemw._values import integer, refuse
+from cachemw.backends import _file_entry as entry
+from cachemw.backends._file_shards import Place, Shards, make_directories, open_for_reading
+from cachemw.backends._file_sweep import Sweeper
+from cachemw.backends.base import BlockingCache, Entry, offload
+from cachemw.errors import BackendUnavailable
+
+__all__ = ["FileBasedCache"]
+
+#: Entries, where MAX_ENTRIES does not say.
+_MAX_ENTRIES: Final = 100_000
+#: Bytes, where MAX_BYTES does not say.
+_MAX_BYTES: Final = 2**30
+_INT64: Final = range(-(2**63), 2**63)
+
+
+class FileBasedCache(BlockingCache):
+    """Entries as files, in 1024 directories below LOCATION.
+
+    location: an absolute path (text or `Path`); created if it is missing, mode 0700. On a local file system.
+    OPTIONS: `max_entries` (default 100 000), `max_bytes` (of the files; default 1 GiB, None: no bound) and
+        `cull_frequency` (default 3: a third of the entries goes when the store is full, the expired and then the
+        oldest first; 0: all of them). With several processes the bounds may be exceeded by 1 % for each.
+
+    Raises: ImproperlyConfigured if the directory is relative, cannot be created or written, or if everybody may write
+        to it and no SECRET is set: what stands there is unpickled.
+    """
+
+    option_names: ClassVar[frozenset[str] | None] = frozenset({"max_entries", "max_bytes", "cull_frequency"})
+
+    def __init__(self, location: str | os.PathLike[str] | Sequence[str], params: Mapping[str, Any]) -> None:
+        directory = _directory(location)
+        super().__init__(directory, params)
+        if self._seal is None and os.stat(directory).st_mode & stat.S_IWOTH:
+            raise refuse(
+                "LOCATION", directory, "a directory that not everybody may write to (chmod o-w), or set SECRET"
+            )
+        max_entries, frequency = self._cull_options(max_entries=_MAX_ENTRIES)
+        given = self.options.get("max_bytes", _MAX_BYTES)
+        self._max_bytes = None if given is None else integer("MAX_BYTES", given, minimum=1)
+        self._mapped = _Mapped(directory)
+        self._shards = Shards(directory)
+        self._sweeper = Sweeper(self._shards, max_entries=max_entries, max_bytes=self._max_bytes, frequency=frequency)
+
+    # -- reading -------------------------------------------------------------------------------------------------
+
+    def _get(self, keys: Sequence[str]) -> dict[str, Any]:
+        with self._mapped:
+            return self._read_all(keys, verify=True)
+
+    def read_records(self, keys: Sequence[str]) -> list[Any]:
+        """See `BaseCache.read_records`. A page has a checksum of its own, so that the file's is not worked out."""
+        made = [self.page_key(key) for key in keys]
+        with self._mapped:
+            found = self._read_all(made, verify=False)
+        return [None if type(payload := found.get(key)) is int else payload for key in made]
+
+    async def aread_records(self, keys: Sequence[str]) -> list[Any]:
+        """See `read_records`."""
+        return await offload(self.read_records, keys)
+
+    def open_record(self, key: str) -> tuple[BinaryIO, int, int] | None:
+        """A page's payload as an open file, its offset there and its length in bytes; None if there is none.
+
+        The file stands at the offset, and the payload is the last in it, so that a part of it (a large body) goes to
+        the client without passing through memory: seek to where it begins and hand the file to `wsgi.file_wrapper`, or
+        read it in pieces. What was opened stays as it is, whatever is stored under the key meanwhile. The caller closes
+        it. (ASGI's `http.response.pathsend` sends whole files only, and this one begins with a header.)
+
+        Raises: BackendUnavailable.
+        """
+        place = self._shards.place(self.page_key(key))
+        with self._mapped, ExitStack() as stack:
+            descriptor = open_for_reading(place.path)
+            if descriptor is None:
+                return None
+            file = stack.enter_context(open(descriptor, "rb", buffering=0))
+            header = _live_header(descriptor, place, time.time())
+            if header is None or header.number is not None:
+                return None
+            if os.fstat(descriptor).st_size != header.offset + header.size:
+                return None
+            file.seek(header.offset)
+            stack.pop_all()
+            return file, header.offset, header.size
+
+    def _has(self, key: str) -> bool:
+        with self._mapped:
+            return _peek(self._shards.place(key), time.time()) is not None
+
+    def _timeout_left(self, key: str) -> float | None:
+        now = time.time()
+        with self._mapped:
+            header = _peek(self._shards.place(key), now)
+        if header is None:
+            return self.default_timeout
+        return None if header.expires == entry.FOREVER else header.expires - now
+
+    def _read_all(self, keys: Sequence[str], *, verify: bool) -> dict[str, Any]:
+        now = time.time()
+        found: dict[str, Any] = {}
+        for key in keys:
+            place = self._shards.place(key)
+            value = _read(place, now, verify=verify)
+            if value is _SPOILED:
+                value = self._read_again(place, now, verify=verify)
+            if value is not None:
+                found[key] = value
+        return found
+
+    def _read_again(self, place: Place, now: float, *, verify: bool) -> Any:
+        """Look at an expired or damaged entry once more, under the lock, and remove it if it still is.
+
+        It may have been replaced since, or its header may have been caught half written. Where another has the lock
+        nothing is removed: a reader does not wait.
+        """
+        try:
+            with self._shards.locked(place.shard, wait=False) as directory:
+                value = _read(place, now, verify=verify)
+                if value is _SPOILED:
+                    self._shards.remove_entry(directory, place)
+        except (TimeoutError, FileNotFoundError):
+            value = _read(place, now, verify=verify)
+        return None if value is _SPOILED else value
+
+    # -- writing -------------------------------------------------------------------------------------------------
+
+    def _set(self, entries: Sequence[Entry]) -> list[str]:
+        with self._mapped:
+            return [key for key, value, timeout in entries if not self._store(key, value, timeout)]
+
+    def _add(self, key: str, value: Any, timeout: float | None) -> bool:
+        with self._mapped:
+            place = self._shards.place(key)
+            return _peek(place, time.time()) is None and self._store(key, value, timeout, replace=False)
+
+    def _store(self, key: str, value: Any, timeout: float | None, *, replace: bool = True) -> bool:
+        """Store one entry (unless there is one that lives, if not `replace`); was it stored?"""
+        place = self._shards.place(key)
+        number, data = (value, b"") if type(value) is int else (None, value)
+        expires = entry.FOREVER if timeout is None else time.time() + timeout
+        head = entry.pack(place.key, expires=expires, number=number, size=len(data), crc=entry.checksum(data))
+        size = len(head) + len(data)
+        if self._max_bytes is not None and size > self._max_bytes:
+            self._remove_one(place)
+            return False
+        old = _file_size(place.path)
+        self._sweeper.admit(entries=1 if old is None else 0, size=size - (old or 0))
+        try:
+            return self._write(place, (head, data), replace=replace)
+        except FileNotFoundError:  # the directory was removed while we wrote there: once more, in a new one
+            return self._write(place, (head, data), replace=replace)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                self._sweeper.cull(disk_full=True)  # too late for this entry, but the next one finds room
+            raise
+
+    def _write(self, place: Place, parts: tuple[bytes, bytes], *, replace: bool) -> bool:
+        shards = self._shards
+        with shards.opened(place.shard, create=True) as directory:
+            temporary = shards.create(directory, parts)
+            try:
+                with shards.lock(directory):
+                    if not replace and _peek(place, time.time()) is not None:
+                        shards.remove(directory, temporary)
+                        return False
+                    shards.publish(directory, temporary, place, len(parts[0]) + len(parts[1]))
+                    return True
+            except BaseException:
+                shards.remove(directory, temporary)
+                raise
+
+    def _touch(self, key: str, timeout: float | None) -> bool:
+        now = time.time()
+        with self._mapped, self._updating(key, now) as (descriptor, place, header):
+            if header is not None:
+                expires = entry.FOREVER if timeout is None else now + timeout
+                _rewrite(descriptor, place, header._replace(expires=expires))
+            return header is not None
+
+    def _incr(self, key: str, delta: int) -> int:
+        with self._mapped, self._updating(key, time.time()) as (descriptor, place, header):
+            if header is None:
+                raise KeyError(key)
+            if header.number is None:
+                raise TypeError(f"the value of {key!r} is no integer")
+            total = header.number + delta
+            if total not in _INT64:
+                raise OverflowError(f"{total} has more than 64 bits")
+            _rewrite(descriptor, place, header._replace(number=total))
+            return total
+
+    @contextmanager
+    def _updating(self, key: str, now: float) -> Iterator[tuple[int, Place, entry.Header | None]]:
+        """The open file of a live entry and its header, to be rewritten while its shard's lock is held."""
+        place = self._shards.place(key)
+        with ExitStack() as stack:
+            descriptor = None
+            with suppress(FileNotFoundError):  # there is no such shard
+                stack.enter_context(self._shards.locked(place.shard))
+                descriptor = open_for_reading(place.path, update=True)
+            if descriptor is None:
+                yield -1, place, None
+            else:
+                stack.callback(os.close, descriptor)
+                yield descriptor, place, _live_header(descriptor, place, now)
+
+    def _delete(self, keys: Sequence[str]) -> int:
+        with self._mapped:
+            return sum(self._remove_one(self._shards.place(key)) for key in keys)
+
+    def _remove_one(self, place: Place) -> bool:
+        """Remove an entry; was it there, alive?"""
+        with suppress(FileNotFoundError), self._shards.locked(place.shard) as directory:
+            live = _peek(place, time.time()) is not None
+            self._shards.remove_entry(directory, place)
+            return live
+        return False
+
+    def _clear(self) -> None:
+        with self._mapped:
+            for shard in self._shards.existing():
+                with suppress(FileNotFoundError), self._shards.locked(shard) as directory:
+                    self._shards.scan(directory, shard, entry.FOREVER)
+
+
+class _Mapped:
+    """The one place where the disk's errors become BackendUnavailable."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            raise BackendUnavailable(f"The cache directory {self._directory!r} does not work: {error}") from error
+
+
+def _directory(location: object) -> str:
+    """LOCATION as the absolute path of a directory that exists and can be written."""
+    allowed = "the absolute path of a directory that this process may create, read and write"
+    if not isinstance(location, str | os.PathLike):
+        raise refuse("LOCATION", location, allowed)
+    path = os.fspath(location)
+    if not isinstance(path, str) or not os.path.isabs(path) or "\0" in path:
+        raise refuse("LOCATION", location, allowed)
+    path = os.path.normpath(path)
+    try:
+        make_directories(path)
+    except OSError as error:
+        raise refuse("LOCATION", path, f"{allowed} ({error})") from error
+    if not os.path.isdir(path) or not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        raise refuse("LOCATION", path, allowed)
+    return path
+
+
+#: What is read where there is a file and no live entry in it.
+_SPOILED: Final = object()
+
+
+def _read(place: Place, now: float, *, verify: bool) -> Any:
+    """The value of a live entry, None if there is no file of ours, _SPOILED if it is expired or damaged."""
+    descriptor = open_for_reading(place.path)
+    if descriptor is None:
+        return None
+    try:
+        block = os.read(descriptor, max(entry.BLOCK, entry.HEADER_SIZE + len(place.key)))
+        header = entry.parse(block, place.key)
+        if header is None or not header.expires > now:  # "not >": an expiry that is no number is over too
+            return _SPOILED
+        if header.number is not None:
+            return header.number
+        end = header.offset + header.size
+        if end <= len(block):
+            value = block[header.offset : end]
+        elif os.fstat(descriptor).st_size == end:
+            value = os.pread(descriptor, header.size, header.offset)
+        else:
+            return _SPOILED
+        return _SPOILED if verify and entry.checksum(value) != header.crc else value
+    except (IsADirectoryError, BlockingIOError):
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def _live_header(descriptor: int, place: Place, now: float) -> entry.Header | None:
+    """The header of a live entry, of a file opened just now; its value is not read."""
+    try:
+        block = os.read(descriptor, entry.HEADER_SIZE + len(place.key))
+    except (IsADirectoryError, BlockingIOError):  # a directory, or a pipe, in the entry's place
+        return None
+    header = entry.parse(block, place.key)
+    return header if header is not None and header.expires > now else None
+
+
+def _peek(place: Place, now: float) -> entry.Header | None:
+    descriptor = open_for_reading(place.path)
+    if descriptor is None:
+        return None
+    try:
+        return _live_header(descriptor, place, now)
+    finally:
+        os.close(descriptor)
+
+
+def _rewrite(descriptor: int, place: Place, header: entry.Header) -> None:
+    """Replace the header of an entry in place; its shard's lock is held."""
+    packed = entry.pack(place.key, expires=header.expires, number=header.number, size=header.size, crc=header.crc)
+    os.pwrite(descriptor, packed[: entry.HEADER_SIZE], 0)
+
+
+def _file_size(path: str) -> int | None:
+    try:
+        return os.lstat(path).st_size
+    except FileNotFoundError:
+        return None
