@@ -40,6 +40,7 @@ __all__ = [
     "arun_before",
     "arun_teardown",
     "call",
+    "is_async",
     "run_after",
     "run_before",
     "run_teardown",
@@ -400,7 +401,7 @@ async def call(function: Callable[..., Any], *args: Any) -> Any:
 
     This is Starlette's rule for endpoints: a plain function may block, and then must not stop the other requests.
     """
-    if _is_async(function):
+    if is_async(function):
         return await function(*args)
     from anyio.to_thread import run_sync
 
@@ -408,7 +409,8 @@ async def call(function: Callable[..., Any], *args: Any) -> Any:
     return await result if inspect.isawaitable(result) else result
 
 
-def _is_async(function: Callable[..., Any]) -> bool:
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether calling it gives a coroutine: an `async def`, an object whose call is one, a `partial` of either."""
     while isinstance(function, partial):
         function = function.func
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
@@ -422,7 +424,7 @@ def _check(hook: Any, kind: str, *, sync_only: bool) -> None:
 
 
 def _refuse_async(hook: Hook, kind: str) -> None:
-    if _is_async(hook):
+    if is_async(hook):
         raise ImproperlyConfigured(
             f"The {kind} hook {_name(hook)} is async, and the application is WSGI: write it as a plain function."
         )

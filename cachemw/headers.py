@@ -1,0 +1,310 @@
+"""Django's header helpers, for the responses of any framework.
+
+Every function takes a response with `.headers`, or the headers themselves: werkzeug's and Starlette's, a list of pairs
+(of bytes too, as ASGI has them), Django's, or any mapping, its names in whatever case.
+
+Rule 1: what an application has written there is data; however bad, it never raises. What the caller asks for is
+        checked, and a wrong directive is an error where it is written.
+Rule 2: directives are read by the cache's own parser, never by substring, and written as RFC 9111 §5.2 wants them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any, Final, TypedDict, Unpack
+
+from cachemw.rfc9111.fields import (
+    CacheControl,
+    dump_cache_control,
+    format_date,
+    is_token,
+    parse_cache_control,
+    parse_delta_seconds,
+    parse_list,
+)
+
+__all__ = [
+    "Directives",
+    "add_never_cache_headers",
+    "check_directives",
+    "get_max_age",
+    "has_vary_header",
+    "merge_vary",
+    "patch_cache_control",
+    "patch_response_headers",
+    "patch_vary_headers",
+]
+
+
+class Directives(TypedDict, total=False):
+    """The response directives of the IANA registry of cache directives, as keywords.
+
+    False takes a directive out, None leaves it as it is. Seconds are whole numbers, 0 or more.
+    """
+
+    immutable: bool | None  # RFC 8246
+    max_age: int | bool | None  # seconds, RFC 9111 §5.2.2.1
+    must_revalidate: bool | None  # §5.2.2.2
+    must_understand: bool | None  # §5.2.2.3
+    no_cache: bool | str | Iterable[str] | None  # True, or the names of fields, §5.2.2.4
+    no_store: bool | None  # §5.2.2.5
+    no_transform: bool | None  # §5.2.2.6
+    private: bool | str | Iterable[str] | None  # True, or the names of fields, §5.2.2.7
+    proxy_revalidate: bool | None  # §5.2.2.8
+    public: bool | None  # §5.2.2.9
+    s_maxage: int | bool | None  # seconds, §5.2.2.10
+    stale_if_error: int | bool | None  # seconds, RFC 5861 §4
+    stale_while_revalidate: int | bool | None  # seconds, RFC 5861 §3
+
+
+def patch_cache_control(
+    headers: Any, *, extensions: Mapping[str, str | int | bool] | None = None, **directives: Unpack[Directives]
+) -> None:
+    """Add directives to Cache-Control; what is there already stays.
+
+    `public` and `private` take each other out; of two `max-age` the smaller one stays; names of fields are added to
+    those that `no-cache` and `private` have, and a directive without names stands for all of them; of anything else
+    the new value counts. `no-cache` may be spelled `no_cache` or "no-cache".
+
+    `extensions` are directives outside the IANA registry, by their name in the field (`{"edge-ttl": 60}`). Any other
+    unknown directive raises `TypeError`, as a value of the wrong type does; a value out of range raises `ValueError`.
+    """
+    checked = check_directives(directives, extensions)
+    present = parse_cache_control(_lines(headers, "Cache-Control"))
+    arguments: dict[str, list[str | None]] = {}
+    for name, argument in present.directives:
+        arguments.setdefault(name, []).append(argument)
+    for name, value in checked:
+        _apply(arguments, name, value)
+    patched = CacheControl((name, argument) for name, given in arguments.items() for argument in given)
+    _set(headers, "Cache-Control", dump_cache_control(patched))
+
+
+def _apply(arguments: dict[str, list[str | None]], name: str, value: str | tuple[str, ...] | bool) -> None:
+    if value is False:
+        arguments.pop(name, None)
+        return
+    present = CacheControl((name, argument) for argument in arguments.get(name, ()))
+    if isinstance(value, tuple):
+        if name in present and not present.field_names(name):
+            return  # it speaks of the whole response already
+        names = {field.lower(): field for argument in arguments.get(name, ()) for field in parse_list([argument or ""])}
+        names |= {field.lower(): field for field in value if field.lower() not in names}
+        arguments[name] = [", ".join(names.values())]
+        return
+    if name == "max-age":
+        value = str(min(int(value), *_seconds(arguments.get(name, ()))))
+    elif name == "private":
+        arguments.pop("public", None)
+    elif name == "public" and None in arguments.get("private", ()):
+        del arguments["private"]
+    arguments[name] = [None if value is True else value]
+
+
+def _seconds(arguments: Iterable[str | None]) -> list[int]:
+    found = (parse_delta_seconds(argument) for argument in arguments if argument is not None)
+    return [seconds for seconds in found if seconds is not None]
+
+
+def get_max_age(headers: Any) -> int | None:
+    """`max-age` of Cache-Control in seconds, the smallest of several; None if there is none that is a number."""
+    present = parse_cache_control(_lines(headers, "Cache-Control"))
+    return min(_seconds(argument for name, argument in present.directives if name == "max-age"), default=None)
+
+
+def patch_response_headers(headers: Any, timeout: float, *, now: float | None = None) -> None:
+    """Tell caches to keep the response for `timeout` seconds: `Expires` unless it is there, and `max-age`.
+
+    A negative timeout counts as 0; a smaller `max-age` that is there stays. `now` is the time, in seconds since the
+    epoch, from which `Expires` is counted.
+    """
+    timeout = max(0, int(timeout))
+    if not _lines(headers, "Expires"):
+        _set(headers, "Expires", format_date((time.time() if now is None else now) + timeout))
+    patch_cache_control(headers, max_age=timeout)
+
+
+def add_never_cache_headers(headers: Any, *, now: float | None = None) -> None:
+    """Tell every cache not to keep the response: those on the way, the browser's, and the one that is cachemw.
+
+    Fields that speak to one kind of cache, and would count instead of Cache-Control there (RFC 9213 §2.2), are made to
+    say so too where the response has them.
+    """
+    patch_response_headers(headers, 0, now=now)
+    patch_cache_control(headers, no_cache=True, no_store=True, must_revalidate=True, private=True)
+    for targeted in ("CDN-Cache-Control", "Surrogate-Control"):
+        if _lines(headers, targeted):
+            _set(headers, targeted, "no-store")
+
+
+# -- Vary ---------------------------------------------------------------------------------------------------------
+
+
+def patch_vary_headers(headers: Any, names: Iterable[str]) -> None:
+    """Add names of request fields to Vary, where they are not there yet; "*" stands for all of them.
+
+    Raises `TypeError` for a lone text instead of a list, and `ValueError` for what is no field name.
+    """
+    if isinstance(names, str):
+        raise TypeError(f"Vary takes a list of names; got {names!r}: write [{names!r}].")
+    names = list(names)
+    for name in names:
+        if not isinstance(name, str) or not is_token(name):
+            raise ValueError(f"Vary takes names of request fields; got {name!r}.")
+    lines = _lines(headers, "Vary")
+    if lines or names:
+        _set(headers, "Vary", merge_vary(lines, names))
+
+
+def merge_vary(lines: Iterable[str], names: Iterable[str]) -> str:
+    """The value of a Vary field that has these lines, with `names` added; spelling and order of the old names stay."""
+    members: dict[str, str] = {}
+    for name in (*parse_list(tuple(lines)), *names):
+        members.setdefault(name.lower(), name)
+    return "*" if "*" in members else ", ".join(members.values())
+
+
+def has_vary_header(headers: Any, name: str) -> bool:
+    """Whether Vary names this request field, in whatever case; "*" is a name of its own."""
+    return name.lower() in (member.lower() for member in parse_list(_lines(headers, "Vary")))
+
+
+# -- what a caller may ask for --------------------------------------------------------------------------------------
+
+_FLAGS: Final = (
+    "immutable",
+    "must-revalidate",
+    "must-understand",
+    "no-store",
+    "no-transform",
+    "proxy-revalidate",
+    "public",
+)
+_SECONDS: Final = ("max-age", "s-maxage", "stale-if-error", "stale-while-revalidate")
+_FIELD_NAMES: Final = ("no-cache", "private")
+_REQUEST_ONLY: Final = ("max-stale", "min-fresh", "only-if-cached")  # RFC 9111 §5.2.1
+_KNOWN: Final = (*_FLAGS, *_SECONDS, *_FIELD_NAMES)
+
+Checked = tuple[tuple[str, str | tuple[str, ...] | bool], ...]
+
+
+def check_directives(
+    directives: Mapping[str, Any], extensions: Mapping[str, str | int | bool] | None = None
+) -> Checked:
+    """The directives by their names in the field, their arguments as text, in order; for errors at import time.
+
+    Raises `TypeError` and `ValueError` as `patch_cache_control` does.
+    """
+    checked: dict[str, str | tuple[str, ...] | bool] = {}
+    for keyword, value in directives.items():
+        name = keyword.lower().replace("_", "-")
+        if value is not None:
+            checked[name] = _check(name, value)
+    for name, value in (extensions or {}).items():
+        checked[name.lower()] = _check_extension(name, value)
+    if checked.get("private") is True and checked.get("public") is True:
+        raise ValueError("Cache-Control: public and private exclude each other.")
+    return tuple(checked.items())
+
+
+def _check(name: str, value: Any) -> str | tuple[str, ...] | bool:
+    if name not in _KNOWN:
+        raise TypeError(_unknown(name))
+    if value is False:
+        return False
+    if name in _SECONDS:
+        return _check_seconds(name, value)
+    if value is True:
+        return True
+    if name in _FLAGS:
+        raise TypeError(f"Cache-Control: {name} is True or False; got {value!r}.")
+    return _check_field_names(name, value)
+
+
+def _unknown(name: str) -> str:
+    if name in _REQUEST_ONLY:
+        return f"Cache-Control: {name} is a directive of requests; a response cannot carry it."
+    near = get_close_matches(name, _KNOWN, 3, 0.5)
+    hint = f"; did you mean {' or '.join(near)}?" if near else "."
+    return f"Cache-Control: unknown directive {name!r}{hint} Pass what is no standard directive in `extensions`."
+
+
+def _check_seconds(name: str, value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"Cache-Control: {name} is a whole number of seconds; got {value!r}.")
+    if value < 0:
+        raise ValueError(f"Cache-Control: {name} is 0 seconds or more; got {value!r}.")
+    return str(int(value))
+
+
+def _check_field_names(name: str, value: Any) -> tuple[str, ...]:
+    names = parse_list([value]) if isinstance(value, str) else list(value) if isinstance(value, Iterable) else []
+    if not names or not all(isinstance(field, str) and is_token(field) for field in names):
+        raise TypeError(f"Cache-Control: {name} is True, False, or names of response fields; got {value!r}.")
+    return tuple(names)
+
+
+def _check_extension(name: str, value: Any) -> str | bool:
+    if not isinstance(name, str) or not is_token(name):
+        raise ValueError(f"Cache-Control: {name!r} cannot be the name of a directive.")
+    if name.lower() in _KNOWN:
+        raise TypeError(f"Cache-Control: {name} is a standard directive; pass it as a keyword.")
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, str | int):
+        raise TypeError(f"Cache-Control: the extension {name} is a text, a number, True or False; got {value!r}.")
+    text = str(value)
+    if not all(" " <= character <= "~" for character in text):
+        raise ValueError(f"Cache-Control: the extension {name} is printable ASCII; got {value!r}.")
+    return text
+
+
+# -- any kind of headers ------------------------------------------------------------------------------------------
+
+
+def _headers(target: Any) -> Any:
+    return getattr(target, "headers", target)
+
+
+def _lines(target: Any, name: str) -> list[str]:
+    """The lines of a field, whatever holds it."""
+    headers = _headers(target)
+    if isinstance(headers, list | tuple):
+        return [_text(value) for key, value in headers if _text(key).lower() == name.lower()]
+    for getter in ("getlist", "get_list", "get_all"):  # werkzeug and Starlette, httpx, wsgiref
+        read: Callable[[str], list[str]] | None = getattr(headers, getter, None)
+        if read is not None:
+            return list(read(name) or ())
+    return [str(headers[key]) for key in headers if key.lower() == name.lower()]
+
+
+def _set(target: Any, name: str, value: str) -> None:
+    """Make `value` the only line of the field, in the place of the first."""
+    headers = _headers(target)
+    if isinstance(headers, list):
+        _set_pair(headers, name, value)
+    elif isinstance(headers, dict):
+        for key in [key for key in headers if key.lower() == name.lower()]:
+            del headers[key]
+        headers[name] = value
+    else:
+        headers[name] = value
+
+
+def _set_pair(headers: list[Any], name: str, value: str) -> None:
+    places = [place for place, (key, _) in enumerate(headers) if _text(key).lower() == name.lower()]
+    for place in reversed(places[1:]):
+        del headers[place]
+    pair: tuple[Any, Any] = (name, value)
+    if headers and isinstance(headers[0][0], bytes):
+        pair = name.lower().encode("latin-1"), value.encode("latin-1")
+    if places:
+        headers[places[0]] = pair
+    else:
+        headers.append(pair)
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else value

@@ -1,0 +1,466 @@
+"""Language and time zone of a request: who chooses them, who reads them, and the middlewares that do the choosing.
+
+Both may be part of a page's key (`use_i18n`, `use_tz`), so the two halves of the cache and the application have to see
+the same choice, although the application may run in another context or thread. What travels is therefore one `Locale`
+per request, a value that can change: it stands in `environ` or `scope` under `KEY`, and a context variable points to
+it. `FetchFromCacheMiddleware` reads it when it looks a page up, `UpdateCacheMiddleware` when the response leaves; the
+middlewares here stand between the two.
+
+Rule 1: a visitor's text never chooses anything but a member of a list that the site has: the configured languages,
+        the zones of the time zone database.
+Rule 2: a response that depends on a field of the request says so in Vary, unless the key has what the field decides.
+Rule 3: nothing of one request's choice is left in the thread that serves the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping, Sequence
+from contextlib import suppress
+from contextvars import ContextVar, Token
+from datetime import tzinfo
+from typing import Any, Final, Literal
+from zoneinfo import ZoneInfo, available_timezones
+
+from cachemw.errors import ImproperlyConfigured
+from cachemw.headers import merge_vary
+from cachemw.hooks import call, is_async
+from cachemw.languages import LANGUAGE_TAG, Cookie, Languages
+
+__all__ = [
+    "KEY",
+    "ASGILocaleMiddleware",
+    "ASGITimezoneMiddleware",
+    "Locale",
+    "WSGILocaleMiddleware",
+    "WSGITimezoneMiddleware",
+    "activate_language",
+    "activate_timezone",
+    "deactivate_language",
+    "deactivate_timezone",
+    "enter",
+    "get_language",
+    "get_timezone",
+    "leave",
+]
+
+KEY: Final = "cachemw.locale"
+
+
+class Locale:
+    """What was chosen for one request; None where nobody chose.
+
+    `keyed` says which of the two the cache has in its keys: ":language", ":timezone" (`VaryIndex` names them so). The
+    update half sets it, for itself knows; without it the middlewares here name in Vary what decided.
+    """
+
+    __slots__ = ("keyed", "language", "timezone")
+
+    def __init__(self) -> None:
+        self.language: str | None = None
+        self.timezone: str | None = None
+        self.keyed: Sequence[str] = ()
+
+
+_current: Final[ContextVar[Locale | None]] = ContextVar("cachemw.locale", default=None)
+
+
+def enter(state: MutableMapping[str, Any]) -> Token[Locale | None]:
+    """Make the locale in this `environ` or `scope` the current one, putting a new one there if there is none.
+
+    Whoever calls this calls `leave` with the answer when the request is over.
+    """
+    locale = state.get(KEY)
+    if locale is None:
+        state[KEY] = locale = Locale()
+    return _current.set(locale)
+
+
+def leave(token: Token[Locale | None]) -> None:
+    """End what `enter` began. In another context than that of `enter`, where there is nothing to end, do nothing."""
+    with suppress(ValueError):  # a WSGI server may close a body in another thread than it called the application in
+        _current.reset(token)
+
+
+def _locale() -> Locale:
+    locale = _current.get()
+    if locale is None:
+        locale = Locale()
+        _current.set(locale)
+    return locale
+
+
+def activate_language(tag: str) -> None:
+    """Make `tag` ("de", "pt-BR"; also "pt_BR", as Babel writes it) the language of the current request.
+
+    With `use_i18n` it is part of the key under which the page is stored. Raises `ValueError` for what is no tag.
+    """
+    text = str(tag).replace("_", "-")
+    if not LANGUAGE_TAG.fullmatch(text):
+        raise ValueError(f"{tag!r} is no language tag such as 'de' or 'pt-BR' (RFC 5646).")
+    _locale().language = text
+
+
+def activate_timezone(zone: str | tzinfo) -> None:
+    """Make `zone`, a name of the time zone database or a `tzinfo`, the time zone of the current request.
+
+    With `use_tz` it is part of the key under which the page is stored. Raises `ValueError` for an unknown name.
+    """
+    if not isinstance(zone, tzinfo):
+        try:
+            zone = ZoneInfo(zone)
+        except (ValueError, OSError, KeyError, TypeError):  # ZoneInfoNotFoundError is a KeyError
+            raise ValueError(f"{zone!r} is no time zone such as 'Europe/Berlin'.") from None
+    _locale().timezone = str(zone)
+
+
+def deactivate_language() -> None:
+    """Take the choice of a language back."""
+    _locale().language = None
+
+
+def deactivate_timezone() -> None:
+    """Take the choice of a time zone back."""
+    _locale().timezone = None
+
+
+def get_language() -> str | None:
+    """The tag of the current request's language, None if nobody chose one."""
+    locale = _current.get()
+    return None if locale is None else locale.language
+
+
+def get_timezone() -> str | None:
+    """The name of the current request's time zone, None if nobody chose one."""
+    locale = _current.get()
+    return None if locale is None else locale.timezone
+
+
+# -- choosing -----------------------------------------------------------------------------------------------------
+
+
+class _LanguageChoice:
+    """The options of the two LocaleMiddlewares, and what they decide.
+
+    languages    the tags of the site's languages
+    default      the one for everybody else; the first of `languages` if left out
+    cookie       name of the cookie that a language switch sets (Django: `LANGUAGE_COOKIE_NAME`); None: no cookie
+    path_prefix  "keep": the first segment of the path may be a language, and the application routes it; "strip": the
+                 application is mounted below it; None: paths say nothing
+    """
+
+    def __init__(
+        self,
+        languages: Iterable[str],
+        default: str | None,
+        cookie: str | None,
+        path_prefix: Literal["keep", "strip"] | None,
+    ) -> None:
+        if path_prefix not in ("keep", "strip", None):
+            raise ImproperlyConfigured(f"path_prefix: {path_prefix!r} is neither 'keep' nor 'strip' nor None.")
+        self.languages = Languages(languages, default)
+        self.cookie = None if cookie is None else Cookie(cookie)
+        self.path_prefix = path_prefix
+
+    def in_path(self, path: str) -> tuple[str, str] | None:
+        """The language in the first segment of the path, and this segment with its slash."""
+        if self.path_prefix is None:
+            return None
+        segment = path[1:].partition("/")[0]
+        language = self.languages.exactly(segment)
+        return None if language is None else (language, "/" + segment)
+
+    def in_fields(self, cookies: str, accept_language: str) -> str:
+        """The language that the request's fields ask for."""
+        if self.cookie is not None and (value := self.cookie.value(cookies)):
+            language = self.languages.best_for(value)
+            if language is not None:
+                return language
+        return self.languages.accepted(accept_language)
+
+    def vary(self, locale: Locale) -> tuple[str, ...]:
+        """What a response depends on if the path did not decide.
+
+        Caches further out know nothing of our keys, so Accept-Language is named anyhow, as in Django; the cache whose
+        key has the language leaves it out of the key. Cookie would cost that cache nearly all its hits.
+        """
+        if len(self.languages.tags) == 1:
+            return ()
+        if self.cookie is None or ":language" in locale.keyed:
+            return ("Accept-Language",)
+        return ("Accept-Language", "Cookie")
+
+
+class _TimezoneChoice:
+    """The options of the two TimezoneMiddlewares, and what they decide.
+
+    choose   a function of the request that returns a name, a `tzinfo`, or None to leave it to the cookie
+    cookie   name of the cookie that has the name of a zone; None: no cookie
+    default  the name for everybody else
+    """
+
+    def __init__(self, choose: Callable[[Any], Any] | None, cookie: str | None, default: str) -> None:
+        self.zones = frozenset(available_timezones())
+        if default not in self.zones:
+            known = "is no time zone such as 'Europe/Berlin'" if self.zones else "is not found: install tzdata"
+            raise ImproperlyConfigured(f"default: {default!r} {known}.")
+        if choose is not None and not callable(choose):
+            raise ImproperlyConfigured(f"choose: {choose!r} is not a function of the request.")
+        self.choose = choose
+        self.cookie = None if cookie is None else Cookie(cookie)
+        self.default = default
+
+    def zone(self, chosen: Any, cookies: str) -> str:
+        """The zone: what the function chose, or the cookie, or the default; what is no zone counts as not said."""
+        for name in (chosen, self.cookie.value(cookies) if self.cookie else None):
+            if isinstance(name, tzinfo | str) and str(name) in self.zones:
+                return str(name)
+        return self.default
+
+    def vary(self, locale: Locale) -> tuple[str, ...]:
+        """A function has the zone from the session, as a rule, and with it from a cookie."""
+        if ":timezone" in locale.keyed or (self.cookie is None and self.choose is None):
+            return ()
+        return ("Cookie",)
+
+
+def _patched(fields: Iterable[tuple[str, str]], language: str | None, vary: Sequence[str]) -> list[tuple[str, str]]:
+    """The fields of a response with Content-Language, unless it has one, and with these names in Vary."""
+    kept, lines, named = [], [], False
+    for field in fields:
+        name = field[0].lower()
+        if name == "vary":
+            lines.append(field[1])
+        else:
+            named = named or name == "content-language"
+            kept.append(field)
+    if language is not None and not named:
+        kept.append(("Content-Language", language))
+    if lines or vary:
+        kept.append(("Vary", merge_vary(lines, vary)))
+    return kept
+
+
+# -- WSGI ---------------------------------------------------------------------------------------------------------
+
+
+class _WSGIMiddleware:
+    """Has a subclass choose, and keeps the choice current until the body is closed."""
+
+    def __init__(self, app: Callable[..., Iterable[bytes]]) -> None:
+        self.app = app
+
+    def _choose(self, environ: dict[str, Any], locale: Locale) -> tuple[str, ...]:
+        """Put the choice into `locale`; returns what to name in Vary."""
+        raise NotImplementedError
+
+    _names_language = False
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        token = enter(environ)
+        locale: Locale = environ[KEY]
+
+        def start(status: str, fields: list[tuple[str, str]], *exc_info: Any) -> Any:
+            language = locale.language if self._names_language else None
+            return start_response(status, _patched(fields, language, vary), *exc_info)
+
+        try:
+            vary = self._choose(environ, locale)
+            body = self.app(environ, start)
+        except BaseException:
+            leave(token)
+            raise
+        wrapper = environ.get("wsgi.file_wrapper")
+        if isinstance(body, list | tuple) or (isinstance(wrapper, type) and isinstance(body, wrapper)):
+            leave(token)  # nothing of the application runs any more
+            return body
+        return _Body(body, token)
+
+
+class _Body:
+    """The body of a WSGI response that may still be in the making."""
+
+    def __init__(self, body: Iterable[bytes], token: Token[Locale | None]) -> None:
+        self._body = body
+        self._token: Token[Locale | None] | None = token
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._body)
+
+    def close(self) -> None:
+        """Close the application's body, and end the request's locale."""
+        try:
+            close = getattr(self._body, "close", None)
+            if close is not None:
+                close()
+        finally:
+            token, self._token = self._token, None
+            if token is not None:
+                leave(token)
+
+
+class WSGILocaleMiddleware(_WSGIMiddleware):
+    """Chooses the language of each request: from the path, a cookie, Accept-Language, or the default, in this order.
+
+    Stands between the two halves of the cache. Sets Content-Language where the application does not, and names in Vary
+    what decided. With `path_prefix="strip"` the language goes from `PATH_INFO` to `SCRIPT_NAME`, so that the
+    application's own URLs keep it. Options are those of `_LanguageChoice`. Raises `ImproperlyConfigured`.
+    """
+
+    _names_language = True
+
+    def __init__(
+        self,
+        app: Callable[..., Iterable[bytes]],
+        *,
+        languages: Iterable[str],
+        default: str | None = None,
+        cookie: str | None = "django_language",
+        path_prefix: Literal["keep", "strip"] | None = None,
+    ) -> None:
+        super().__init__(app)
+        self._choice = _LanguageChoice(languages, default, cookie, path_prefix)
+
+    def _choose(self, environ: dict[str, Any], locale: Locale) -> tuple[str, ...]:
+        choice = self._choice
+        found = choice.in_path(environ.get("PATH_INFO", ""))
+        if found is None:
+            locale.language = choice.in_fields(environ.get("HTTP_COOKIE", ""), environ.get("HTTP_ACCEPT_LANGUAGE", ""))
+            return choice.vary(locale)
+        locale.language, segment = found
+        if choice.path_prefix == "strip":
+            environ["SCRIPT_NAME"] = environ.get("SCRIPT_NAME", "") + segment
+            environ["PATH_INFO"] = environ["PATH_INFO"][len(segment) :] or "/"
+        return ()
+
+
+class WSGITimezoneMiddleware(_WSGIMiddleware):
+    """Chooses the time zone of each request: by a function of the werkzeug `Request`, a cookie, or the default.
+
+    Stands between the two halves of the cache. Options are those of `_TimezoneChoice`. Raises `ImproperlyConfigured`.
+    """
+
+    def __init__(
+        self,
+        app: Callable[..., Iterable[bytes]],
+        *,
+        choose: Callable[[Any], str | tzinfo | None] | None = None,
+        cookie: str | None = "timezone",
+        default: str = "UTC",
+    ) -> None:
+        super().__init__(app)
+        self._choice = _TimezoneChoice(choose, cookie, default)
+        if choose is not None and is_async(choose):
+            raise ImproperlyConfigured(f"choose: {choose!r} is async, and the application is WSGI.")
+
+    def _choose(self, environ: dict[str, Any], locale: Locale) -> tuple[str, ...]:
+        chosen = None
+        if self._choice.choose is not None:
+            from werkzeug import Request
+
+            chosen = self._choice.choose(Request(environ, populate_request=False, shallow=True))
+        locale.timezone = self._choice.zone(chosen, environ.get("HTTP_COOKIE", ""))
+        return self._choice.vary(locale)
+
+
+# -- ASGI ---------------------------------------------------------------------------------------------------------
+
+Scope = MutableMapping[str, Any]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class _ASGIMiddleware:
+    """Has a subclass choose, and keeps the choice current while the application runs."""
+
+    def __init__(self, app: Callable[..., Awaitable[None]]) -> None:
+        self.app = app
+
+    async def _choose(self, scope: Scope, locale: Locale) -> tuple[Scope, tuple[str, ...]]:
+        """Put the choice into `locale`; returns the scope for the application, and what to name in Vary."""
+        raise NotImplementedError
+
+    _names_language = False
+
+    async def __call__(self, scope: Scope, receive: Callable[[], Awaitable[Any]], send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        token = enter(scope)
+        locale: Locale = scope[KEY]
+        try:
+            scope, vary = await self._choose(scope, locale)
+
+            async def patched(message: MutableMapping[str, Any]) -> None:
+                if message["type"] == "http.response.start":
+                    fields = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in message["headers"]]
+                    language = locale.language if self._names_language else None
+                    message = {**message, "headers": _raw(_patched(fields, language, vary))}
+                await send(message)
+
+            await self.app(scope, receive, patched)
+        finally:
+            leave(token)
+
+
+def _raw(fields: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in fields]
+
+
+def _field(scope: Scope, name: bytes, joint: str) -> str:
+    return joint.join(value.decode("latin-1") for key, value in scope["headers"] if key == name)
+
+
+class ASGILocaleMiddleware(_ASGIMiddleware):
+    """`WSGILocaleMiddleware` for ASGI; with `path_prefix="strip"` the language goes to `root_path`."""
+
+    _names_language = True
+
+    def __init__(
+        self,
+        app: Callable[..., Awaitable[None]],
+        *,
+        languages: Iterable[str],
+        default: str | None = None,
+        cookie: str | None = "django_language",
+        path_prefix: Literal["keep", "strip"] | None = None,
+    ) -> None:
+        super().__init__(app)
+        self._choice = _LanguageChoice(languages, default, cookie, path_prefix)
+
+    async def _choose(self, scope: Scope, locale: Locale) -> tuple[Scope, tuple[str, ...]]:
+        choice = self._choice
+        root, path = scope.get("root_path", ""), scope["path"]
+        within = root if path.startswith(root + "/") else ""  # ASGI: `path` includes `root_path`; not every server's
+        found = choice.in_path(path[len(within) :])
+        if found is None:
+            locale.language = choice.in_fields(_field(scope, b"cookie", "; "), _field(scope, b"accept-language", ", "))
+            return scope, choice.vary(locale)
+        locale.language, segment = found
+        if choice.path_prefix == "strip":
+            scope = {**scope, "root_path": root + segment}
+            if not within:
+                scope["path"] = root + path
+        return scope, ()
+
+
+class ASGITimezoneMiddleware(_ASGIMiddleware):
+    """`WSGITimezoneMiddleware` for ASGI; the function gets Starlette's connection, and may be async."""
+
+    def __init__(
+        self,
+        app: Callable[..., Awaitable[None]],
+        *,
+        choose: Callable[[Any], Any] | None = None,
+        cookie: str | None = "timezone",
+        default: str = "UTC",
+    ) -> None:
+        super().__init__(app)
+        self._choice = _TimezoneChoice(choose, cookie, default)
+
+    async def _choose(self, scope: Scope, locale: Locale) -> tuple[Scope, tuple[str, ...]]:
+        chosen = None
+        if self._choice.choose is not None:
+            from starlette.requests import HTTPConnection
+
+            chosen = await call(self._choice.choose, HTTPConnection(scope))
+        locale.timezone = self._choice.zone(chosen, _field(scope, b"cookie", "; "))
+        return scope, self._choice.vary(locale)
