@@ -6,11 +6,11 @@ import argparse
 import sys
 from typing import Final
 
-from benchmarks import pages, plot
+from benchmarks import memory, pages, plot, serve, stampede
 from benchmarks.report import write
 from benchmarks.surroundings import chosen, stores
 
-SECTIONS: Final = ("pages",)
+SECTIONS: Final = ("pages", "serve", "stampede", "memory")
 
 
 def run_pages(options: argparse.Namespace) -> None:
@@ -21,6 +21,27 @@ def run_pages(options: argparse.Namespace) -> None:
     raw = {name: {f"{what} {kind}": times for (what, kind), times in by.items()} for name, by in found.times.items()}
     write("pages", pages.table(found), pages.goals(found), found.missing, raw)
     plot.pages(found)
+
+
+def run_serve(options: argparse.Namespace) -> None:
+    names = [subject.name for subject in chosen(options.only)]
+    rounds = options.rounds or (2 if options.quick else 5)
+    with stores() as servers:
+        found = serve.measure(names, servers, rounds=rounds, seconds=1, kinds="s" if options.quick else "sm")
+    raw = {f"{name} {kind}": rates for (name, kind), rates in found.rates.items()}
+    write("serve", serve.table(found), serve.goals(found), found.missing, raw)
+
+
+def run_stampede(options: argparse.Namespace) -> None:
+    with stores() as servers:
+        found, missing = stampede.measure(chosen(options.only), servers, runs=1 if options.quick else 3)
+    write("stampede", stampede.table(found), stampede.goals(found), missing, found)
+
+
+def run_memory(options: argparse.Namespace) -> None:
+    with stores() as servers:
+        found, missing = memory.measure(servers, pages=10_000 if options.quick else 50_000)
+    write("memory", memory.table(found), memory.goals(found), missing, found)
 
 
 def main(argv: list[str]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Coroutine, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -56,8 +58,19 @@ class WsgiDriver:
         seconds = perf_counter() - started
         return seconds, Received(int(head[0][:3]), list(head[1]), b"".join(chunks))
 
-    def close(self) -> None:
-        pass
+    def together(self, path: str, requests: int) -> list[Received | BaseException]:
+        """As many requests for one page at the same time, each in a thread of its own."""
+        gate = threading.Barrier(requests)
+
+        def one(_: int) -> Received | BaseException:
+            gate.wait()
+            try:
+                return self.run([path])[1]
+            except Exception as error:
+                return error
+
+        with ThreadPoolExecutor(requests) as pool:
+            return list(pool.map(one, range(requests)))
 
 
 class _Connection:
@@ -96,6 +109,17 @@ class AsgiDriver:
         """Seconds for one request after the other, one for each path, and the last response."""
         return self.loop.run_until_complete(self._run(paths, fields))
 
+    def together(self, path: str, requests: int) -> list[Received | BaseException]:
+        """As many requests for one page at the same time, each in a task of its own."""
+
+        async def one() -> Received:
+            return (await self._run([path], ()))[1]
+
+        async def every() -> list[Received | BaseException]:
+            return await asyncio.gather(*(one() for _ in range(requests)), return_exceptions=True)
+
+        return self.loop.run_until_complete(every())
+
     async def _run(self, paths: Sequence[str], fields: Iterable[tuple[str, str]]) -> tuple[float, Received]:
         app = self.app
         copy = traffic.scope(fields).copy
@@ -113,9 +137,6 @@ class AsgiDriver:
         seconds = perf_counter() - started
         fields = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in connection.start["headers"]]
         return seconds, Received(connection.start["status"], fields, b"".join(connection.chunks))
-
-    def close(self) -> None:
-        self.loop.close()
 
 
 Driver = WsgiDriver | AsgiDriver

@@ -24,7 +24,7 @@ __all__ = [
     "starlette_caches",
 ]
 
-_ENTRIES = 10_000
+_ENTRIES = 100_000
 _SECONDS = 3600
 
 
@@ -83,14 +83,14 @@ def flask_caching(origin: Origin, url: str) -> WsgiDriver:
 
     scheme, _, place = url.partition("://")
     host, _, port = place.partition("/")[0].partition(":")
-    config: dict[str, Any] = {
+    types: dict[str, dict[str, Any]] = {
         "locmem": {"CACHE_TYPE": "SimpleCache", "CACHE_THRESHOLD": _ENTRIES},
         "redis": {"CACHE_TYPE": "RedisCache", "CACHE_REDIS_HOST": host, "CACHE_REDIS_PORT": port},
         "memcached": {"CACHE_TYPE": "MemcachedCache", "CACHE_MEMCACHED_SERVERS": [place]},
         "file": {"CACHE_TYPE": "FileSystemCache", "CACHE_DIR": place, "CACHE_THRESHOLD": _ENTRIES},
-    }[scheme]
+    }
     app = Flask("bench")
-    cache = Cache(app, config=config)
+    cache = Cache(app, config=types[scheme])
 
     @app.get("/<kind>/<name>")
     @cache.cached(timeout=_SECONDS)
@@ -104,7 +104,7 @@ def starlette_caches(origin: Origin, url: str) -> AsgiDriver:
     from aiocache import Cache
     from starlette_caches.middleware import CacheMiddleware
 
-    cache = Cache.from_url(url.replace("locmem://", "memory://"))
+    cache = Cache.from_url("memory://" if url.startswith("locmem") else url)
     return AsgiDriver(CacheMiddleware(bare_asgi(origin), cache=cache))
 
 
@@ -127,7 +127,7 @@ def fastapi_cache2(origin: Origin, url: str) -> AsgiDriver:
     @app.get("/{kind}/{name}")
     @cache(expire=_SECONDS)
     async def page(kind: str, name: str) -> str:  # it keeps values, not responses: the body as JSON
-        return origin.body(kind).decode()
+        return (await origin.abody(kind)).decode()
 
     if url.startswith("redis"):
         from fastapi_cache.backends.redis import RedisBackend
@@ -166,7 +166,7 @@ def aiocache_decorator(origin: Origin, url: str) -> AsgiDriver:
 
     @cached(ttl=_SECONDS, key_builder=lambda function, kind, name: f"{kind}/{name}", **where)
     async def page(kind: str, name: str) -> bytes:
-        return origin.body(kind)
+        return await origin.abody(kind)
 
     return AsgiDriver(_starlette(origin, page))
 
@@ -175,7 +175,7 @@ def _cashews(url: str) -> Any:
     from cashews import Cache
 
     cache = Cache()
-    cache.setup("mem://?size=10000&check_interval=3600" if url.startswith("locmem") else url)
+    cache.setup("mem://?size=100000&check_interval=3600" if url.startswith("locmem") else url)
     return cache
 
 
@@ -184,7 +184,7 @@ def cashews_decorator(origin: Origin, url: str) -> AsgiDriver:
 
     @cache(ttl=_SECONDS, key="page:{kind}:{name}")
     async def page(kind: str, name: str) -> bytes:
-        return origin.body(kind)
+        return await origin.abody(kind)
 
     return AsgiDriver(_starlette(origin, page), startup=cache.init())
 
@@ -196,7 +196,7 @@ def cashews_middleware(origin: Origin, url: str) -> AsgiDriver:
 
     @cache(ttl=_SECONDS, key="page:{kind}:{name}")
     async def page(kind: str, name: str) -> bytes:
-        return origin.body(kind)
+        return await origin.abody(kind)
 
     app = _starlette(origin, page)
     app.add_middleware(CacheEtagMiddleware, cache_instance=cache)

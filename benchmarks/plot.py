@@ -42,9 +42,10 @@ def pages(found: Pages) -> None:
     axes.set_yticks(range(len(bars)), [subject.name for subject, _ in bars], fontsize=8)
     axes.set_xscale("log")
     axes.set_xlim(0.1, max(time for _, time in bars) * 3)
+    axes.set_ylim(-0.6, len(bars) - 0.4)
     axes.set_xlabel("µs for a hit of 1 KB in process, median (logarithmic)")
     axes.spines[["top", "right"]].set_visible(False)
     kinds = {subject.kind for subject, _ in bars}
     handles = [axes.barh(0, 0, color=_COLOURS[kind], label=label) for kind, label in _LABELS.items() if kind in kinds]
-    axes.legend(handles=handles, loc="lower right", fontsize=8, frameon=False)
+    axes.legend(handles=handles, loc="upper right", fontsize=8, frameon=False)
     canvas.savefig(RESULTS / "pages.png", dpi=130)

@@ -15,7 +15,7 @@ from typing import Any
 
 import hiredis
 
-__all__ = ["ProtoAsgi", "ProtoAsgiRedis", "ProtoWsgi", "ProtoWsgiRedis"]
+__all__ = ["DictOfPages", "ProtoAsgi", "ProtoAsgiRedis", "ProtoWsgi", "ProtoWsgiRedis"]
 
 Raw = list[tuple[bytes, bytes]]
 _BARRIERS_ASGI = (b"cache-control", b"pragma", b"range", b"authorization")
@@ -41,7 +41,8 @@ class ProtoAsgi:
         )
         method = scope["method"]
         if method not in ("GET", "HEAD") or any(name in headers for name in _BARRIERS_ASGI):
-            return await self.app(scope, receive, send)
+            await self.app(scope, receive, send)
+            return
         entry = self.store.get(key)
         if entry is not None:
             born, expires, vary, etag, fields, message = entry
@@ -55,11 +56,11 @@ class ProtoAsgi:
                     fields = [*fields, (b"age", b"%d" % (now - born))]
                     if b"if-none-match" in headers and etag in headers[b"if-none-match"]:
                         await send({"type": "http.response.start", "status": 304, "headers": fields})
-                        return await send({"type": "http.response.body", "body": b""})
+                        await send({"type": "http.response.body", "body": b""})
+                        return
                     await send({"type": "http.response.start", "status": 200, "headers": fields})
-                    if method == "HEAD":
-                        return await send({"type": "http.response.body", "body": b""})
-                    return await send(message)
+                    await send(message if method == "GET" else {"type": "http.response.body", "body": b""})
+                    return
         start: Any = None
         body: list[bytes] = []
 
@@ -79,7 +80,6 @@ class ProtoAsgi:
         message = {"type": "http.response.body", "body": b"".join(body)}
         now = time()
         self.store[key] = (now, now + max_age, vary, answered.get(b"etag", b""), start["headers"], message)
-        return None
 
 
 class ProtoWsgi:
@@ -195,7 +195,8 @@ class ProtoAsgiRedis:
             _, self.link = await asyncio.get_running_loop().create_connection(_Link, "127.0.0.1", self.port)
         headers = dict(scope["headers"])
         if scope["method"] != "GET" or any(name in headers for name in _BARRIERS_ASGI):
-            return await self.app(scope, receive, send)
+            await self.app(scope, receive, send)
+            return
         key = b"proto:%b%b?%b" % (headers.get(b"host", b""), scope["raw_path"], scope["query_string"])
         packed = await self.link.call(b"GET", key)
         now = time()
@@ -210,7 +211,8 @@ class ProtoAsgiRedis:
                 tags = headers.get(b"if-none-match")
                 status = 304 if tags is not None and dict(fields)[b"etag"] in tags else 200
                 await send({"type": "http.response.start", "status": status, "headers": fields})
-                return await send({"type": "http.response.body", "body": packed[end:] if status == 200 else b""})
+                await send({"type": "http.response.body", "body": packed[end:] if status == 200 else b""})
+                return
         start: Any = None
         body: list[bytes] = []
 
@@ -230,7 +232,6 @@ class ProtoAsgiRedis:
         max_age = float(answered["cache-control"].partition("max-age=")[2])
         head = _pack(now, max_age, vary, None if value is None else value.decode(), fields)
         await self.link.call(b"SET", key, head + b"".join(body), b"EX", b"%d" % max_age)
-        return None
 
 
 class ProtoWsgiRedis:
@@ -281,3 +282,26 @@ class ProtoWsgiRedis:
         head = _pack(now, max_age, vary, environ.get(vary), answered)
         self.call(b"SET", key, head + body, b"EX", b"%d" % max_age)
         return (body,)
+
+
+class DictOfPages:
+    """A dictionary of bodies, and of fields too with `fields`: what the memory of a page is held against."""
+
+    def __init__(self, app: Any, *, fields: bool) -> None:
+        self.app = app
+        self.keep_fields = fields
+        self.store: dict[str, Any] = {}
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        path = environ["PATH_INFO"]
+        kept: Any = self.store.get(path)
+        if kept is None:
+            answered: list[tuple[str, str]] = []
+
+            def keep(status: str, fields: list[tuple[str, str]], *rest: Any) -> None:
+                answered.extend(fields)
+
+            body = b"".join(self.app(environ, keep))
+            kept = self.store[path] = (tuple(answered), body) if self.keep_fields else body
+        start_response("200 OK", list(kept[0]) if self.keep_fields else [])
+        return (kept[1] if self.keep_fields else kept,)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["RESULTS", "Goal", "Table", "figure", "write"]
+__all__ = ["RESULTS", "Cell", "Goal", "Table", "figure", "write"]
 
 RESULTS: Final = Path(__file__).with_name("results")
 
@@ -46,7 +46,7 @@ def figure(value: Cell) -> str:
         return value
     if abs(value) >= 1000:
         return f"{value:,.0f}"
-    return f"{value:.3g}" if abs(value) >= 0.01 else f"{value:.4f}"
+    return f"{value:.3g}" if abs(value) >= 0.01 or not value else f"{value:.4f}"
 
 
 @dataclass(frozen=True, slots=True)

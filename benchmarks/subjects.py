@@ -11,7 +11,7 @@ from benchmarks.traffic import Origin, bare_asgi, bare_wsgi
 
 __all__ = ["SUBJECTS", "Subject"]
 
-Kind = Literal["bare", "prototype", "own", "peer"]
+Kind = Literal["bare", "prototype", "limit", "own", "peer"]
 Interface = Literal["wsgi", "asgi"]
 
 
@@ -29,7 +29,7 @@ class Subject:
 
 URLS: Final = {
     "-": "",
-    "locmem": "locmem://",
+    "locmem": "locmem://?max_entries=100000",  # every subject's limit: none evicts while it is measured
     "redis": "redis://127.0.0.1:{redis}/0",
     "memcached": "memcached://127.0.0.1:{memcached}",
     "file": "file://{folder}/pages",
@@ -60,6 +60,15 @@ def _proto_wsgi(origin: Origin, url: str) -> Driver:
     from benchmarks.prototypes import ProtoWsgi
 
     return WsgiDriver(ProtoWsgi(bare_wsgi(origin)))
+
+
+def _dictionary(fields: bool) -> Callable[[Origin, str], Driver]:
+    def build(origin: Origin, url: str) -> Driver:
+        from benchmarks.prototypes import DictOfPages
+
+        return WsgiDriver(DictOfPages(bare_wsgi(origin), fields=fields))
+
+    return build
 
 
 def _port(url: str) -> int:
@@ -95,6 +104,10 @@ def _subjects() -> list[Subject]:
         Subject("proto-wsgi-full", "prototype", "wsgi", "locmem", "", _proto_wsgi),
         Subject("proto-asgi-rawredis", "prototype", "asgi", "redis", URLS["redis"], _proto_asgi_redis),
         Subject("proto-wsgi-rawredis", "prototype", "wsgi", "redis", URLS["redis"], _proto_wsgi_redis),
+    ]
+    found += [
+        Subject("dict-bodies", "limit", "wsgi", "dict", "", _dictionary(fields=False)),
+        Subject("dict-pages", "limit", "wsgi", "dict", "", _dictionary(fields=True)),
     ]
     for store in ("locmem", "redis", "memcached", "file", "sqlite", "tiered"):
         found.append(Subject(f"cachemw-asgi-{store}", "own", "asgi", store, URLS[store], _own_asgi))

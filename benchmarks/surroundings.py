@@ -155,10 +155,21 @@ class Worker:
 
     def ask(self, do: str, **arguments: Any) -> Any:
         """The command's value; `MissingSubjectError` with the worker's own words if it failed."""
+        self.tell(do, **arguments)
+        return self.answer()
+
+    def tell(self, do: str, **arguments: Any) -> None:
+        """Send a command; its value is fetched by `answer`."""
         assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise MissingSubjectError(f"the process ended with status {self._process.wait()}") from None
+
+    def answer(self) -> Any:
+        """The value of the command sent last."""
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
-        self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
             raise MissingSubjectError(f"the process ended with status {self._process.wait()}")
@@ -181,4 +192,8 @@ class Worker:
 def chosen(pattern: str | None) -> list[Subject]:
     """The subjects whose name contains one of the comma-separated parts; all without a pattern."""
     parts = pattern.split(",") if pattern else [""]
-    return [subject for subject in SUBJECTS.values() if any(part in subject.name for part in parts)]
+    return [
+        subject
+        for subject in SUBJECTS.values()
+        if subject.kind != "limit" and any(part in subject.name for part in parts)
+    ]

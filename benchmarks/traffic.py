@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
+import sys
+import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -36,7 +40,9 @@ class Origin:
 
     def __init__(self) -> None:
         self.calls = 0
-        self._bodies = {kind: (b"<p>%d</p>" % size * size)[:size] for kind, size in KINDS.items()}
+        self.delay = 0.0  # seconds that the application takes
+        self.distinct = False  # each response has a body and fields of its own, as when they are rendered
+        self._bodies = {kind: (b"<p>paragraph</p>\n" * (size // 16))[:size] for kind, size in KINDS.items()}
         self._fields = {kind: tuple(self._make_fields(size)) for kind, size in KINDS.items()}
         self._raw = {
             kind: tuple((name.lower().encode(), value.encode()) for name, value in fields)
@@ -57,17 +63,38 @@ class Origin:
         yield "Referrer-Policy", "strict-origin-when-cross-origin"
 
     def body(self, kind: str) -> bytes:
-        """The body, and one call more."""
+        """The body, and one call more; sleeps for `delay`."""
         self.calls += 1
-        return self._bodies[kind]
+        if self.delay:
+            time.sleep(self.delay)
+        return self._content(kind)
+
+    async def abody(self, kind: str) -> bytes:
+        """The same, for an application that waits in the event loop."""
+        self.calls += 1
+        if self.delay:
+            await asyncio.sleep(self.delay)
+        return self._content(kind)
+
+    def _content(self, kind: str) -> bytes:
+        body = self._bodies[kind]
+        return b"%08d%b" % (self.calls, body[8:]) if self.distinct else body
 
     def fields(self, kind: str) -> list[tuple[str, str]]:
         """The response's fields as WSGI has them; a list of its own, as an application makes one for each response."""
+        if self.distinct:
+            return [(_copy(name), _copy(value)) for name, value in self._fields[kind]]
         return list(self._fields[kind])
 
     def raw(self, kind: str) -> list[tuple[bytes, bytes]]:
         """The response's fields as ASGI has them."""
+        if self.distinct:
+            return [(bytes(bytearray(name)), bytes(bytearray(value))) for name, value in self._raw[kind]]
         return list(self._raw[kind])
+
+
+def _copy(text: str) -> str:
+    return text.encode().decode()
 
 
 def bare_wsgi(origin: Origin) -> Callable[..., Iterable[bytes]]:
@@ -87,16 +114,13 @@ def bare_asgi(origin: Origin) -> Callable[..., Any]:
     async def application(scope: Any, receive: Any, send: Any) -> None:
         kind = scope["path"][1]
         await send({"type": "http.response.start", "status": 200, "headers": origin.raw(kind)})
-        await send({"type": "http.response.body", "body": origin.body(kind)})
+        await send({"type": "http.response.body", "body": await origin.abody(kind)})
 
     return application
 
 
 def environ(fields: Iterable[tuple[str, str]] = ()) -> dict[str, Any]:
     """A WSGI environment as gunicorn makes it, without a path."""
-    import io
-    import sys
-
     template: dict[str, Any] = {
         "REQUEST_METHOD": "GET",
         "SCRIPT_NAME": "",

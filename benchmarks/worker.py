@@ -3,6 +3,9 @@
 hit           requests for one page that is stored; fails unless each was answered without the application
 miss          requests for pages not seen before; fails unless each reached the application
 not_modified  requests with the ETag of the hit; null unless they were answered with 304
+memory        resident bytes of a page
+stampede      many requests for one cold page at once
+profile       where the time of one of the first three goes
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import resource
 import sys
 import warnings
 from itertools import count
+from time import perf_counter
 from typing import Any
 
 from benchmarks.drivers import Driver, Received
@@ -98,18 +102,38 @@ class Bench:
         return output.getvalue()
 
     def memory(self, kind: str, requests: int) -> float:
-        """Resident bytes for each of `requests` further pages."""
+        """Resident bytes for each of `requests` further pages, none of whose bodies and fields are shared objects."""
+        self.origin.distinct = True
+        paths = [f"/{kind}/{self.name}-{number:06}" for number in range(requests)]
         self.driver.run([f"/{kind}/{self.name}-warm{number}" for number in range(100)])
         gc.collect()
         before = _resident()
-        self.driver.run([f"/{kind}/{self.name}-{number:06}" for number in range(requests)])
+        self.driver.run(paths)
         gc.collect()
         resident = _resident() - before
         calls = self.origin.calls
-        self.driver.run([f"/{kind}/{self.name}-{number:06}" for number in range(0, requests, 100)])
+        self.driver.run(paths[::100])
         if self.origin.calls != calls:
-            raise RuntimeError(f"{self.origin.calls - calls} of {requests // 100} pages were no longer stored")
+            raise RuntimeError(f"{self.origin.calls - calls} of {len(paths[::100])} pages were no longer stored")
         return resident / requests
+
+    def prepare_for_crowd(self) -> None:
+        """Import and connect what a first request does."""
+        self.driver.run([f"/s/{self.name}-warm"])
+
+    def stampede(self, requests: int, delay: float, page: str) -> dict[str, float]:
+        """`requests` for one cold page at once, from an application that takes `delay` seconds."""
+        self.origin.delay = delay
+        calls = self.origin.calls
+        started = perf_counter()
+        answers = self.driver.together(f"/s/{page}", requests)
+        seconds = perf_counter() - started
+        self.origin.delay = 0.0
+        good = sum(
+            isinstance(answer, Received) and answer.status == 200 and len(answer.body) >= KINDS["s"]
+            for answer in answers
+        )
+        return {"calls": self.origin.calls - calls, "failures": requests - good, "seconds": seconds}
 
 
 def _resident() -> int:

@@ -39,7 +39,10 @@ def application(interface: str, policy: str, origin_port: int) -> Any:
 
 def main(interface: str, policy: str, origin_port: str) -> None:
     app = application(interface, policy, int(origin_port))
-    listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+    # the protocol named, for asyncio sets TCP_NODELAY only on sockets that say they are TCP
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(512)
     print(listener.getsockname()[1], flush=True)
     if interface == "wsgi":
         logging.getLogger("waitress").setLevel(logging.ERROR)  # it remarks on every request that waits for a thread
