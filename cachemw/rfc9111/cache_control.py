@@ -11,7 +11,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Final, final
 
-from cachemw.rfc9111.syntax import OWS, TCHAR, is_token, parse_delta_seconds, parse_dictionary, without_bad_octets
+from cachemw.rfc9111.syntax import (
+    MAX_FIELD,
+    OWS,
+    TCHAR,
+    is_token,
+    parse_delta_seconds,
+    parse_dictionary,
+    without_bad_octets,
+)
 
 __all__ = ["CacheControl", "dump_cache_control", "parse_cache_control", "parse_targeted"]
 
@@ -61,7 +69,7 @@ class CacheControl:
         return bool(self._arguments)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, CacheControl) and self._arguments == other._arguments
+        return isinstance(other, CacheControl) and tuple(self.directives) == tuple(other.directives)
 
     def __hash__(self) -> int:
         return hash(tuple(self.directives))
@@ -88,7 +96,8 @@ class CacheControl:
         arguments = self._arguments.get(name)
         if arguments is None:
             return None
-        return min((parse_delta_seconds(text) or 0 for text in arguments if text is not None), default=None)
+        given = [parse_delta_seconds(argument) or 0 for argument in arguments if argument is not None]
+        return min(given) if given else None
 
     def field_names(self, name: str) -> tuple[str, ...]:
         """The fields, in lower case, to which `no-cache="…"` or `private="…"` limits itself (RFC 9111 §5.2.2.4).
@@ -106,10 +115,15 @@ class CacheControl:
 
 
 def parse_cache_control(lines: Sequence[str]) -> CacheControl:
-    """The directives of all lines of a Cache-Control field (RFC 9111 §5.2)."""
+    """The directives of all lines of a Cache-Control field (RFC 9111 §5.2); more than 8 KiB count as `no-store`."""
     if len(lines) == 1 and len(lines[0]) <= 256:
         return _parse_short(lines[0])  # the whole field of nearly every response
+    if sum(map(len, lines)) > MAX_FIELD:
+        return _NO_STORE
     return CacheControl(directive for line in lines for directive in _parse_line(line))
+
+
+_NO_STORE: Final = CacheControl([("no-store", None)])
 
 
 @lru_cache(maxsize=512)
@@ -165,7 +179,7 @@ def parse_targeted(lines: Sequence[str]) -> CacheControl | None:
     members = parse_dictionary(lines)
     if members is None or any(type(value) is not int for name, value in members.items() if name in _DELTAS):
         words = _TOKEN.findall(",".join(lines).lower())
-        return None if _REFUSING.isdisjoint(words) else CacheControl([("no-store", None)])
+        return None if _REFUSING.isdisjoint(words) else _NO_STORE
     return CacheControl(
         (name, None if isinstance(value, bool | list) else str(value))
         for name, value in members.items()

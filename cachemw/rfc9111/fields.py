@@ -51,14 +51,9 @@ _MAX_TAG: Final = 1024  # characters (Cloudflare and Fastly: 1024)
 
 def parse_vary(lines: Sequence[str]) -> tuple[str, ...]:
     """The field names of Vary, in lower case, each once, in order; ("*",) if any member is "*" or no field name."""
-    names: dict[str, None] = {}
-    for line in lines:
-        for piece in line.split(","):
-            if name := piece.strip(OWS):
-                if name == "*" or not is_token(name):
-                    return ("*",)
-                names[name.lower()] = None
-    return tuple(names)
+    pieces = [piece for line in lines for piece in line.lower().split(",")]
+    names = dict.fromkeys([name for piece in pieces if (name := piece.strip(OWS))])
+    return ("*",) if "*" in names or not all(map(is_token, names)) else tuple(names)
 
 
 def parse_age(lines: Sequence[str]) -> int | None:

@@ -7,7 +7,7 @@ from functools import lru_cache
 from ipaddress import AddressValueError, IPv6Address
 from typing import Final
 
-from cachemw.rfc9111.syntax import OWS, TCHAR
+from cachemw.rfc9111.syntax import MAX_FIELD, OWS, TCHAR
 
 __all__ = ["mark_forwarded", "valid_host"]
 
@@ -45,8 +45,11 @@ def mark_forwarded(value: str) -> str:
     """What of a Forwarded field tells hosts and schemes, in one spelling, for keys.
 
     Two fields have the same mark only if each of their elements, counted from either end, has the same `host` and
-    `proto` parameters. "" if there are none at all; a field that is not plainly well-formed is its own mark.
+    `proto` parameters. "" if there are none at all. A field that is not plainly well-formed, or longer than 8 KiB, is
+    its own mark.
     """
+    if len(value) > MAX_FIELD:
+        return value
     elements: list[str] = []
     for element in value.split(","):
         pairs: list[str] = []

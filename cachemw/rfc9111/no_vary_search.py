@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from cachemw.rfc9111.syntax import parse_dictionary
+from cachemw.rfc9111.syntax import MAX_FIELD, parse_dictionary
 
 __all__ = ["NoVarySearch", "parse_no_vary_search"]
-
-_MAX_PARAMETERS: Final = 1000  # a query of more is left as it is (Django's DATA_UPLOAD_MAX_NUMBER_FIELDS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,14 +24,17 @@ class NoVarySearch:
         """The part of a raw query that still distinguishes pages, its parameters spelt as they were.
 
         Two queries with the same canonical form are equivalent by the draft; not every two equivalent ones have the
-        same (`a=%41` and `a=A` do not), which costs a miss and never shows a wrong page.
+        same (`a=%41` and `a=A` do not), which costs a miss and no wrong page. A query of more than 8 KiB stays as it
+        is, and so does one with ";": some applications still separate parameters by it, and see one hidden behind an
+        ignored name (CVE-2021-23336).
         """
-        if query.count("&") >= _MAX_PARAMETERS:
+        if len(query) > MAX_FIELD or ";" in query:
             return query
         parameters = [(_name(parameter), parameter) for parameter in query.split("&") if parameter]
         kept = [(name, parameter) for name, parameter in parameters if self._matters(name)]
         if self.any_order:
-            kept.sort(key=lambda pair: pair[0])  # stable: parameters of one name keep their order
+            # Stable: parameters of one name keep their order. Names in broken UTF-8 are one name to the draft.
+            kept.sort(key=lambda pair: pair[0].decode("utf-8", "replace"))
         return "&".join(parameter for _, parameter in kept)
 
     def _matters(self, name: bytes) -> bool:

@@ -28,7 +28,7 @@ def parse_range(text: str) -> tuple[ByteRange, ...] | None:
     if unit.lower() != "bytes":
         return None
     ranges: list[ByteRange] = []
-    for spec in specs.split(",", _MAX_RANGES):
+    for spec in specs.split(",", _MAX_RANGES - 1):
         if not (spec := spec.strip(OWS)):
             continue
         match = _RANGE.fullmatch(spec)
