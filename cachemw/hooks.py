@@ -20,48 +20,45 @@ Rule 3: a hook that guards cannot be walked around by another spelling of the pa
 
 from __future__ import annotations
 
-import inspect
-import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableSequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 from threading import RLock
-from typing import Any, Final, NamedTuple, TypeVar, overload
+from typing import Any, Final, TypeVar, overload
 
+from cachemw.calling import (
+    Hook,
+    HookPlan,
+    arun_after,
+    arun_before,
+    arun_teardown,
+    check_hook,
+    refuse_async,
+    run_after,
+    run_before,
+    run_teardown,
+)
 from cachemw.errors import ImproperlyConfigured
 from cachemw.paths import decoded, spellings
 
 __all__ = [
+    "Hook",
     "HookPlan",
     "Hooks",
     "Scope",
     "arun_after",
     "arun_before",
     "arun_teardown",
-    "call",
-    "is_async",
     "run_after",
     "run_before",
     "run_teardown",
 ]
 
-logger = logging.getLogger("cachemw.hooks")
-
-Hook = Callable[[Any], Any]
 HookT = TypeVar("HookT", bound=Hook)
 
 #: Paths whose plans are remembered, and the longest of them: 1000 paths of an attacker must not fill the memory.
 _MEMO_PATHS: Final = 1024
 _MEMO_LENGTH: Final = 256
-
-
-class HookPlan(NamedTuple):
-    """The hooks of one request, each tuple in the order in which they run."""
-
-    before: tuple[Hook, ...]
-    after: tuple[Hook, ...]
-    teardown: tuple[Hook, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +161,7 @@ class Hooks:
         with self._lock:
             for register in self._registers:
                 for hook in chain.from_iterable(register.values()):
-                    _refuse_async(hook, register.kind)
+                    refuse_async(hook, register.kind)
             self.sync_only = True
 
     def plan(self, path: str) -> HookPlan | None:
@@ -267,7 +264,7 @@ class _Functions(MutableSequence[Hook]):
             items = self._items.copy()
             change(items, *args)
             for hook in items:
-                _check(hook, self._kind, sync_only=self._hooks.sync_only)
+                check_hook(hook, self._kind, sync_only=self._hooks.sync_only)
             self._items = items
             self._hooks._compiled = None
 
@@ -322,123 +319,3 @@ def _literal(prefix: str) -> str:
     if not path:
         raise ImproperlyConfigured(f"The prefix of a scope is a literal path such as '/api'; got {prefix!r}.")
     return path.rstrip("/")
-
-
-# -- running ------------------------------------------------------------------------------------------------------
-
-
-def run_before(plan: HookPlan, request: Any) -> Any | None:
-    """Run the before hooks until one returns a response, and return that, or None. What a hook raises, is raised."""
-    for hook in plan.before:
-        response = hook(request)
-        if response is not None:
-            _refuse_awaitable(hook, response)
-            return response
-    return None
-
-
-def run_after(plan: HookPlan, request: Any, response: Any) -> Any:
-    """Pass the response through the after hooks, and return what it has become. What a hook raises, is raised."""
-    for hook in plan.after:
-        replacement = hook(response)
-        if replacement is not None:
-            _refuse_awaitable(hook, replacement)
-            response = replacement
-    return response
-
-
-def run_teardown(plan: HookPlan, error: BaseException | None) -> None:
-    """Run every teardown hook. An exception of one is logged; what is no `Exception` is raised after the last."""
-    leaving: BaseException | None = None
-    for hook in plan.teardown:
-        try:
-            _refuse_awaitable(hook, hook(error))
-        except Exception:
-            logger.exception("The teardown hook %s failed.", _name(hook))
-        except BaseException as stop:  # SystemExit, KeyboardInterrupt, gevent's timeouts
-            leaving = leaving or stop
-    if leaving is not None:
-        raise leaving
-
-
-async def arun_before(plan: HookPlan, request: Any) -> Any | None:
-    """`run_before` for ASGI: coroutine functions and plain ones, mixed."""
-    for hook in plan.before:
-        response = await call(hook, request)
-        if response is not None:
-            return response
-    return None
-
-
-async def arun_after(plan: HookPlan, request: Any, response: Any) -> Any:
-    """`run_after` for ASGI: coroutine functions and plain ones, mixed."""
-    for hook in plan.after:
-        replacement = await call(hook, response)
-        if replacement is not None:
-            response = replacement
-    return response
-
-
-async def arun_teardown(plan: HookPlan, error: BaseException | None) -> None:
-    """`run_teardown` for ASGI; runs to its end when the request's task is cancelled, and lets it be cancelled then."""
-    from anyio import CancelScope
-
-    leaving: BaseException | None = None
-    for hook in plan.teardown:
-        try:
-            with CancelScope(shield=True):
-                await call(hook, error)
-        except Exception:
-            logger.exception("The teardown hook %s failed.", _name(hook))
-        except BaseException as stop:  # asyncio's own cancellation does not respect the shield
-            leaving = leaving or stop
-    if leaving is not None:
-        raise leaving
-
-
-async def call(function: Callable[..., Any], *args: Any) -> Any:
-    """Call a function of the site's from the event loop: a coroutine function here, a plain one in a worker thread.
-
-    This is Starlette's rule for endpoints: a plain function may block, and then must not stop the other requests.
-    """
-    if is_async(function):
-        return await function(*args)
-    from anyio.to_thread import run_sync
-
-    result = await run_sync(function, *args)
-    return await result if inspect.isawaitable(result) else result
-
-
-def is_async(function: Callable[..., Any]) -> bool:
-    """Whether calling it gives a coroutine: an `async def`, an object whose call is one, a `partial` of either."""
-    while isinstance(function, partial):
-        function = function.func
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
-
-
-def _check(hook: Any, kind: str, *, sync_only: bool) -> None:
-    if not callable(hook) or inspect.isgeneratorfunction(hook) or inspect.isasyncgenfunction(hook):
-        raise TypeError(f"A {kind} hook is a function, or an async one for ASGI; got {hook!r}.")
-    if sync_only:
-        _refuse_async(hook, kind)
-
-
-def _refuse_async(hook: Hook, kind: str) -> None:
-    if is_async(hook):
-        raise ImproperlyConfigured(
-            f"The {kind} hook {_name(hook)} is async, and the application is WSGI: write it as a plain function."
-        )
-
-
-def _refuse_awaitable(hook: Hook, result: Any) -> None:
-    """A plain function that returns a coroutine has passed `_refuse_async`; as a response it would be nonsense."""
-    if inspect.isawaitable(result):
-        if inspect.iscoroutine(result):
-            result.close()
-        raise TypeError(f"The hook {_name(hook)} returned an awaitable, and the application is WSGI.")
-
-
-def _name(hook: Hook) -> str:
-    while isinstance(hook, partial):
-        hook = hook.func
-    return f"{hook.__module__}.{getattr(hook, '__qualname__', type(hook).__qualname__)}"

@@ -18,13 +18,13 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapp
 from contextlib import suppress
 from contextvars import ContextVar, Token
 from datetime import tzinfo
-from typing import Any, Final, Literal
-from zoneinfo import ZoneInfo, available_timezones
+from typing import Any, AnyStr, Final, Literal
+from zoneinfo import ZoneInfo
 
+from cachemw.calling import call, is_async
 from cachemw.errors import ImproperlyConfigured
 from cachemw.headers import merge_vary
-from cachemw.hooks import call, is_async
-from cachemw.languages import LANGUAGE_TAG, Cookie, Languages
+from cachemw.negotiation import LANGUAGE_TAG, LanguageChoice, TimezoneChoice
 
 __all__ = [
     "KEY",
@@ -135,109 +135,41 @@ def get_timezone() -> str | None:
     return None if locale is None else locale.timezone
 
 
-# -- choosing -----------------------------------------------------------------------------------------------------
+_NAMES: Final = ("Vary", "Content-Language")
+_RAW_NAMES: Final = (b"vary", b"content-language")  # ASGI: names are in lower case
 
 
-class _LanguageChoice:
-    """The options of the two LocaleMiddlewares, and what they decide.
+def _patched(
+    fields: Iterable[tuple[AnyStr, AnyStr]],
+    names: tuple[AnyStr, AnyStr],
+    text: Callable[[str], AnyStr],
+    language: str | None,
+    vary: Sequence[str],
+) -> list[tuple[AnyStr, AnyStr]]:
+    """The fields of a response with Content-Language, unless it has one, and with these names in Vary.
 
-    languages    the tags of the site's languages
-    default      the one for everybody else; the first of `languages` if left out
-    cookie       name of the cookie that a language switch sets (Django: `LANGUAGE_COOKIE_NAME`); None: no cookie
-    path_prefix  "keep": the first segment of the path may be a language, and the application routes it; "strip": the
-                 application is mounted below it; None: paths say nothing
+    `names` are those of Vary and Content-Language, `text` makes a value of the kind that WSGI or ASGI wants.
     """
-
-    def __init__(
-        self,
-        languages: Iterable[str],
-        default: str | None,
-        cookie: str | None,
-        path_prefix: Literal["keep", "strip"] | None,
-    ) -> None:
-        if path_prefix not in ("keep", "strip", None):
-            raise ImproperlyConfigured(f"path_prefix: {path_prefix!r} is neither 'keep' nor 'strip' nor None.")
-        self.languages = Languages(languages, default)
-        self.cookie = None if cookie is None else Cookie(cookie)
-        self.path_prefix = path_prefix
-
-    def in_path(self, path: str) -> tuple[str, str] | None:
-        """The language in the first segment of the path, and this segment with its slash."""
-        if self.path_prefix is None:
-            return None
-        segment = path[1:].partition("/")[0]
-        language = self.languages.exactly(segment)
-        return None if language is None else (language, "/" + segment)
-
-    def in_fields(self, cookies: str, accept_language: str) -> str:
-        """The language that the request's fields ask for."""
-        if self.cookie is not None and (value := self.cookie.value(cookies)):
-            language = self.languages.best_for(value)
-            if language is not None:
-                return language
-        return self.languages.accepted(accept_language)
-
-    def vary(self, locale: Locale) -> tuple[str, ...]:
-        """What a response depends on if the path did not decide.
-
-        Caches further out know nothing of our keys, so Accept-Language is named anyhow, as in Django; the cache whose
-        key has the language leaves it out of the key. Cookie would cost that cache nearly all its hits.
-        """
-        if len(self.languages.tags) == 1:
-            return ()
-        if self.cookie is None or ":language" in locale.keyed:
-            return ("Accept-Language",)
-        return ("Accept-Language", "Cookie")
-
-
-class _TimezoneChoice:
-    """The options of the two TimezoneMiddlewares, and what they decide.
-
-    choose   a function of the request that returns a name, a `tzinfo`, or None to leave it to the cookie
-    cookie   name of the cookie that has the name of a zone; None: no cookie
-    default  the name for everybody else
-    """
-
-    def __init__(self, choose: Callable[[Any], Any] | None, cookie: str | None, default: str) -> None:
-        self.zones = frozenset(available_timezones())
-        if default not in self.zones:
-            known = "is no time zone such as 'Europe/Berlin'" if self.zones else "is not found: install tzdata"
-            raise ImproperlyConfigured(f"default: {default!r} {known}.")
-        if choose is not None and not callable(choose):
-            raise ImproperlyConfigured(f"choose: {choose!r} is not a function of the request.")
-        self.choose = choose
-        self.cookie = None if cookie is None else Cookie(cookie)
-        self.default = default
-
-    def zone(self, chosen: Any, cookies: str) -> str:
-        """The zone: what the function chose, or the cookie, or the default; what is no zone counts as not said."""
-        for name in (chosen, self.cookie.value(cookies) if self.cookie else None):
-            if isinstance(name, tzinfo | str) and str(name) in self.zones:
-                return str(name)
-        return self.default
-
-    def vary(self, locale: Locale) -> tuple[str, ...]:
-        """A function has the zone from the session, as a rule, and with it from a cookie."""
-        if ":timezone" in locale.keyed or (self.cookie is None and self.choose is None):
-            return ()
-        return ("Cookie",)
-
-
-def _patched(fields: Iterable[tuple[str, str]], language: str | None, vary: Sequence[str]) -> list[tuple[str, str]]:
-    """The fields of a response with Content-Language, unless it has one, and with these names in Vary."""
-    kept, lines, named = [], [], False
+    vary_name, language_name = names[0].lower(), names[1].lower()
+    kept: list[tuple[AnyStr, AnyStr]] = []
+    lines: list[str] = []
     for field in fields:
         name = field[0].lower()
-        if name == "vary":
-            lines.append(field[1])
+        if name == vary_name:
+            lines.append(_decoded(field[1]))
         else:
-            named = named or name == "content-language"
             kept.append(field)
-    if language is not None and not named:
-        kept.append(("Content-Language", language))
+            if name == language_name:
+                language = None
+    if language is not None:
+        kept.append((names[1], text(language)))
     if lines or vary:
-        kept.append(("Vary", merge_vary(lines, vary)))
+        kept.append((names[0], text(merge_vary(lines, vary))))
     return kept
+
+
+def _decoded(value: str | bytes) -> str:
+    return value if isinstance(value, str) else value.decode("latin-1")
 
 
 # -- WSGI ---------------------------------------------------------------------------------------------------------
@@ -261,7 +193,7 @@ class _WSGIMiddleware:
 
         def start(status: str, fields: list[tuple[str, str]], *exc_info: Any) -> Any:
             language = locale.language if self._names_language else None
-            return start_response(status, _patched(fields, language, vary), *exc_info)
+            return start_response(status, _patched(fields, _NAMES, str, language, vary), *exc_info)
 
         try:
             vary = self._choose(environ, locale)
@@ -302,8 +234,17 @@ class WSGILocaleMiddleware(_WSGIMiddleware):
     """Chooses the language of each request: from the path, a cookie, Accept-Language, or the default, in this order.
 
     Stands between the two halves of the cache. Sets Content-Language where the application does not, and names in Vary
-    what decided. With `path_prefix="strip"` the language goes from `PATH_INFO` to `SCRIPT_NAME`, so that the
-    application's own URLs keep it. Options are those of `_LanguageChoice`. Raises `ImproperlyConfigured`.
+    what decided.
+
+    languages    the tags of the site's languages, such as ["en", "pt-BR"]
+    default      the one for everybody else; the first of `languages` if left out
+    cookie       name of the cookie that a language switch sets (Django: `LANGUAGE_COOKIE_NAME`); None: no cookie
+    path_prefix  "keep": the first segment of the path may be a language, and the application routes it; "strip": the
+                 same, and the segment goes from `PATH_INFO` to `SCRIPT_NAME`, so that the application's own URLs have
+                 it; None: paths say nothing
+
+    Caches further out, which have no key but the URL and Vary, are told of Accept-Language alone where our key has the
+    language, as by Django; with `path_prefix` they need not be told. Raises `ImproperlyConfigured`.
     """
 
     _names_language = True
@@ -318,14 +259,14 @@ class WSGILocaleMiddleware(_WSGIMiddleware):
         path_prefix: Literal["keep", "strip"] | None = None,
     ) -> None:
         super().__init__(app)
-        self._choice = _LanguageChoice(languages, default, cookie, path_prefix)
+        self._choice = LanguageChoice(languages, default, cookie, path_prefix)
 
     def _choose(self, environ: dict[str, Any], locale: Locale) -> tuple[str, ...]:
         choice = self._choice
         found = choice.in_path(environ.get("PATH_INFO", ""))
         if found is None:
             locale.language = choice.in_fields(environ.get("HTTP_COOKIE", ""), environ.get("HTTP_ACCEPT_LANGUAGE", ""))
-            return choice.vary(locale)
+            return choice.vary(locale.keyed)
         locale.language, segment = found
         if choice.path_prefix == "strip":
             environ["SCRIPT_NAME"] = environ.get("SCRIPT_NAME", "") + segment
@@ -336,7 +277,14 @@ class WSGILocaleMiddleware(_WSGIMiddleware):
 class WSGITimezoneMiddleware(_WSGIMiddleware):
     """Chooses the time zone of each request: by a function of the werkzeug `Request`, a cookie, or the default.
 
-    Stands between the two halves of the cache. Options are those of `_TimezoneChoice`. Raises `ImproperlyConfigured`.
+    Stands between the two halves of the cache.
+
+    choose   a function of the request that returns a name, a `tzinfo`, or None to leave it to the cookie
+    cookie   name of the cookie that has the name of a zone, such as "Europe/Berlin"; None: no cookie
+    default  the name for everybody else
+
+    What is no zone counts as not said. Where the key does not have the zone, Vary names Cookie. Raises
+    `ImproperlyConfigured`.
     """
 
     def __init__(
@@ -348,7 +296,7 @@ class WSGITimezoneMiddleware(_WSGIMiddleware):
         default: str = "UTC",
     ) -> None:
         super().__init__(app)
-        self._choice = _TimezoneChoice(choose, cookie, default)
+        self._choice = TimezoneChoice(choose, cookie, default)
         if choose is not None and is_async(choose):
             raise ImproperlyConfigured(f"choose: {choose!r} is async, and the application is WSGI.")
 
@@ -359,7 +307,7 @@ class WSGITimezoneMiddleware(_WSGIMiddleware):
 
             chosen = self._choice.choose(Request(environ, populate_request=False, shallow=True))
         locale.timezone = self._choice.zone(chosen, environ.get("HTTP_COOKIE", ""))
-        return self._choice.vary(locale)
+        return self._choice.vary(locale.keyed)
 
 
 # -- ASGI ---------------------------------------------------------------------------------------------------------
@@ -391,9 +339,9 @@ class _ASGIMiddleware:
 
             async def patched(message: MutableMapping[str, Any]) -> None:
                 if message["type"] == "http.response.start":
-                    fields = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in message["headers"]]
                     language = locale.language if self._names_language else None
-                    message = {**message, "headers": _raw(_patched(fields, language, vary))}
+                    fields = _patched(message.get("headers", ()), _RAW_NAMES, _raw, language, vary)
+                    message = {**message, "headers": fields}
                 await send(message)
 
             await self.app(scope, receive, patched)
@@ -401,8 +349,8 @@ class _ASGIMiddleware:
             leave(token)
 
 
-def _raw(fields: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
-    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in fields]
+def _raw(text: str) -> bytes:
+    return text.encode("latin-1")
 
 
 def _field(scope: Scope, name: bytes, joint: str) -> str:
@@ -424,7 +372,7 @@ class ASGILocaleMiddleware(_ASGIMiddleware):
         path_prefix: Literal["keep", "strip"] | None = None,
     ) -> None:
         super().__init__(app)
-        self._choice = _LanguageChoice(languages, default, cookie, path_prefix)
+        self._choice = LanguageChoice(languages, default, cookie, path_prefix)
 
     async def _choose(self, scope: Scope, locale: Locale) -> tuple[Scope, tuple[str, ...]]:
         choice = self._choice
@@ -433,7 +381,7 @@ class ASGILocaleMiddleware(_ASGIMiddleware):
         found = choice.in_path(path[len(within) :])
         if found is None:
             locale.language = choice.in_fields(_field(scope, b"cookie", "; "), _field(scope, b"accept-language", ", "))
-            return scope, choice.vary(locale)
+            return scope, choice.vary(locale.keyed)
         locale.language, segment = found
         if choice.path_prefix == "strip":
             scope = {**scope, "root_path": root + segment}
@@ -454,7 +402,7 @@ class ASGITimezoneMiddleware(_ASGIMiddleware):
         default: str = "UTC",
     ) -> None:
         super().__init__(app)
-        self._choice = _TimezoneChoice(choose, cookie, default)
+        self._choice = TimezoneChoice(choose, cookie, default)
 
     async def _choose(self, scope: Scope, locale: Locale) -> tuple[Scope, tuple[str, ...]]:
         chosen = None
@@ -463,4 +411,4 @@ class ASGITimezoneMiddleware(_ASGIMiddleware):
 
             chosen = await call(self._choice.choose, HTTPConnection(scope))
         locale.timezone = self._choice.zone(chosen, _field(scope, b"cookie", "; "))
-        return scope, self._choice.vary(locale)
+        return scope, self._choice.vary(locale.keyed)

@@ -1,20 +1,23 @@
-"""Which of a site's languages a request gets: from the path, a cookie or Accept-Language (RFC 9110 §12.5.4).
+"""Which language and which time zone a request gets: from the path, a cookie, Accept-Language, a function, a default.
 
-Rule 1: pure and total: whatever a request carries, the answer is a configured language, in the configured spelling.
-Rule 2: linear, and bounded: of a long field its first kilobyte counts.
+Rule 1: total: whatever a request carries, the answer is a member of a list that the site has: a configured language, in
+        the configured spelling, or a zone of the time zone database.
+Rule 2: linear, and bounded: of a long Accept-Language its first kilobyte counts.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from datetime import tzinfo
+from typing import Any, Final, Literal
 from urllib.parse import unquote
+from zoneinfo import available_timezones
 
 from cachemw.errors import ImproperlyConfigured
 from cachemw.rfc9111.fields import is_token
 
-__all__ = ["LANGUAGE_TAG", "Cookie", "Languages"]
+__all__ = ["LANGUAGE_TAG", "Cookie", "LanguageChoice", "Languages", "TimezoneChoice"]
 
 LANGUAGE_TAG: Final = re.compile(r"[A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8}){0,7}")
 _RANGE: Final = re.compile(
@@ -135,3 +138,76 @@ class Cookie:
         """The value in the Cookie field, without quotes and percent-encoding; None if the cookie is not there."""
         match = self._search(field) if field else None
         return unquote(match[1].strip(' \t"')) if match else None
+
+
+class LanguageChoice:
+    """What the two LocaleMiddlewares decide; their options are explained there."""
+
+    def __init__(
+        self,
+        languages: Iterable[str],
+        default: str | None,
+        cookie: str | None,
+        path_prefix: Literal["keep", "strip"] | None,
+    ) -> None:
+        if path_prefix not in ("keep", "strip", None):
+            raise ImproperlyConfigured(f"path_prefix: {path_prefix!r} is neither 'keep' nor 'strip' nor None.")
+        self.languages = Languages(languages, default)
+        self.cookie = None if cookie is None else Cookie(cookie)
+        self.path_prefix = path_prefix
+
+    def in_path(self, path: str) -> tuple[str, str] | None:
+        """The language in the first segment of the path, and this segment with its slash."""
+        if self.path_prefix is None:
+            return None
+        segment = path[1:].partition("/")[0]
+        language = self.languages.exactly(segment)
+        return None if language is None else (language, "/" + segment)
+
+    def in_fields(self, cookies: str, accept_language: str) -> str:
+        """The language that the request's fields ask for."""
+        if self.cookie is not None and (value := self.cookie.value(cookies)):
+            language = self.languages.best_for(value)
+            if language is not None:
+                return language
+        return self.languages.accepted(accept_language)
+
+    def vary(self, keyed: Sequence[str]) -> tuple[str, ...]:
+        """What a response depends on if the path did not decide.
+
+        Caches further out know nothing of our keys, so Accept-Language is named anyhow, as in Django; the cache whose
+        key has the language leaves it out of the key. Cookie would cost that cache nearly all its hits.
+        """
+        if len(self.languages.tags) == 1:
+            return ()
+        if self.cookie is None or ":language" in keyed:
+            return ("Accept-Language",)
+        return ("Accept-Language", "Cookie")
+
+
+class TimezoneChoice:
+    """What the two TimezoneMiddlewares decide; their options are explained there."""
+
+    def __init__(self, choose: Callable[[Any], Any] | None, cookie: str | None, default: str) -> None:
+        self.zones = frozenset(available_timezones())
+        if default not in self.zones:
+            known = "is no time zone such as 'Europe/Berlin'" if self.zones else "is not found: install tzdata"
+            raise ImproperlyConfigured(f"default: {default!r} {known}.")
+        if choose is not None and not callable(choose):
+            raise ImproperlyConfigured(f"choose: {choose!r} is not a function of the request.")
+        self.choose = choose
+        self.cookie = None if cookie is None else Cookie(cookie)
+        self.default = default
+
+    def zone(self, chosen: Any, cookies: str) -> str:
+        """The zone: what the function chose, or the cookie, or the default; what is no zone counts as not said."""
+        for name in (chosen, self.cookie.value(cookies) if self.cookie else None):
+            if isinstance(name, tzinfo | str) and str(name) in self.zones:
+                return str(name)
+        return self.default
+
+    def vary(self, keyed: Sequence[str]) -> tuple[str, ...]:
+        """A function has the zone from the session, as a rule, and with it from a cookie."""
+        if ":timezone" in keyed or (self.cookie is None and self.choose is None):
+            return ()
+        return ("Cookie",)
