@@ -1,30 +1,35 @@
-"""Language and time zone of a request: who chooses them, who reads them, and the middlewares that do the choosing.
+"""LocaleMiddleware and TimezoneMiddleware: the language and the time zone of each request, chosen before the cache looks.
 
-Both may be part of a page's key (`use_i18n`, `use_tz`), so the two halves of the cache and the application have to see
-the same choice, although the application may run in another context or thread. What travels is therefore one `Locale`
-per request, a value that can change: it stands in `environ` or `scope` under `KEY`, and a context variable points to
-it. `FetchFromCacheMiddleware` reads it when it looks a page up, `UpdateCacheMiddleware` when the response leaves; the
-middlewares here stand between the two.
+They stand between the two halves of the cache, and tell them by the request's `Locale` (see `cachemw.activation`);
+applications that choose by themselves call `activate_language` and `activate_timezone` instead.
 
-Rule 1: a visitor's text never chooses anything but a member of a list that the site has: the configured languages,
-        the zones of the time zone database.
+Rule 1: a visitor's text never chooses anything but a member of a list that the site has (see `cachemw.negotiation`).
 Rule 2: a response that depends on a field of the request says so in Vary, unless the key has what the field decides.
-Rule 3: nothing of one request's choice is left in the thread that serves the next.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping, Sequence
-from contextlib import suppress
-from contextvars import ContextVar, Token
+from contextvars import Token
 from datetime import tzinfo
 from typing import Any, AnyStr, Final, Literal
-from zoneinfo import ZoneInfo
 
+from cachemw.activation import (
+    KEY,
+    Locale,
+    activate_language,
+    activate_timezone,
+    deactivate_language,
+    deactivate_timezone,
+    enter,
+    get_language,
+    get_timezone,
+    leave,
+)
 from cachemw.calling import call, is_async
 from cachemw.errors import ImproperlyConfigured
 from cachemw.headers import merge_vary
-from cachemw.negotiation import LANGUAGE_TAG, LanguageChoice, TimezoneChoice
+from cachemw.negotiation import LanguageChoice, TimezoneChoice
 
 __all__ = [
     "KEY",
@@ -42,98 +47,6 @@ __all__ = [
     "get_timezone",
     "leave",
 ]
-
-KEY: Final = "cachemw.locale"
-
-
-class Locale:
-    """What was chosen for one request; None where nobody chose.
-
-    `keyed` says which of the two the cache has in its keys: ":language", ":timezone" (`VaryIndex` names them so). The
-    update half sets it, for itself knows; without it the middlewares here name in Vary what decided.
-    """
-
-    __slots__ = ("keyed", "language", "timezone")
-
-    def __init__(self) -> None:
-        self.language: str | None = None
-        self.timezone: str | None = None
-        self.keyed: Sequence[str] = ()
-
-
-_current: Final[ContextVar[Locale | None]] = ContextVar("cachemw.locale", default=None)
-
-
-def enter(state: MutableMapping[str, Any]) -> Token[Locale | None]:
-    """Make the locale in this `environ` or `scope` the current one, putting a new one there if there is none.
-
-    Whoever calls this calls `leave` with the answer when the request is over.
-    """
-    locale = state.get(KEY)
-    if locale is None:
-        state[KEY] = locale = Locale()
-    return _current.set(locale)
-
-
-def leave(token: Token[Locale | None]) -> None:
-    """End what `enter` began. In another context than that of `enter`, where there is nothing to end, do nothing."""
-    with suppress(ValueError):  # a WSGI server may close a body in another thread than it called the application in
-        _current.reset(token)
-
-
-def _locale() -> Locale:
-    locale = _current.get()
-    if locale is None:
-        locale = Locale()
-        _current.set(locale)
-    return locale
-
-
-def activate_language(tag: str) -> None:
-    """Make `tag` ("de", "pt-BR"; also "pt_BR", as Babel writes it) the language of the current request.
-
-    With `use_i18n` it is part of the key under which the page is stored. Raises `ValueError` for what is no tag.
-    """
-    text = str(tag).replace("_", "-")
-    if not LANGUAGE_TAG.fullmatch(text):
-        raise ValueError(f"{tag!r} is no language tag such as 'de' or 'pt-BR' (RFC 5646).")
-    _locale().language = text
-
-
-def activate_timezone(zone: str | tzinfo) -> None:
-    """Make `zone`, a name of the time zone database or a `tzinfo`, the time zone of the current request.
-
-    With `use_tz` it is part of the key under which the page is stored. Raises `ValueError` for an unknown name.
-    """
-    if not isinstance(zone, tzinfo):
-        try:
-            zone = ZoneInfo(zone)
-        except (ValueError, OSError, KeyError, TypeError):  # ZoneInfoNotFoundError is a KeyError
-            raise ValueError(f"{zone!r} is no time zone such as 'Europe/Berlin'.") from None
-    _locale().timezone = str(zone)
-
-
-def deactivate_language() -> None:
-    """Take the choice of a language back."""
-    _locale().language = None
-
-
-def deactivate_timezone() -> None:
-    """Take the choice of a time zone back."""
-    _locale().timezone = None
-
-
-def get_language() -> str | None:
-    """The tag of the current request's language, None if nobody chose one."""
-    locale = _current.get()
-    return None if locale is None else locale.language
-
-
-def get_timezone() -> str | None:
-    """The name of the current request's time zone, None if nobody chose one."""
-    locale = _current.get()
-    return None if locale is None else locale.timezone
-
 
 _NAMES: Final = ("Vary", "Content-Language")
 _RAW_NAMES: Final = (b"vary", b"content-language")  # ASGI: names are in lower case

@@ -1,0 +1,124 @@
+"""The language and the time zone that are active for a request, and who gets to know of them.
+
+Both may be part of a page's key (`use_i18n`, `use_tz`), so the two halves of the cache and the application have to see
+the same choice, although the application may run in another context or thread. What travels is therefore one `Locale`
+per request, a value that can change: it stands in `environ` or `scope` under `KEY`, and a context variable points to
+it. `FetchFromCacheMiddleware` reads it when it looks a page up, `UpdateCacheMiddleware` when the response leaves.
+
+Rule 1: nothing of one request's choice is left in the thread that serves the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping, Sequence
+from contextlib import suppress
+from contextvars import ContextVar, Token
+from datetime import tzinfo
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from cachemw.negotiation import LANGUAGE_TAG
+
+__all__ = [
+    "KEY",
+    "Locale",
+    "activate_language",
+    "activate_timezone",
+    "deactivate_language",
+    "deactivate_timezone",
+    "enter",
+    "get_language",
+    "get_timezone",
+    "leave",
+]
+
+KEY: Final = "cachemw.locale"
+
+
+class Locale:
+    """What was chosen for one request; None where nobody chose.
+
+    `keyed` says which of the two the cache has in its keys: ":language", ":timezone" (`VaryIndex` names them so). The
+    update half sets it, for itself knows; without it the middlewares here name in Vary what decided.
+    """
+
+    __slots__ = ("keyed", "language", "timezone")
+
+    def __init__(self) -> None:
+        self.language: str | None = None
+        self.timezone: str | None = None
+        self.keyed: Sequence[str] = ()
+
+
+_current: Final[ContextVar[Locale | None]] = ContextVar("cachemw.locale", default=None)
+
+
+def enter(state: MutableMapping[str, Any]) -> Token[Locale | None]:
+    """Make the locale in this `environ` or `scope` the current one, putting a new one there if there is none.
+
+    Whoever calls this calls `leave` with the answer when the request is over.
+    """
+    locale = state.get(KEY)
+    if locale is None:
+        state[KEY] = locale = Locale()
+    return _current.set(locale)
+
+
+def leave(token: Token[Locale | None]) -> None:
+    """End what `enter` began. In another context than that of `enter`, where there is nothing to end, do nothing."""
+    with suppress(ValueError):  # a WSGI server may close a body in another thread than it called the application in
+        _current.reset(token)
+
+
+def _locale() -> Locale:
+    locale = _current.get()
+    if locale is None:
+        locale = Locale()
+        _current.set(locale)
+    return locale
+
+
+def activate_language(tag: str) -> None:
+    """Make `tag` ("de", "pt-BR"; also "pt_BR", as Babel writes it) the language of the current request.
+
+    With `use_i18n` it is part of the key under which the page is stored. Raises `ValueError` for what is no tag.
+    """
+    text = str(tag).replace("_", "-")
+    if not LANGUAGE_TAG.fullmatch(text):
+        raise ValueError(f"{tag!r} is no language tag such as 'de' or 'pt-BR' (RFC 5646).")
+    _locale().language = text
+
+
+def activate_timezone(zone: str | tzinfo) -> None:
+    """Make `zone`, a name of the time zone database or a `tzinfo`, the time zone of the current request.
+
+    With `use_tz` it is part of the key under which the page is stored. Raises `ValueError` for an unknown name.
+    """
+    if not isinstance(zone, tzinfo):
+        try:
+            zone = ZoneInfo(zone)
+        except (ValueError, OSError, KeyError, TypeError):  # ZoneInfoNotFoundError is a KeyError
+            raise ValueError(f"{zone!r} is no time zone such as 'Europe/Berlin'.") from None
+    _locale().timezone = str(zone)
+
+
+def deactivate_language() -> None:
+    """Take the choice of a language back."""
+    _locale().language = None
+
+
+def deactivate_timezone() -> None:
+    """Take the choice of a time zone back."""
+    _locale().timezone = None
+
+
+def get_language() -> str | None:
+    """The tag of the current request's language, None if nobody chose one."""
+    locale = _current.get()
+    return None if locale is None else locale.language
+
+
+def get_timezone() -> str | None:
+    """The name of the current request's time zone, None if nobody chose one."""
+    locale = _current.get()
+    return None if locale is None else locale.timezone
