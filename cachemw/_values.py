@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import importlib
 import math
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
 from cachemw.errors import ImproperlyConfigured
 
-__all__ = ["boolean", "imported", "integer", "members", "number", "refuse"]
+__all__ = ["boolean", "imported", "integer", "members", "number", "refuse", "without_password"]
 
 _TRUE: Final = frozenset({"1", "true", "yes", "on", "y", "t"})
 _FALSE: Final = frozenset({"0", "false", "no", "off", "n", "f"})
@@ -84,3 +85,12 @@ def imported(name: str, path: str) -> Any:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise ImproperlyConfigured(f"{name} is {path!r}, which cannot be imported: {error}") from error
+
+
+_CREDENTIALS: Final = re.compile(r"(?<=://)[^/?#]*@")
+_SECRETS: Final = re.compile(r"(?i)(?<![a-z])((?:[a-z_]*password|secret|[a-z_]*passwd)=)[^&#]*")
+
+
+def without_password(text: str) -> str:
+    """A URL as it may stand in messages and logs."""
+    return _SECRETS.sub(r"\1***", _CREDENTIALS.sub("***@", text))

@@ -46,7 +46,7 @@ class FailOpen:
     """Shadows a cache's primitives with ones that never raise BackendUnavailable, and says so once a minute."""
 
     def __init__(self, cache: BaseCache) -> None:
-        self._name = f"{type(cache).__name__} at {cache.location!r}"
+        self._name = repr(cache)
         self._quiet_until = -_WINDOW
         for name, answer in _ANSWERS.items():
             twin = f"_a{name[1:]}"

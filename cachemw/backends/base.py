@@ -22,11 +22,11 @@ import anyio.to_thread
 from anyio import CapacityLimiter
 from anyio.lowlevel import RunVar
 
-from cachemw._values import boolean, integer, number, refuse
+from cachemw._values import boolean, integer, number, refuse, without_password
 from cachemw.backends._failopen import FailOpen
 from cachemw.backends._keys import MEMCACHED_LENGTH, default_key_func, key_function, page_digest, page_prefix, validate
 from cachemw.backends._once import MISSING, Once
-from cachemw.backends.serializers import PickleSerializer, Seal, make_serializer
+from cachemw.backends.serializers import PickleSerializer, Seal, make_serializer, secrets_from
 from cachemw.errors import SerializationError
 
 __all__ = ["DEFAULT_TIMEOUT", "FOREVER", "BaseCache", "BlockingCache", "Entry", "InlineCache", "Value"]
@@ -91,7 +91,9 @@ class BaseCache(ABC):
         serializer = make_serializer(given.get("serializer"))
         self._dumps, self._loads = serializer.dumps, serializer.loads
         self._pickles = isinstance(serializer, PickleSerializer)
-        self._seal = Seal.from_setting(given.get("secret"))
+        #: What authenticates this store's records, the newest first; empty: nothing does.
+        self.secrets = secrets_from(given.get("secret"))
+        self._seal = Seal(self.secrets) if self.secrets else None
         self._page_prefix = page_prefix(
             self._key_prefix, self._version, strict=self.strict_keys, limit=self.max_key_length
         )
@@ -101,6 +103,10 @@ class BaseCache(ABC):
         self._once = Once()
         opens = boolean("OPTIONS['fail_open']", self.options.pop("fail_open", False))
         self._fail_open = FailOpen(self) if opens else None
+
+    def __repr__(self) -> str:
+        places = [self.location] if isinstance(self.location, str) else self.location
+        return f"<{type(self).__name__} {', '.join(without_password(str(place)) for place in places)}>"
 
     @property
     def key_prefix(self) -> str:

@@ -13,7 +13,6 @@ one attribute, where a true LRU list would cost a lock.
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence

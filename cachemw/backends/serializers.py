@@ -18,7 +18,15 @@ import msgspec
 from cachemw._values import imported, refuse
 from cachemw.errors import SerializationError
 
-__all__ = ["JSONSerializer", "MsgpackSerializer", "PickleSerializer", "Seal", "Serializer", "make_serializer"]
+__all__ = [
+    "JSONSerializer",
+    "MsgpackSerializer",
+    "PickleSerializer",
+    "Seal",
+    "Serializer",
+    "make_serializer",
+    "secrets_from",
+]
 
 
 class Serializer(Protocol):
@@ -117,6 +125,21 @@ def make_serializer(given: object) -> Serializer:
     return _Unnumeric(found)  # type: ignore[arg-type]
 
 
+def secrets_from(given: object) -> tuple[bytes, ...]:
+    """What the setting `SECRET` says: None, a text, or several, the newest first. Raises: ImproperlyConfigured."""
+    if given is None:
+        return ()
+    secrets = [given] if isinstance(given, str | bytes) else given
+    if (
+        not isinstance(secrets, Sequence)
+        or not secrets
+        or not all(isinstance(one, str | bytes) and one for one in secrets)
+    ):
+        # the value is not repeated: it may be the right one in the wrong shape
+        raise refuse("SECRET", "…", "a text that is not empty, or a list of such texts, the newest first")
+    return tuple(one.encode() if isinstance(one, str) else one for one in secrets)
+
+
 class Seal:
     """Authenticates what is stored, together with the key it is stored under, so that nothing can be moved either.
 
@@ -130,27 +153,9 @@ class Seal:
     _SIZE: Final = 16
     _HEAD: Final = 1 + _SIZE
 
-    def __init__(self, secrets: Sequence[str | bytes]) -> None:
+    def __init__(self, secrets: Sequence[bytes]) -> None:
         # a secret may be of any length, BLAKE2b takes keys of 64 bytes
-        self._secrets = [
-            blake2b(secret.encode() if isinstance(secret, str) else secret, person=b"cachemw value").digest()
-            for secret in secrets
-        ]
-
-    @classmethod
-    def from_setting(cls, secret: object) -> Seal | None:
-        """The seal for the setting `SECRET`: None, a text, or several. Raises: ImproperlyConfigured."""
-        if secret is None:
-            return None
-        secrets = [secret] if isinstance(secret, str | bytes) else secret
-        if (
-            not isinstance(secrets, Sequence)
-            or not secrets
-            or not all(isinstance(one, str | bytes) and one for one in secrets)
-        ):
-            # the value itself is not repeated: it may be the right one in the wrong shape
-            raise refuse("SECRET", "…", "a text that is not empty, or a list of such texts, the newest first")
-        return cls(secrets)
+        self._secrets = [blake2b(secret, person=b"cachemw value").digest() for secret in secrets]
 
     def _mac(self, secret: bytes, key: str, data: bytes) -> bytes:
         name = key.encode("utf-8", "surrogatepass")

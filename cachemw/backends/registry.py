@@ -1,0 +1,179 @@
+"""Caches: which stores a process has, by alias, made when they are first used.
+
+One instance serves all threads and event loops of a process: connections belong to the store, which keeps them per
+thread, per event loop and per process. (Django makes one for each thread, and for each asyncio task that is first to
+use an alias.)
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Any, Final, cast
+
+from cachemw._urls import cache_from_url
+from cachemw.backends.base import BaseCache
+from cachemw.errors import InvalidCacheBackendError
+from cachemw.settings import Settings
+
+__all__ = ["Caches", "cache", "caches", "connect", "make_cache"]
+
+_DEFAULT: Final[Mapping[str, Any]] = {"default": {"BACKEND": "cachemw.backends.locmem.LocMemCache"}}
+
+#: A Django project's `CACHES` works as it is: each of its stores has its counterpart here.
+_DJANGO: Final = "django.core.cache.backends."
+
+
+def make_cache(config: Mapping[str, Any]) -> BaseCache:
+    """The store that one entry of `CACHES` describes.
+
+    config: BACKEND (dotted path or class), LOCATION, and what `BaseCache` documents; Django's own paths mean their
+        counterparts here.
+    Raises: InvalidCacheBackendError if there is no such backend, ImproperlyConfigured for its settings.
+    """
+    params = dict(config)
+    backend = params.pop("BACKEND", None)
+    kind = _imported(backend) if isinstance(backend, str) else backend
+    if not isinstance(kind, type) or not issubclass(kind, BaseCache):
+        raise InvalidCacheBackendError(f"BACKEND is {backend!r}; allowed: a subclass of BaseCache, or its dotted path")
+    return kind(params.pop("LOCATION", ""), params)
+
+
+def _imported(path: str) -> Any:
+    if path.startswith(_DJANGO):
+        path = f"cachemw.backends.{path.removeprefix(_DJANGO)}"
+    module, _, name = path.rpartition(".")
+    try:
+        if not module:
+            raise ImportError(f"{path!r} is no dotted path")
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise InvalidCacheBackendError(f"Could not find backend {path!r}: {error}") from error
+
+
+def connect(url: str) -> BaseCache:
+    """A store of its own from a URL, such as "redis://localhost:6379/0?timeout=300". Raises: ImproperlyConfigured."""
+    return make_cache(cache_from_url(url))
+
+
+class Caches:
+    """The stores of `settings`, by alias.
+
+    settings: `Settings`, or a mapping as `Settings.from_mapping` takes it; None: the environment, read when the first
+        store is asked for. Without any there is one, "default", in local memory.
+    """
+
+    def __init__(self, settings: Settings | Mapping[str, Any] | None = None) -> None:
+        self._settings = settings
+        self._configs: dict[str, Mapping[str, Any]] | None = None
+        self._made: dict[str, BaseCache] = {}
+        self._lock = threading.RLock()
+        _all.add(self)
+
+    def __getitem__(self, alias: str) -> BaseCache:
+        """The store; the same one at each call. Raises: InvalidCacheBackendError, ImproperlyConfigured."""
+        made = self._made.get(alias)
+        if made is not None:
+            return made
+        with self._lock:
+            if alias not in self._made:
+                configs = self._known()
+                if alias not in configs:
+                    raise InvalidCacheBackendError(f"The connection '{alias}' doesn't exist.")
+                self._made[alias] = make_cache(configs[alias])
+            return self._made[alias]
+
+    def __contains__(self, alias: object) -> bool:
+        """Is there a store of this name? It is not made."""
+        return alias in self._known()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._known())
+
+    def all(self, initialized_only: bool = False) -> list[BaseCache]:
+        """Every store, or those in use."""
+        if initialized_only:
+            return list(self._made.values())
+        return [self[alias] for alias in self._known()]
+
+    def close_all(self) -> None:
+        """Close the stores in use; they may be used again. The first error is raised after all were tried."""
+        errors: list[Exception] = []
+        for made in self.all(initialized_only=True):
+            try:
+                made.close()
+            except Exception as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+
+    async def aclose_all(self) -> None:
+        """See `close_all`."""
+        errors: list[Exception] = []
+        for made in self.all(initialized_only=True):
+            try:
+                await made.aclose()
+            except Exception as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+
+    def _known(self) -> dict[str, Mapping[str, Any]]:
+        with self._lock:
+            if self._configs is None:
+                self._configs = _configs(self._settings)
+            return self._configs
+
+
+def _configs(settings: Settings | Mapping[str, Any] | None) -> dict[str, Mapping[str, Any]]:
+    if settings is None:
+        settings = Settings.from_environ(dict(os.environ))
+    elif not isinstance(settings, Settings):
+        settings = Settings.from_mapping(settings)
+    configs = dict(_DEFAULT if settings.caches is None else settings.caches)
+    for alias, config in configs.items():
+        if settings.secret is not None and "SECRET" not in config:
+            configs[alias] = {**config, "SECRET": settings.secret}
+    return configs
+
+
+#: A child of `fork` may inherit a lock that another thread held; the stores see to their connections themselves.
+_all: weakref.WeakSet[Caches] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for one in _all:
+        one._lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+#: The stores of this process, from the environment.
+caches = Caches()
+
+
+class _Default:
+    """Stands for `caches["default"]`, which is made when it is first used."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(caches["default"], name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(caches["default"], name, value)
+
+    def __contains__(self, key: Any) -> bool:
+        return key in caches["default"]
+
+    def __repr__(self) -> str:
+        return repr(caches["default"])
+
+    @property  # type: ignore[misc]  # so that it passes for a BaseCache
+    def __class__(self) -> Any:
+        return type(caches["default"])
+
+
+#: The default store of this process.
+cache = cast(BaseCache, _Default())

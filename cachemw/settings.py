@@ -1,0 +1,313 @@
+"""Settings: everything that can be set, in one frozen value, by three doors: arguments, a mapping, the environment.
+
+Rule 1: a wrong value is one `ImproperlyConfigured` that names the setting as it was given, the value, what is allowed.
+Rule 2: nothing here reads the environment but `from_environ`, and nothing reads settings behind a caller's back.
+
+`dataclasses.fields(Settings)` holds the documentation: each field's `metadata` has `doc`, `unit`, `names` (in a
+mapping, the first one in the environment too).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal, Self, get_args, get_origin, get_type_hints
+
+from cachemw._urls import cache_from_url
+from cachemw._values import boolean, integer, members, number, refuse
+from cachemw.errors import ImproperlyConfigured
+from cachemw.rfc9111.policy import Policy
+
+__all__ = ["Settings"]
+
+_log = logging.getLogger("cachemw")
+
+_PREFIX: Final = "CACHEMW_"
+
+#: Reads one value, given its name for errors.
+Reader = Callable[[str, Any], Any]
+
+_PRESETS: Final[dict[str, Callable[..., Policy]]] = {
+    "default": Policy,
+    "django": Policy.django,
+    "rfc9111": Policy.rfc9111,
+}
+
+
+def _seconds(name: str, value: Any) -> float:
+    return number(name, value, minimum=0)
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise refuse(name, value, "a text")
+    return value
+
+
+def _word(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise refuse(name, value, "a text that is not empty")
+    return value.strip()
+
+
+def _preset(name: str, value: Any) -> str:
+    if value not in _PRESETS:
+        raise refuse(name, value, ", ".join(_PRESETS))
+    return str(value)
+
+
+def _languages(name: str, value: Any) -> tuple[str, ...]:
+    """Tags, or Django's pairs of tag and name."""
+    if isinstance(value, list | tuple):
+        value = [one[0] if isinstance(one, list | tuple) and len(one) == 2 else one for one in value]
+    return members(name, value)
+
+
+def _caches(name: str, value: Any) -> Mapping[str, Any] | None:
+    if value is None:
+        return None
+    if not isinstance(value, Mapping) or not all(
+        isinstance(alias, str) and isinstance(config, Mapping | str) for alias, config in value.items()
+    ):
+        raise refuse(name, "…", 'a mapping from alias to {"BACKEND": …, "LOCATION": …} or to a URL')
+    return {alias: cache_from_url(config) if isinstance(config, str) else config for alias, config in value.items()}
+
+
+def _rules(name: str, value: Any) -> tuple[Any, ...] | None:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise ImproperlyConfigured(f"{name} is no JSON: {error}") from None
+    if isinstance(value, Mapping | str) or not isinstance(value, Sequence):
+        raise refuse(name, value, "a list of rules, also as JSON")
+    return tuple(value)
+
+
+def _secret(name: str, value: Any) -> tuple[str, ...] | None:
+    """Several stand one a line in a text: a file holds them so."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        value = [line for line in value.splitlines() if line]
+    if isinstance(value, Sequence) and value and all(isinstance(one, str) and one for one in value):
+        return tuple(value)
+    raise refuse(name, "…", "a text that is not empty, or a list of such texts, the newest first")
+
+
+def _options(name: str, value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise refuse(name, value, "a mapping from the names of Policy's options to their values")
+    return {option: _read_option(f"{name}[{option!r}]", option, one) for option, one in value.items()}
+
+
+def _setting(doc: str, read: Reader, *names: str, unit: str = "", **how: Any) -> Any:
+    return field(metadata={"doc": doc, "unit": unit, "names": names, "read": read}, **how)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How the middlewares and the caches work. Every field may be left out.
+
+    Raises: ImproperlyConfigured for a value that cannot be used.
+    """
+
+    seconds: float = _setting(
+        "how long a page is fresh where its response does not say", _seconds,
+        "CACHEMW_SECONDS", "CACHE_MIDDLEWARE_SECONDS", unit="seconds", default=600.0,
+    )  # fmt: skip
+    key_prefix: str = _setting(
+        "part of every page's key; tells sites apart that share a store", _text,
+        "CACHEMW_KEY_PREFIX", "CACHE_MIDDLEWARE_KEY_PREFIX", default="",
+    )  # fmt: skip
+    alias: str = _setting(
+        "the cache that holds the pages", _word, "CACHEMW_ALIAS", "CACHE_MIDDLEWARE_ALIAS", default="default"
+    )
+    use_i18n: bool = _setting(
+        "pages differ by the active language (Django: on)", boolean, "CACHEMW_USE_I18N", "USE_I18N", default=False
+    )
+    use_tz: bool = _setting(
+        "pages differ by the active time zone (Django: on)", boolean, "CACHEMW_USE_TZ", "USE_TZ", default=False
+    )
+    languages: tuple[str, ...] = _setting(
+        "the languages of the site, as tags (Django: pairs of tag and name)", _languages,
+        "CACHEMW_LANGUAGES", "LANGUAGES", default=(),
+    )  # fmt: skip
+    language_code: str | None = _setting(
+        "the language for everybody who asks for none of them; left out: the first", _word,
+        "CACHEMW_LANGUAGE_CODE", "LANGUAGE_CODE", default=None,
+    )  # fmt: skip
+    language_cookie: str = _setting(
+        "the cookie that chooses a language (Django's)", _word,
+        "CACHEMW_LANGUAGE_COOKIE", "LANGUAGE_COOKIE_NAME", default="django_language",
+    )  # fmt: skip
+    time_zone: str = _setting(
+        "the time zone where none is chosen", _word, "CACHEMW_TIME_ZONE", "TIME_ZONE", default="UTC"
+    )
+    clock_skew: float = _setting(
+        "how far the clocks of machines that share a store may be apart", _seconds,
+        "CACHEMW_CLOCK_SKEW", unit="seconds", default=1.0,
+    )  # fmt: skip
+    preset: Literal["default", "django", "rfc9111"] = _setting(
+        "which Policy to begin with", _preset, "CACHEMW_POLICY", default="default"
+    )
+    policy_options: Mapping[str, Any] = _setting(
+        "options of Policy that differ from the preset; each is also CACHEMW_<NAME>", _options,
+        "CACHEMW_POLICY_OPTIONS", default_factory=dict,
+    )  # fmt: skip
+    rules: tuple[Any, ...] | None = _setting(
+        "the table of rules: `Rule` values, mappings, or JSON", _rules, "CACHEMW_RULES", default=None
+    )
+    caches: Mapping[str, Any] | None = _setting(
+        "the caches by alias, in Django's shape or as URLs; left out: the process-wide `cachemw.caches`, which reads"
+        " CACHEMW_URL and CACHEMW_URL_<ALIAS>", _caches, "CACHES", default=None, repr=False,
+    )  # fmt: skip
+    secret: tuple[str, ...] | None = _setting(
+        "authenticates what stores hold, for every cache without a SECRET of its own; several: one a line,"
+        " the newest first",
+        _secret, "CACHEMW_SECRET", default=None, repr=False,
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        for one in dataclasses.fields(self):
+            value = getattr(self, one.name)
+            if value is not one.default:
+                object.__setattr__(self, one.name, one.metadata["read"](one.name, value))
+
+    def policy(self) -> Policy:
+        """The policy that `preset` and `policy_options` describe."""
+        return _PRESETS[self.preset](**self.policy_options)
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any], *, base: Self | None = None) -> Self:
+        """The settings in a Django-shaped mapping or Flask's `app.config`; other keys in it do not matter.
+
+        base: where values come from that the mapping leaves out, such as `Settings.from_environ()`.
+        """
+        values = _known(mapping)
+        if base is None:
+            return cls(**values)
+        if "policy_options" in values:
+            values["policy_options"] = {**base.policy_options, **values["policy_options"]}
+        return dataclasses.replace(base, **values)
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """The settings in the environment: CACHEMW_<NAME>, or CACHEMW_<NAME>_FILE with the path of a file to read.
+
+        environ: None is the process's own, whose caches are left to the process-wide `cachemw.caches`.
+        """
+        given = os.environ if environ is None else environ
+        settings = cls.from_mapping(_with_files({name: given[name] for name in given if name.startswith(_PREFIX)}))
+        return dataclasses.replace(settings, caches=None) if environ is None else settings
+
+
+#: Policy's options by the name of their setting; `seconds` is this module's, `django` a matter of the preset.
+_POLICY_NAMES: Final = {
+    _PREFIX + one.name.upper(): one.name for one in dataclasses.fields(Policy) if one.name not in ("seconds", "django")
+}
+_POLICY_TYPES: Final = get_type_hints(Policy)
+_URL: Final = _PREFIX + "URL"
+
+
+def _read_option(name: str, option: str, value: Any) -> Any:
+    """One option of Policy, by its type."""
+    if _PREFIX + option.upper() not in _POLICY_NAMES:
+        raise refuse("an option of Policy", option, ", ".join(sorted(_POLICY_NAMES.values())))
+    kind = _POLICY_TYPES[option]
+    if type(None) in get_args(kind):
+        if value is None or (isinstance(value, str) and value.strip().lower() in ("", "none")):
+            return None
+        kind = next(one for one in get_args(kind) if one is not type(None))
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise refuse(name, value, ", ".join(get_args(kind)))
+        return value
+    if get_origin(kind) is frozenset:
+        numbers = value.split(",") if isinstance(value, str) else value
+        if not isinstance(numbers, list | tuple | set | frozenset):
+            raise refuse(name, value, "whole numbers, separated by commas")
+        return frozenset(integer(name, one, minimum=100) for one in numbers)
+    return _OPTION_READERS[get_origin(kind) or kind](name, value)
+
+
+_OPTION_READERS: Final[dict[Any, Reader]] = {
+    bool: boolean,
+    float: _seconds,
+    int: lambda name, value: integer(name, value, minimum=0),
+    str: _word,
+    tuple: members,
+}
+
+
+def _known(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields' values in a mapping, read under the names they have there."""
+    values: dict[str, Any] = {}
+    for one in dataclasses.fields(Settings):
+        name = next((name for name in one.metadata["names"] if name in mapping), None)
+        if name is not None:
+            values[one.name] = one.metadata["read"](name, mapping[name])
+    options = {
+        option: _read_option(name, option, mapping[name]) for name, option in _POLICY_NAMES.items() if name in mapping
+    }
+    if options:
+        values["policy_options"] = {**values.get("policy_options", {}), **options}
+    if urls := _urls(mapping):
+        if values.get("caches") is not None:
+            raise ImproperlyConfigured(f"CACHES and {next(iter(urls.values()))[0]} are both given; leave one out")
+        values["caches"] = {alias: _cache(name, url) for alias, (name, url) in urls.items()}
+    _refuse_misspelt(mapping)
+    return values
+
+
+def _urls(mapping: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
+    """By alias, which is in lower case: the name of the setting, and the URL."""
+    return {
+        name[len(_URL) + 1 :].lower() or "default": (name, mapping[name])
+        for name in mapping
+        if isinstance(name, str) and (name == _URL or (name.startswith(_URL + "_") and len(name) > len(_URL) + 1))
+    }
+
+
+def _cache(name: str, url: Any) -> dict[str, Any]:
+    if not isinstance(url, str):
+        raise refuse(name, "…", "the URL of a store, as text")
+    try:
+        return cache_from_url(url)
+    except ImproperlyConfigured as error:
+        raise ImproperlyConfigured(f"{name}: {error}") from error
+
+
+def _refuse_misspelt(mapping: Mapping[str, Any]) -> None:
+    """A name of ours that is nearly one we know is a mistake; others may be somebody else's."""
+    known = {_URL, *_POLICY_NAMES, *(name for one in dataclasses.fields(Settings) for name in one.metadata["names"])}
+    for name in mapping:
+        if isinstance(name, str) and name.startswith(_PREFIX) and name not in known and not name.startswith(_URL + "_"):
+            if near := difflib.get_close_matches(name, known, n=1, cutoff=0.88):
+                raise ImproperlyConfigured(f"{name} is no setting; did you mean {near[0]}?")
+            _log.info("%s is no setting of cachemw", name)
+
+
+def _with_files(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment with the content of the files that its <NAME>_FILE name, less the end of their last line."""
+    values = dict(environ)
+    for name in environ:
+        if not name.endswith("_FILE"):
+            continue
+        target = name.removesuffix("_FILE")
+        if target in environ:
+            raise ImproperlyConfigured(f"{target} and {name} are both given; leave one out")
+        del values[name]
+        try:
+            values[target] = Path(environ[name]).read_text(encoding="utf-8").rstrip("\r\n")
+        except (OSError, ValueError) as error:
+            raise ImproperlyConfigured(f"{name} is {environ[name]!r}, which cannot be read: {error}") from error
+    return values
