@@ -39,7 +39,7 @@ class Locale:
     """What was chosen for one request; None where nobody chose.
 
     `keyed` says which of the two the cache has in its keys: ":language", ":timezone" (`VaryIndex` names them so). The
-    update half sets it, for itself knows; without it the middlewares here name in Vary what decided.
+    update half sets it; where it does not, the middlewares that choose name in Vary what decided.
     """
 
     __slots__ = ("keyed", "language", "timezone")

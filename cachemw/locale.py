@@ -1,4 +1,4 @@
-"""LocaleMiddleware and TimezoneMiddleware: the language and the time zone of each request, chosen before the cache looks.
+"""LocaleMiddleware and TimezoneMiddleware: the language and the time zone of a request, known before the cache looks.
 
 They stand between the two halves of the cache, and tell them by the request's `Locale` (see `cachemw.activation`);
 applications that choose by themselves call `activate_language` and `activate_timezone` instead.
@@ -9,6 +9,7 @@ Rule 2: a response that depends on a field of the request says so in Vary, unles
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping, Sequence
 from contextvars import Token
 from datetime import tzinfo
@@ -88,17 +89,17 @@ def _decoded(value: str | bytes) -> str:
 # -- WSGI ---------------------------------------------------------------------------------------------------------
 
 
-class _WSGIMiddleware:
+class _WSGIMiddleware(ABC):
     """Has a subclass choose, and keeps the choice current until the body is closed."""
+
+    _names_language = False
 
     def __init__(self, app: Callable[..., Iterable[bytes]]) -> None:
         self.app = app
 
+    @abstractmethod
     def _choose(self, environ: dict[str, Any], locale: Locale) -> tuple[str, ...]:
         """Put the choice into `locale`; returns what to name in Vary."""
-        raise NotImplementedError
-
-    _names_language = False
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         token = enter(environ)
@@ -229,17 +230,17 @@ Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
-class _ASGIMiddleware:
+class _ASGIMiddleware(ABC):
     """Has a subclass choose, and keeps the choice current while the application runs."""
+
+    _names_language = False
 
     def __init__(self, app: Callable[..., Awaitable[None]]) -> None:
         self.app = app
 
+    @abstractmethod
     async def _choose(self, scope: Scope, locale: Locale) -> tuple[Scope, tuple[str, ...]]:
         """Put the choice into `locale`; returns the scope for the application, and what to name in Vary."""
-        raise NotImplementedError
-
-    _names_language = False
 
     async def __call__(self, scope: Scope, receive: Callable[[], Awaitable[Any]], send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
