@@ -7,10 +7,11 @@ import sys
 from typing import Final
 
 from benchmarks import memory, pages, plot, serve, stampede
+from benchmarks import stores as low_level
 from benchmarks.report import write
 from benchmarks.surroundings import chosen, stores
 
-SECTIONS: Final = ("pages", "serve", "stampede", "memory")
+SECTIONS: Final = ("pages", "stores", "serve", "stampede", "memory")
 
 
 def run_pages(options: argparse.Namespace) -> None:
@@ -21,6 +22,14 @@ def run_pages(options: argparse.Namespace) -> None:
     raw = {name: {f"{what} {kind}": times for (what, kind), times in by.items()} for name, by in found.times.items()}
     write("pages", pages.table(found), pages.goals(found), found.missing, raw)
     plot.pages(found)
+
+
+def run_stores(options: argparse.Namespace) -> None:
+    with stores() as servers:
+        found, missing = low_level.measure(
+            servers, rounds=options.rounds or (5 if options.quick else 25), only=options.only
+        )
+    write("stores", low_level.table(found), low_level.goals(found), missing, found)
 
 
 def run_serve(options: argparse.Namespace) -> None:

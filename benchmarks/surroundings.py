@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Self
 
+from benchmarks.store_subjects import StoreSubject
 from benchmarks.subjects import SUBJECTS, Subject
 
 __all__ = ["ENVIRONMENT", "MissingSubjectError", "Stores", "Worker", "peers_python", "redis_calls", "stores"]
@@ -61,7 +62,7 @@ class Stores:
         self.memcached: int | None = None
         self.processes: list[subprocess.Popen[bytes]] = []
 
-    def url(self, subject: Subject) -> str:
+    def url(self, subject: Subject | StoreSubject) -> str:
         """The subject's store URL with ports and folder filled in."""
         for server in ("redis", "memcached"):
             if f"{{{server}}}" in subject.url and getattr(self, server) is None:
@@ -140,11 +141,11 @@ def redis_calls(port: int) -> int:
 class Worker:
     """A subject's process; `ask` sends it one command and waits for the answer."""
 
-    def __init__(self, subject: Subject, stores: Stores) -> None:
+    def __init__(self, subject: Subject | StoreSubject, stores: Stores, *, module: str = "benchmarks.worker") -> None:
         python = peers_python() if subject.kind == "peer" else sys.executable
         self.subject = subject
         self._process = subprocess.Popen(
-            [python, "-m", "benchmarks.worker", subject.name, stores.url(subject)],
+            [python, "-m", module, subject.name, stores.url(subject)],
             cwd=ROOT,
             env=os.environ | ENVIRONMENT,
             stdin=subprocess.PIPE,

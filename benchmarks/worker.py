@@ -19,6 +19,7 @@ import pstats
 import resource
 import sys
 import warnings
+from collections.abc import Callable
 from itertools import count
 from time import perf_counter
 from typing import Any
@@ -27,7 +28,7 @@ from benchmarks.drivers import Driver, Received
 from benchmarks.subjects import SUBJECTS
 from benchmarks.traffic import KINDS, Origin
 
-__all__ = ["Bench"]
+__all__ = ["Bench", "answer"]
 
 
 class Bench:
@@ -141,21 +142,22 @@ def _resident() -> int:
         return int(file.read().split()[1]) * resource.getpagesize()
 
 
-def main(name: str, url: str) -> None:
+def answer(make: Callable[[], Any]) -> None:
+    """Do what the lines of standard input ask of the bench that `make` builds at the first of them."""
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
     answers, sys.stdout = sys.stdout, sys.stderr
-    bench: Bench | None = None
+    bench: Any = None
     for line in sys.stdin:
         command: dict[str, Any] = json.loads(line)
         try:
-            bench = bench or Bench(name, url)
-            answer = {"value": getattr(bench, command.pop("do"))(**command)}
+            bench = bench or make()
+            reply = {"value": getattr(bench, command.pop("do"))(**command)}
         except Exception as error:  # the whole table must not fall with one subject: it is reported by name
-            answer = {"error": f"{type(error).__name__}: {error}"}
-        answers.write(json.dumps(answer) + "\n")
+            reply = {"error": f"{type(error).__name__}: {error}"}
+        answers.write(json.dumps(reply) + "\n")
         answers.flush()
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    answer(lambda: Bench(*sys.argv[1:]))
