@@ -1,0 +1,69 @@
+"""HTTP caching for any WSGI or ASGI application: Django's cache framework, and a shared cache that obeys RFC 9111."""
+
+from cachemw.activation import activate_language, activate_timezone, get_language, get_timezone
+from cachemw.backends.registry import Caches, cache, caches, connect
+from cachemw.errors import (
+    BackendUnavailable,
+    CacheError,
+    CacheKeyWarning,
+    ImproperlyConfigured,
+    InvalidCacheBackendError,
+    InvalidCacheKey,
+)
+from cachemw.headers import (
+    add_never_cache_headers,
+    get_max_age,
+    has_vary_header,
+    patch_cache_control,
+    patch_response_headers,
+    patch_vary_headers,
+)
+from cachemw.hooks import Hooks
+from cachemw.middleware import (
+    CacheMiddleware,
+    FetchFromCacheMiddleware,
+    LocaleMiddleware,
+    TimezoneMiddleware,
+    UpdateCacheMiddleware,
+)
+from cachemw.purging import apurge, purge
+from cachemw.rfc9111.policy import Policy
+from cachemw.rules import Rule, Rules
+from cachemw.settings import Settings
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BackendUnavailable",
+    "CacheError",
+    "CacheKeyWarning",
+    "CacheMiddleware",
+    "Caches",
+    "FetchFromCacheMiddleware",
+    "Hooks",
+    "ImproperlyConfigured",
+    "InvalidCacheBackendError",
+    "InvalidCacheKey",
+    "LocaleMiddleware",
+    "Policy",
+    "Rule",
+    "Rules",
+    "Settings",
+    "TimezoneMiddleware",
+    "UpdateCacheMiddleware",
+    "activate_language",
+    "activate_timezone",
+    "add_never_cache_headers",
+    "apurge",
+    "cache",
+    "caches",
+    "connect",
+    "get_language",
+    "get_max_age",
+    "get_timezone",
+    "has_vary_header",
+    "patch_cache_control",
+    "patch_response_headers",
+    "patch_vary_headers",
+    "purge",
+]

@@ -89,11 +89,13 @@ class Head:
         self.status = status
         self.fields = fields
         self.reason = reason
-        self._lines = _index(fields)
+        self._lines: dict[str, tuple[str, ...]] | None = None
         self._cache_control: CacheControl | None = None
 
     def lines(self, name: str) -> Sequence[str]:
         """All lines of the field `name` (lower case), in order; empty if the response does not have it."""
+        if self._lines is None:
+            self._lines = _index(self.fields)
         return self._lines.get(name, _NONE)
 
     def value(self, name: str) -> str | None:
@@ -181,6 +183,23 @@ class StoredResponse:
         if self._raw is None:
             self._raw = tuple((n.lower().encode("latin-1"), v.encode("latin-1")) for n, v in self._fields or ())
         return self._raw
+
+    def aged(self, now: float) -> StoredResponse:
+        """The same response, stale since `now` at the latest."""
+        return StoredResponse(
+            key=self.key,
+            status=self.status,
+            body=self.body,
+            born=self.born,
+            lifetime=min(self.lifetime, max(0.0, now - self.born)),
+            began=self.began,
+            fields=self._fields,
+            raw=self._raw,
+            reason=self.reason,
+            chosen=self.chosen,
+            validate=self.validate,
+            tags=self.tags,
+        )
 
     @property
     def head(self) -> Head:

@@ -1,0 +1,562 @@
+"""The middlewares for ASGI: I/O only. What is to be done, `cachemw.exchange` says.
+
+    UpdateCacheMiddleware      outermost: stores what leaves the stack, patches its headers
+    FetchFromCacheMiddleware   innermost: answers from the cache
+    CacheMiddleware            both at one place
+
+Middlewares between the two halves may change what the key depends on (language, `Vary`, cookies): update first, fetch
+last, as before hooks run in order and after hooks in reverse (`cachemw.hooks`). WebSockets and lifespan pass untouched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+from cachemw.activation import KEY as LOCALE
+from cachemw.activation import enter, leave
+from cachemw.caching import Caching, Line
+from cachemw.exchange import Exchange, Reply, Step
+from cachemw.flights import Flight, TaskRefresher
+from cachemw.hooks import HookPlan, Hooks, arun_after, arun_before, arun_teardown
+from cachemw.rfc9111.keys import quote_path
+from cachemw.rfc9111.messages import Fields, Head, Record, Request
+
+__all__ = ["ASGIRequest", "CacheMiddleware", "FetchFromCacheMiddleware", "UpdateCacheMiddleware"]
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+log = logging.getLogger("cachemw")
+
+EXCHANGE: Final = "cachemw.exchange"
+LEASE_POLL: Final = 0.02  # seconds between two looks for the answer that another process fetches
+
+_CONDITIONS: Final = frozenset(
+    {b"if-match", b"if-modified-since", b"if-none-match", b"if-range", b"if-unmodified-since", b"range"}
+)
+_PERSONAL: Final = _CONDITIONS | {
+    b"authorization",
+    b"cache-control",
+    b"content-length",
+    b"content-type",
+    b"cookie",
+    b"expect",
+    b"pragma",
+    b"proxy-authorization",
+    b"transfer-encoding",
+    b"upgrade",
+}
+
+
+@lru_cache(1024)
+def _raw(name: str) -> bytes:
+    return name.encode("latin-1", "replace")
+
+
+class ASGIRequest(Request):
+    """A request read from its scope, field by field as the rules ask for them."""
+
+    __slots__ = ("_fields", "headers", "scope")
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+        fields = scope["headers"]
+        self._fields = fields
+        #: the last line of each field; all a hit needs, unless some field has several
+        self.headers: dict[bytes, bytes] = dict(fields)
+        self.method = scope["method"]
+        self.scheme = scope.get("scheme") or "http"
+        host = self.headers.get(b"host")
+        self.host = host.decode("latin-1") if host is not None else _server(scope)
+        raw_path = scope.get("raw_path")
+        if raw_path is not None:
+            self.path = raw_path.decode("latin-1")
+        else:
+            self.path = quote_path(scope["path"].encode("utf-8", "surrogatepass").decode("latin-1"))
+        mount = scope.get("root_path")
+        # the path contains the mount already (ASGI: "root_path"), except where a server or framework does otherwise
+        self.mount = "" if not mount or scope["path"].startswith(mount) else mount
+        self.query = scope.get("query_string", b"").decode("latin-1")
+
+    def lines(self, name: str) -> Sequence[str]:
+        """All lines of the field, in order."""
+        raw = _raw(name)
+        headers = self.headers
+        if raw not in headers:
+            return ()
+        if len(headers) == len(self._fields):
+            return (headers[raw].decode("latin-1"),)
+        return [value.decode("latin-1") for field, value in self._fields if field == raw]
+
+
+def _server(scope: Scope) -> str:
+    server = scope.get("server")
+    return f"{server[0]}:{server[1]}" if server else ""
+
+
+class _Middleware:
+    """What the three have in common: their arguments, their hooks, and the two halves that each switches on."""
+
+    _fetches = True
+    _updates = True
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        cache: Any = None,
+        policy: Any = None,
+        seconds: float | None = None,
+        key_prefix: str | None = None,
+        rules: Any = None,
+        hooks: Hooks | None = None,
+        settings: Any = None,
+    ) -> None:
+        if hooks is not None:
+            hooks.check(async_allowed=True)
+        self.app = app
+        self.caching = Caching(
+            cache=cache, policy=policy, seconds=seconds, key_prefix=key_prefix, rules=rules, settings=settings
+        )
+        self.hooks = hooks
+        self._refresher = TaskRefresher()
+        self._special = frozenset(_raw(name) for name in self.caching.line.special)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                send = self._closing(send)
+            await self.app(scope, receive, send)
+            return
+        hooks = self.hooks
+        if hooks is not None:
+            plan = hooks.plan(scope["path"])
+            if plan is not None:
+                await _Hooked(self, plan, scope, receive, send).run()
+                return
+        await self._respond(scope, receive, send)
+
+    def _closing(self, send: Send) -> Send:
+        """End the background refreshes of this loop before the application's shutdown is reported as complete."""
+
+        async def closing(message: Message) -> None:
+            if message["type"].startswith("lifespan.shutdown."):
+                await self._refresher.aclose()
+            await send(message)
+
+        return closing
+
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = scope.get(EXCHANGE) if not self._updates else None
+        request = ASGIRequest(scope)
+        if exchange is None:
+            exchange = self.caching.exchange(request)
+        if not self._fetches:
+            scope[EXCHANGE] = exchange
+            await _Passage(self, scope, receive, send, exchange).call()
+            return
+        await self._begin(exchange, request)
+        reply = exchange.reply
+        if reply is None:
+            await _Passage(self, scope, receive, send, exchange).board()
+            return
+        if exchange.refresh:
+            self._refresh(scope, exchange)
+        await _send(reply, send)
+
+    async def _begin(self, exchange: Exchange[Line], request: ASGIRequest) -> None:
+        """Look the request up."""
+        locale = request.scope.get(LOCALE)
+        if locale is not None:
+            exchange.language, exchange.timezone = locale.language, locale.timezone
+        headers = request.headers
+        plain = headers.keys().isdisjoint(self._special) and len(headers) == len(request._fields)
+        exchange.begin(request, time.time(), plain=plain)
+        pages = exchange.engine.pages
+        while exchange.wants:
+            wants = exchange.wants
+            exchange.found(pages.lookup(wants) if pages.immediate else await pages.alookup(wants))
+
+    def _refresh(self, scope: Scope, exchange: Exchange[Line]) -> None:
+        """Fetch the page again in the background, for nobody in particular."""
+        plain = _sanitised(scope)
+        timeout = exchange.engine.policy.collapse_timeout
+
+        async def work() -> None:
+            request = ASGIRequest(plain)
+            fresh = self.caching.exchange(request)
+            fresh.refreshing = True
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._begin(fresh, request)
+                    await _Passage(self, plain, _no_body(), _discard, fresh).board()
+            except Exception:
+                log.exception("The background refresh of %s failed.", plain["path"])
+
+        self._refresher.start(exchange.primary, work)
+
+
+class CacheMiddleware(_Middleware):
+    """Serve an application's pages from a cache: both halves at one place.
+
+        app = CacheMiddleware(app, cache="redis://localhost:6379/0", seconds=60)
+
+    Arguments: see `cachemw.caching.Caching`. With the application alone, the default cache and the environment's
+    settings are used. Raises: ImproperlyConfigured for a wrong setting.
+    """
+
+
+class UpdateCacheMiddleware(_Middleware):
+    """The outer half: stores what leaves the stack, and patches its headers. Of use with `FetchFromCacheMiddleware`."""
+
+    _fetches = False
+
+
+class FetchFromCacheMiddleware(_Middleware):
+    """The inner half: answers from the cache. Stores nothing without an `UpdateCacheMiddleware` around it."""
+
+    _updates = False
+
+
+_EXTRA: Final = {"Age": b"age", "Cache-Status": b"cache-status"}
+
+
+async def _send(reply: Reply, send: Send) -> None:
+    stored = reply.stored
+    headers: list[Any]
+    headers = [*stored.raw] if stored is not None else [_encoded(*field) for field in reply.fields or ()]
+    for name, value in reply.extra:
+        headers.append((_EXTRA[name], value.encode("latin-1")))
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.body})
+
+
+def _encoded(name: str, value: str) -> tuple[bytes, bytes]:
+    return name.lower().encode("latin-1"), value.encode("latin-1")
+
+
+def _decoded(headers: Sequence[Sequence[bytes]]) -> Fields:
+    return tuple([(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers])
+
+
+def _with_conditions(scope: Scope, conditions: Fields) -> Scope:
+    """The scope with our conditions in place of the client's own, which we answer ourselves."""
+    kept = [field for field in scope["headers"] if field[0] not in _CONDITIONS]
+    return {**scope, "headers": kept + [_encoded(*field) for field in conditions]}
+
+
+async def _discard(message: Message) -> None:
+    """Where a background refresh sends its response."""
+
+
+def _no_body() -> Receive:
+    """An empty request body; after it nothing comes: nobody is there who could disconnect."""
+    given = False
+
+    async def receive() -> Message:
+        nonlocal given
+        if given:
+            await asyncio.get_running_loop().create_future()
+        given = True
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    return receive
+
+
+def _sanitised(scope: Scope) -> Scope:
+    """The scope of a GET for nobody in particular: no credentials, conditions, range or body (safety rule 15)."""
+    plain = {name: value for name, value in scope.items() if name not in ("extensions", "user", "auth", "session")}
+    plain.pop(EXCHANGE, None)
+    plain["method"] = "GET"
+    plain["headers"] = [field for field in scope["headers"] if field[0] not in _PERSONAL]
+    if "state" in plain:
+        plain["state"] = dict(plain["state"])
+    return plain
+
+
+class _Passage:
+    """One call of the application: relays its messages and copies aside the body that is kept."""
+
+    __slots__ = (
+        "_complete",
+        "_copied",
+        "_copy",
+        "_flight",
+        "_lease",
+        "_middleware",
+        "_receive",
+        "_replaced",
+        "_retry",
+        "_send",
+        "_started",
+        "exchange",
+        "scope",
+    )
+
+    def __init__(
+        self, middleware: _Middleware, scope: Scope, receive: Receive, send: Send, exchange: Exchange[Line]
+    ) -> None:
+        self.scope = scope
+        self.exchange = exchange
+        self._middleware = middleware
+        self._receive = receive
+        self._send = send
+        self._flight: Flight[Record | None] | None = None
+        self._lease: str | None = None
+        self._started = False  # a head was sent
+        self._replaced = False  # a reply of ours was sent: what the application sends is dropped
+        self._retry = False  # the same, because the application is to be called once more
+        self._complete = False
+        self._copy: list[bytes] | None = None  # the body so far, where it is kept
+        self._copied = 0
+
+    # -- waiting ----------------------------------------------------------------------------------------------------
+
+    async def board(self) -> None:
+        """Wait for whoever fetches this page already, or fetch it."""
+        exchange = self.exchange
+        waited: set[str] = set()
+        try:
+            while exchange.reply is None and exchange.flight is not None and exchange.flight not in waited:
+                waited.add(exchange.flight)
+                flight, leads = exchange.engine.flights.join(exchange.flight)
+                if leads:
+                    self._flight = flight
+                    if exchange.lease is None or await self._take_lease(exchange.lease):
+                        break
+                elif not exchange.in_grace():
+                    await flight.await_landing(exchange.engine.policy.collapse_timeout)
+                    await self._look_again(flight)
+        except BaseException:
+            await self._settle()
+            raise
+        if exchange.reply is None:
+            await self.call()
+            return
+        self._land(exchange.known)
+        await _send(exchange.reply, self._send)
+
+    async def _look_again(self, flight: Flight[Record | None] | None = None) -> None:
+        exchange = self.exchange
+        exchange.again(time.time())
+        pages = exchange.engine.pages
+        while wants := exchange.wants:
+            records = pages.lookup(wants) if pages.immediate else await pages.alookup(wants)
+            if flight is not None and flight.records:
+                records = [flight.records.get(key) or record for key, record in zip(wants, records, strict=True)]
+            exchange.found(records)
+
+    async def _take_lease(self, key: str) -> bool:
+        """Fetch for all processes; if another one does, look for its answer until it has had its time."""
+        exchange = self.exchange
+        line = exchange.engine
+        deadline = time.monotonic() + line.policy.lease
+        while not await line.pages.arun(line.pages.take_lease(key, line.policy.lease), True):
+            if time.monotonic() > deadline:
+                return True
+            await asyncio.sleep(LEASE_POLL)
+            await self._look_again()
+            if exchange.reply is not None:
+                return False
+            if exchange.lease is None:  # its answer was not cacheable: nobody waits
+                return True
+        self._lease = key
+        return True
+
+    def _land(self, records: Mapping[str, Record | None] | None = None) -> None:
+        if self._flight is not None:
+            self._flight.land(records)
+            self._flight = None
+
+    # -- the application --------------------------------------------------------------------------------------------
+
+    async def call(self) -> None:
+        """Call the application and relay what it sends."""
+        exchange = self.exchange
+        scope = self.scope
+        scope.setdefault(EXCHANGE, exchange)
+        token = None
+        if exchange.engine.properties:
+            token = enter(scope)
+            scope[LOCALE].keyed = exchange.engine.properties
+        if exchange.conditions is not None:
+            scope = _with_conditions(scope, exchange.conditions)
+        try:
+            await self._middleware.app(scope, self._receiving, self._sending)
+            if self._retry:  # the 304 is of another representation than ours (RFC 9111 §4.3.3)
+                self._retry = False
+                self._receive = _no_body()
+                await self._middleware.app(_with_conditions(self.scope, ()), self._receiving, self._sending)
+        except Exception as error:
+            if self._started or self._replaced or not exchange.failed(time.time()):
+                raise
+            log.error("The application failed; a stale response stands in for it.", exc_info=error)
+            await self._replace()
+        finally:
+            if token is not None:
+                leave(token)
+            if not self._complete:
+                exchange.abandoned()
+            await self._settle()
+
+    async def _receiving(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.disconnect" and not self._complete:
+            self._drop()
+        return message
+
+    async def _sending(self, message: Message) -> None:
+        if self._replaced or self._retry:
+            return
+        kind = message["type"]
+        if kind == "http.response.body":
+            await self._send_body(message)
+        elif kind == "http.response.start":
+            await self._send_head(message)
+        else:  # a file, a push, trailers, or something we do not know: it passes, and nothing is stored
+            self.exchange.cannot_copy()
+            self._drop()
+            await self._send(message)
+
+    async def _send_head(self, message: Message) -> None:
+        exchange = self.exchange
+        headers = message.get("headers", ())
+        given = Head(message["status"], _decoded(headers))
+        now = time.time()
+        middleware = self._middleware
+        if message.get("trailers"):
+            exchange.cannot_copy()
+        if middleware._fetches and exchange.stale is not None:
+            step = exchange.answered(given, now)
+            if step is Step.REPLY:
+                await self._replace()
+                return
+            if step is Step.RETRY:
+                self._retry = True
+                return
+        head = given
+        if middleware._updates:
+            locale = self.scope.get(LOCALE)
+            if locale is not None:
+                exchange.language, exchange.timezone = locale.language, locale.timezone
+            head = exchange.leaving(given, now)
+        if exchange.purges:
+            await exchange.engine.pages.arun_purge(exchange.purges)
+        if exchange.keep:
+            self._copy = []
+        elif middleware._updates:
+            self._land()
+        self._started = True
+        if head is not given:
+            message = {**message, "headers": [_encoded(*field) for field in head.fields]}
+        await self._send(message)
+
+    async def _replace(self) -> None:
+        """Send the exchange's reply instead of what the application gave."""
+        reply = self.exchange.reply
+        assert reply is not None
+        self._replaced = self._complete = True
+        self._land(self.exchange.records)
+        await _send(reply, self._send)
+
+    async def _send_body(self, message: Message) -> None:
+        if self._copy is not None:
+            chunk = message.get("body", b"")
+            self._copied += len(chunk)
+            if self._copied > self.exchange.engine.policy.max_body:
+                self._drop()
+            else:
+                self._copy.append(bytes(chunk))
+        if message.get("more_body", False):
+            await self._send(message)
+            return
+        if not self._started or self._complete:  # out of order: the server will say so
+            await self._send(message)
+            return
+        if self._copy is not None:
+            self._land(self.exchange.completed(b"".join(self._copy), time.time()))
+            self._copy = None
+        self._complete = True
+        await self._send(message)
+        await self._settle()
+
+    def _drop(self) -> None:
+        """Nothing of this response is stored; whoever waits for it goes on alone."""
+        self._copy = None
+        self.exchange.abandoned()
+        self._land()
+
+    async def _settle(self) -> None:
+        """Do to the store what is left to do: the client has had its last byte."""
+        self._land()
+        exchange = self.exchange
+        pages = exchange.engine.pages
+        if exchange.writes or exchange.drops:
+            procedure = pages.commit(exchange.writes, exchange.drops, exchange.guard)
+            exchange.writes = exchange.drops = ()
+            if pages.immediate:
+                pages.run(procedure, False)
+            else:
+                await pages.arun(procedure, False)
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            await pages.arun(pages.drop_lease(lease), None)
+
+
+class _Hooked:
+    """One request under hooks: before the look-up, after every response, teardown when all is over."""
+
+    def __init__(self, middleware: _Middleware, plan: HookPlan, scope: Scope, receive: Receive, send: Send) -> None:
+        self._middleware = middleware
+        self._plan = plan
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._request: Any = None
+        self._replaced = False
+
+    async def run(self) -> None:
+        """Answer the request."""
+        from starlette.requests import Request as StarletteRequest
+
+        error: BaseException | None = None
+        try:
+            self._request = StarletteRequest(self._scope, self._receive)
+            response = await arun_before(self._plan, self._request)
+            if response is None:
+                await self._middleware._respond(self._scope, self._receive, self._sending)
+            else:
+                response = await arun_after(self._plan, self._request, response)
+                await response(self._scope, self._receive, self._send)
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            await arun_teardown(self._plan, error)
+
+    async def _sending(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            await self._send_head(message)
+        elif not self._replaced:
+            await self._send(message)
+
+    async def _send_head(self, message: Message) -> None:
+        """Show the head to the after hooks as a response: what they do to it is sent, or another in its place."""
+        from starlette.responses import Response as StarletteResponse
+
+        response = StarletteResponse(status_code=message["status"])
+        response.raw_headers = list(message.get("headers", ()))
+        changed = await arun_after(self._plan, self._request, response)
+        if changed is response:
+            await self._send({**message, "status": response.status_code, "headers": response.raw_headers})
+        else:
+            self._replaced = True
+            await changed(self._scope, self._receive, self._send)

@@ -1,0 +1,128 @@
+"""Caching: what one middleware works with, put together from its arguments and the settings. Shared by both shells."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from cachemw.backends.base import BaseCache
+from cachemw.backends.registry import Caches, caches, connect
+from cachemw.engine import Engine
+from cachemw.errors import ImproperlyConfigured
+from cachemw.exchange import Exchange
+from cachemw.flights import Flights
+from cachemw.hooks import Hooks
+from cachemw.pages import Pages
+from cachemw.rfc9111.keys import namespace
+from cachemw.rfc9111.messages import Record, Request
+from cachemw.rfc9111.policy import Policy
+from cachemw.rules import Rule, Rules
+from cachemw.settings import Settings
+
+__all__ = ["Caching", "Line", "pages_of"]
+
+_pages: weakref.WeakKeyDictionary[BaseCache, Pages] = weakref.WeakKeyDictionary()
+_pages_lock = threading.Lock()
+
+
+def pages_of(cache: BaseCache) -> Pages:
+    """The pages of a store: one breaker and one set of counters for all who use it in this process."""
+    with _pages_lock:
+        pages = _pages.get(cache)
+        if pages is None:
+            pages = _pages[cache] = Pages(cache)
+        return pages
+
+
+class Line(Engine):
+    """An engine with its store and its flights: what an exchange needs from beginning to end."""
+
+    def __init__(self, pages: Pages, policy: Policy, **options: Any) -> None:
+        super().__init__(policy, shared=pages.shared, **options)
+        self.pages = pages
+        self.flights: Flights[Record | None] = Flights()
+
+
+class Caching:
+    """The configuration of one middleware.
+
+    cache       an alias, a URL, or a store; None: the settings' alias
+    policy      what to do where the rules of HTTP leave it open; None: the settings'
+    seconds     lifetime where a response states none; None: the policy's, then the settings'
+    key_prefix  a part of every key; None: the settings'
+    rules       a table of `Rule`; None: the settings'
+    settings    None: the environment's
+
+    Raises: ImproperlyConfigured, before the first request.
+    """
+
+    def __init__(
+        self,
+        *,
+        cache: str | BaseCache | None = None,
+        policy: Policy | None = None,
+        seconds: float | None = None,
+        key_prefix: str | None = None,
+        rules: Iterable[Rule | Mapping[str, Any]] | None = None,
+        hooks: Hooks | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        self.settings = settings = Settings.from_environ() if settings is None else settings
+        self.policy = settings.policy() if policy is None else policy
+        self.seconds = seconds
+        self.key_prefix = settings.key_prefix if key_prefix is None else key_prefix
+        rules = settings.rules if rules is None else rules
+        self.rules = rules if isinstance(rules, Rules) or rules is None else Rules(rules)
+        if self.rules is not None and not len(self.rules):
+            self.rules = None
+        self.hooks = hooks
+        self.caches = caches if settings.caches is None else Caches(settings)
+        self._lines: dict[str | None, Line] = {}
+        self.line = self._lines[None] = self._open(settings.alias if cache is None else cache)
+        for rule in self.rules or ():
+            if rule.cache is not None:
+                self._lines[rule.cache] = self._open(rule.cache)
+
+    def _open(self, cache: str | BaseCache) -> Line:
+        if isinstance(cache, str):
+            cache = connect(cache) if "://" in cache else self.caches[cache]
+        if not isinstance(cache, BaseCache):
+            raise ImproperlyConfigured(
+                f"cache={cache!r}: allowed are the alias of a configured cache, a URL such as 'locmem://' or "
+                "'redis://localhost:6379/0', or a store (an instance of BaseCache)."
+            )
+        settings = self.settings
+        policy = self.policy
+        seconds = self.seconds
+        if seconds is None:
+            seconds = settings.seconds if policy.seconds is None else policy.seconds
+        return Line(
+            pages_of(cache),
+            policy,
+            seconds=seconds,
+            space=namespace(self.key_prefix),
+            i18n=settings.use_i18n,
+            tz=settings.use_tz,
+            skew=settings.clock_skew,
+        )
+
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        """All lines: the default one first, then those that rules name."""
+        return tuple(dict.fromkeys(self._lines.values()))
+
+    def exchange(self, request: Request) -> Exchange[Line]:
+        """A new exchange for this request, on the line that the rules choose."""
+        if self.rules is None:
+            return Exchange(self.line)
+        candidates = self.rules.for_request(request.method, request.path)
+        rule = Rules.for_lookup(candidates)
+        line = self._lines[rule.cache] if rule is not None else self.line
+        exchange = Exchange(line)
+        exchange.candidates = candidates
+        if rule is not None:
+            exchange.never = rule.never
+            exchange.ignore = rule.ignore_query
+        return exchange

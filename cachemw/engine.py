@@ -1,0 +1,123 @@
+"""The engine: the configuration of one cache, compiled for the path of a hit, and what this process has learnt.
+
+What is learnt makes look-ups cheaper and never decides: it may be lost at any time, and another process may not have it.
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeVar
+
+from cachemw.rfc9111 import keys
+from cachemw.rfc9111.fields import NoVarySearch
+from cachemw.rfc9111.messages import Request, VaryIndex
+from cachemw.rfc9111.policy import Policy
+
+__all__ = ["Engine", "Learnt", "bounded"]
+
+V = TypeVar("V")
+
+_LEARNT: Final = 16_384  # URLs of which a process remembers what it learnt
+_MOUNTS: Final = 64  # paths at which one application is mounted
+
+#: Request fields that can change what a stored response means for this request. One that carries none of them (and
+#: none of the policy's override fields) is plain: if a fresh response is there, it is the answer.
+_CONDITIONAL: Final = frozenset(
+    {
+        "authorization",
+        "content-length",
+        "expect",
+        "if-match",
+        "if-modified-since",
+        "if-none-match",
+        "if-range",
+        "if-unmodified-since",
+        "range",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+
+
+def bounded(memory: dict[str, V]) -> dict[str, V]:
+    """The memory, with room for one more: its oldest member goes when it is full."""
+    if len(memory) >= _LEARNT:
+        memory.pop(next(iter(memory)), None)
+    return memory
+
+
+class Learnt:
+    """What a process remembers of one URL, so that the next look-up asks for all it needs at once."""
+
+    __slots__ = ("index", "tags", "variants")
+
+    def __init__(self) -> None:
+        self.index: VaryIndex | None = None
+        self.tags: tuple[str, ...] = ()
+        self.variants: dict[str, float] = {}  # secondary key -> when its record expires
+
+
+class Engine:
+    """The configuration of one cache, compiled, and what this process has learnt of its pages.
+
+    policy   the choices; `seconds` the lifetime where a response says nothing (RFC 9111 leaves it to the cache)
+    space    first part of every key: see `keys.namespace`
+    i18n, tz language and time zone are part of the key
+    shared   other processes see the store: clocks may differ by `skew` seconds, and a look-up is a round trip
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        *,
+        seconds: float = 600,
+        space: str = "",
+        i18n: bool = False,
+        tz: bool = False,
+        shared: bool = False,
+        skew: float = 1.0,
+    ) -> None:
+        self.policy = policy
+        self.seconds = seconds
+        self.space = space
+        self.i18n = i18n
+        self.shared = shared
+        self.skew = skew if shared else 0.0
+        self.properties = (*((":language",) if i18n else ()), *((":timezone",) if tz else ()))
+        self.conditional = _CONDITIONAL | {"cache-control", "pragma"} if policy.request_directives else _CONDITIONAL
+        self.special = self.conditional | set(policy.keyed_fields)
+        self.simple_query = not (policy.ignore_query or policy.sort_query)
+        self.learnt: dict[str, Learnt] = {}
+        self.passing: dict[str, float] = {}  # flight key -> until when nobody waits for the answer (hit-for-miss)
+        self.search: dict[str, NoVarySearch] = {}  # resource without query -> what a response said of its query
+        self.mounts: set[str] = set()  # where the application was seen mounted; a purge by URL has to know
+        self._stamp = 0.0
+
+    def remember(self, of: str) -> Learnt:
+        """The bounded memory of this URL, made if there is none."""
+        learnt = self.learnt.get(of)
+        if learnt is None:
+            learnt = bounded(self.learnt)[of] = Learnt()
+        return learnt
+
+    def stamp(self, now: float) -> float:
+        """`now`, but later than every stamp before it: what began after a purge is told from what began before."""
+        self._stamp = now if now > self._stamp else self._stamp + 1e-6
+        return self._stamp
+
+    def pass_by(self, flight: str, now: float) -> None:
+        """For a while nobody waits for another's answer on this key (hit-for-miss)."""
+        bounded(self.passing)[flight] = now + self.policy.hit_for_miss
+
+    def resource(self, request: Request, ignore: tuple[str, ...] = ()) -> str:
+        """The part that all keys of this request's URL share."""
+        query = request.query
+        if query and not (self.simple_query and not ignore):
+            policy = self.policy
+            query = keys.canonical_query(query, policy.ignore_query + ignore, policy.sort_query)
+        if query and self.search:
+            search = self.search.get(keys.resource(self.space, request, ""))
+            if search is not None:
+                query = search.canonical(query)
+        if request.mount and request.mount not in self.mounts and len(self.mounts) < _MOUNTS:
+            self.mounts.add(request.mount)
+        return keys.resource(self.space, request, query)

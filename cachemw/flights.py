@@ -1,0 +1,193 @@
+"""Flights: concurrent misses on one key wait for one call of the application; background refreshes, one per key.
+
+A flight has one leader and any number of followers, threads or tasks. It ends exactly once, with the records that the
+leader made (perhaps none); every follower is then released at the same time and looks again by itself. Nothing here
+knows of HTTP, and nothing waits without a deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Generic, TypeVar
+
+__all__ = ["Flight", "Flights", "TaskRefresher", "ThreadRefresher"]
+
+T = TypeVar("T")
+
+
+class Flight(Generic[T]):
+    """One call of the application on behalf of everybody who waits for it."""
+
+    __slots__ = ("_event", "_flights", "_lock", "_waiters", "key", "landed", "records")
+
+    def __init__(self, flights: Flights[T], key: str) -> None:
+        self.key = key
+        self.records: Mapping[str, T] = {}
+        self.landed = False
+        self._flights = flights
+        self._lock = flights.lock
+        self._event: threading.Event | None = None
+        self._waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
+
+    def land(self, records: Mapping[str, T] | None = None) -> None:
+        """End the flight and release the followers; further calls do nothing."""
+        with self._lock:
+            if self.landed:
+                return
+            self.landed = True
+            self.records = records or {}
+            self._flights.remove(self)
+            event, waiters = self._event, self._waiters
+        if event is not None:
+            event.set()
+        for loop, future in waiters:
+            try:
+                loop.call_soon_threadsafe(_release, future)
+            except RuntimeError:  # that loop was closed meanwhile: nobody waits there any more
+                continue
+
+    def wait(self, timeout: float) -> bool:
+        """Block the thread until the flight has landed; False after `timeout` seconds."""
+        with self._lock:
+            if self.landed:
+                return True
+            if self._event is None:
+                self._event = threading.Event()
+            event = self._event
+        return event.wait(timeout)
+
+    async def await_landing(self, timeout: float) -> bool:
+        """Suspend the task until the flight has landed; False after `timeout` seconds."""
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            if self.landed:
+                return True
+            future = loop.create_future()
+            self._waiters.append((loop, future))
+        try:
+            async with asyncio.timeout(timeout):
+                await future
+        except TimeoutError:
+            return False
+        return True
+
+
+def _release(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+class Flights(Generic[T]):
+    """The flights under way in this process, by key. A fork starts with none: their leaders stay in the parent."""
+
+    def __init__(self) -> None:
+        self._reset()
+        os.register_at_fork(after_in_child=self._reset)
+
+    def _reset(self) -> None:
+        self.lock = threading.Lock()
+        self._flying: dict[str, Flight[T]] = {}
+
+    def join(self, key: str) -> tuple[Flight[T], bool]:
+        """The flight on `key`, and whether the caller is its leader, who then has to `land` it whatever happens."""
+        with self.lock:
+            flight = self._flying.get(key)
+            if flight is not None:
+                return flight, False
+            flight = self._flying[key] = Flight(self, key)
+            return flight, True
+
+    def remove(self, flight: Flight[T]) -> None:
+        """Forget a flight that has landed; called by the flight, which holds the lock."""
+        if self._flying.get(flight.key) is flight:
+            del self._flying[flight.key]
+
+    def __len__(self) -> int:
+        return len(self._flying)
+
+
+class _Refresher:
+    """At most `limit` refreshes at once, one per key; what comes on top is left out, the next request tries again."""
+
+    def __init__(self, limit: int = 8) -> None:
+        self.limit = limit
+        self._reset()
+        os.register_at_fork(after_in_child=self._reset)
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._keys: set[str] = set()
+
+    def _begin(self, key: str) -> bool:
+        with self._lock:
+            if key in self._keys or len(self._keys) >= self.limit:
+                return False
+            self._keys.add(key)
+            return True
+
+    def _end(self, key: str) -> None:
+        with self._lock:
+            self._keys.discard(key)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+
+class ThreadRefresher(_Refresher):
+    """Refreshes in threads. They are daemons: the end of the process never waits for one."""
+
+    def start(self, key: str, work: Callable[[], object]) -> bool:
+        """Run `work` in the background unless one for `key` is under way or all places are taken."""
+        if not self._begin(key):
+            return False
+
+        def run() -> None:
+            try:
+                work()
+            finally:
+                self._end(key)
+
+        try:
+            threading.Thread(target=run, name="cachemw-refresh", daemon=True).start()
+        except RuntimeError:  # the interpreter shuts down, or no thread is to be had
+            self._end(key)
+            return False
+        return True
+
+
+class TaskRefresher(_Refresher):
+    """Refreshes in tasks of the running loop; `aclose` cancels them."""
+
+    def _reset(self) -> None:
+        super()._reset()
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def start(self, key: str, work: Callable[[], Awaitable[object]]) -> bool:
+        """Run `work` in the background unless one for `key` is under way or all places are taken."""
+        if not self._begin(key):
+            return False
+
+        async def run() -> None:
+            await work()
+
+        task = asyncio.get_running_loop().create_task(run(), name="cachemw-refresh")
+        self._tasks.add(task)
+
+        def done(task: asyncio.Task[Any]) -> None:
+            self._tasks.discard(task)
+            self._end(key)
+
+        task.add_done_callback(done)
+        return True
+
+    async def aclose(self, timeout: float = 1.0) -> None:
+        """Cancel what is under way in this loop and wait for its end, at most `timeout` seconds."""
+        loop = asyncio.get_running_loop()
+        tasks = [task for task in self._tasks if task.get_loop() is loop]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=timeout)

@@ -1,0 +1,94 @@
+"""The middlewares under one name for both interfaces: the application's own signature says which of them it speaks."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Literal
+
+from cachemw import asgi, locale, wsgi
+from cachemw.errors import ImproperlyConfigured
+
+__all__ = [
+    "CacheMiddleware",
+    "FetchFromCacheMiddleware",
+    "LocaleMiddleware",
+    "TimezoneMiddleware",
+    "UpdateCacheMiddleware",
+    "interface_of",
+]
+
+
+def interface_of(app: Any) -> Literal["asgi", "wsgi"]:
+    """Which interface an application speaks: a coroutine function, or a callable of three arguments, speaks ASGI.
+
+    Raises: ImproperlyConfigured if it is no application of either kind.
+    """
+    called = app if inspect.isroutine(app) else getattr(app, "__call__", None)  # noqa: B004  to look at it
+    if inspect.iscoroutinefunction(inspect.unwrap(app)) or inspect.iscoroutinefunction(called):
+        return "asgi"
+    if callable(app) and not inspect.isclass(app):
+        if _takes(app, 2):
+            return "wsgi"
+        if _takes(app, 3):
+            return "asgi"
+    raise ImproperlyConfigured(
+        f"{app!r} is no WSGI application (environ, start_response) and no ASGI application (scope, receive, send). "
+        "If it is one after all, take the middleware from cachemw.wsgi or cachemw.asgi."
+    )
+
+
+def _takes(app: Any, count: int) -> bool:
+    try:
+        inspect.signature(app).bind(*[None] * count)
+    except TypeError:
+        return False
+    except ValueError:  # a builtin without a signature
+        return count == 2
+    return True
+
+
+class _Either:
+    """A name that stands for a class of `cachemw.wsgi` and one of `cachemw.asgi`; calling it makes one of them."""
+
+    def __new__(cls, app: Any, **options: Any) -> Any:
+        chosen = cls._asgi if interface_of(app) == "asgi" else cls._wsgi
+        return chosen(app, **options)
+
+    _wsgi: Any
+    _asgi: Any
+
+
+class CacheMiddleware(_Either):
+    """Serve a WSGI or ASGI application's pages from a cache.
+
+        app = CacheMiddleware(app, cache="redis://localhost:6379/0", seconds=60)
+
+    Options: see `cachemw.wsgi.CacheMiddleware`. Raises: ImproperlyConfigured if `app` speaks neither interface, or for
+    a wrong setting.
+    """
+
+    _wsgi, _asgi = wsgi.CacheMiddleware, asgi.CacheMiddleware
+
+
+class UpdateCacheMiddleware(_Either):
+    """The outer half of the cache, around the middlewares that change what a page depends on."""
+
+    _wsgi, _asgi = wsgi.UpdateCacheMiddleware, asgi.UpdateCacheMiddleware
+
+
+class FetchFromCacheMiddleware(_Either):
+    """The inner half of the cache, inside the middlewares that change what a page depends on."""
+
+    _wsgi, _asgi = wsgi.FetchFromCacheMiddleware, asgi.FetchFromCacheMiddleware
+
+
+class LocaleMiddleware(_Either):
+    """Choose the language of each request; see `cachemw.locale`. Between the two halves of the cache."""
+
+    _wsgi, _asgi = locale.WSGILocaleMiddleware, locale.ASGILocaleMiddleware
+
+
+class TimezoneMiddleware(_Either):
+    """Choose the time zone of each request; see `cachemw.locale`. Between the two halves of the cache."""
+
+    _wsgi, _asgi = locale.WSGITimezoneMiddleware, locale.ASGITimezoneMiddleware

@@ -1,0 +1,112 @@
+"""Purging: remove stored responses by URL or by tag, at once (hard) or by making them stale (soft).
+
+A purge wins every race, also against a response whose request began before it and which is stored after it:
+
+* a URL: the purge writes the URL's mark, then removes its primary key, and with it every variant. A writer stores its
+  record, then reads the mark, and takes the record back if the mark has changed since its request began.
+* a tag: the purge notes the time under the tag's mark, in one write. A record knows its tags and when its request
+  began, and is used only if that was after the last purge of each of them.
+
+Nothing is indexed, and nothing grows for ever.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from urllib.parse import unquote_to_bytes, urlsplit
+
+from cachemw.caching import Caching, Line
+from cachemw.pages import Procedure
+from cachemw.rfc9111.keys import quote_path, tag_key
+from cachemw.rfc9111.messages import Request
+
+__all__ = ["apurge", "purge"]
+
+
+def purge(
+    *urls: str, tags: Iterable[str] = (), soft: bool = False, caching: Caching | None = None, mounts: Sequence[str] = ()
+) -> int:
+    """Remove the stored responses of these absolute URLs, all their variants, and of everything with these tags.
+
+    soft: keep them, but as stale: they are validated, or served while a new one is fetched, where the policy allows
+    that. caching: whose pages, a middleware's `caching`; None: those that the environment configures. mounts: where
+    the application is mounted, if not at "/" (the paths that this process has seen are known).
+
+    Returns how many records and tags were touched; 0 also if the store did not answer (the purge is then made up for
+    before the store is read again). Raises: ValueError for a URL that is not absolute.
+    """
+    total = 0
+    for line, procedure, resources in _plan(urls, tags, soft, caching, mounts):
+        if resources is not None:
+            total += line.pages.run_purge(resources)
+        else:
+            total += line.pages.run(procedure, 0) if procedure is not None else 0
+    return total
+
+
+async def apurge(
+    *urls: str, tags: Iterable[str] = (), soft: bool = False, caching: Caching | None = None, mounts: Sequence[str] = ()
+) -> int:
+    """`purge` without blocking the event loop."""
+    total = 0
+    for line, procedure, resources in _plan(urls, tags, soft, caching, mounts):
+        if resources is not None:
+            total += await line.pages.arun_purge(resources)
+        else:
+            total += await line.pages.arun(procedure, 0) if procedure is not None else 0
+    return total
+
+
+Plan = Iterable[tuple[Line, Procedure[int] | None, Sequence[str] | None]]
+
+
+def _plan(urls: Sequence[str], tags: Iterable[str], soft: bool, caching: Caching | None, mounts: Sequence[str]) -> Plan:
+    """What to do on each line: a procedure, or a list of resources to purge for good."""
+    if isinstance(tags, str):
+        raise TypeError(f"tags={tags!r}: a list of tags is expected, such as [{tags!r}]")
+    tags = tuple(tags)
+    requests = [request for url in urls for request in _requests(url)]
+    for line in (Caching() if caching is None else caching).lines:
+        now = line.stamp(time.time())
+        resources = list(dict.fromkeys(of for request in requests for of in _resources(line, request, mounts)))
+        if resources and soft:
+            yield line, line.pages.soften(resources, now), None
+        elif resources:
+            yield line, None, resources
+        if tags:
+            yield line, line.pages.purge_tags([tag_key(line.space, tag) for tag in tags], now, soft=soft), None
+
+
+def _requests(url: str) -> list[Request]:
+    """The requests that may have been made for this URL, as WSGI and as ASGI servers tell of them."""
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise ValueError(f"cannot purge {url!r}: {error}") from None
+    if not parts.scheme or not parts.netloc:
+        raise ValueError(f"cannot purge {url!r}: give the absolute URL, such as 'https://example.org/page?id=1'")
+    host = parts.netloc.rpartition("@")[2]
+    path = parts.path or "/"
+    spelt = path if path.isascii() else quote_path(path.encode().decode("latin-1"))
+    decoded = quote_path(unquote_to_bytes(spelt).decode("latin-1"))
+    query = parts.query
+    return [
+        Request(scheme=parts.scheme.lower(), host=host, path=path, query=query)
+        for path in dict.fromkeys((spelt, decoded))
+    ]
+
+
+def _resources(line: Line, request: Request, mounts: Sequence[str]) -> list[str]:
+    found = [line.resource(request)]
+    for mount in (*mounts, *sorted(line.mounts)):
+        if mount and request.path.startswith(mount):
+            below = Request(
+                scheme=request.scheme,
+                host=request.host,
+                mount=mount,
+                path=request.path[len(mount) :],
+                query=request.query,
+            )
+            found.append(line.resource(below))
+    return found

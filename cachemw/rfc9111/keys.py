@@ -1,0 +1,127 @@
+"""Cache keys (RFC 9111 §2, §4.1): which requests may share a stored response.
+
+Rule 1: a key is a sequence of framed parts, "<length>:<part>"; no two different sequences give one string.
+Rule 2: parts are the server's own bytes; nothing is decoded, folded, shortened or left out unless the operator asks.
+Rule 3: every key is RESOURCE, a NUL, and what is meant of that resource. A RESOURCE never contains NUL, so a store
+        that spreads its keys over machines can route all keys of one URL by that first part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from urllib.parse import quote
+
+from cachemw.rfc9111.fields import mark_forwarded
+from cachemw.rfc9111.messages import Request
+
+__all__ = [
+    "canonical_query",
+    "head_key",
+    "lease_key",
+    "mark_key",
+    "namespace",
+    "override_part",
+    "primary_key",
+    "quote_path",
+    "resource",
+    "secondary_key",
+    "tag_key",
+]
+
+#: What may stand in a path as it is (RFC 3986 §3.3 `pchar` and "/"); `quote_path` encodes everything else.
+_PATH_SAFE = "/:@!$&'()*+,;=~-._"
+
+
+def _frame(parts: Iterable[str]) -> str:
+    return "".join([f"{len(part)}:{part}" for part in parts])
+
+
+def quote_path(path: str) -> str:
+    """The percent-encoded form of a decoded latin-1 path (WSGI's PATH_INFO), the one that a URL spells.
+
+    It is injective, so two different paths never become one; for usual URLs it is what the client sent.
+    """
+    return quote(path.encode("latin-1", "replace"), safe=_PATH_SAFE)
+
+
+def namespace(*parts: str) -> str:
+    """The first part of every key of one cache: its store's prefix and version, the middleware's key prefix."""
+    return _frame(parts)
+
+
+def resource(space: str, request: Request, query: str) -> str:
+    """The part that all keys of one URL share; `space` comes from `namespace`."""
+    scheme, host, mount, path = request.scheme, request.host, request.mount, request.path
+    return f"{space}{len(scheme)}:{scheme}{len(host)}:{host}{len(mount)}:{mount}{len(path)}:{path}{len(query)}:{query}"
+
+
+def override_part(request: Request, names: Sequence[str]) -> str:
+    """The fields of a request by which it may override scheme, host, path or method; "" if it carries none.
+
+    They select a variant as the fields in `Vary` do, so a purge of the URL reaches every page that they led to.
+
+    All lines count, in order. Of `Forwarded` (RFC 7239) only host and proto do: `for` differs with every client.
+    """
+    parts: list[str] = []
+    for name in names:
+        for line in request.lines(name):
+            value = mark_forwarded(line) if name == "forwarded" else line
+            if value:
+                parts += (name, value)
+    return _frame(parts)
+
+
+def canonical_query(query: str, ignore: Sequence[str], sort: bool) -> str:
+    """The query without the parameters named in `ignore` (a trailing "*" matches any rest), sorted if asked.
+
+    Parameters are compared as they are spelt, and keep their spelling; sorting keeps the order of equal names.
+    """
+    if not query:
+        return query
+    parameters = query.split("&")
+    if ignore:
+        exact = {name for name in ignore if not name.endswith("*")}
+        prefixes = tuple(name[:-1] for name in ignore if name.endswith("*"))
+        parameters = [p for p in parameters if (n := p.partition("=")[0]) not in exact and not n.startswith(prefixes)]
+    if sort:
+        parameters.sort(key=lambda parameter: parameter.partition("=")[0])
+    return "&".join(parameters)
+
+
+def primary_key(of: str) -> str:
+    """Where the response to GET stands, or the `VaryIndex` that leads to its variants."""
+    return of + "\0G"
+
+
+def head_key(of: str) -> str:
+    """Where a response to HEAD stands; never used to answer GET."""
+    return of + "\0H"
+
+
+def mark_key(of: str) -> str:
+    """Where a purge of the resource leaves its mark."""
+    return of + "\0M"
+
+
+def lease_key(of: str) -> str:
+    """Where the leader of a miss tells other processes that it is at work."""
+    return of + "\0L"
+
+
+def tag_key(space: str, tag: str) -> str:
+    """Where a purge of a tag leaves its mark. No resource begins like this: a scheme's length is never 0."""
+    return f"{space}0:{len(tag)}:{tag}\0T"
+
+
+def secondary_key(of: str, generation: str, values: Iterable[Sequence[str]]) -> str:
+    """Where the variant stands that was selected by these lines of the nominated fields (RFC 9111 §4.1).
+
+    `generation` belongs to the `VaryIndex` and binds values to names. A field with no line at all, one empty line,
+    and two lines are three different things.
+    """
+    parts = [f"{of}\0V{generation}"]
+    for lines in values:
+        parts.append(f"{len(lines)}")
+        parts += [f":{len(line)}:{line}" for line in lines]
+        parts.append(";")
+    return "".join(parts)

@@ -1,0 +1,655 @@
+"""The middlewares for WSGI (PEP 3333): I/O only. What is to be done, `cachemw.exchange` says.
+
+    UpdateCacheMiddleware      outermost: stores what leaves the stack, patches its headers
+    FetchFromCacheMiddleware   innermost: answers from the cache
+    CacheMiddleware            both at one place
+
+Middlewares between the two halves may change what the key depends on (language, `Vary`, cookies): update first, fetch
+last, as before hooks run in order and after hooks in reverse (`cachemw.hooks`).
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextvars import Token
+from functools import lru_cache
+from http import HTTPStatus
+from io import BytesIO
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final
+
+from cachemw.activation import KEY as LOCALE
+from cachemw.activation import Locale, enter, leave
+from cachemw.caching import Caching, Line
+from cachemw.exchange import Exchange, Reply, Step
+from cachemw.flights import Flight, ThreadRefresher
+from cachemw.hooks import HookPlan, Hooks, run_after, run_before, run_teardown
+from cachemw.rfc9111.keys import quote_path
+from cachemw.rfc9111.messages import Fields, Head, Record, Request
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from werkzeug.wrappers import Response as WerkzeugResponse
+
+__all__ = ["CacheMiddleware", "FetchFromCacheMiddleware", "UpdateCacheMiddleware", "WSGIRequest"]
+
+log = logging.getLogger("cachemw")
+
+EXCHANGE: Final = "cachemw.exchange"
+
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9/:@!$&'()*+,;=~\-._]*").fullmatch
+_STATUS_LINES: Final = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
+_NO_BODY: Final = (None, "", "0")
+_CONDITIONS: Final = frozenset(
+    {
+        "HTTP_IF_MATCH",
+        "HTTP_IF_MODIFIED_SINCE",
+        "HTTP_IF_NONE_MATCH",
+        "HTTP_IF_RANGE",
+        "HTTP_IF_UNMODIFIED_SINCE",
+        "HTTP_RANGE",
+    }
+)
+_PERSONAL: Final = _CONDITIONS | {
+    "CONTENT_LENGTH",
+    "CONTENT_TYPE",
+    "HTTP_AUTHORIZATION",
+    "HTTP_CACHE_CONTROL",
+    "HTTP_COOKIE",
+    "HTTP_EXPECT",
+    "HTTP_PRAGMA",
+    "HTTP_PROXY_AUTHORIZATION",
+    "HTTP_TRANSFER_ENCODING",
+    "HTTP_UPGRADE",
+    "REMOTE_USER",
+}
+LEASE_POLL: Final = 0.02  # seconds between two looks for the answer that another process fetches
+
+
+@lru_cache(1024)
+def _variable(name: str) -> str:
+    """The variable in the environment that holds the field."""
+    variable = name.upper().replace("-", "_")
+    return variable if variable in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{variable}"
+
+
+class WSGIRequest(Request):
+    """A request read from its environment, field by field as the rules ask for them."""
+
+    __slots__ = ("environ",)
+
+    def __init__(self, environ: WSGIEnvironment) -> None:
+        self.environ = environ
+        get = environ.get
+        self.method = environ["REQUEST_METHOD"]
+        self.scheme = get("wsgi.url_scheme", "http")
+        host = get("HTTP_HOST")
+        self.host = host if host is not None else f"{get('SERVER_NAME', '')}:{get('SERVER_PORT', '')}"
+        mount = get("SCRIPT_NAME", "")
+        path = get("PATH_INFO", "")
+        self.mount = mount if _PLAIN_PATH(mount) else quote_path(mount)
+        self.path = path if _PLAIN_PATH(path) else quote_path(path)
+        self.query = get("QUERY_STRING", "")
+
+    def lines(self, name: str) -> Sequence[str]:
+        """The field as the server gave it: WSGI has combined its lines already."""
+        value = self.environ.get(_variable(name))
+        if value is None or (value == "" and name in ("content-type", "content-length")):
+            return ()
+        return (value,)
+
+
+class _Middleware:
+    """What the three have in common: their arguments, their hooks, and the two halves that each switches on."""
+
+    _fetches = True
+    _updates = True
+
+    def __init__(
+        self,
+        app: WSGIApplication,
+        *,
+        cache: Any = None,
+        policy: Any = None,
+        seconds: float | None = None,
+        key_prefix: str | None = None,
+        rules: Any = None,
+        hooks: Hooks | None = None,
+        settings: Any = None,
+    ) -> None:
+        if hooks is not None:
+            hooks.check(async_allowed=False)
+        self.app = app
+        self.caching = Caching(
+            cache=cache, policy=policy, seconds=seconds, key_prefix=key_prefix, rules=rules, settings=settings
+        )
+        self.hooks = hooks
+        self._refresher = ThreadRefresher()
+        self._special = frozenset(_variable(name) for name in self.caching.line.special) - {"CONTENT_LENGTH"}
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        hooks = self.hooks
+        if hooks is not None:
+            plan = hooks.plan(environ.get("PATH_INFO", ""))
+            if plan is not None:
+                return _Hooked(self, plan, environ, start_response).run()
+        return self._respond(environ, start_response)
+
+    def _respond(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        exchange = environ.get(EXCHANGE) if not self._updates else None
+        request = WSGIRequest(environ)
+        if exchange is None:
+            exchange = self.caching.exchange(request)
+        if not self._fetches:
+            environ[EXCHANGE] = exchange
+            return _Passage(self, environ, start_response, exchange).call()
+        self._begin(exchange, request, environ)
+        reply = exchange.reply
+        if reply is None:
+            return _Passage(self, environ, start_response, exchange).board()
+        if exchange.refresh:
+            self._refresh(environ, exchange)
+        return _send(reply, start_response)
+
+    def _begin(self, exchange: Exchange[Line], request: WSGIRequest, environ: WSGIEnvironment) -> None:
+        """Look the request up."""
+        locale = environ.get(LOCALE)
+        if locale is not None:
+            exchange.language, exchange.timezone = locale.language, locale.timezone
+        plain = environ.keys().isdisjoint(self._special) and environ.get("CONTENT_LENGTH") in _NO_BODY
+        exchange.begin(request, time.time(), plain=plain)
+        lookup = exchange.engine.pages.lookup
+        while exchange.wants:
+            exchange.found(lookup(exchange.wants))
+
+    def _refresh(self, environ: WSGIEnvironment, exchange: Exchange[Line]) -> None:
+        """Fetch the page again in the background, for nobody in particular."""
+        plain = _sanitised(environ)
+
+        def work() -> None:
+            try:
+                _drain(_Passage(self, plain, _no_start, self._refreshing(plain)).board())
+            except Exception:
+                log.exception("The background refresh of %s failed.", plain.get("PATH_INFO"))
+
+        self._refresher.start(exchange.primary, work)
+
+    def _refreshing(self, environ: WSGIEnvironment) -> Exchange[Line]:
+        request = WSGIRequest(environ)
+        exchange = self.caching.exchange(request)
+        exchange.refreshing = True
+        self._begin(exchange, request, environ)
+        return exchange
+
+
+class CacheMiddleware(_Middleware):
+    """Serve an application's pages from a cache: both halves at one place.
+
+        app.wsgi_app = CacheMiddleware(app.wsgi_app, cache="redis://localhost:6379/0", seconds=60)
+
+    Arguments: see `cachemw.caching.Caching`. With the application alone, the default cache and the environment's
+    settings are used. Raises: ImproperlyConfigured for a wrong setting, TypeError for an async hook.
+    """
+
+
+class UpdateCacheMiddleware(_Middleware):
+    """The outer half: stores what leaves the stack, and patches its headers. Of use with `FetchFromCacheMiddleware`."""
+
+    _fetches = False
+
+
+class FetchFromCacheMiddleware(_Middleware):
+    """The inner half: answers from the cache. Stores nothing without an `UpdateCacheMiddleware` around it."""
+
+    _updates = False
+
+
+def _enter_locale(environ: WSGIEnvironment, exchange: Exchange[Line]) -> Token[Locale | None]:
+    """Where language and time zone are part of the key, make the place where whoever chooses them writes them down."""
+    token = enter(environ)
+    environ[LOCALE].keyed = exchange.engine.properties
+    return token
+
+
+def _status_line(status: int, reason: str) -> str:
+    if reason:
+        return f"{status} {reason}"
+    return _STATUS_LINES.get(status) or f"{status} Unknown"
+
+
+def _send(reply: Reply, start_response: StartResponse) -> Iterable[bytes]:
+    stored = reply.stored
+    if stored is not None:
+        start_response(_status_line(reply.status, stored.reason), [*stored.fields, *reply.extra])
+    else:
+        start_response(_status_line(reply.status, ""), [*(reply.fields or ()), *reply.extra])
+    return (reply.body,)
+
+
+def _no_start(status: str, headers: list[tuple[str, str]], exc_info: Any = None, /) -> Callable[[bytes], object]:
+    return _no_write
+
+
+def _no_write(data: bytes) -> None:
+    return None
+
+
+def _drain(result: Iterable[bytes]) -> None:
+    try:
+        for _ in result:
+            pass
+    finally:
+        close = getattr(result, "close", None)
+        if close is not None:
+            close()
+
+
+def _sanitised(environ: WSGIEnvironment) -> WSGIEnvironment:
+    """The environment of a GET for nobody in particular: no credentials, conditions, range or body (safety rule 15)."""
+    plain = {
+        name: value for name, value in environ.items() if name not in _PERSONAL and not name.startswith("werkzeug.")
+    }
+    plain.update({"REQUEST_METHOD": "GET", "wsgi.input": BytesIO(), "CONTENT_LENGTH": "0"})
+    plain.pop(EXCHANGE, None)
+    return plain
+
+
+class _Passage:
+    """One call of the application: an iterable that relays its body, copies aside what is kept, and closes once."""
+
+    __slots__ = (
+        "_close",
+        "_copied",
+        "_copy",
+        "_error",
+        "_exc_info",
+        "_finished",
+        "_flight",
+        "_headers",
+        "_iterator",
+        "_lease",
+        "_locale",
+        "_middleware",
+        "_sent",
+        "_server",
+        "_status",
+        "_write",
+        "environ",
+        "exchange",
+    )
+
+    def __init__(
+        self,
+        middleware: _Middleware,
+        environ: WSGIEnvironment,
+        start_response: StartResponse,
+        exchange: Exchange[Line],
+    ) -> None:
+        self.environ = environ
+        self.exchange = exchange
+        self._middleware = middleware
+        self._server = start_response
+        self._flight: Flight[Record | None] | None = None
+        self._lease: str | None = None
+        self._locale: Token[Locale | None] | None = None
+        self._status: str | None = None  # None: the application has not called start_response yet
+        self._headers: Fields = ()
+        self._exc_info: Any = None
+        self._sent = False  # the head went to the server
+        self._write: Callable[[bytes], object] | None = None
+        self._copy: list[bytes] | None = None  # the body so far, where it is kept
+        self._copied = 0
+        self._finished = False
+        self._error = False
+        self._iterator: Iterator[bytes] = iter(())
+        self._close: Callable[[], object] | None = None
+
+    # -- waiting ----------------------------------------------------------------------------------------------------
+
+    def board(self) -> Iterable[bytes]:
+        """Wait for whoever fetches this page already, or fetch it."""
+        exchange = self.exchange
+        waited: set[str] = set()
+        while exchange.reply is None and exchange.flight is not None and exchange.flight not in waited:
+            waited.add(exchange.flight)
+            flight, leads = exchange.engine.flights.join(exchange.flight)
+            if leads:
+                self._flight = flight
+                if exchange.lease is None or self._take_lease(exchange.lease):
+                    break
+            elif not exchange.in_grace():
+                flight.wait(exchange.engine.policy.collapse_timeout)
+                self._look_again(flight)
+        if exchange.reply is not None:
+            self._land(exchange.known)
+            return _send(exchange.reply, self._server)
+        return self.call()
+
+    def _look_again(self, flight: Flight[Record | None] | None = None) -> None:
+        exchange = self.exchange
+        exchange.again(time.time())
+        lookup = exchange.engine.pages.lookup
+        while wants := exchange.wants:
+            records = lookup(wants)
+            if flight is not None and flight.records:
+                records = [flight.records.get(key) or record for key, record in zip(wants, records, strict=True)]
+            exchange.found(records)
+
+    def _take_lease(self, key: str) -> bool:
+        """Fetch for all processes; if another one does, look for its answer until it has had its time."""
+        exchange = self.exchange
+        line = exchange.engine
+        deadline = time.monotonic() + line.policy.lease
+        while not line.pages.run(line.pages.take_lease(key, line.policy.lease), True):
+            if time.monotonic() > deadline:
+                return True
+            time.sleep(LEASE_POLL)
+            self._look_again()
+            if exchange.reply is not None:
+                return False
+            if exchange.lease is None:  # its answer was not cacheable: nobody waits
+                return True
+        self._lease = key
+        return True
+
+    def _land(self, records: Mapping[str, Record | None] | None = None) -> None:
+        if self._flight is not None:
+            self._flight.land(records)
+            self._flight = None
+
+    # -- the application --------------------------------------------------------------------------------------------
+
+    def call(self) -> Iterable[bytes]:
+        """Call the application; the result is what the server iterates over and closes."""
+        exchange = self.exchange
+        environ = self.environ
+        environ.setdefault(EXCHANGE, exchange)
+        if exchange.engine.properties:
+            self._locale = _enter_locale(environ, exchange)
+        if exchange.conditions is not None:
+            environ = _with_conditions(environ, exchange.conditions)
+        try:
+            result = self._enter(environ)
+        except Exception as error:
+            if self._raised(error):
+                return self
+            self._settle()
+            raise
+        except BaseException:
+            self._settle()
+            raise
+        wrapper = environ.get("wsgi.file_wrapper")
+        if isinstance(wrapper, type) and isinstance(result, wrapper) and self._status is not None:
+            return self._pass_file(result)
+        if self._status is not None and not self._sent:
+            self._send_head()
+        return self
+
+    def _enter(self, environ: WSGIEnvironment) -> Iterable[bytes]:
+        result = self._middleware.app(environ, self._start)
+        self._close = getattr(result, "close", None)
+        self._iterator = iter(result)
+        return result
+
+    def _raised(self, error: Exception) -> bool:
+        """The application raised: True if a stale response stands in for what it could not give."""
+        if not self._sent and self.exchange.failed(time.time()):
+            log.error("The application failed; a stale response stands in for it.", exc_info=error)
+            self._replace()
+            return True
+        self._error = True
+        self.exchange.abandoned()
+        self._land()
+        return False
+
+    def _pass_file(self, result: Iterable[bytes]) -> Iterable[bytes]:
+        """A file goes to the server as it is, which may send it without reading it (PEP 3333)."""
+        self.exchange.cannot_copy()
+        self._send_head()
+        if not self._sent or self._close is None:
+            return self
+        self._finished = True
+        self._settle()
+        return result
+
+    def _start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None, /) -> Callable[[bytes], object]:
+        """The `start_response` of the application. The head waits for the first byte, so an error may replace it."""
+        if exc_info is not None and self._sent:
+            self._error = True
+            self.exchange.abandoned()
+            try:
+                self._server(status, headers, exc_info)  # raises
+            finally:
+                exc_info = None
+        elif exc_info is None and self._status is not None:
+            raise AssertionError("start_response was called twice without exc_info (PEP 3333)")
+        self._status = status
+        self._headers = tuple(headers)
+        self._exc_info = exc_info
+        return self._write_through
+
+    def _write_through(self, data: bytes) -> None:
+        """The `write` of PEP 3333, for applications from before iterables."""
+        if not self._sent:
+            self._send_head()
+        if self._write is None:  # a stored response stands in for this one
+            return
+        self._keep(data)
+        self._write(data)
+
+    def _send_head(self) -> bool:
+        """Decide about the head and send it; True if the body is another now, and what was read of it is void."""
+        exchange = self.exchange
+        status = self._status
+        assert status is not None
+        now = time.time()
+        code = status[:3]
+        head = Head(int(code) if code.isdecimal() and code.isascii() else 0, self._headers, status[4:])
+        middleware = self._middleware
+        if middleware._fetches and exchange.stale is not None:
+            step = exchange.answered(head, now)
+            if step is Step.REPLY:
+                self._replace()
+                return True
+            if step is Step.RETRY:
+                return self._call_again()
+        if middleware._updates:
+            locale = self.environ.get(LOCALE)
+            if locale is not None:
+                exchange.language, exchange.timezone = locale.language, locale.timezone
+            head = exchange.leaving(head, now)
+            if exchange.purges:
+                exchange.engine.pages.run_purge(exchange.purges)
+            if exchange.keep:
+                self._copy = []
+            else:
+                self._land()
+        self._sent = True
+        exc_info, self._exc_info = self._exc_info, None
+        fields = list(head.fields)
+        self._write = self._server(status, fields, exc_info) if exc_info else self._server(status, fields)
+        return False
+
+    def _call_again(self) -> bool:
+        """The 304 is of another representation than ours: ask once more, without our conditions (RFC 9111 §4.3.3)."""
+        self._close_application()
+        self._status = None
+        self._enter(_with_conditions(self.environ, ()))
+        if self._status is not None:
+            self._send_head()
+        return True
+
+    def _replace(self) -> None:
+        """Send the exchange's reply instead of what the application gave."""
+        reply = self.exchange.reply
+        assert reply is not None
+        self._close_application()
+        self._sent = self._finished = True
+        self._land(self.exchange.records)
+        self._iterator = iter(_send(reply, self._server))
+
+    def _keep(self, chunk: bytes) -> None:
+        if self._copy is not None:
+            self._copied += len(chunk)
+            if self._copied > self.exchange.engine.policy.max_body:
+                self._copy = None
+                self.exchange.abandoned()
+                self._land()
+            else:
+                self._copy.append(chunk)
+
+    # -- the server's side ------------------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            chunk = next(self._iterator)
+        except StopIteration:
+            if not self._sent and self._status is not None and self._send_head():  # an empty body
+                return self.__next__()
+            self._complete()
+            raise
+        except Exception as error:
+            if self._raised(error):
+                return next(self._iterator)
+            raise
+        if not self._sent and self._status is not None and self._send_head():
+            return self.__next__()
+        if self._copy is not None:
+            self._keep(chunk)
+        return chunk
+
+    def _complete(self) -> None:
+        """The body has ended as it should: what waits for it may have it at once."""
+        if self._finished:
+            return
+        self._finished = True
+        if self._copy is not None:
+            self._land(self.exchange.completed(b"".join(self._copy), time.time()))
+            self._copy = None
+
+    def close(self) -> None:
+        """Close the application's iterable, then write to the store: the client has had its last byte."""
+        try:
+            self._close_application()
+        except BaseException:
+            self._error = True
+            raise
+        finally:
+            if not self._finished:
+                if self.exchange.request.method == "HEAD" and self._sent and not self._error:
+                    self._complete()  # a server need not iterate over the body of a HEAD
+                else:
+                    self.exchange.abandoned()
+            self._finished = True
+            self._copy = None
+            self._settle()
+
+    def _close_application(self) -> None:
+        close, self._close = self._close, None
+        if close is not None:
+            close()
+
+    def _settle(self) -> None:
+        """Do to the store what is left to do."""
+        self._land()
+        token, self._locale = self._locale, None
+        if token is not None:
+            leave(token)
+        exchange = self.exchange
+        pages = exchange.engine.pages
+        if exchange.writes or exchange.drops:
+            pages.run(pages.commit(exchange.writes, exchange.drops, exchange.guard), False)
+            exchange.writes = exchange.drops = ()
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            pages.run(pages.drop_lease(lease), None)
+
+
+def _with_conditions(environ: WSGIEnvironment, conditions: Fields) -> WSGIEnvironment:
+    """The environment with our conditions in place of the client's own, which we answer ourselves."""
+    environ = {name: value for name, value in environ.items() if name not in _CONDITIONS}
+    for name, value in conditions:
+        environ[_variable(name.lower())] = value
+    return environ
+
+
+class _Hooked:
+    """One request under hooks: before the look-up, after every response, teardown at the end of the body."""
+
+    def __init__(
+        self, middleware: _Middleware, plan: HookPlan, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> None:
+        self._middleware = middleware
+        self._plan = plan
+        self._environ = environ
+        self._server = start_response
+        self._error: BaseException | None = None
+
+    def run(self) -> Iterable[bytes]:
+        """Answer the request; the iterable's `close` runs the teardown."""
+        from werkzeug.wrappers import Request as WerkzeugRequest
+        from werkzeug.wsgi import ClosingIterator
+
+        environ, plan = self._environ, self._plan
+        try:
+            request = WerkzeugRequest(environ)
+            response = run_before(plan, request)
+            if response is None:
+                response = self._called()
+            given = response
+            response = run_after(plan, request, response)
+            if response is not given:
+                given.close()
+            result = response(environ, self._server)
+        except BaseException as error:
+            run_teardown(plan, error)
+            raise
+        return ClosingIterator(self._watched(result), [getattr(result, "close", _nothing), self._teardown])
+
+    def _called(self) -> WerkzeugResponse:
+        """The response of cache or application as werkzeug's, its body still to be iterated over."""
+        from werkzeug.wrappers import Response as WerkzeugResponse
+        from werkzeug.wsgi import ClosingIterator
+
+        head: list[Any] = []
+        written: list[bytes] = []
+
+        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None, /) -> Callable[[bytes], object]:
+            head[:] = [status, headers]
+            return written.append
+
+        result = self._middleware._respond(self._environ, start)
+        close = getattr(result, "close", _nothing)
+        iterator = iter(result)
+        try:
+            for chunk in iterator:
+                written.append(chunk)
+                if head and chunk:
+                    break
+        except BaseException:
+            close()
+            raise
+        status, headers = head
+        body = ClosingIterator(chain(written, iterator), close)
+        return WerkzeugResponse(body, status=status, headers=headers, direct_passthrough=True)
+
+    def _watched(self, result: Iterable[bytes]) -> Iterator[bytes]:
+        """The body; an exception in it is what teardown gets."""
+        try:
+            yield from result
+        except Exception as error:
+            self._error = error
+            raise
+
+    def _teardown(self) -> None:
+        run_teardown(self._plan, self._error)
+
+
+def _nothing() -> None:
+    """For iterables without `close`."""
