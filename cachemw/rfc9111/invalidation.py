@@ -68,8 +68,13 @@ def same_origin_target(request: Request, reference: str) -> str | None:
         path = base[: base.rfind("/") + 1] + path
     if not path.startswith("/"):
         path = "/" + path
-    path = _without_dot_segments(quote(path, safe=_WRITTEN, encoding="latin-1", errors="replace"))
-    return f"{path}?{quote(query, safe=_WRITTEN, encoding='latin-1', errors='replace')}" if query else path
+    path = _without_dot_segments(_quoted(path))
+    return f"{path}?{_quoted(query)}" if query else path
+
+
+def _quoted(text: str) -> str:
+    """As the client will ask for it. What is no latin-1 cannot be sent at all, and so becomes a name of nothing."""
+    return quote(text, safe=_WRITTEN, encoding="latin-1", errors="xmlcharrefreplace")
 
 
 def _origin(authority: str, scheme: str) -> str:
