@@ -577,8 +577,13 @@ class BaseCache(ABC):
         return _payloads(made, type(self)._get(self, made))
 
     def write_records(self, records: Iterable[tuple[str, Any, float | None]]) -> list[str]:
-        """Store (key, payload, timeout) each; returns the keys that could not be stored."""
-        keys, entries = self._page_entries(records)
+        """Store (key, payload, timeout) each; returns the keys that could not be stored.
+
+        One without time to live only replaces: what was there is gone.
+        """
+        keys, entries, ended = self._page_entries(records)
+        if ended:
+            type(self)._delete(self, ended)
         return [keys[made] for made in type(self)._set(self, entries)] if entries else []
 
     def drop_records(self, keys: Sequence[str]) -> int:
@@ -587,7 +592,9 @@ class BaseCache(ABC):
 
     def add_record(self, key: str, payload: Any, timeout: float | None) -> bool:
         """Store a record unless there is one, atomically (a lease); True if it was stored."""
-        return type(self)._add(self, self.page_key(key), payload, timeout)
+        if timeout is not None and timeout <= 0:
+            return False
+        return type(self)._add(self, self.page_key(key), payload, _bounded(timeout))
 
     async def aread_records(self, keys: Sequence[str]) -> list[Any]:
         """See `read_records`."""
@@ -596,7 +603,9 @@ class BaseCache(ABC):
 
     async def awrite_records(self, records: Iterable[tuple[str, Any, float | None]]) -> list[str]:
         """See `write_records`."""
-        keys, entries = self._page_entries(records)
+        keys, entries, ended = self._page_entries(records)
+        if ended:
+            await type(self)._adelete(self, ended)
         return [keys[made] for made in await type(self)._aset(self, entries)] if entries else []
 
     async def adrop_records(self, keys: Sequence[str]) -> int:
@@ -605,18 +614,29 @@ class BaseCache(ABC):
 
     async def aadd_record(self, key: str, payload: Any, timeout: float | None) -> bool:
         """See `add_record`."""
-        return await type(self)._aadd(self, self.page_key(key), payload, timeout)
+        if timeout is not None and timeout <= 0:
+            return False
+        return await type(self)._aadd(self, self.page_key(key), payload, _bounded(timeout))
 
-    def _page_entries(self, records: Iterable[tuple[str, Any, float | None]]) -> tuple[dict[str, str], list[Entry]]:
-        """The full keys by made key, and what to store; a record without time to live is not worth storing."""
+    def _page_entries(
+        self, records: Iterable[tuple[str, Any, float | None]]
+    ) -> tuple[dict[str, str], list[Entry], list[str]]:
+        """The full keys by made key; what to store; the made keys of what has no time to live."""
         keys: dict[str, str] = {}
         entries: list[Entry] = []
+        ended: list[str] = []
         for key, payload, timeout in records:
-            if timeout is None or timeout > 0:
-                made = self.page_key(key)
-                keys[made] = key
-                entries.append((made, payload, None if timeout is None or timeout >= FOREVER else timeout))
-        return keys, entries
+            made = self.page_key(key)
+            keys[made] = key
+            if timeout is not None and timeout <= 0:
+                ended.append(made)
+            else:
+                entries.append((made, payload, _bounded(timeout)))
+        return keys, entries, ended
+
+
+def _bounded(timeout: float | None) -> float | None:
+    return None if timeout is None or timeout >= FOREVER else timeout
 
 
 def _payloads(made: Sequence[str], stored: Mapping[str, Any]) -> list[Any]:

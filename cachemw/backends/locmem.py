@@ -300,13 +300,16 @@ class LocMemCache(InlineCache):
         return found
 
     def write_records(self, records: Iterable[tuple[str, Any, float | None]]) -> list[str]:
-        keys, entries = self._page_entries(records)
+        keys, entries, ended = self._page_entries(records)
+        self._delete(ended)
         return [keys[made] for made, payload, timeout in entries if not self._keep(_Page, made, payload, timeout)]
 
     def add_record(self, key: str, payload: Any, timeout: float | None) -> bool:
         made = self.page_key(key)
         with self._store.lock:
-            return self._alive(made) is None and self._keep(_Page, made, payload, timeout)
+            if self._alive(made) is not None or (timeout is not None and timeout <= 0):
+                return False
+            return self._keep(_Page, made, payload, timeout)
 
     async def aread_records(self, keys: Sequence[str]) -> list[Any]:
         return self.read_records(keys)
