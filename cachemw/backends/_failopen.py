@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cachemw.errors import BackendUnavailable
 
 if TYPE_CHECKING:
-    from cachemw.backends.base import BaseCache
+    from cachemw.backends._store import Store
 
 __all__ = ["FailOpen"]
 
@@ -45,7 +45,7 @@ _ANSWERS: Final[dict[str, Callable[..., Any]]] = {
 class FailOpen:
     """Shadows a cache's primitives with ones that never raise BackendUnavailable, and says so once a minute."""
 
-    def __init__(self, cache: BaseCache) -> None:
+    def __init__(self, cache: Store) -> None:
         self._name = repr(cache)
         self._quiet_until = -_WINDOW
         for name, answer in _ANSWERS.items():

@@ -53,8 +53,8 @@ class _Page(_Item):
     __slots__ = ()
 
 
-class _Store:
-    """The entries that all caches of one LOCATION share."""
+class _Memory:
+    """The entries that all caches of one LOCATION share, and their sum of bytes."""
 
     __slots__ = ("entries", "lock", "size")
 
@@ -66,13 +66,13 @@ class _Store:
 
 
 #: The stores of this process by LOCATION, as in Django.
-_stores: dict[str, _Store] = {}
+_stores: dict[str, _Memory] = {}
 _stores_lock = threading.RLock()
 
 
-def _store(name: str) -> _Store:
+def _store(name: str) -> _Memory:
     with _stores_lock:
-        return _stores.setdefault(name, _Store())
+        return _stores.setdefault(name, _Memory())
 
 
 def _before_fork() -> None:

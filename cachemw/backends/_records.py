@@ -1,0 +1,95 @@
+"""The pages' records, in both halves: full keys of any length, payloads that are never serialized."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from cachemw.backends._keys import page_digest
+from cachemw.backends._store import FOREVER, Entry, Store
+
+__all__ = ["Records"]
+
+
+class Records(Store):
+    """What the page cache needs of a store.
+
+    It calls the class's own primitives, `type(self)._get` and not `self._get`: a failure has to reach the page
+    cache's breaker, `fail_open` or not.
+    """
+
+    def page_key(self, key: str) -> str:
+        """The store's key for a page's full key "RESOURCE\\x00REST": readable, or digests where keys have a limit."""
+        return self._page_prefix + (key if self.max_key_length is None else page_digest(key))
+
+    def read_records(self, keys: Sequence[str]) -> list[Any]:
+        """The pages' records in the order of `keys`, None where there is none. Raises: BackendUnavailable."""
+        made = [self.page_key(key) for key in keys]
+        return _payloads(made, type(self)._get(self, made))
+
+    def write_records(self, records: Iterable[tuple[str, Any, float | None]]) -> list[str]:
+        """Store (key, payload, timeout) each; returns the keys that could not be stored.
+
+        One without time to live only replaces: what was there is gone.
+        """
+        keys, entries, ended = self._page_entries(records)
+        if ended:
+            type(self)._delete(self, ended)
+        return [keys[made] for made in type(self)._set(self, entries)] if entries else []
+
+    def drop_records(self, keys: Sequence[str]) -> int:
+        """Remove pages; returns how many were there."""
+        return type(self)._delete(self, [self.page_key(key) for key in keys]) if keys else 0
+
+    def add_record(self, key: str, payload: Any, timeout: float | None) -> bool:
+        """Store a record unless there is one, atomically (a lease); True if it was stored."""
+        if timeout is not None and timeout <= 0:
+            return False
+        return type(self)._add(self, self.page_key(key), payload, _bounded(timeout))
+
+    async def aread_records(self, keys: Sequence[str]) -> list[Any]:
+        """See `read_records`."""
+        made = [self.page_key(key) for key in keys]
+        return _payloads(made, await type(self)._aget(self, made))
+
+    async def awrite_records(self, records: Iterable[tuple[str, Any, float | None]]) -> list[str]:
+        """See `write_records`."""
+        keys, entries, ended = self._page_entries(records)
+        if ended:
+            await type(self)._adelete(self, ended)
+        return [keys[made] for made in await type(self)._aset(self, entries)] if entries else []
+
+    async def adrop_records(self, keys: Sequence[str]) -> int:
+        """See `drop_records`."""
+        return await type(self)._adelete(self, [self.page_key(key) for key in keys]) if keys else 0
+
+    async def aadd_record(self, key: str, payload: Any, timeout: float | None) -> bool:
+        """See `add_record`."""
+        if timeout is not None and timeout <= 0:
+            return False
+        return await type(self)._aadd(self, self.page_key(key), payload, _bounded(timeout))
+
+    def _page_entries(
+        self, records: Iterable[tuple[str, Any, float | None]]
+    ) -> tuple[dict[str, str], list[Entry], list[str]]:
+        """The full keys by made key; what to store; the made keys of what has no time to live."""
+        keys: dict[str, str] = {}
+        entries: list[Entry] = []
+        ended: list[str] = []
+        for key, payload, timeout in records:
+            made = self.page_key(key)
+            keys[made] = key
+            if timeout is not None and timeout <= 0:
+                ended.append(made)
+            else:
+                entries.append((made, payload, _bounded(timeout)))
+        return keys, entries, ended
+
+
+def _bounded(timeout: float | None) -> float | None:
+    return None if timeout is None or timeout >= FOREVER else timeout
+
+
+def _payloads(made: Sequence[str], stored: Mapping[str, Any]) -> list[Any]:
+    """Only what can be a page: an integer is the low-level API's."""
+    return [None if type(payload := stored.get(key)) is int else payload for key in made]

@@ -1,0 +1,281 @@
+"""What a store is told and what it has to do: settings, keys, timeouts and values, and the primitives of a backend."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Final
+
+from cachemw._values import boolean, integer, number, refuse, without_password
+from cachemw.backends._failopen import FailOpen
+from cachemw.backends._keys import MEMCACHED_LENGTH, default_key_func, key_function, page_prefix, validate
+from cachemw.backends._once import MISSING, Once
+from cachemw.backends.serializers import PickleSerializer, Seal, make_serializer, secrets_from
+from cachemw.errors import SerializationError
+
+__all__ = ["DEFAULT_TIMEOUT", "FOREVER", "Entry", "Store", "Value"]
+
+#: What a store keeps: bytes, or an integer of 64 bits that it can count.
+Value = bytes | int
+#: (made key, value, timeout in seconds or None for ever)
+Entry = tuple[str, Any, float | None]
+
+#: "The cache's own `TIMEOUT`", where an argument was left out; not None, which means for ever.
+DEFAULT_TIMEOUT: Final[Any] = object()
+
+#: Seconds (68 years) from which on a timeout means for ever: memcached, Redis and SQL all end somewhere beyond.
+FOREVER: Final = 2.0**31
+
+_INT64: Final = 2**63
+
+
+class Store(ABC):
+    """See `BaseCache`, which documents the parameters."""
+
+    #: Do other processes see the entries?
+    shared: ClassVar[bool] = True
+    #: Are pages kept as the objects given, not as bytes?
+    by_reference: ClassVar[bool] = False
+    #: The longest made key that the store takes, in characters; None: any, and pages then have readable keys.
+    max_key_length: ClassVar[int | None] = None
+    #: Does the store refuse the keys that memcached refuses? They then raise InvalidCacheKey instead of warning.
+    strict_keys: ClassVar[bool] = False
+    #: The names in OPTIONS, in lower case (any case is understood); None: the backend checks its options itself.
+    option_names: ClassVar[frozenset[str] | None] = frozenset()
+
+    def __init__(self, location: str | Sequence[str], params: Mapping[str, Any]) -> None:
+        known = {"timeout", "key_prefix", "version", "key_function", "options", "serializer", "secret"}
+        given = {str(name).lower(): value for name, value in params.items()}
+        # Django takes these two beside OPTIONS too
+        loose: dict[str, Any] = {name: given.pop(name) for name in ("max_entries", "cull_frequency") if name in given}
+        for name in ("backend", "location"):
+            given.pop(name, None)
+        if unknown := sorted(given.keys() - known):
+            raise refuse("A cache's setting", unknown[0].upper(), ", ".join(sorted(known)).upper())
+        self.location = location
+        self.options = self._options({**loose, **(given.get("options") or {})})
+        self.default_timeout = self._default_timeout(given.get("timeout", 300))
+        self._key_prefix = str(given.get("key_prefix") or "")
+        version = given.get("version")
+        self._version: Any = 1 if version is None else version
+        #: May be replaced at run time.
+        self.key_func = key_function(given.get("key_function"))
+        serializer = make_serializer(given.get("serializer"))
+        self._dumps, self._loads = serializer.dumps, serializer.loads
+        self._pickles = isinstance(serializer, PickleSerializer)
+        #: What authenticates this store's records, the newest first; empty: nothing does.
+        self.secrets = secrets_from(given.get("secret"))
+        self._seal = Seal(self.secrets) if self.secrets else None
+        self._page_prefix = page_prefix(
+            self._key_prefix, self._version, strict=self.strict_keys, limit=self.max_key_length
+        )
+        # longer keys are looked at closely; all of them where a subclass has its own idea of a key
+        own_rule = type(self).validate_key is not Store.validate_key
+        self._short = -1 if own_rule else min(MEMCACHED_LENGTH, self.max_key_length or MEMCACHED_LENGTH)
+        self._once = Once()
+        opens = boolean("OPTIONS['fail_open']", self.options.pop("fail_open", False))
+        self._fail_open = FailOpen(self) if opens else None
+
+    def __repr__(self) -> str:
+        places = [self.location] if isinstance(self.location, str) else self.location
+        return f"<{type(self).__name__} {', '.join(without_password(str(place)) for place in places)}>"
+
+    @property
+    def key_prefix(self) -> str:
+        """KEY_PREFIX; fixed, as every page's key was made with it."""
+        return self._key_prefix
+
+    @property
+    def version(self) -> Any:
+        """VERSION; fixed, as every page's key was made with it."""
+        return self._version
+
+    def _options(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        if self.option_names is None:
+            return dict(given)
+        allowed = self.option_names | {"fail_open"}
+        options: dict[str, Any] = {}
+        for name, value in given.items():
+            if str(name).lower() not in allowed:
+                raise refuse(f"An option of {type(self).__name__}", name, ", ".join(sorted(allowed)))
+            options[str(name).lower()] = value
+        return options
+
+    @staticmethod
+    def _default_timeout(given: object) -> float | None:
+        if given is None or (isinstance(given, str) and given.strip().lower() == "none"):
+            return None
+        seconds = number("TIMEOUT", given)
+        return seconds if seconds < FOREVER else None
+
+    def _cull_options(self, *, max_entries: int) -> tuple[int, int]:
+        """MAX_ENTRIES and CULL_FREQUENCY for the stores that bound themselves."""
+        return (
+            integer("MAX_ENTRIES", self.options.get("max_entries", max_entries)),
+            integer("CULL_FREQUENCY", self.options.get("cull_frequency", 3), minimum=0),
+        )
+
+    # -- primitives ----------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _get(self, keys: Sequence[str]) -> dict[str, Any]:
+        """What is stored and alive of `keys`. Integers come back as int, all else as bytes."""
+
+    @abstractmethod
+    def _set(self, entries: Sequence[Entry]) -> list[str]:
+        """Store all of them; returns the keys that could not be stored, whose old values are gone."""
+
+    @abstractmethod
+    def _add(self, key: str, value: Any, timeout: float | None) -> bool:
+        """Store if absent or expired, atomically; did it?"""
+
+    @abstractmethod
+    def _touch(self, key: str, timeout: float | None) -> bool:
+        """Give a live entry a new timeout; was there one?"""
+
+    @abstractmethod
+    def _delete(self, keys: Sequence[str]) -> int:
+        """Remove them; returns how many were there, alive."""
+
+    @abstractmethod
+    def _incr(self, key: str, delta: int) -> int:
+        """Add to an integer, atomically, leaving its timeout alone; the sum, negative ones too.
+
+        Raises: KeyError if absent, TypeError if it is no integer, OverflowError if the sum has more than 64 bits;
+        nothing is changed then.
+        """
+
+    @abstractmethod
+    def _clear(self) -> None:
+        """Remove all entries of this store (not other applications' where it can tell)."""
+
+    def _has(self, key: str) -> bool:
+        return key in self._get((key,))
+
+    def _timeout_left(self, key: str) -> float | None:
+        """Seconds a live entry has left, None for ever; the default timeout where the store cannot tell."""
+        return self.default_timeout
+
+    def _close(self) -> None:  # noqa: B027  most stores have nothing to close
+        """Let go of connections and files; the cache may be used again afterwards."""
+
+    @abstractmethod
+    async def _aget(self, keys: Sequence[str]) -> dict[str, Any]:
+        """`_get` without blocking the event loop; so the others below."""
+
+    @abstractmethod
+    async def _aset(self, entries: Sequence[Entry]) -> list[str]: ...
+
+    @abstractmethod
+    async def _aadd(self, key: str, value: Any, timeout: float | None) -> bool: ...
+
+    @abstractmethod
+    async def _atouch(self, key: str, timeout: float | None) -> bool: ...
+
+    @abstractmethod
+    async def _adelete(self, keys: Sequence[str]) -> int: ...
+
+    @abstractmethod
+    async def _aincr(self, key: str, delta: int) -> int: ...
+
+    @abstractmethod
+    async def _aclear(self) -> None: ...
+
+    async def _ahas(self, key: str) -> bool:
+        return key in await self._aget((key,))
+
+    async def _atimeout_left(self, key: str) -> float | None:
+        return self.default_timeout
+
+    async def _aclose(self) -> None:
+        self._close()
+
+    # -- keys, timeouts, values ----------------------------------------------------------------------------------
+
+    def make_key(self, key: Any, version: Any = None) -> str:
+        """The key in the store: `key_func(key, key_prefix, version)`, by default "prefix:version:key"."""
+        return self.key_func(key, self._key_prefix, self._version if version is None else version)
+
+    def validate_key(self, key: str) -> None:
+        """Warn (CacheKeyWarning) about a made key that memcached would refuse, or raise InvalidCacheKey."""
+        validate(key, strict=self.strict_keys, limit=self.max_key_length)
+
+    def make_and_validate_key(self, key: Any, version: Any = None) -> str:
+        """Both; every operation begins with it."""
+        if version is None and self.key_func is default_key_func:
+            made = f"{self._page_prefix}{key}"
+        else:
+            made = self.make_key(key, version)
+        # printable text (U+007F is not) without a space has no control character: the answer for nearly every key
+        if len(made) > self._short or not made.isprintable() or " " in made:
+            self.validate_key(made)
+        return made
+
+    def _seconds(self, timeout: Any) -> float | None:
+        """The timeout in seconds, maybe <= 0; None for ever."""
+        if timeout is DEFAULT_TIMEOUT:
+            return self.default_timeout
+        if timeout is None:
+            return None
+        try:
+            seconds: float = timeout + 0.0
+        except OverflowError:
+            return None if timeout > 0 else 0.0
+        except TypeError:
+            seconds = math.nan
+        if seconds != seconds:
+            raise TypeError(f"timeout is {timeout!r}; allowed: seconds as a number, or None for ever")
+        return seconds if seconds < FOREVER else None
+
+    def _encode(self, key: str, value: Any) -> Any:
+        if type(value) is int and -_INT64 <= value < _INT64:
+            return value
+        data = self._serialized(key, value)
+        return data if self._seal is None else self._seal.seal(key, data)
+
+    def _serialized(self, key: str, value: Any) -> bytes:
+        try:
+            return self._dumps(value)
+        except Exception as error:
+            error.add_note(f"The value for the cache key {key!r} cannot be serialized.")
+            raise
+
+    def _decode(self, key: str, stored: Any) -> Any:
+        """The value again, or MISSING if it is damaged and the cache fails open."""
+        if type(stored) is int:
+            return stored
+        try:
+            return self._loads(stored if self._seal is None else self._seal.unseal(key, stored))
+        except Exception as error:
+            refusal = SerializationError(f"The value stored under the cache key {key!r} cannot be decoded: {error!r}")
+            if self._fail_open is None:
+                raise refusal from error
+            self._fail_open.report(refusal)
+            return MISSING
+
+    def _found(self, made: str, stored: Mapping[str, Any], default: Any) -> Any:
+        if made not in stored:
+            return default
+        value = self._decode(made, stored[made])
+        return default if value is MISSING else value
+
+    def _made_all(self, keys: Iterable[Any], version: Any) -> dict[str, Any]:
+        """The caller's keys by made key, all valid."""
+        return {self.make_and_validate_key(key, version): key for key in keys}
+
+    def _all_found(self, keys: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[Any, Any]:
+        values = {key: self._decode(made, stored[made]) for made, key in keys.items() if made in stored}
+        return {key: value for key, value in values.items() if value is not MISSING}
+
+    def _entries(
+        self, data: Mapping[Any, Any], seconds: float | None, version: Any
+    ) -> tuple[dict[str, Any], list[Entry]]:
+        keys = self._made_all(data, version)
+        return keys, [(made, self._encode(made, data[key]), seconds) for made, key in keys.items()]
+
+    def _rekeyed(self, old: str, new: str, stored: Any) -> Any:
+        """A stored value as it has to look under another key: a seal covers the key."""
+        if self._seal is None or type(stored) is int:
+            return stored
+        return self._seal.seal(new, self._seal.unseal(old, stored))
