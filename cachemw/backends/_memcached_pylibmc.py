@@ -1,0 +1,130 @@
+"""pylibmc behind the calls of a `Pool`. An extra: `pip install pylibmc` needs libmemcached and its headers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, cast
+
+import pylibmc  # type: ignore[import-untyped]
+
+from cachemw.backends._memcached_clients import Pool
+from cachemw.backends._memcached_ring import Address, Node
+from cachemw.backends._memcached_wire import INTEGER, OFFSET, WRAP, Stored, from_wire
+from cachemw.backends.base import Value
+from cachemw.errors import BackendUnavailable
+
+__all__ = ["PyLibMCPool"]
+
+#: pylibmc hands a C int to libmemcached.
+_LARGEST_STEP: Final = 2**31 - 1
+#: Seconds.
+_RESTORED: Final = 300
+
+
+class _Client(pylibmc.Client):  # type: ignore[misc]  # it has no types
+    """pylibmc's client; values come and go as cachemw has them: nothing is unpickled, whatever the flags say."""
+
+    def serialize(self, value: Stored) -> tuple[bytes, int]:
+        return value.data, value.flags
+
+    def deserialize(self, data: bytes, flags: int) -> Value:
+        return from_wire(data, flags)
+
+
+class PyLibMCPool(Pool[_Client]):
+    """Connections by pylibmc. options: keyword arguments of its `Client` (`binary`, `username`, `behaviors`, …)."""
+
+    def __init__(self, node: Node, *, size: int, options: Mapping[str, Any]) -> None:
+        super().__init__(node, size=size)
+        self._server = _server(node.address)
+        self._options = options
+
+    def get(self, keys: Sequence[str]) -> dict[str, Value]:
+        if len(keys) > 1:
+            return cast("dict[str, Value]", self._run(lambda client: client.get_multi(keys)))
+        value = self._run(lambda client: client.get(keys[0]))
+        return {} if value is None else {keys[0]: value}
+
+    def _store(self, entries: Sequence[Stored]) -> list[str]:
+        def store(client: _Client) -> list[str]:
+            try:
+                return cast(
+                    "list[str]", client.set_multi({entry.key: entry for entry in entries}, time=entries[0].expiry)
+                )
+            except (pylibmc.TooBig, pylibmc.ServerError):
+                return [entry.key for entry in entries]
+
+        return self._run(store)
+
+    def add(self, entry: Stored) -> bool:
+        def add(client: _Client) -> bool:
+            try:
+                return cast("bool", client.add(entry.key, entry, time=entry.expiry))
+            except (pylibmc.TooBig, pylibmc.ServerError):
+                return False
+
+        return self._run(add)
+
+    def touch(self, key: str, expiry: int) -> bool:
+        return cast("bool", self._run(lambda client: client.touch(key, expiry)))
+
+    def delete(self, keys: Sequence[str]) -> int:
+        return self._run(lambda client: [client.delete(key) for key in keys].count(True))
+
+    def incr(self, key: str, delta: int) -> int:
+        """As `BaseCache._incr`, but libmemcached has no steps of 2**31 or more, nor a way to take a sum back.
+
+        OverflowError for such a step, and where the sum leaves the 64 bits: the old value is then stored again for 5
+        minutes, or is -2**63 if it went below that, for there the server's `decr` stops.
+        """
+        if abs(delta) > _LARGEST_STEP:
+            raise OverflowError(f"pylibmc counts in steps of at most {_LARGEST_STEP}, not {delta}")
+
+        def count(client: _Client) -> int | Exception:
+            try:
+                answer: int = client.incr(key, delta) if delta >= 0 else client.decr(key, -delta)
+            except (pylibmc.NotFound, pylibmc.ClientError) as error:
+                return error
+            return answer
+
+        try:
+            answer = self._run(count)
+        except BackendUnavailable as failure:
+            # the binary protocol's "non-numeric value" is an error that libmemcached does not know
+            if not isinstance(failure.__cause__, pylibmc.UnknownReadFailure):
+                raise
+            if not isinstance(self.get((key,)).get(key), bytes):
+                raise
+            answer = failure
+        if isinstance(answer, pylibmc.NotFound):
+            raise KeyError(key)
+        if isinstance(answer, Exception):
+            raise TypeError(f"what is stored under {key!r} is no integer") from answer
+        if delta > answer:
+            self.set((Stored(key, b"%d" % (answer - delta + WRAP), INTEGER, _RESTORED),))
+        elif answer > 0 or delta == 0:
+            return answer - OFFSET
+        raise OverflowError(f"{key!r} {delta:+} does not fit into 64 bits")
+
+    def time_left(self, key: str) -> float | None:
+        raise LookupError("pylibmc has no command for it")
+
+    def flush(self) -> None:
+        self._run(lambda client: client.flush_all())
+
+    def _connect(self) -> _Client:
+        return _Client([self._server], **self._options)
+
+    def _is_sound(self, client: _Client) -> bool:
+        return True  # libmemcached looks itself, and connects anew
+
+    def _drop(self, client: _Client) -> None:
+        client.disconnect_all()
+
+
+def _server(address: Address) -> str:
+    """The address as pylibmc reads it."""
+    if isinstance(address, str):
+        return address
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
