@@ -10,11 +10,11 @@ from __future__ import annotations
 import enum
 from typing import Final
 
-from cachemw.rfc9111.fields import CacheControl, parse_vary
+from cachemw.rfc9111.fields import CacheControl
 from cachemw.rfc9111.freshness import control, current_age, forbids_stale
 from cachemw.rfc9111.messages import Head, Request, StoredResponse
 from cachemw.rfc9111.policy import Policy
-from cachemw.rfc9111.storing import has_session_cookie, request_control, shares_credentials, stated
+from cachemw.rfc9111.storing import has_session_cookie, nominated, request_control, shares_credentials, stated
 
 __all__ = [
     "Reuse",
@@ -45,7 +45,7 @@ def may_reuse(request: Request, stored: StoredResponse, policy: Policy, now: flo
 
     softened says that a soft purge came after it was stored: it then counts as stale, however young it is.
     """
-    if (stored.chosen and has_session_cookie(request, policy) and not _varies_on(stored.head, "cookie")) or (
+    if (stored.chosen and has_session_cookie(request, policy) and "cookie" not in nominated(stored.head)) or (
         request.lines("authorization") and not _is_for_credentials(stored.head, policy)
     ):
         return Reuse.GUARDED
@@ -57,17 +57,13 @@ def may_reuse(request: Request, stored: StoredResponse, policy: Policy, now: flo
     return Reuse.STALE if may_serve_stale_while_revalidating(stored, policy, now) else Reuse.VALIDATE
 
 
-def _varies_on(head: Head, name: str) -> bool:
-    return name in parse_vary(head.lines("vary"))
-
-
 def _is_for_credentials(head: Head, policy: Policy) -> bool:
     """May a request with Authorization be given this response? Where it could be stored from one (RFC 9111 §3.5).
 
     The RFC limits storing only. But what an application shows to those who are nobody is not what it shows to
     somebody, unless it says so.
     """
-    if policy.authorization == "vary" and _varies_on(head, "authorization"):
+    if policy.authorization == "vary" and "authorization" in nominated(head):
         return True
     return shares_credentials(control(head, policy))
 

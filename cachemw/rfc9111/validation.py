@@ -190,10 +190,9 @@ def _updated(stored: StoredResponse, head: Head, policy: Policy, response_time: 
 
 
 def _with_expires(merged: Head, head: Head, expires: float) -> Fields:
-    """The fields with our own Expires, where there is one, moved to the end of the new lifetime."""
-    if not merged.lines("expires") or head.lines("expires"):
-        return merged.fields
-    return tuple((n, format_date(expires)) if n.lower() == "expires" else (n, v) for n, v in merged.fields)
+    """The fields with our own Expires, if there is one, moved to the end of the new lifetime."""
+    ours = not head.lines("expires")
+    return tuple((n, format_date(expires)) if ours and n.lower() == "expires" else (n, v) for n, v in merged.fields)
 
 
 def answer_conditions(request: Request, head: Head, now: float) -> Literal[0, 304, 412]:
@@ -219,12 +218,14 @@ def answer_conditions(request: Request, head: Head, now: float) -> Literal[0, 30
 
 def _matches(lines: Sequence[str], head: Head, *, strongly: bool) -> bool:
     """Does If-Match (strongly) or If-None-Match (weakly) name the response? A malformed one asks for nothing."""
+    own = entity_tag(head)
+    if own is not None and not strongly and len(lines) == 1 and lines[0] == head.lines("etag")[0]:
+        return True  # what nearly every browser sends: the ETag as it got it
     tags = parse_entity_tags(lines)
     if tags is None:
         return strongly
     if tags == "*":
         return True
-    own = entity_tag(head)
     if own is None:
         return False
     return any(own.matches_strongly(tag) if strongly else own.matches_weakly(tag) for tag in tags)
