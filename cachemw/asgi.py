@@ -13,14 +13,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, MutableMapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
 from cachemw.activation import KEY as LOCALE
 from cachemw.activation import enter, leave
 from cachemw.caching import Caching, Line
-from cachemw.exchange import Exchange, Reply, Step
+from cachemw.exchange import Exchange, Step
 from cachemw.flights import Flight, TaskRefresher
 from cachemw.hooks import HookPlan, Hooks, arun_after, arun_before, arun_teardown
 from cachemw.rfc9111.keys import quote_path
@@ -73,18 +73,57 @@ class ASGIRequest(Request):
         #: the last line of each field; all a hit needs, unless some field has several
         self.headers: dict[bytes, bytes] = dict(fields)
         self.method = scope["method"]
-        self.scheme = scope.get("scheme") or "http"
-        host = self.headers.get(b"host")
-        self.host = host.decode("latin-1") if host is not None else _server(scope)
-        raw_path = scope.get("raw_path")
-        if raw_path is not None:
-            self.path = raw_path.decode("latin-1")
+
+    def __getattr__(self, name: str) -> str:
+        """The parts of the URL, read when a rule asks for them; a page seen before needs none."""
+        scope = self.scope
+        if name == "scheme":
+            value = scope.get("scheme") or "http"
+        elif name == "host":
+            host = self.headers.get(b"host")
+            value = host.decode("latin-1") if host is not None else _server(scope)
+        elif name == "query":
+            value = scope.get("query_string", b"").decode("latin-1")
+        elif name == "path":
+            raw = scope.get("raw_path")
+            if raw is not None:
+                value = raw.decode("latin-1")
+            else:
+                value = quote_path(scope["path"].encode("utf-8", "surrogatepass").decode("latin-1"))
+        elif name == "mount":
+            # the path contains the mount already (ASGI: "root_path"), but where a server or a framework did otherwise
+            mount = scope.get("root_path")
+            value = "" if not mount or scope["path"].startswith(mount) else mount
         else:
-            self.path = quote_path(scope["path"].encode("utf-8", "surrogatepass").decode("latin-1"))
-        mount = scope.get("root_path")
-        # the path contains the mount already (ASGI: "root_path"), except where a server or framework does otherwise
-        self.mount = "" if not mount or scope["path"].startswith(mount) else mount
-        self.query = scope.get("query_string", b"").decode("latin-1")
+            raise AttributeError(name)
+        setattr(self, name, value)
+        return value
+
+    @property
+    def identity(self) -> Hashable:
+        """What the scope says of the URL, as it is."""
+        get = self.scope.get
+        host = self.headers.get(b"host")
+        return (
+            host if host is not None else _server(self.scope),
+            get("raw_path"),
+            self.scope["path"],
+            get("query_string"),
+            get("root_path"),
+            get("scheme"),
+        )
+
+    @staticmethod
+    def native(names: Sequence[str]) -> tuple[bytes, ...]:
+        """These names as bytes."""
+        return tuple(map(_raw, names))
+
+    def selection(self, native: tuple[bytes, ...]) -> Hashable:
+        """The values of these fields; all lines of one that has several."""
+        headers = self.headers
+        if len(headers) != len(self._fields):
+            return tuple([tuple([v for n, v in self._fields if n == name]) for name in native])
+        return headers.get(native[0]) if len(native) == 1 else tuple(map(headers.get, native))
 
     def lines(self, name: str) -> Sequence[str]:
         """All lines of the field, in order."""
@@ -95,6 +134,10 @@ class ASGIRequest(Request):
         if len(headers) == len(self._fields):
             return (headers[raw].decode("latin-1"),)
         return [value.decode("latin-1") for field, value in self._fields if field == raw]
+
+    def render(self, fields: Fields) -> tuple[Any, ...]:
+        """Pairs of bytes, the names in lower case."""
+        return tuple([_encoded(name, value) for name, value in fields])
 
 
 def _server(scope: Scope) -> str:
@@ -164,13 +207,12 @@ class _Middleware:
             await _Passage(self, scope, receive, send, exchange).call()
             return
         await self._begin(exchange, request)
-        reply = exchange.reply
-        if reply is None:
+        if exchange.hit is None and exchange.reply is None:
             await _Passage(self, scope, receive, send, exchange).board()
             return
         if exchange.refresh:
             self._refresh(scope, exchange)
-        await _send(reply, send)
+        await _send(exchange, send)
 
     async def _begin(self, exchange: Exchange[Line], request: ASGIRequest) -> None:
         """Look the request up."""
@@ -226,15 +268,15 @@ class FetchFromCacheMiddleware(_Middleware):
     _updates = False
 
 
-_EXTRA: Final = {"Age": b"age", "Cache-Status": b"cache-status"}
-
-
-async def _send(reply: Reply, send: Send) -> None:
-    stored = reply.stored
-    headers: list[Any]
-    headers = [*stored.raw] if stored is not None else [_encoded(*field) for field in reply.fields or ()]
-    for name, value in reply.extra:
-        headers.append((_EXTRA[name], value.encode("latin-1")))
+async def _send(exchange: Exchange[Line], send: Send) -> None:
+    hit = exchange.hit
+    if hit is not None:
+        await send({"type": "http.response.start", "status": hit.status, "headers": [*hit.raw, *exchange.extra]})
+        await send({"type": "http.response.body", "body": hit.body if exchange.request.method == "GET" else b""})
+        return
+    reply = exchange.reply
+    assert reply is not None
+    headers = [*[_encoded(*field) for field in reply.fields], *exchange.extra]
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body})
 
@@ -325,7 +367,7 @@ class _Passage:
         exchange = self.exchange
         waited: set[str] = set()
         try:
-            while exchange.reply is None and exchange.flight is not None and exchange.flight not in waited:
+            while not exchange.settled and exchange.flight is not None and exchange.flight not in waited:
                 waited.add(exchange.flight)
                 flight, leads = exchange.engine.flights.join(exchange.flight)
                 if leads:
@@ -338,11 +380,11 @@ class _Passage:
         except BaseException:
             await self._settle()
             raise
-        if exchange.reply is None:
+        if not exchange.settled:
             await self.call()
             return
         self._land(exchange.known)
-        await _send(exchange.reply, self._send)
+        await _send(exchange, self._send)
 
     async def _look_again(self, flight: Flight[Record | None] | None = None) -> None:
         exchange = self.exchange
@@ -364,7 +406,7 @@ class _Passage:
                 return True
             await asyncio.sleep(LEASE_POLL)
             await self._look_again()
-            if exchange.reply is not None:
+            if exchange.settled:
                 return False
             if exchange.lease is None:  # its answer was not cacheable: nobody waits
                 return True
@@ -461,11 +503,9 @@ class _Passage:
 
     async def _replace(self) -> None:
         """Send the exchange's reply instead of what the application gave."""
-        reply = self.exchange.reply
-        assert reply is not None
         self._replaced = self._complete = True
         self._land(self.exchange.records)
-        await _send(reply, self._send)
+        await _send(self.exchange, self._send)
 
     async def _send_body(self, message: Message) -> None:
         if self._copy is not None:

@@ -1,11 +1,12 @@
 """The engine: the configuration of one cache, compiled for the path of a hit, and what this process has learnt.
 
-What is learnt makes look-ups cheaper and never decides: it may be lost at any time, and another process may not have it.
+What is learnt makes look-ups cheaper and never decides: it may be lost at any time, and other processes lack it.
 """
 
 from __future__ import annotations
 
-from typing import Final, TypeVar
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Final, TypeVar
 
 from cachemw.rfc9111 import keys
 from cachemw.rfc9111.fields import NoVarySearch
@@ -14,9 +15,11 @@ from cachemw.rfc9111.policy import Policy
 
 __all__ = ["Engine", "Learnt", "bounded"]
 
+K = TypeVar("K")
 V = TypeVar("V")
 
 _LEARNT: Final = 16_384  # URLs of which a process remembers what it learnt
+_SELECTIONS: Final = 256  # of each URL: field values whose secondary key is remembered
 _MOUNTS: Final = 64  # paths at which one application is mounted
 
 #: Request fields that can change what a stored response means for this request. One that carries none of them (and
@@ -38,22 +41,61 @@ _CONDITIONAL: Final = frozenset(
 )
 
 
-def bounded(memory: dict[str, V]) -> dict[str, V]:
+def bounded(memory: dict[K, V], size: int = _LEARNT) -> dict[K, V]:
     """The memory, with room for one more: its oldest member goes when it is full."""
-    if len(memory) >= _LEARNT:
-        memory.pop(next(iter(memory)), None)
+    if len(memory) >= size:
+        memory.pop(next(iter(memory), None), None)  # type: ignore[arg-type]
     return memory
 
 
 class Learnt:
-    """What a process remembers of one URL, so that the next look-up asks for all it needs at once."""
+    """What a process remembers of one URL, so that the next look-up asks for all it needs at once.
 
-    __slots__ = ("index", "tags", "variants")
+    primary   its primary key; `rest` are the keys of the marks that a look-up has to know besides
+    index     where its variants are, if it has any
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_keys", "_names", "_native", "_properties", "index", "of", "primary", "rest", "variants", "wants")
+
+    def __init__(self, of: str, rest: tuple[str, ...]) -> None:
+        self.of = of
+        self.primary = keys.primary_key(of)
+        self.rest = rest
+        self.wants = (self.primary, *rest)
         self.index: VaryIndex | None = None
-        self.tags: tuple[str, ...] = ()
         self.variants: dict[str, float] = {}  # secondary key -> when its record expires
+        self._keys: dict[Hashable, str] = {}
+        self._native: tuple[Any, ...] = ()
+        self._names: tuple[str, ...] = ()
+        self._properties = False
+
+    def vary(self, index: VaryIndex, request: Request) -> None:
+        """Remember where the variants are."""
+        self._names = index.names
+        self._native = request.native([name for name in index.names if name[0] != ":"])
+        self._properties = any(name[0] == ":" for name in index.names)
+        self._keys = {}
+        self.index = index
+
+    def secondary(self, request: Request, properties: Callable[[str], str | None]) -> str:
+        """The key of the variant that this request selects; `properties` knows those that are no fields."""
+        index = self.index
+        assert index is not None
+        selection = request.selection(self._native)
+        if self._properties:
+            selection = (selection, *[properties(name) for name in self._names if name[0] == ":"])
+        key = self._keys.get(selection)
+        if key is None:
+            values = [
+                request.lines(name) if name[0] != ":" else property_lines(properties(name)) for name in index.names
+            ]
+            key = bounded(self._keys, _SELECTIONS)[selection] = keys.secondary_key(self.of, index.generation, values)
+        return key
+
+
+def property_lines(value: str | None) -> tuple[str, ...]:
+    """A property as a field would give it: its line, or none."""
+    return () if value is None else (value,)
 
 
 class Engine:
@@ -86,17 +128,24 @@ class Engine:
         self.conditional = _CONDITIONAL | {"cache-control", "pragma"} if policy.request_directives else _CONDITIONAL
         self.special = self.conditional | set(policy.keyed_fields)
         self.simple_query = not (policy.ignore_query or policy.sort_query)
-        self.learnt: dict[str, Learnt] = {}
+        self.learnt: dict[str, Learnt] = {}  # by resource
+        self.seen: dict[Hashable, Learnt] = {}  # the same, by `Request.identity`, of what was found
         self.passing: dict[str, float] = {}  # flight key -> until when nobody waits for the answer (hit-for-miss)
         self.search: dict[str, NoVarySearch] = {}  # resource without query -> what a response said of its query
         self.mounts: set[str] = set()  # where the application was seen mounted; a purge by URL has to know
         self._stamp = 0.0
 
-    def remember(self, of: str) -> Learnt:
-        """The bounded memory of this URL, made if there is none."""
+    def remember(self, of: str, tags: Sequence[str] = ()) -> Learnt:
+        """The memory of this URL, made if there is none or if it did not know of these tags."""
         learnt = self.learnt.get(of)
-        if learnt is None:
-            learnt = bounded(self.learnt)[of] = Learnt()
+        if learnt is None or tags:
+            rest = [keys.tag_key(self.space, tag) for tag in tags]
+            if self.shared:  # there a look-up is a round trip, and a miss has to know this mark
+                rest.append(keys.mark_key(of))
+            fresh = bounded(self.learnt)[of] = Learnt(of, tuple(rest))
+            if learnt is not None:
+                fresh.variants = learnt.variants
+            learnt = fresh
         return learnt
 
     def stamp(self, now: float) -> float:

@@ -6,7 +6,8 @@ The order of the calls (`Fetch` and `Update` are the two halves; `CacheMiddlewar
     exchange.begin(request, now)            Fetch
     while exchange.wants:                   Fetch    look these keys up, in one go
         exchange.found(records)
-    exchange.reply                          Fetch    send it instead of calling the application
+    exchange.hit, exchange.reply            Fetch    send it, with `extra`, instead of calling the application: a stored
+                                                     response as it is, or something made of one
     exchange.flight                         Fetch    else: wait for the leader of this key, then `again(now)`
     exchange.conditions                     Fetch    else: fields to put into the request instead of its own conditions
     exchange.answered(head, now)            Fetch    the application's head; the `Step` to take: relay it, send `reply`
@@ -26,9 +27,10 @@ from __future__ import annotations
 import enum
 import secrets
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final, Generic, TypeVar
 
-from cachemw.engine import Engine, bounded
+from cachemw.engine import Engine, Learnt, bounded, property_lines
 from cachemw.rfc9111 import keys
 from cachemw.rfc9111.fields import (
     CacheControl,
@@ -60,6 +62,7 @@ from cachemw.rules import Rule, Rules
 __all__ = ["Exchange", "Reply", "Step"]
 
 _UNKNOWN: Final[Any] = object()
+_NOTHING: Final[Mapping[str, Record | None]] = MappingProxyType({})
 
 #: Reasons not to store that lie in the answer itself: the next one to this URL will hardly be stored either.
 _LASTING: Final = frozenset({"no-store", "private", "set-cookie", "vary-star", "no-cache", "no-lifetime", "status"})
@@ -81,24 +84,14 @@ class Step(enum.Enum):
 
 
 class Reply:
-    """A response that the shell sends by itself. `fields` None: those of `stored`, whose rendered form is at hand."""
+    """A response made of a stored one: a 304, a part, a refusal."""
 
-    __slots__ = ("body", "extra", "fields", "reason", "status", "stored")
+    __slots__ = ("body", "fields", "reason", "status")
 
-    def __init__(
-        self,
-        stored: StoredResponse | None,
-        status: int,
-        body: bytes,
-        extra: Fields,
-        fields: Fields | None = None,
-        reason: str = "",
-    ) -> None:
-        self.stored = stored
+    def __init__(self, status: int, fields: Fields, body: bytes = b"", reason: str = "") -> None:
         self.status = status
-        self.body = body
-        self.extra = extra
         self.fields = fields
+        self.body = body
         self.reason = reason
 
 
@@ -107,7 +100,9 @@ class Exchange(Generic[EngineT]):
 
     # What an exchange holds until something else is known: attributes of the class, so that a hit sets only a few.
     wants: tuple[str, ...] = ()
+    hit: StoredResponse | None = None
     reply: Reply | None = None
+    extra: tuple[Any, ...] = ()  # fields that go with `hit` or `reply`, as the interface wants them
     flight: str | None = None
     lease: str | None = None
     conditions: Fields | None = None
@@ -131,6 +126,7 @@ class Exchange(Generic[EngineT]):
     language: str | None = None
     timezone: str | None = None
 
+    known: Mapping[str, Record | None] = _NOTHING
     request: Request
     now: float
     of: str | None = None  # the resource; None: this request is not looked up
@@ -141,6 +137,7 @@ class Exchange(Generic[EngineT]):
     detail = ""
     stale: StoredResponse | None = None
     candidates: Sequence[Rule] | None = None  # the rules that may apply to the response
+    _learnt = False  # this process knew the URL
     _index: VaryIndex | None = None
     _variant = ""
     _collapsible: str | None = None  # the key that others may wait for
@@ -150,7 +147,6 @@ class Exchange(Generic[EngineT]):
 
     def __init__(self, engine: EngineT) -> None:
         self.engine = engine
-        self.known: dict[str, Record | None] = {}
 
     # -- Fetch: look up ---------------------------------------------------------------------------------------------
 
@@ -175,9 +171,19 @@ class Exchange(Generic[EngineT]):
                 return
             self.overrides = keys.override_part(request, engine.policy.keyed_fields)
             self.plain = not any(request.lines(name) for name in engine.conditional)
-        self.of = of = engine.resource(request, self.ignore)
-        self.primary = of + "\0G"
-        self._ask(of)
+        learnt = engine.seen.get(request.identity) if not self.ignore else None
+        self._learnt = learnt is not None
+        if learnt is None:
+            of = engine.resource(request, self.ignore)
+            learnt = engine.learnt.get(of)
+            if learnt is None:
+                self.of = of
+                self.primary = of + "\0G"
+                self._ask(None)
+                return
+        self.of = learnt.of
+        self.primary = learnt.primary
+        self._ask(learnt)
 
     def _is_cacheable_request(self) -> bool:
         """A body, a second Host or a protocol switch make a request one for the application alone."""
@@ -188,35 +194,41 @@ class Exchange(Generic[EngineT]):
             return False
         return len(request.lines("host")) < 2
 
-    def _ask(self, of: str) -> None:
+    def _ask(self, learnt: Learnt | None) -> None:
         """Ask for everything that this process knows the answer will need: one look-up is one round trip."""
-        learnt = self.engine.learnt.get(of)
-        wants = [self.primary]
-        if learnt is not None:
-            if learnt.index is not None:
-                self._index = learnt.index
-                self._variant = self._secondary(learnt.index)
-                wants.append(self._variant)
-            wants += [keys.tag_key(self.engine.space, tag) for tag in learnt.tags]
+        if learnt is None:
+            self.wants = (self.primary, f"{self.of}\0M") if self.engine.shared else (self.primary,)
+        elif learnt.index is None:
+            self.wants = learnt.wants
+        else:
+            self._index = learnt.index
+            self._variant = learnt.secondary(self.request, self._property)
+            self.wants = (learnt.primary, self._variant, *learnt.rest)
         if self.request.method == "HEAD":
-            wants.append(keys.head_key(of))
-        if self.engine.shared:
-            wants.append(of + "\0M")
-        self.wants = tuple(wants)
+            self.wants += (f"{self.of}\0H",)
 
     def found(self, records: Sequence[Record | None]) -> None:
         """What the store held for each of `wants`, in their order; None for nothing."""
-        record = records[0]
-        if (
-            self.plain
-            and type(record) is StoredResponse
-            and self.now < record.fresh_until
-            and not (record.tags or self.known or self.overrides)
-            and self._is_open(record)
-        ):
-            self._hit(record)
-            return
-        self.known.update(zip(self.wants, records, strict=True))
+        if self.plain and not self.known:
+            record = records[0]
+            index = self._index
+            softened = 0.0
+            if index is not None and type(record) is VaryIndex and record.generation == index.generation:
+                softened = record.stale_before
+                record = records[1]
+            elif self.overrides:
+                record = None
+            if (
+                type(record) is StoredResponse
+                and self.now < record.fresh_until
+                and record.began >= softened
+                and not record.tags
+                and record.status != 206
+                and (not record.chosen or not has_session_cookie(self.request, self.engine.policy))
+            ):
+                self._hit(record)
+                return
+        self.known = {**self.known, **dict(zip(self.wants, records, strict=True))}
         self._resolve()
 
     def _is_open(self, record: StoredResponse) -> bool:
@@ -227,18 +239,25 @@ class Exchange(Generic[EngineT]):
 
     def _hit(self, record: StoredResponse) -> None:
         """The short way: a plain request and a fresh response."""
-        now = self.now
+        engine = self.engine
         self.wants = ()
         self.forward = ""
-        policy = self.engine.policy
-        age = int(now - record.born)
-        if policy.cache_status is None or policy.cache_status_key:
-            extra = self._extra(record)
+        self.hit = record
+        age = int(self.now - record.born)
+        shown = record.shown
+        if shown is not None and shown[0] == age and shown[1] is engine:
+            self.extra = shown[2]
         else:
-            ttl = int(record.fresh_until - now)
-            extra = (("Age", str(age)), ("Cache-Status", f"{policy.cache_status}; hit; ttl={ttl}"))
-        body = record.body if self.request.method == "GET" else b""
-        self.reply = Reply(record, record.status, body, extra)
+            self.extra = self.request.render(self._extra(record))
+            record.shown = (age, engine, self.extra)
+        if not self._learnt:
+            self._learn_url()
+
+    def _learn_url(self) -> None:
+        """The next request to this URL finds its keys made."""
+        if not self.ignore:
+            assert self.of is not None
+            bounded(self.engine.seen)[self.request.identity] = self.engine.remember(self.of)
 
     def _resolve(self) -> None:
         """From what is known: ask for more (`wants`), reply, or decide that the application has to be called."""
@@ -283,9 +302,7 @@ class Exchange(Generic[EngineT]):
         if type(record) is VaryIndex:
             index = record
             if self._index is None or self._index.generation != index.generation:
-                self._variant = self._secondary(index)
-                if self.request.method == "GET":
-                    self.engine.remember(of).index = index
+                self._variant = self._learn(index)
             self._index = index
             record = self.known.get(self._variant, _UNKNOWN)
             if record is _UNKNOWN:
@@ -293,7 +310,7 @@ class Exchange(Generic[EngineT]):
             return record, type(record) is StoredResponse and record.began < index.stale_before, None
         if self._index is not None and self._index.key == primary:  # what was learnt is out of date
             self._index = None
-            self.engine.learnt.pop(of, None)
+            self.engine.remember(of).index = None
         if self.overrides and type(record) is StoredResponse:
             return None, False, None  # it answered a request without these fields
         return record, False, None
@@ -305,7 +322,7 @@ class Exchange(Generic[EngineT]):
         unknown = tuple(key for key in marks if key not in self.known)
         if unknown:
             assert self.of is not None
-            engine.remember(self.of).tags = record.tags
+            self._remember(engine.remember(self.of, record.tags))
             return unknown
         began = record.began - engine.skew
         for key in marks:
@@ -318,18 +335,32 @@ class Exchange(Generic[EngineT]):
         self._selected = (record, softened)
         return None
 
-    def _secondary(self, index: VaryIndex) -> str:
+    def _learn(self, index: VaryIndex) -> str:
+        """Remember where the variants of this URL are; the key of the one that this request selects."""
         assert self.of is not None
-        return keys.secondary_key(self.of, index.generation, self._values(index.names))
+        if index.key != keys.primary_key(self.of):
+            return self._secondary(index)
+        learnt = self.engine.remember(self.of)
+        learnt.vary(index, self.request)
+        return learnt.secondary(self.request, self._property)
 
-    def _values(self, names: Sequence[str]) -> list[Sequence[str]]:
-        """The lines that select a variant: of nominated fields, and of the properties that the shell knows."""
+    def _remember(self, learnt: Learnt) -> None:
+        """Put a new memory of this URL in the place of the old one."""
+        if self._index is not None and self._index.key == learnt.primary:
+            learnt.vary(self._index, self.request)
+        self.engine.seen.pop(self.request.identity, None)
+
+    def _secondary(self, index: VaryIndex) -> str:
+        """The key of the variant that this request selects."""
+        assert self.of is not None
         request = self.request
-        return [request.lines(name) if name[0] != ":" else self._property(name) for name in names]
+        values = [
+            request.lines(name) if name[0] != ":" else property_lines(self._property(name)) for name in index.names
+        ]
+        return keys.secondary_key(self.of, index.generation, values)
 
-    def _property(self, name: str) -> Sequence[str]:
-        value = {":language": self.language, ":timezone": self.timezone, ":overrides": self.overrides}[name]
-        return () if value is None else (value,)
+    def _property(self, name: str) -> str | None:
+        return {":language": self.language, ":timezone": self.timezone, ":overrides": self.overrides}[name]
 
     # -- Fetch: decide ----------------------------------------------------------------------------------------------
 
@@ -349,38 +380,35 @@ class Exchange(Generic[EngineT]):
 
     def _serve(self, record: StoredResponse) -> None:
         """Answer with a stored response, under the client's own conditions and range."""
-        head = record.head
-        policy = self.engine.policy
-        request = self.request
-        extra = self._extra(record)
         self.forward = ""
-        status = answer_conditions(request, head, self.now) if policy.conditions and not self.plain else 0
-        if status == 304:
-            self.reply = Reply(None, 304, b"", extra, not_modified_fields(record.fields))
-            return
-        if status == 412:
-            self.reply = Reply(None, 412, b"", extra, (("content-length", "0"),))
-            return
-        if policy.ranges and not self.plain and (ranged := self._ranged(record, head, extra)) is not None:
-            self.reply = ranged
-            return
-        self.reply = Reply(record, record.status, record.body if request.method != "HEAD" else b"", extra)
+        self.extra = self.request.render(self._extra(record))
+        if self.plain:
+            self.hit = record
+        else:
+            self.reply = self._shaped(record, record.head)
+            self.hit = record if self.reply is None else None
 
-    def _ranged(self, record: StoredResponse, head: Head, extra: Fields) -> Reply | None:
-        """The part that the client asks for, or that there is none; None to send the whole."""
-        body = record.body
+    def _shaped(self, record: StoredResponse, head: Head) -> Reply | None:
+        """What the client's conditions and range make of the response; None: it is to be sent as it is."""
+        policy, request, body = self.engine.policy, self.request, record.body
+        status = answer_conditions(request, head, self.now) if policy.conditions else 0
+        if status == 304:
+            return Reply(304, not_modified_fields(record.fields))
+        if status == 412:
+            return Reply(412, (("Content-Length", "0"),))
+        if not policy.ranges:
+            return None
         if record.status == 206:
-            span = serves(record, self.request)
+            span = serves(record, request)
             assert span is not None  # `_judge` has asked
-            fields, part = slice_of(record, span)
-            return Reply(None, 206, part, extra, fields)
-        chosen = select_range(self.request, head, len(body))
+            return Reply(206, *slice_of(record, span))
+        chosen = select_range(request, head, len(body))
         if chosen is None:
             return None
         if chosen == "unsatisfiable":
-            return Reply(None, 416, b"", extra, unsatisfied_fields(len(body)))
+            return Reply(416, unsatisfied_fields(len(body)))
         first, last = chosen
-        return Reply(None, 206, body[first : last + 1], extra, partial_fields(record.fields, first, last, len(body)))
+        return Reply(206, partial_fields(record.fields, first, last, len(body)), body[first : last + 1])
 
     def _forward(self, forward: str, detail: str = "") -> None:
         """The application has to be called: with which conditions, and may others wait for its answer?"""
@@ -392,7 +420,8 @@ class Exchange(Generic[EngineT]):
             self.wants = (mark,)
             return
         if policy.request_directives and only_if_cached(request, policy):
-            self.reply = Reply(None, 504, b"", self._status_fields(), (("content-length", "0"),))
+            self.reply = Reply(504, (("Content-Length", "0"),))
+            self.extra = request.render(self._status_fields())
             return
         self.began = self.engine.stamp(self.now)
         if self.stale is not None and policy.revalidate:
@@ -432,12 +461,12 @@ class Exchange(Generic[EngineT]):
         """The flight that was waited for has landed: look once more, and do not wait a second time."""
         self.now = now
         self.collapsed = True
-        self.known = {}
+        self.known = _NOTHING
         self.stale = None
         self.flight = self.lease = self.conditions = None
         assert self.of is not None
         self._index = None
-        self._ask(self.of)
+        self._ask(self.engine.learnt.get(self.of))
 
     # -- Fetch: the application's answer ----------------------------------------------------------------------------
 
@@ -507,8 +536,7 @@ class Exchange(Generic[EngineT]):
         forward, self.now = self.forward, now
         self._serve(record)
         self.forward = forward
-        assert self.reply is not None
-        self.reply.extra = self._extra(record, forwarded=True)
+        self.extra = self.request.render(self._extra(record))
 
     # -- Update -----------------------------------------------------------------------------------------------------
 
@@ -658,6 +686,7 @@ class Exchange(Generic[EngineT]):
         if searches.get(bare) == search:
             return False
         bounded(searches)[bare] = search
+        self.engine.seen.clear()
         return self.engine.resource(self.request) != self.of
 
     def _has_room(self, variant: str) -> bool:
@@ -691,6 +720,11 @@ class Exchange(Generic[EngineT]):
     # -- what happened ----------------------------------------------------------------------------------------------
 
     @property
+    def settled(self) -> bool:
+        """There is something to send instead of calling the application."""
+        return self.hit is not None or self.reply is not None
+
+    @property
     def records(self) -> dict[str, Record | None]:
         """What waiting requests may use at once: what was just validated or stored."""
         return {key: record for key, record, _ in self.writes}
@@ -710,13 +744,10 @@ class Exchange(Generic[EngineT]):
             parts.append(f"fwd={self.forward}")
             if self.forward_status:
                 parts.append(f"fwd-status={self.forward_status}")
-            if self.stored_ttl is not None:
+            if self.writes or self.keep:
                 parts.append("stored")
-        ttl = self.stored_ttl
-        if ttl is None and self.reply is not None and self.reply.stored is not None:
-            ttl = self.reply.stored.fresh_until - self.now
-        if ttl is not None:
-            parts.append(f"ttl={int(ttl)}")
+        if self.stored_ttl is not None:
+            parts.append(f"ttl={int(self.stored_ttl)}")
         if self.collapsed:
             parts.append("collapsed")
         if policy.cache_status_key and self.of is not None:
@@ -733,13 +764,12 @@ class Exchange(Generic[EngineT]):
         fields = self._status_fields()
         return Head(head.status, head.fields + fields, head.reason) if fields else head
 
-    def _extra(self, record: StoredResponse, *, forwarded: bool = False) -> Fields:
+    def _extra(self, record: StoredResponse) -> Fields:
         """What a stored response gets on its way out: its age, and what the cache did."""
-        if not forwarded:
-            self.forward = ""
+        age = max(0, int(current_age(record, self.now)))
         if self.stored_ttl is None:
-            self.stored_ttl = record.born + record.lifetime - self.now
-        return (("Age", str(max(0, int(current_age(record, self.now))))), *self._status_fields())
+            self.stored_ttl = int(record.lifetime) - age
+        return (("Age", str(age)), *self._status_fields())
 
 
 def _quoted(text: str) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextvars import Token
 from functools import lru_cache
 from http import HTTPStatus
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cachemw.activation import KEY as LOCALE
 from cachemw.activation import Locale, enter, leave
 from cachemw.caching import Caching, Line
-from cachemw.exchange import Exchange, Reply, Step
+from cachemw.exchange import Exchange, Step
 from cachemw.flights import Flight, ThreadRefresher
 from cachemw.hooks import HookPlan, Hooks, run_after, run_before, run_teardown
 from cachemw.rfc9111.keys import quote_path
@@ -83,16 +83,50 @@ class WSGIRequest(Request):
 
     def __init__(self, environ: WSGIEnvironment) -> None:
         self.environ = environ
-        get = environ.get
         self.method = environ["REQUEST_METHOD"]
-        self.scheme = get("wsgi.url_scheme", "http")
+
+    def __getattr__(self, name: str) -> str:
+        """The parts of the URL, read when a rule asks for them; a page seen before needs none."""
+        get = self.environ.get
+        if name == "scheme":
+            value = get("wsgi.url_scheme", "http")
+        elif name == "host":
+            value = get("HTTP_HOST")
+            if value is None:
+                value = f"{get('SERVER_NAME', '')}:{get('SERVER_PORT', '')}"
+        elif name == "query":
+            value = get("QUERY_STRING", "")
+        elif name in ("mount", "path"):
+            value = get("SCRIPT_NAME" if name == "mount" else "PATH_INFO", "")
+            if not _PLAIN_PATH(value):
+                value = quote_path(value)
+        else:
+            raise AttributeError(name)
+        setattr(self, name, value)
+        return str(value)
+
+    @property
+    def identity(self) -> Hashable:
+        """The variables that make the URL, as they are."""
+        get = self.environ.get
         host = get("HTTP_HOST")
-        self.host = host if host is not None else f"{get('SERVER_NAME', '')}:{get('SERVER_PORT', '')}"
-        mount = get("SCRIPT_NAME", "")
-        path = get("PATH_INFO", "")
-        self.mount = mount if _PLAIN_PATH(mount) else quote_path(mount)
-        self.path = path if _PLAIN_PATH(path) else quote_path(path)
-        self.query = get("QUERY_STRING", "")
+        return (
+            host if host is not None else (get("SERVER_NAME"), get("SERVER_PORT")),
+            get("PATH_INFO"),
+            get("QUERY_STRING"),
+            get("SCRIPT_NAME"),
+            get("wsgi.url_scheme"),
+        )
+
+    @staticmethod
+    def native(names: Sequence[str]) -> tuple[str, ...]:
+        """The variables of these fields."""
+        return tuple(map(_variable, names))
+
+    def selection(self, native: tuple[str, ...]) -> Hashable:
+        """The values of these variables."""
+        get = self.environ.get
+        return get(native[0]) if len(native) == 1 else tuple(map(get, native))
 
     def lines(self, name: str) -> Sequence[str]:
         """The field as the server gave it: WSGI has combined its lines already."""
@@ -147,12 +181,11 @@ class _Middleware:
             environ[EXCHANGE] = exchange
             return _Passage(self, environ, start_response, exchange).call()
         self._begin(exchange, request, environ)
-        reply = exchange.reply
-        if reply is None:
+        if exchange.hit is None and exchange.reply is None:
             return _Passage(self, environ, start_response, exchange).board()
         if exchange.refresh:
             self._refresh(environ, exchange)
-        return _send(reply, start_response)
+        return _send(exchange, start_response)
 
     def _begin(self, exchange: Exchange[Line], request: WSGIRequest, environ: WSGIEnvironment) -> None:
         """Look the request up."""
@@ -220,12 +253,14 @@ def _status_line(status: int, reason: str) -> str:
     return _STATUS_LINES.get(status) or f"{status} Unknown"
 
 
-def _send(reply: Reply, start_response: StartResponse) -> Iterable[bytes]:
-    stored = reply.stored
-    if stored is not None:
-        start_response(_status_line(reply.status, stored.reason), [*stored.fields, *reply.extra])
-    else:
-        start_response(_status_line(reply.status, ""), [*(reply.fields or ()), *reply.extra])
+def _send(exchange: Exchange[Line], start_response: StartResponse) -> Iterable[bytes]:
+    hit = exchange.hit
+    if hit is not None:
+        start_response(_status_line(hit.status, hit.reason), [*hit.fields, *exchange.extra])
+        return (hit.body,) if exchange.request.method == "GET" else ()
+    reply = exchange.reply
+    assert reply is not None
+    start_response(_status_line(reply.status, reply.reason), [*reply.fields, *exchange.extra])
     return (reply.body,)
 
 
@@ -313,7 +348,7 @@ class _Passage:
         """Wait for whoever fetches this page already, or fetch it."""
         exchange = self.exchange
         waited: set[str] = set()
-        while exchange.reply is None and exchange.flight is not None and exchange.flight not in waited:
+        while not exchange.settled and exchange.flight is not None and exchange.flight not in waited:
             waited.add(exchange.flight)
             flight, leads = exchange.engine.flights.join(exchange.flight)
             if leads:
@@ -323,9 +358,9 @@ class _Passage:
             elif not exchange.in_grace():
                 flight.wait(exchange.engine.policy.collapse_timeout)
                 self._look_again(flight)
-        if exchange.reply is not None:
+        if exchange.settled:
             self._land(exchange.known)
-            return _send(exchange.reply, self._server)
+            return _send(exchange, self._server)
         return self.call()
 
     def _look_again(self, flight: Flight[Record | None] | None = None) -> None:
@@ -348,7 +383,7 @@ class _Passage:
                 return True
             time.sleep(LEASE_POLL)
             self._look_again()
-            if exchange.reply is not None:
+            if exchange.settled:
                 return False
             if exchange.lease is None:  # its answer was not cacheable: nobody waits
                 return True
@@ -484,12 +519,10 @@ class _Passage:
 
     def _replace(self) -> None:
         """Send the exchange's reply instead of what the application gave."""
-        reply = self.exchange.reply
-        assert reply is not None
         self._close_application()
         self._sent = self._finished = True
         self._land(self.exchange.records)
-        self._iterator = iter(_send(reply, self._server))
+        self._iterator = iter(_send(self.exchange, self._server))
 
     def _keep(self, chunk: bytes) -> None:
         if self._copy is not None:

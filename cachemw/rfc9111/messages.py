@@ -7,9 +7,9 @@ Rule 3: a record is complete in itself: whoever reads it needs neither the reque
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from cachemw.rfc9111.fields import CacheControl, parse_cache_control
 
@@ -79,6 +79,26 @@ class Request:
         lines = self.lines(name)
         return ", ".join(lines) if lines else None
 
+    # What follows is for memories of keys: cheap to make, and equal only where the keys made of it would be.
+
+    @property
+    def identity(self) -> Hashable:
+        """All that tells this request's URL from another."""
+        return (self.scheme, self.host, self.mount, self.path, self.query)
+
+    @staticmethod
+    def native(names: Sequence[str]) -> tuple[Any, ...]:
+        """The names of fields as `selection` wants them."""
+        return tuple(names)
+
+    def selection(self, native: tuple[Any, ...]) -> Hashable:
+        """All that tells the values of these fields from others."""
+        return tuple([tuple(self.lines(name)) for name in native])
+
+    def render(self, fields: Fields) -> tuple[Any, ...]:
+        """Fields as the interface of this request wants them."""
+        return fields
+
 
 class Head:
     """Status and fields of a response, without its body."""
@@ -134,6 +154,7 @@ class StoredResponse:
         "key",
         "lifetime",
         "reason",
+        "shown",
         "status",
         "tags",
         "validate",
@@ -167,6 +188,7 @@ class StoredResponse:
         self.tags = tags
         self._fields = fields
         self._raw = raw
+        self.shown: tuple[int, object, tuple[Any, ...]] | None = None  # rendered for one age, by one cache
         # 0 where every use needs a validation: the path of a hit compares this one number with the clock
         self.fresh_until = 0.0 if validate else born + lifetime
 
