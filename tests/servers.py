@@ -34,11 +34,15 @@ __all__ = [
     "accepts",
     "free_port",
     "free_ports",
+    "mariadb_url",
+    "postgresql_url",
     "redis_command",
     "redis_info",
     "require",
     "shared",
     "start",
+    "start_mariadb",
+    "start_postgresql",
     "start_redis",
     "until",
 ]
@@ -50,6 +54,9 @@ STOP_TIMEOUT = 10.0  # seconds before SIGKILL
 
 # Debian packages, for the message of a missing program.
 PACKAGES = {
+    "createdb": "postgresql-client",
+    "initdb": "postgresql",
+    "mariadb-install-db": "mariadb-server",
     "mariadbd": "mariadb-server",
     "memcached": "memcached",
     "pg_ctl": "postgresql",
@@ -444,3 +451,102 @@ class RedisCluster(_Several):
     def location(self) -> str:
         """`redis+cluster://` URL that names the leaders."""
         return "redis+cluster://" + ",".join(server.address for server in self.leaders)
+
+
+# Databases
+
+
+def postgresql_url(server: Server, database: str = "cachemw") -> str:
+    """The SQLAlchemy URL of a database of a server that `start_postgresql` started."""
+    return f"postgresql://cachemw@{server.address}/{database}"
+
+
+def mariadb_url(server: Server, database: str = "cachemw") -> str:
+    """The SQLAlchemy URL of a database of a server that `start_mariadb` started."""
+    return f"mariadb://cachemw:secret@{server.address}/{database}"
+
+
+def _unprivileged() -> str | None:
+    """Whom to run a server as that refuses root."""
+    return "nobody" if os.geteuid() == 0 else None
+
+
+def _run_in(directory: Path, user: str | None, *argv: str) -> None:
+    done = subprocess.run(
+        argv,
+        cwd=directory,
+        user=user,
+        group=None if user is None else pwd.getpwnam(user).pw_gid,
+        extra_groups=None if user is None else [],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"{argv[0]} ended with status {done.returncode}:\n{done.stdout}{done.stderr}")
+
+
+def start_postgresql(*options: str) -> Server:
+    """Start a PostgreSQL without durability; its one role and one database are both "cachemw".
+
+    `options` as on its command line (`-c`, `max_connections=5`).
+    """
+    programs = ["/usr/lib/postgresql/*/bin"]
+    user, port = _unprivileged(), free_port()
+    directory = new_directory(user)
+    data = str(directory / "data")
+    argv = [require("postgres", also_in=programs), "-D", data, "-p", str(port), "-h", HOST, "-k", str(directory), "-F"]
+    initdb = [
+        require("initdb", also_in=programs),
+        "-D",
+        data,
+        "-U",
+        "cachemw",
+        "-A",
+        "trust",
+        "-E",
+        "UTF8",
+        "--no-sync",
+    ]
+    createdb = [require("createdb", also_in=programs), "-h", HOST, "-p", str(port), "-U", "cachemw", "cachemw"]
+
+    def ready(server: Server) -> bool:
+        return "ready to accept connections" in server.log and accepts((HOST, port))
+
+    try:
+        _run_in(directory, user, *initdb)
+        # SIGINT: it does not wait for its clients to leave
+        server = start(
+            [*argv, *options], port=port, ready=ready, directory=directory, user=user, stop_signal=signal.SIGINT
+        )
+        _run_in(directory, user, *createdb)
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+    return server
+
+
+def start_mariadb(*options: str) -> Server:
+    """Start a MariaDB without durability; one account (cachemw:secret) and one database, "cachemw".
+
+    `options` as on its command line (`--max-allowed-packet=1M`).
+    """
+    user, port = _unprivileged(), free_port()
+    directory = new_directory(user)
+    data, setup = f"--datadir={directory / 'data'}", directory / "setup.sql"
+    setup.write_text(
+        "CREATE DATABASE IF NOT EXISTS cachemw;\n"
+        f"CREATE USER IF NOT EXISTS cachemw@'{HOST}' IDENTIFIED BY 'secret';\n"
+        f"GRANT ALL ON *.* TO cachemw@'{HOST}';\n"
+    )
+    setup.chmod(0o644)
+    install = [require("mariadb-install-db"), "--no-defaults", data, "--skip-test-db"]
+    argv = [require("mariadbd"), "--no-defaults", data, f"--port={port}", f"--bind-address={HOST}"]
+    argv += [f"--socket={directory / 'socket'}", f"--init-file={setup}", "--skip-name-resolve"]
+    argv += ["--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=32M"]
+    try:
+        _run_in(directory, user, *install)
+        return start([*argv, *options], port=port, directory=directory, user=user)
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise

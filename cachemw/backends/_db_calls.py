@@ -1,0 +1,66 @@
+"""What passes between the database cache, which knows the rules, and the stores, which know the connections."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from cachemw.errors import BackendUnavailable
+
+__all__ = ["Call", "MissingTable", "Outcome", "Store", "ValueTooLarge"]
+
+
+class Call(NamedTuple):
+    """One statement to execute: its name in `Statements`, and its parameters, or several sets of them.
+
+    reads: a replica may answer. patient: it may take long (clearing, culling).
+    """
+
+    statement: str
+    parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]]
+    reads: bool = False
+    patient: bool = False
+
+
+class Outcome(NamedTuple):
+    """What came of it: the rows, how many rows were found or changed, and MySQL's LAST_INSERT_ID()."""
+
+    rows: Sequence[Sequence[Any]] = ()
+    changed: int = 0
+    last_id: int = 0
+
+
+class MissingTable(BackendUnavailable):
+    """The cache's table is not there."""
+
+
+class ValueTooLarge(BackendUnavailable):
+    """The database does not take a value of this size."""
+
+
+class Store(Protocol):
+    """Executes calls. Raises BackendUnavailable, and nothing else, for whatever the database or the network does."""
+
+    #: Has it an async client of its own?
+    is_async: bool
+
+    def run(self, call: Call) -> Outcome:
+        """Execute; each set of parameters takes effect at once, or not at all."""
+
+    async def arun(self, call: Call) -> Outcome:
+        """The same on the event loop; only if `is_async`."""
+
+    def has_table(self) -> bool:
+        """Is the cache's table there?"""
+
+    def ddl(self) -> list[str]:
+        """The SQL that makes the table."""
+
+    def create(self) -> None:
+        """Make the table, unless it is there."""
+
+    def close(self) -> None:
+        """Close the connections; others are opened when needed."""
+
+    async def aclose(self) -> None:
+        """The same, and those of this event loop."""

@@ -1,0 +1,229 @@
+"""The cache table and the statements on it, for each kind of database. No connection is used here.
+
+Rule 1: every operation is one statement, and atomic in it: `add` replaces an expired row, `touch` revives none, `incr`
+leaves the expiry alone.
+Rule 2: keys are bytes, as collations compare text: without case, without trailing blanks. A key that does not fit is
+cut and ends in its digest; such a key is always one byte longer than any other may be.
+Rule 3: the table is an ordinary one with the value last: SQLite without rowid is 20 times slower with large values.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import cached_property
+from hashlib import blake2b
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Double,
+    Executable,
+    Index,
+    Insert,
+    LargeBinary,
+    MetaData,
+    Table,
+    bindparam,
+    delete,
+    func,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.engine import Dialect
+from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
+from sqlalchemy.sql.elements import quoted_name
+
+from cachemw._values import refuse
+
+__all__ = ["DEFAULT_TABLE", "Statements", "column_key", "make_table"]
+
+#: Where no name is given.
+DEFAULT_TABLE: Final = "cachemw"
+
+_KEY_SIZE: Final = 255
+_WORD: Final = r"[A-Za-z_][A-Za-z0-9_]*(?: [A-Za-z0-9_]+)*"
+_NAME: Final = re.compile(rf"(?:({_WORD})\.)?({_WORD})")
+_INDEX_SUFFIX: Final = "_expires"
+#: PostgreSQL's limit of 63 bytes, less the suffix of the index.
+_NAME_LENGTH: Final = 63 - len(_INDEX_SUFFIX)
+
+_MIN_INT64: Final = -(2**63)
+_MAX_INT64: Final = 2**63 - 1
+
+
+def column_key(key: str) -> bytes:
+    """A made key as it stands in the table."""
+    data = key.encode("utf-8", "surrogatepass")
+    if len(data) < _KEY_SIZE:
+        return data
+    digest = blake2b(data, digest_size=32).hexdigest().encode()
+    return data[: _KEY_SIZE - len(digest)] + digest
+
+
+def make_table(name: object) -> Table:
+    """The table of this name ("table" or "schema.table"; blanks within are allowed). It is quoted in every statement.
+
+    Raises: ImproperlyConfigured if the name is no identifier.
+    """
+    match = _NAME.fullmatch(name) if isinstance(name, str) else None
+    if match is None or len(match[2]) > _NAME_LENGTH:
+        allowed = (
+            f"at most {_NAME_LENGTH} letters, digits, underscores and single blanks, after a schema and a dot or not"
+        )
+        raise refuse("The cache's table name", name, allowed)
+    expires = Column("expires", Double, nullable=True)
+    return Table(
+        quoted_name(match[2], quote=True),
+        MetaData(schema=match[1] and quoted_name(match[1], quote=True)),
+        Column(
+            "cache_key", LargeBinary().with_variant(mysql.VARBINARY(_KEY_SIZE), "mysql", "mariadb"), primary_key=True
+        ),
+        expires,  # seconds since the epoch; NULL: never
+        Column("number", BigInteger, nullable=True),  # the value, if it is an integer that can be counted
+        Column("value", LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb"), nullable=True),
+        Index(quoted_name(match[2] + _INDEX_SUFFIX, quote=True), expires),
+        mysql_engine="InnoDB",
+        mariadb_engine="InnoDB",
+    )
+
+
+class Statements:
+    """What is executed, for one table and one kind of database ("sqlite", "postgresql", "mysql" or "mariadb").
+
+    The parameters are `key`, `keys`, `now` (seconds since the epoch), `expires` (the same, or None), `number`, `value`,
+    `delta`, `low` and `high` (between which a number may be added to), `limit`. With `how_many`, there are so many
+    parameters `key_0`, `key_1`, … instead of `keys`: for who prepares statements.
+    """
+
+    def __init__(self, table: Table, kind: str, *, how_many: int | None = None) -> None:
+        self.table = table
+        self.kind = kind
+        self._key = table.c.cache_key
+        self._expires = table.c.expires
+        self._in_keys = self._key.in_(
+            bindparam("keys", expanding=True)
+            if how_many is None
+            else [bindparam(f"key_{number}", type_=LargeBinary) for number in range(how_many)]
+        )
+        self._is_key = self._key == bindparam("key")
+        self._is_live = or_(self._expires.is_(None), self._expires > bindparam("now"))
+
+    @property
+    def counts_by_last_id(self) -> bool:
+        """Does the server lack `RETURNING`? Then `incr` and `add` answer through LAST_INSERT_ID()."""
+        return self.kind in ("mysql", "mariadb")
+
+    @cached_property
+    def get(self) -> Executable:
+        """Rows (key, number, value) of the live ones of `keys`."""
+        return select(self._key, self.table.c.number, self.table.c.value).where(self._in_keys, self._is_live)
+
+    @cached_property
+    def peek(self) -> Executable:
+        """One row (number, expires) if the key is there, alive; its value is not read."""
+        return select(self.table.c.number, self._expires).where(self._is_key, self._is_live)
+
+    @cached_property
+    def set(self) -> Executable:
+        """Store one row, or replace it."""
+        return self._insert(lambda new, old: new)
+
+    @cached_property
+    def add(self) -> Executable:
+        """Store one row, or replace it if it is expired; see `counts_by_last_id` for how to tell."""
+        is_expired = self._expires <= bindparam("now")
+        if not self.counts_by_last_id:
+            return self._insert(lambda new, old: new, where=is_expired)
+        # MySQL's upsert knows no WHERE, so that each column is given its new or its old value; `expires` comes last, as
+        # the assignments see each other's results. A refusal leaves 1 as the connection's last insert id.
+        return self._insert(
+            lambda new, old: func.if_(
+                is_expired, new, func.if_(func.last_insert_id(1) == 1, old, old) if old is self._expires else old
+            )
+        )
+
+    def _insert(self, choose: Callable[[Any, Any], Any], where: Any = None) -> Insert:
+        columns = (self.table.c.number, self.table.c.value, self._expires)
+        row: dict[str, Any] = {
+            "cache_key": bindparam("key"),
+            **{column.name: bindparam(column.name) for column in columns},
+        }
+        if self.counts_by_last_id:
+            new = mysql.insert(self.table).values(row)
+            return new.on_duplicate_key_update([(c.name, choose(new.inserted[c.name], c)) for c in columns])
+        insert = postgresql.insert if self.kind == "postgresql" else sqlite.insert
+        statement = insert(self.table).values(row)
+        changes = {column.name: choose(statement.excluded[column.name], column) for column in columns}
+        return statement.on_conflict_do_update(index_elements=[self._key], set_=changes, where=where)
+
+    @cached_property
+    def touch(self) -> Executable:
+        """Give a live row a new expiry."""
+        return update(self.table).where(self._is_key, self._is_live).values(expires=bindparam("until"))
+
+    @cached_property
+    def incr(self) -> Executable:
+        """Add `delta` to a live number between `low` and `high`; one row with the sum, or see `counts_by_last_id`."""
+        number = self.table.c.number
+        in_range = number.between(bindparam("low"), bindparam("high"))
+        statement = update(self.table).where(self._is_key, self._is_live, in_range)
+        total = number + bindparam("delta", type_=BigInteger)
+        if self.counts_by_last_id:
+            return statement.values(number=func.last_insert_id(total))
+        return statement.values(number=total).returning(number)
+
+    @staticmethod
+    def addends(delta: int) -> dict[str, int]:
+        """The parameters `low`, `high` and `delta` of `incr`, such that the sum has 64 bits."""
+        return {"delta": delta, "low": max(_MIN_INT64, _MIN_INT64 - delta), "high": min(_MAX_INT64, _MAX_INT64 - delta)}
+
+    @cached_property
+    def delete(self) -> Executable:
+        """Remove the live ones of `keys`; the others are left to the cull, lest they be counted."""
+        return delete(self.table).where(self._in_keys, self._is_live)
+
+    @cached_property
+    def clear(self) -> Executable:
+        """Remove all rows."""
+        return delete(self.table)
+
+    @cached_property
+    def count(self) -> Executable:
+        """One row: how many rows there are, and how many of `keys` are among them."""
+        known = select(func.count()).where(self._in_keys).scalar_subquery()
+        return select(select(func.count()).select_from(self.table).scalar_subquery(), known)
+
+    @cached_property
+    def drop_expired(self) -> Executable:
+        """Remove up to `limit` expired rows."""
+        return self._drop(select(self._key).where(self._expires <= bindparam("now")))
+
+    @cached_property
+    def drop_first(self) -> Executable:
+        """Remove the `limit` rows that expire first, which with one timeout for all are the oldest."""
+        return self._drop(select(self._key).where(self._expires.is_not(None)).order_by(self._expires))
+
+    @cached_property
+    def drop_any(self) -> Executable:
+        """Remove up to `limit` rows that never expire."""
+        return self._drop(select(self._key).where(self._expires.is_(None)))
+
+    def _drop(self, victims: Any) -> Executable:
+        limited = victims.limit(bindparam("limit", type_=BigInteger))
+        if self.kind == "postgresql":
+            limited = limited.with_for_update(skip_locked=True)
+        # once more around it, as MySQL takes no LIMIT in the subquery of IN
+        chosen = limited.subquery()
+        return delete(self.table).where(self._key.in_(select(chosen.c.cache_key)))
+
+    def create(self, dialect: Dialect) -> list[str]:
+        """The statements that make the table and its index, if they are not there."""
+        create_table = CreateTable(self.table, if_not_exists=True)
+        # MySQL has no IF NOT EXISTS for an index
+        indexes = [CreateIndex(index, if_not_exists=not self.counts_by_last_id) for index in self.table.indexes]
+        makers: list[ExecutableDDLElement] = [create_table, *indexes]
+        return [str(maker.compile(dialect=dialect)).strip() for maker in makers]

@@ -1,0 +1,262 @@
+"""PostgreSQL, MySQL and MariaDB: a pool of connections for threads, and one for each event loop.
+
+Rule 1: every call has a deadline, the wait for a connection included; a call that exceeds it costs its connection, so
+that its reply never reaches the next one.
+Rule 2: each statement is its own transaction (autocommit): one round trip, nothing to roll back.
+Rule 3: a connection serves the process, and the event loop, that opened it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import URL, CursorResult, Engine, NullPool, create_engine, event, inspect
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from cachemw.backends._db_calls import Call, MissingTable, Outcome, ValueTooLarge
+from cachemw.backends._db_schema import Statements
+from cachemw.errors import BackendUnavailable, ImproperlyConfigured
+
+__all__ = ["ServerStore"]
+
+#: Kind of database -> driver for threads, driver for event loops, what to install
+DRIVERS: Final = {
+    "postgresql": ("psycopg", "psycopg", "cachemw[postgresql]"),
+    "mysql": ("pymysql", "aiomysql", "cachemw[mysql]"),
+    "mariadb": ("pymysql", "aiomysql", "cachemw[mysql]"),
+}
+#: Seconds that clearing the table, or making it, may take.
+_PATIENCE: Final = 60.0
+#: Connections are replaced after so many seconds: servers and balancers close old ones without a word.
+_RECYCLE: Final = 600
+#: SQLSTATE of PostgreSQL, error numbers of MySQL
+_NO_TABLE: Final = frozenset({"42P01", 1146})
+_TOO_LARGE: Final = frozenset({"54000", 1153})
+_DEADLOCK: Final = frozenset({"40001", "40P01", 1213})
+_ATTEMPTS: Final = 5
+#: What drivers and pools raise, the deadlines included.
+_FAILURES: Final = (SQLAlchemyError, OSError)
+
+
+class ServerStore:
+    """The table on a server. timeout: seconds for a call; connecting may take twice as long.
+
+    Raises: ImproperlyConfigured if the driver is not installed, or does not understand the URL.
+    """
+
+    is_async = True
+
+    def __init__(self, url: URL, statements: Statements, *, timeout: float, pool_size: int) -> None:
+        self._url = url
+        self._statements = statements
+        self._timeout = timeout
+        self._pool_size = pool_size
+        self._driver, self._async_driver, self._package = DRIVERS[statements.kind]
+        self._engines = self._make_engine(timeout), self._make_engine(_PATIENCE)
+        self._owner = os.getpid()
+        self._async_engines: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[AsyncEngine, AsyncEngine]]
+        self._async_engines = WeakKeyDictionary()
+
+    # -- engines -------------------------------------------------------------------------------------------------
+
+    def _engine_options(self, seconds: float) -> dict[str, Any]:
+        options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "pool_reset_on_return": None}
+        if seconds == _PATIENCE:
+            return {**options, "poolclass": NullPool}
+        return {
+            **options,
+            "pool_size": self._pool_size,
+            "max_overflow": 0,
+            "pool_timeout": 2 * self._timeout,
+            "pool_recycle": _RECYCLE,
+            "pool_use_lifo": True,
+        }
+
+    def _make_engine(self, seconds: float) -> Engine:
+        url = self._url.set(drivername=f"{self._statements.kind}+{self._driver}")
+        limits = {} if self._driver == "psycopg" else {"read_timeout": seconds, "write_timeout": seconds}
+        try:
+            engine = create_engine(url, connect_args=limits, **self._engine_options(seconds))
+        except (ImportError, SQLAlchemyError) as error:
+            raise self._unusable(error) from error
+        connect: Callable[..., Any] = engine.dialect.connect
+        if self._driver == "psycopg":
+            from cachemw.backends._db_psycopg import limited_connection
+
+            connect = limited_connection(seconds).connect
+
+        def connect_in_time(_dialect: Any, _record: Any, arguments: Any, parameters: Any) -> Any:
+            return _within(2 * self._timeout, lambda: connect(*arguments, **parameters))
+
+        event.listen(engine, "do_connect", connect_in_time)
+        return engine
+
+    def _make_async_engine(self, seconds: float) -> AsyncEngine:
+        url = self._url.set(drivername=f"{self._statements.kind}+{self._async_driver}")
+        arguments: dict[str, Any] = {}
+        if self._async_driver == "psycopg":
+            from cachemw.backends._db_psycopg import limited_async_connection
+
+            arguments["async_creator_fn"] = limited_async_connection(seconds).connect
+        try:
+            return create_async_engine(url, connect_args=arguments, **self._engine_options(seconds))
+        except (ImportError, ValueError, SQLAlchemyError) as error:  # ValueError: no greenlet
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: Exception) -> ImproperlyConfigured:
+        url = self._url.render_as_string(hide_password=True)
+        return ImproperlyConfigured(f"The database {url!r} cannot be used: {error} (pip install '{self._package}')")
+
+    def _engine(self, call: Call) -> Engine:
+        if self._owner != os.getpid():  # forked: the parent's connections are neither used nor closed here
+            for engine in self._engines:
+                engine.dispose(close=False)
+            self._async_engines.clear()
+            self._owner = os.getpid()
+        return self._engines[call.patient]
+
+    def _async_engine(self, call: Call) -> AsyncEngine:
+        loop = asyncio.get_running_loop()
+        engines = self._async_engines.get(loop)
+        if engines is None:
+            for ended in [other for other in self._async_engines if other.is_closed()]:
+                del self._async_engines[ended]
+            engines = self._make_async_engine(self._timeout), self._make_async_engine(_PATIENCE)
+            self._async_engines[loop] = engines
+        return engines[call.patient]
+
+    # -- calls ---------------------------------------------------------------------------------------------------
+
+    def run(self, call: Call) -> Outcome:
+        """See `Store.run`."""
+        statement = getattr(self._statements, call.statement)
+        engine = self._engine(call)
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                with engine.connect() as connection:
+                    return self._outcome(connection.execute(statement, call.parameters))
+            except _FAILURES as error:
+                if _code(error) not in _DEADLOCK or attempt == _ATTEMPTS:
+                    raise self._mapped(error) from error
+            time.sleep(_pause(attempt))
+        raise AssertionError("unreachable")
+
+    async def arun(self, call: Call) -> Outcome:
+        """See `Store.arun`."""
+        statement = getattr(self._statements, call.statement)
+        engine = self._async_engine(call)
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                async with asyncio.timeout(2 * self._timeout) as limit, engine.connect() as connection:
+                    limit.reschedule(self._deadline(call))
+                    return self._outcome(await connection.execute(statement, call.parameters))
+            except _FAILURES as error:
+                if _code(error) not in _DEADLOCK or attempt == _ATTEMPTS:
+                    raise self._mapped(error) from error
+            await asyncio.sleep(_pause(attempt))
+        raise AssertionError("unreachable")
+
+    def _deadline(self, call: Call) -> float | None:
+        """When a statement that begins now has to be over, by the loop's clock; psycopg's connections see to it."""
+        if self._async_driver == "psycopg":
+            return None
+        return asyncio.get_running_loop().time() + (_PATIENCE if call.patient else self._timeout)
+
+    def _outcome(self, result: CursorResult[Any]) -> Outcome:
+        if result.returns_rows:
+            return Outcome(result.fetchall())
+        return Outcome((), result.rowcount, result.lastrowid if self._statements.counts_by_last_id else 0)
+
+    def _mapped(self, error: Exception) -> BackendUnavailable:
+        """The one place where the drivers' errors become BackendUnavailable."""
+        code = _code(error)
+        if code in _NO_TABLE:
+            table = self._statements.table.fullname
+            return MissingTable(f"The table {table!r} is not there: run `cachemw createcachetable`")
+        reason = error.orig if isinstance(error, DBAPIError) else error
+        url = self._url.render_as_string(hide_password=True)
+        kind = ValueTooLarge if code in _TOO_LARGE else BackendUnavailable
+        return kind(f"The cache database {url!r} does not work: {reason or type(reason).__name__}")
+
+    # -- the table -----------------------------------------------------------------------------------------------
+
+    def has_table(self) -> bool:
+        """See `Store.has_table`."""
+        table = self._statements.table
+        try:
+            with self._engines[True].connect() as connection:
+                return inspect(connection).has_table(table.name, schema=table.schema)
+        except _FAILURES as error:
+            raise self._mapped(error) from error
+
+    def ddl(self) -> list[str]:
+        """See `Store.ddl`."""
+        return self._statements.create(self._engines[True].dialect)
+
+    def create(self) -> None:
+        """See `Store.create`."""
+        try:
+            with self._engines[True].connect() as connection:
+                for sql in self.ddl():
+                    connection.exec_driver_sql(sql)
+        except _FAILURES as error:
+            if not self.has_table():  # else another process was quicker
+                raise self._mapped(error) from error
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """See `Store.close`."""
+        for engine in self._engines:
+            engine.dispose(close=self._owner == os.getpid())
+
+    async def aclose(self) -> None:
+        """See `Store.aclose`."""
+        self.close()
+        for engine in self._async_engines.pop(asyncio.get_running_loop(), ()):
+            await engine.dispose()
+
+
+def _within(seconds: float, connect: Callable[[], Any]) -> Any:
+    """A new connection, or TimeoutError: the drivers' own limits are whole seconds, or leave the name look-up out."""
+    future: Future[Any] = Future()
+
+    def work() -> None:
+        try:
+            connection = connect()
+        except BaseException as error:
+            if future.set_running_or_notify_cancel():
+                future.set_exception(error)
+        else:
+            if future.set_running_or_notify_cancel():
+                future.set_result(connection)
+            else:
+                connection.close()  # too late
+
+    threading.Thread(target=work, daemon=True, name="cachemw-connect").start()
+    try:
+        return future.result(seconds)
+    except TimeoutError:
+        if future.cancel():
+            raise TimeoutError(f"no connection within {seconds:g} s") from None
+        return future.result()
+
+
+def _code(error: Exception) -> object:
+    """PostgreSQL's SQLSTATE or MySQL's error number; None if the server said nothing."""
+    origin = error.orig if isinstance(error, DBAPIError) else None
+    state = getattr(origin, "sqlstate", None)
+    return state if state is not None else next(iter(getattr(origin, "args", ())), None)
+
+
+def _pause(attempt: int) -> float:
+    return random.uniform(0, 0.005 * attempt)  # noqa: S311  spreads those who collided, guards no secret

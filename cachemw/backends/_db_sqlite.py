@@ -1,0 +1,227 @@
+"""SQLite, by its own driver: SQLAlchemy writes the SQL, once, and is not asked again.
+
+Rule 1: a connection is used by one thread at a time and waits in a list meanwhile; none crosses a fork.
+Rule 2: write-ahead log, so that readers and the writer do not wait for one another; every statement is a transaction.
+Rule 3: waiting for another writer ends in time; any other error closes the connection, and the next call opens a new
+one (the file may have been replaced).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import lru_cache
+from typing import Any, Final, NamedTuple, TypeVar
+
+from sqlalchemy import URL
+from sqlalchemy.dialects.sqlite.pysqlite import dialect as make_dialect
+
+from cachemw._values import refuse
+from cachemw.backends._db_calls import Call, MissingTable, Outcome, ValueTooLarge
+from cachemw.backends._db_schema import Statements
+from cachemw.errors import BackendUnavailable, ImproperlyConfigured
+
+__all__ = ["SQLiteStore"]
+
+#: RETURNING
+_OLDEST: Final = (3, 35, 0)
+_BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+_PRAGMAS: Final = (
+    "PRAGMA journal_mode=WAL",
+    "PRAGMA synchronous=NORMAL",  # a crash of the machine may lose the last writes, never the file
+    "PRAGMA journal_size_limit=67108864",
+)
+
+
+#: Connections that a parent process opened: kept, as closing them would end its locks on the file.
+_inherited: Final[list[list[sqlite3.Connection]]] = []
+
+T = TypeVar("T")
+
+
+class _Prepared(NamedTuple):
+    sql: str
+    arguments: Callable[[Mapping[str, Any]], tuple[Any, ...]]
+
+
+class SQLiteStore:
+    """The table in a file. timeout: seconds to wait for another process's write.
+
+    Raises: ImproperlyConfigured if the library is too old, or the URL names no file.
+    """
+
+    is_async = False
+
+    def __init__(self, url: URL, statements: Statements, *, timeout: float) -> None:
+        if sqlite3.sqlite_version_info < _OLDEST:
+            raise ImproperlyConfigured(f"SQLite is {sqlite3.sqlite_version}; allowed: 3.35 or newer")
+        self._dialect = make_dialect(paramstyle="qmark")
+        (self._path,), options = self._dialect.create_connect_args(url)
+        if not url.database or ":memory:" in self._path or "mode=memory" in self._path:
+            raise refuse("The database URL", str(url), "the path of a file; to cache in memory use locmem://")
+        # autocommit; closing comes from other threads; waiting is ours, as SQLite's own pauses starve writers
+        self._options = {**options, "isolation_level": None, "check_same_thread": False, "timeout": 0}
+        self._statements = statements
+        self._timeout = timeout
+        self._prepared = lru_cache(maxsize=1024)(self._prepare)
+        self._idle: list[sqlite3.Connection] = []
+        self._owner = os.getpid()
+
+    # -- calls -----------------------------------------------------------------------------------------------------
+
+    def run(self, call: Call) -> Outcome:
+        """See `Store.run`."""
+        parameters = call.parameters
+        if not isinstance(parameters, Mapping):
+            prepared = self._prepared(call.statement, 0)
+            rows = [prepared.arguments(one) for one in parameters]
+            return self._use(lambda connection: _in_transaction(connection, prepared.sql, rows))
+        keys = parameters.get("keys", ())
+        prepared = self._prepared(call.statement, len(keys))
+        if keys:
+            parameters = {**parameters, **{f"key_{number}": key for number, key in enumerate(keys)}}
+        arguments = prepared.arguments(parameters)
+
+        def execute(connection: sqlite3.Connection) -> Outcome:
+            cursor = connection.execute(prepared.sql, arguments)
+            return Outcome(cursor.fetchall(), cursor.rowcount)
+
+        return self._use(execute)
+
+    def get_one(self, key: bytes, now: float) -> tuple[bytes, int | None, bytes | None] | None:
+        """The row of the statement `get` for one key: what a hit is made of, without the detours."""
+        sql = self._prepared("get", 1).sql
+
+        row: tuple[bytes, int | None, bytes | None] | None
+        row = self._use(lambda connection: connection.execute(sql, (key, now)).fetchone())
+        return row
+
+    def _prepare(self, statement: str, keys: int) -> _Prepared:
+        """The SQL of a statement for so many keys, and what puts its parameters in their order."""
+        statements = Statements(self._statements.table, "sqlite", how_many=keys)
+        compiled = getattr(statements, statement).compile(dialect=self._dialect)
+        order = compiled.positiontup
+        fixed = {name: value for name, value in compiled.params.items() if value is not None}  # LIMIT's offset
+
+        def arguments(parameters: Mapping[str, Any]) -> tuple[Any, ...]:
+            return tuple([parameters[name] if name in parameters else fixed[name] for name in order])
+
+        return _Prepared(str(compiled), arguments)
+
+    # -- the table ---------------------------------------------------------------------------------------------------
+
+    def has_table(self) -> bool:
+        """See `Store.has_table`."""
+        sql = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
+        name = str(self._statements.table.name)
+        return self._use(lambda connection: connection.execute(sql, (name,)).fetchone()) is not None
+
+    def ddl(self) -> list[str]:
+        """See `Store.ddl`."""
+        return self._statements.create(self._dialect)
+
+    def create(self) -> None:
+        """See `Store.create`."""
+
+        def execute(connection: sqlite3.Connection) -> None:
+            for sql in self.ddl():
+                connection.execute(sql)
+
+        self._use(execute)
+
+    # -- connections ---------------------------------------------------------------------------------------------
+
+    def _use(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do the work with a connection that nobody else uses meanwhile, again while another writer is at it."""
+        if self._owner != os.getpid():
+            self._forget()
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = self._patiently(self._connect)
+        try:
+            try:
+                result = work(connection)
+            except sqlite3.Error as error:
+                if error.sqlite_errorcode not in _BUSY:
+                    raise self._mapped(error) from error
+                result = self._patiently(lambda: work(connection))
+        except BaseException:
+            connection.close()
+            raise
+        self._idle.append(connection)
+        return result
+
+    def _patiently(self, action: Callable[[], T]) -> T:
+        """Do it, again and again while another connection has the lock, until time is up."""
+        deadline = time.monotonic() + self._timeout
+        pause = 0.0002
+        while True:
+            try:
+                return action()
+            except sqlite3.Error as error:
+                if error.sqlite_errorcode not in _BUSY or time.monotonic() >= deadline:
+                    raise self._mapped(error) from error
+            time.sleep(pause * random.random())  # noqa: S311  spreads the waiters, guards no secret
+            pause = min(pause * 2, 0.005)
+
+    def _mapped(self, error: Exception) -> BackendUnavailable:
+        """The one place where the driver's errors become BackendUnavailable."""
+        table = self._statements.table.name
+        if isinstance(error, sqlite3.OperationalError) and "no such table" in str(error):
+            return MissingTable(f"The table {table!r} is not there: run `cachemw createcachetable`")
+        kind = (
+            ValueTooLarge if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_TOOBIG else BackendUnavailable
+        )
+        return kind(f"The cache database {self._path!r} does not work: {error}")
+
+    def _connect(self) -> sqlite3.Connection:
+        if not self._options.get("uri"):
+            with suppress(OSError):  # what is stored is nobody else's business; SQLite reports what is wrong here
+                os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        connection: sqlite3.Connection = sqlite3.connect(self._path, **self._options)
+        try:
+            for pragma in _PRAGMAS:
+                connection.execute(pragma).close()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _forget(self) -> None:
+        """After a fork: the parent's connections must neither be used nor closed here."""
+        _inherited.append(self._idle)
+        self._idle = []
+        self._owner = os.getpid()
+
+    async def arun(self, call: Call) -> Outcome:
+        """SQLite has no async client: `is_async` is false."""
+        raise NotImplementedError
+
+    async def aclose(self) -> None:
+        """See `Store.aclose`."""
+        self.close()
+
+    def close(self) -> None:
+        """See `Store.close`; a connection in use at this moment is kept."""
+        if self._owner != os.getpid():
+            self._forget()
+        while self._idle:
+            self._idle.pop().close()
+
+
+def _in_transaction(connection: sqlite3.Connection, sql: str, rows: Sequence[tuple[Any, ...]]) -> Outcome:
+    """Several writes at once: one commit instead of one for each."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        connection.executemany(sql, rows)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return Outcome(changed=len(rows))
