@@ -98,12 +98,14 @@ def may_store(
     timeout: float | None,
     now: float,
     method: str | None = None,
+    named: bool = False,
 ) -> Storing:
     """May this response be stored as the answer to further requests (RFC 9111 §3)?
 
     seconds   lifetime where the response states none
     timeout   lifetime given by a view or a rule, which beats the response's own; 0: do not store; None: not given
     method    the method to judge by, if it is not that of the request
+    named     the timeout was given for this status by name; a view's timeout speaks of `policy.statuses` alone
     """
     asked = method or request.method
     if (
@@ -116,14 +118,10 @@ def may_store(
         return _refused("partial")
     if policy.request_directives and "no-store" in request_control(request):
         return _refused("no-store")
-    decision = judge(head, policy, seconds=seconds, timeout=timeout, now=now)
+    decision = judge(head, policy, seconds=seconds, timeout=timeout, now=now, named=named)
     if not decision.ok:
         return decision
-    if (
-        policy.authorization == "rfc9111"
-        and request.lines("authorization")
-        and not shares_credentials(control(head, policy))
-    ):
+    if request.lines("authorization") and not _may_answer_credentials(request, head, policy):
         return _refused("authorization")
     if decision.chosen and has_session_cookie(request, policy) and "cookie" not in nominated(head):
         return _refused("session")
@@ -157,11 +155,20 @@ def _is_part_or_page(method: str, request: Request, head: Head, policy: Policy) 
     return policy.store_partial and ranges == 0
 
 
-def judge(head: Head, policy: Policy, *, seconds: float, timeout: float | None, now: float) -> Storing:
+def _may_answer_credentials(request: Request, head: Head, policy: Policy) -> bool:
+    """May the answer to a request with Authorization be stored: by RFC 9111 §3.5, or because it varies on it?"""
+    if policy.authorization == "vary":
+        return not needs_vary_authorization(request, head, policy)
+    return shares_credentials(control(head, policy))
+
+
+def judge(
+    head: Head, policy: Policy, *, seconds: float, timeout: float | None, now: float, named: bool = False
+) -> Storing:
     """The part of `may_store` that lies in the response alone; its arguments are the same.
 
-    `timeout` speaks of the statuses in `policy.statuses`. Another status is stored as long as it says itself: a view
-    cached for an hour does not have its errors cached for an hour.
+    A status that the timeout does not speak of is stored for as long as the response says itself: a view cached for
+    an hour does not have its errors cached for an hour.
     """
     status = head.status
     if not 200 <= status <= 599 or status in _NO_PAGE:
@@ -174,7 +181,7 @@ def judge(head: Head, policy: Policy, *, seconds: float, timeout: float | None, 
         return _refused("vary-star")
     if reason := _forbidden(head, directives, varies_on, policy):
         return _refused(reason)
-    lifetime, chosen, reason = _lifetime(head, policy, seconds, timeout, now)
+    lifetime, chosen, reason = _lifetime(head, policy, seconds, timeout, now, named)
     if reason:
         return _refused(reason)
     validate = "no-cache" in directives and not directives.field_names("no-cache")
@@ -212,12 +219,14 @@ def _withheld(directives: CacheControl) -> tuple[str, ...]:
     return directives.field_names("private") + directives.field_names("no-cache")
 
 
-def _lifetime(head: Head, policy: Policy, seconds: float, timeout: float | None, now: float) -> tuple[float, bool, str]:
+def _lifetime(
+    head: Head, policy: Policy, seconds: float, timeout: float | None, now: float, named: bool
+) -> tuple[float, bool, str]:
     """Freshness lifetime in seconds, whether this cache chose it, and the reason if there can be none."""
     if timeout is not None and timeout <= 0:
         return 0.0, False, "no-lifetime"
     listed = head.status in policy.statuses
-    if timeout is not None and listed:
+    if timeout is not None and (listed or named):
         return timeout, False, ""
     explicit = explicit_lifetime(head, policy, now)
     if explicit is not None:
@@ -262,7 +271,7 @@ def shares_credentials(directives: CacheControl) -> bool:
 
 
 def needs_vary_authorization(request: Request, head: Head, policy: Policy) -> bool:
-    """Must `Vary` get `Authorization` before this response leaves (Django's way, `authorization="vary"`)?
+    """Must `Vary` get `Authorization` before this response may be stored (Django's way, `authorization="vary"`)?
 
     Django adds it where the request has credentials and the response is not `public`.
     """

@@ -323,6 +323,18 @@ def test_a_views_timeout_does_not_speak_of_its_errors() -> None:
     assert storing(head(status=404), Policy(statuses=frozenset({200, 404})), timeout=3600).lifetime == 3600
 
 
+def test_a_timeout_may_be_given_for_a_status_by_name() -> None:
+    def named(*lines: str, status: int, timeout: float | None) -> Storing:
+        response = head(*lines, status=status)
+        return may_store(request(), response, DEFAULT, seconds=600, timeout=timeout, now=NOW, named=True)
+
+    assert named(status=404, timeout=10).lifetime == 10
+    assert named("Cache-Control: max-age=60", status=404, timeout=10).lifetime == 10
+    assert named("Cache-Control: no-store", status=404, timeout=10).reason == "no-store"
+    assert named(status=404, timeout=None).reason == "status"  # a name alone is no lifetime
+    assert named(status=304, timeout=10).reason == "status"
+
+
 # RFC 5861 §3: the directive "indicates that caches MAY serve the response in which it appears after it becomes stale,
 # up to the indicated number of seconds". A lifetime of 0 with it is a wish to be stored.
 @pytest.mark.parametrize("directive", ["stale-while-revalidate", "stale-if-error"])
@@ -426,7 +438,7 @@ def test_answers_to_credentials_are_stored_where_they_say_so(policy: Policy, lin
 def test_djangos_way_varies_on_the_credentials(lines: list[str], asked: Request, needed: bool) -> None:
     assert needs_vary_authorization(asked, head(*lines), DJANGO) is needed
     assert not needs_vary_authorization(asked, head(*lines), DEFAULT)
-    assert storing(head(*lines), DJANGO, asked).ok
+    assert storing(head(*lines), DJANGO, asked).reason == ("authorization" if needed else "")
 
 
 @pytest.mark.parametrize(
