@@ -95,7 +95,7 @@ def _apply(arguments: dict[str, list[str | None]], name: str, value: str | tuple
         arguments[name] = [", ".join(names.values())]
         return
     if name == "max-age":
-        value = str(min(int(value), *_seconds(arguments.get(name, ()))))
+        value = str(min([int(value), *_seconds(arguments.get(name, ()))]))
     elif name == "private":
         arguments.pop("public", None)
     elif name == "public" and None in arguments.get("private", ()):
