@@ -61,6 +61,9 @@ from cachemw.rules import Rule, Rules
 
 __all__ = ["Exchange", "Reply", "Step"]
 
+#: Fields of a refusal without a body; PEP 3333's validator wants the type all the same.
+_EMPTY: Final = (("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", "0"))
+
 _UNKNOWN: Final[Any] = object()
 _NOTHING: Final[Mapping[str, Record | None]] = MappingProxyType({})
 
@@ -395,7 +398,7 @@ class Exchange(Generic[EngineT]):
         if status == 304:
             return Reply(304, not_modified_fields(record.fields))
         if status == 412:
-            return Reply(412, (("Content-Length", "0"),))
+            return Reply(412, _EMPTY)
         if not policy.ranges:
             return None
         if record.status == 206:
@@ -406,7 +409,7 @@ class Exchange(Generic[EngineT]):
         if chosen is None:
             return None
         if chosen == "unsatisfiable":
-            return Reply(416, unsatisfied_fields(len(body)))
+            return Reply(416, (_EMPTY[0], *unsatisfied_fields(len(body))))
         first, last = chosen
         return Reply(206, partial_fields(record.fields, first, last, len(body)), body[first : last + 1])
 
@@ -420,7 +423,7 @@ class Exchange(Generic[EngineT]):
             self.wants = (mark,)
             return
         if policy.request_directives and only_if_cached(request, policy):
-            self.reply = Reply(504, (("Content-Length", "0"),))
+            self.reply = Reply(504, _EMPTY)
             self.extra = request.render(self._status_fields())
             return
         self.began = self.engine.stamp(self.now)
@@ -671,7 +674,10 @@ class Exchange(Generic[EngineT]):
         if index is not None:
             names = tuple(dict.fromkeys(index.names + names))
         index = VaryIndex(primary, names, secrets.token_hex(8))
-        return self._secondary(index), index
+        variant = self._secondary(index)
+        engine.remember(of).variants.clear()
+        self._has_room(variant)
+        return variant, index
 
     def _search_is_news(self, head: Head) -> bool:
         """The first response with this No-Vary-Search is not stored: its URL's key is another from now on."""

@@ -1,0 +1,330 @@
+"""What is stored, and what is not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.scenarios.conftest import Script, Site
+
+
+def test_the_second_request_does_not_reach_the_application(site: Site) -> None:
+    first, second = site.get("/a"), site.get("/a")
+    assert len(site.calls) == 1
+    assert (first.status, first.body) == (second.status, second.body) == (200, b"page")
+    assert "fwd=uri-miss" in first.trace
+    assert "stored" in first.trace
+    assert second.hit
+
+
+def test_a_chosen_lifetime_is_written_into_the_response(site: Site) -> None:
+    site.build(seconds=60)
+    first, second = site.get(), site.get()
+    assert first["cache-control"] == second["cache-control"] == "max-age=60"
+    assert first["expires"] == second["expires"] == "Fri, 15 Jan 2027 08:01:00 GMT"
+    assert first["age"] is None
+    assert second["age"] == "0"
+
+
+def test_age_grows_and_the_page_expires(site: Site) -> None:
+    site.build(seconds=60).page()
+    site.get()
+    site.clock.advance(59)
+    assert site.get()["age"] == "59"
+    site.clock.advance(1)
+    assert not site.get().hit
+    assert len(site.calls) == 2
+
+
+def test_what_the_response_says_of_its_life_is_believed(site: Site) -> None:
+    site.page(cache_control="max-age=5")
+    site.get()
+    site.clock.advance(4)
+    assert site.get().hit
+    site.clock.advance(1)
+    assert not site.get().hit
+
+
+@pytest.mark.parametrize(
+    ("fields", "stored"),
+    [
+        ({}, True),
+        ({"cache_control": "private"}, False),
+        ({"cache_control": "Private"}, False),
+        ({"cache_control": "no-store"}, False),
+        ({"cache_control": "no-cache"}, False),
+        ({"cache_control": "max-age=0"}, False),
+        ({"cache_control": "x-private-ok"}, True),
+        ({"cache_control": 'no-cache="Set-Cookie", max-age=60'}, True),
+        ({"vary": "*"}, False),
+        ({"vary": " * "}, False),
+        ({"vary": "Accept, *"}, False),
+        ({"set_cookie": "session=secret"}, False),
+        ({"set_cookie": "a=b", "cache_control": "public, max-age=60"}, False),
+        ({"cdn_cache_control": "max-age=60", "cache_control": "no-store"}, True),
+        ({"expires": "Thu, 01 Jan 1970 00:00:00 GMT"}, False),
+        ({"expires": "0"}, False),
+    ],
+)
+def test_which_pages_are_stored(site: Site, fields: dict[str, str], stored: bool) -> None:
+    site.page(**fields)
+    site.get()
+    assert site.get().hit is stored
+
+
+@pytest.mark.parametrize("status", [201, 301, 302, 404, 410, 500, 503])
+def test_other_statuses_are_stored_only_when_they_say_how_long(site: Site, status: int) -> None:
+    site.page(status=status)
+    site.get("/silent")
+    assert not site.get("/silent").hit
+    site.page(status=status, cache_control="max-age=60")
+    site.get("/speaking")
+    again = site.get("/speaking")
+    assert again.hit
+    assert again.status == status
+
+
+def test_a_client_s_cookie_is_never_replayed(site: Site) -> None:
+    site.answers(Script(fields=[("Set-Cookie", "id=1"), ("Set-Cookie", "b=2")]), Script(body=b"other"))
+    assert site.get().lines("set-cookie") == ["id=1", "b=2"]
+    assert site.get().body == b"other"
+
+
+@pytest.mark.parametrize("cookie", ["session=x", "a=b; sessionid=y", "PHPSESSID=1"])
+def test_a_session_neither_fills_nor_uses_a_page_that_said_nothing(site: Site, cookie: str) -> None:
+    assert not site.get(fields={"Cookie": cookie}).hit
+    assert not site.get().hit  # it was not stored
+    assert site.get().hit
+    assert not site.get(fields={"Cookie": cookie}).hit  # it is not served
+    assert site.get(fields={"Cookie": "theme=dark"}).hit
+
+
+def test_a_session_shares_pages_that_say_so_themselves(site: Site) -> None:
+    site.page(cache_control="public, max-age=60")
+    site.get(fields={"Cookie": "session=x"})
+    assert site.get(fields={"Cookie": "session=y"}).hit
+
+
+def test_a_page_that_varies_on_cookie_is_kept_for_each(site: Site) -> None:
+    site.respond = lambda asked: Script(fields=[("Vary", "Cookie")], body=asked.fields.get("cookie", "none").encode())
+    for _ in range(2):
+        assert site.get(fields={"Cookie": "session=x"}).body == b"session=x"
+        assert site.get(fields={"Cookie": "session=y"}).body == b"session=y"
+        assert site.get().body == b"none"
+    assert len(site.calls) == 3
+
+
+@pytest.mark.parametrize(
+    ("cache_control", "stored"),
+    [("max-age=60", False), ("public, max-age=60", True), ("s-maxage=60", True), ("must-revalidate, max-age=60", True)],
+)
+def test_credentials_keep_a_page_out_unless_it_is_for_all(site: Site, cache_control: str, stored: bool) -> None:
+    site.page(cache_control=cache_control)
+    site.get(fields={"Authorization": "Basic x"})
+    assert site.get().hit is stored
+
+
+def test_unsafe_methods_pass_and_invalidate(site: Site) -> None:
+    site.get("/a")
+    assert site.get("/a").hit
+    assert site.request("POST", "/a").status == 200
+    assert not site.get("/a").hit
+
+
+def test_a_refused_unsafe_request_is_no_purge_button(site: Site) -> None:
+    site.respond = lambda asked: Script(status=403 if asked.method == "POST" else 200)
+    site.get("/a")
+    site.request("POST", "/a")
+    assert site.get("/a").hit
+
+
+def test_location_and_content_location_are_invalidated_on_this_origin_only(site: Site) -> None:
+    fields = [("Location", "/b"), ("Content-Location", "http://elsewhere.org/c")]
+    site.respond = lambda asked: Script(fields=fields) if asked.method == "POST" else Script()
+    for path in ("/b", "/c"):
+        site.get(path)
+    site.request("POST", "/a")
+    assert not site.get("/b").hit
+    assert site.get("/c").hit
+
+
+def test_a_purge_removes_every_variant(site: Site) -> None:
+    site.page(vary="Accept-Language")
+    for language in ("de", "en"):
+        site.get("/", {"Accept-Language": language})
+        assert site.get("/", {"Accept-Language": language}).hit
+    site.request("DELETE", "/")
+    for language in ("de", "en"):
+        assert not site.get("/", {"Accept-Language": language}).hit
+
+
+@pytest.mark.parametrize("body", [b"", b"x", [b"a", b"b", b"c"], [b"", b"a", b""]])
+def test_bodies_come_back_whole(site: Site, body: Any) -> None:
+    whole = body if isinstance(body, bytes) else b"".join(body)
+    site.page(body)
+    assert site.get().body == whole
+    again = site.get()
+    assert again.hit
+    assert again.body == whole
+    assert again["content-length"] == str(len(whole))
+
+
+def test_a_body_over_the_limit_passes_and_is_not_stored(site: Site) -> None:
+    from cachemw import Policy
+
+    site.build(policy=Policy(max_body=3)).page([b"ab", b"cd"])
+    assert site.get().body == b"abcd"
+    assert not site.get().hit
+
+
+def test_a_body_cut_short_is_not_stored(site: Site) -> None:
+    site.answers(Script(fields=[("Content-Length", "10")], body=b"short"), Script(body=b"whole"))
+    site.get()
+    assert site.get().body == b"whole"
+
+
+def test_an_application_that_breaks_off_stores_nothing(site: Site) -> None:
+    site.answers(Script(body=[b"half"], error=RuntimeError("broken")), Script(body=b"whole"))
+    assert isinstance(site.get().error, RuntimeError)
+    assert site.get().body == b"whole"
+
+
+def test_an_application_that_raises_is_seen_as_it_is(site: Site) -> None:
+    site.answers(Script(early=LookupError("no such thing")), Script())
+    assert isinstance(site.get().error, LookupError)
+    assert not site.get().hit
+    assert site.get().hit
+
+
+def test_a_client_that_leaves_stores_nothing(site: Site) -> None:
+    site.page([b"a", b"b", b"c"])
+    assert site.get(stop_after=1).body == b"a"
+    assert not site.get().hit
+    assert site.get().hit
+
+
+def test_head_is_answered_from_a_stored_get_and_never_the_reverse(site: Site) -> None:
+    site.get("/a")
+    head = site.request("HEAD", "/a")
+    assert head.hit
+    assert head.body == b""
+    assert head["content-length"] == "4"
+    site.request("HEAD", "/b")
+    assert site.request("HEAD", "/b").hit
+    assert site.get("/b").body == b"page"
+    assert not site.calls[-1].method == "HEAD"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [("Host", "example.org"), ("Host", "evil.org")],
+        [("Host", "a b")],
+        [("Host", "user@example.org")],
+        [("Host", "example.org,evil.org")],
+        [("Content-Length", "5")],
+        [("Transfer-Encoding", "chunked")],
+        [("Upgrade", "websocket")],
+        [("Range", "bytes=0-1")],
+    ],
+)
+def test_requests_that_are_for_the_application_alone(site: Site, fields: list[tuple[str, str]]) -> None:
+    assert site.get("/", fields).body == b"page"
+    assert not site.get("/", fields).hit
+    assert len(site.calls) == 2
+
+
+@pytest.mark.parametrize("name", ["X-Forwarded-Host", "X-Original-URL", "X-HTTP-Method-Override", "X-Forwarded-Proto"])
+def test_override_fields_select_pages_of_their_own(site: Site, name: str) -> None:
+    site.respond = lambda asked: Script(body=asked.fields.get(name.lower(), "plain").encode())
+    for _ in range(2):
+        assert site.get("/", {name: "evil.org"}).body == b"evil.org"
+        assert site.get("/", {name: "other"}).body == b"other"
+        assert site.get("/").body == b"plain"
+    assert len(site.calls) == 3
+    site.request("POST", "/")
+    assert not site.get("/", {name: "evil.org"}).hit
+
+
+def test_ordinary_proxy_fields_do_not_matter(site: Site) -> None:
+    site.get("/", {"X-Forwarded-For": "1.2.3.4", "Via": "1.1 a", "Forwarded": "for=1.2.3.4"})
+    assert site.get("/", {"X-Forwarded-For": "5.6.7.8", "X-Real-IP": "5.6.7.8", "Forwarded": "for=5.6.7.8"}).hit
+
+
+def test_queries_and_hosts_are_different_pages(site: Site) -> None:
+    site.respond = lambda asked: Script(body=f"{asked.fields['host']}{asked.path}?{asked.query}".encode())
+    targets = ["/a", "/a?", "/a?b=1", "/a?b=2", "/a?b=1&c=2", "/a?c=2&b=1", "/a/", "/A", "/%61?b", "/a;b", "/a%3Fb"]
+    bodies = {target: site.get(target).body for target in targets}
+    for target in targets:
+        assert site.get(target).body == bodies[target]
+    assert site.get("/a", {"Host": "other.org"}).body == b"other.org/a?"
+
+
+def test_query_parameters_may_be_ignored_and_sorted(site: Site) -> None:
+    from cachemw import Policy
+
+    site.build(policy=Policy(ignore_query=("utm_*", "fbclid"), sort_query=True))
+    site.get("/a?b=1&utm_source=x&a=2")
+    assert site.get("/a?a=2&fbclid=7&b=1").hit
+    assert not site.get("/a?a=2&b=2").hit
+
+
+def test_no_vary_search_joins_queries(site: Site) -> None:
+    site.page(no_vary_search='params=("utm")')
+    site.get("/a?utm=1")
+    site.get("/a?utm=2")
+    assert site.get("/a?utm=3").hit
+    assert not site.get("/a?id=3").hit
+
+
+def test_variants_of_a_url_are_bounded(site: Site) -> None:
+    from cachemw import Policy
+
+    site.build(policy=Policy(max_variants=3)).page(vary="Accept")
+    for number in range(6):
+        assert site.get("/", {"Accept": str(number)}).status == 200
+    assert [site.get("/", {"Accept": str(number)}).hit for number in range(6)] == [True] * 3 + [False] * 3
+
+
+def test_absent_and_empty_fields_are_different_variants(site: Site) -> None:
+    site.respond = lambda asked: Script(fields=[("Vary", "X-A")], body=repr(asked.fields.get("x-a")).encode())
+    for _ in range(2):
+        assert site.get("/").body == b"None"
+        assert site.get("/", {"X-A": ""}).body == b"''"
+
+
+def test_a_page_that_begins_to_vary_is_not_shared(site: Site) -> None:
+    site.respond = lambda asked: (
+        Script(fields=[("Vary", "X-User")], body=b"for " + asked.fields["x-user"].encode())
+        if "x-user" in asked.fields
+        else Script(body=b"nobody", fields=[("Cache-Control", "max-age=1")])
+    )
+    assert site.get("/").body == b"nobody"
+    site.clock.advance(2)
+    assert site.get("/", {"X-User": "ann"}).body == b"for ann"
+    assert site.get("/", {"X-User": "bob"}).body == b"for bob"
+    assert site.get("/").body == b"nobody"
+    assert site.get("/", {"X-User": "ann"}).hit
+
+
+@pytest.mark.parametrize(
+    "name", ["Connection", "Keep-Alive", "Proxy-Authenticate", "TE", "Trailer", "Upgrade", "Proxy-Authentication-Info"]
+)
+def test_hop_by_hop_fields_are_not_stored(site: Site, name: str, request: pytest.FixtureRequest) -> None:
+    if site.interface == "wsgi":
+        return  # PEP 3333 forbids them to the application, and the validator holds it to that
+    site.answers(Script(fields=[(name, "x"), ("X-Kept", "y")]))
+    site.get()
+    again = site.get()
+    assert again[name] is None
+    assert again["x-kept"] == "y"
+
+
+def test_seconds_0_stores_only_what_says_how_long(site: Site) -> None:
+    site.build(seconds=0)
+    site.get("/silent")
+    assert not site.get("/silent").hit
+    site.page(cache_control="max-age=60")
+    site.get("/speaking")
+    assert site.get("/speaking").hit
