@@ -26,6 +26,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     bindparam,
+    cast,
     delete,
     func,
     or_,
@@ -173,7 +174,8 @@ class Statements:
         statement = update(self.table).where(self._is_key, self._is_live, in_range)
         total = number + bindparam("delta", type_=BigInteger)
         if self.counts_by_last_id:
-            return statement.values(number=func.last_insert_id(total))
+            # LAST_INSERT_ID() is unsigned: the cast makes a negative sum one again
+            return statement.values(number=cast(func.last_insert_id(total), BigInteger))
         return statement.values(number=total).returning(number)
 
     @staticmethod

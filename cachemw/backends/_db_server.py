@@ -31,8 +31,8 @@ __all__ = ["ServerStore"]
 #: Kind of database -> driver for threads, driver for event loops, what to install
 DRIVERS: Final = {
     "postgresql": ("psycopg", "psycopg", "cachemw[postgresql]"),
-    "mysql": ("pymysql", "aiomysql", "cachemw[mysql]"),
-    "mariadb": ("pymysql", "aiomysql", "cachemw[mysql]"),
+    "mysql": ("pymysql", "asyncmy", "cachemw[mysql]"),
+    "mariadb": ("pymysql", "asyncmy", "cachemw[mysql]"),
 }
 #: Seconds that clearing the table, or making it, may take.
 _PATIENCE: Final = 60.0
@@ -69,7 +69,11 @@ class ServerStore:
     # -- engines -------------------------------------------------------------------------------------------------
 
     def _engine_options(self, seconds: float) -> dict[str, Any]:
-        options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "pool_reset_on_return": None}
+        options: dict[str, Any] = {
+            "isolation_level": "AUTOCOMMIT",
+            "pool_reset_on_return": None,
+            "execution_options": {"preserve_rowcount": True},  # of INSERT too: it says what `add` did
+        }
         if seconds == _PATIENCE:
             return {**options, "poolclass": NullPool}
         return {
@@ -254,8 +258,8 @@ def _within(seconds: float, connect: Callable[[], Any]) -> Any:
 def _code(error: Exception) -> object:
     """PostgreSQL's SQLSTATE or MySQL's error number; None if the server said nothing."""
     origin = error.orig if isinstance(error, DBAPIError) else None
-    state = getattr(origin, "sqlstate", None)
-    return state if state is not None else next(iter(getattr(origin, "args", ())), None)
+    number = next(iter(getattr(origin, "args", ())), None)
+    return number if isinstance(number, int) else getattr(origin, "sqlstate", None)
 
 
 def _pause(attempt: int) -> float:

@@ -54,7 +54,7 @@ class DatabaseCache(BaseCache):
         `create` (make the table when it is missing; default: for SQLite), `deadline` (seconds for a call, and for
         another process's write in SQLite; default 0.25), `pool_size` (connections of a process, default 10).
 
-    Drivers: sqlite3; psycopg for both halves; PyMySQL and, for the async half, aiomysql. The async half of SQLite works
+    Drivers: sqlite3; psycopg for both halves; PyMySQL and, for the async half, asyncmy. The async half of SQLite works
     in threads. The bound may be exceeded by 2 % for each process.
 
     Raises: ImproperlyConfigured.
