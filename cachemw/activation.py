@@ -83,7 +83,7 @@ def activate_language(tag: str) -> None:
 
     With `use_i18n` it is part of the key under which the page is stored. Raises `ValueError` for what is no tag.
     """
-    text = str(tag).replace("_", "-")
+    text = tag.replace("_", "-") if isinstance(tag, str) else ""
     if not LANGUAGE_TAG.fullmatch(text):
         raise ValueError(f"{tag!r} is no language tag such as 'de' or 'pt-BR' (RFC 5646).")
     _locale().language = text
