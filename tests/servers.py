@@ -20,13 +20,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar, cast
 
 import pytest
 from redis.connection import Connection
 from redis.exceptions import AuthenticationError, RedisError
 
 __all__ = [
+    "MemcachedRing",
     "RedisCluster",
     "RedisReplication",
     "RedisSentinel",
@@ -277,12 +278,15 @@ def new_directory(user: str | None = None) -> Path:
     return directory
 
 
-@functools.cache
+_shared: dict[Callable[[], Any], Any] = {}
+
+
 def shared(starter: Callable[[], Started]) -> Started:
     """Return what `starter()` starts, the same one for the whole run; it is stopped when the run ends."""
-    server = starter()
-    atexit.register(server.stop)
-    return server
+    if starter not in _shared:
+        _shared[starter] = starter()
+        atexit.register(_shared[starter].stop)
+    return cast(Started, _shared[starter])
 
 
 # Redis
@@ -384,6 +388,11 @@ class RedisSentinel(RedisReplication):
             self.stop()
             raise
 
+    @property
+    def url(self) -> str:
+        """`redis+sentinel://` URL of the service."""
+        return f"redis+sentinel://{','.join(sentinel.address for sentinel in self.sentinels)}/{self.service}"
+
     def _start_sentinel(self) -> Server:
         port, directory = free_port(), new_directory()
         configuration = directory / "sentinel.conf"
@@ -448,7 +457,7 @@ class RedisCluster(_Several):
         return "cluster_state:ok" in facts and "cluster_size:3" in facts and linked
 
     @property
-    def location(self) -> str:
+    def url(self) -> str:
         """`redis+cluster://` URL that names the leaders."""
         return "redis+cluster://" + ",".join(server.address for server in self.leaders)
 
@@ -550,3 +559,61 @@ def start_mariadb(*options: str) -> Server:
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         raise
+
+
+# Memcached
+
+
+def memcached_command(server: Server, command: bytes, end: bytes = b"\r\n") -> bytes:
+    """Send one line (or more) over a new connection and return the reply up to and with `end`."""
+    with socket.create_connection((server.host, server.port), timeout=5) as client:
+        client.sendall(command + b"\r\n")
+        reply = b""
+        while not reply.endswith(end):
+            piece = client.recv(65536)
+            if not piece:
+                raise ConnectionError(f"memcached at {server.address} hung up after {reply!r}")
+            reply += piece
+    return reply
+
+
+def memcached_stats(server: Server) -> dict[str, str]:
+    """Return the lines of `stats` by name (`cmd_get`, `total_connections`, …); this is itself one connection."""
+    lines = memcached_command(server, b"stats", b"END\r\n").decode().splitlines()
+    return dict(line.split(" ", 2)[1:] for line in lines[:-1])
+
+
+def _memcached_answers(server: Server) -> bool:
+    try:
+        return memcached_command(server, b"version").startswith(b"VERSION")
+    except OSError:
+        return False
+
+
+def start_memcached(*options: str, port: int | None = None, environ: Mapping[str, str] | None = None) -> Server:
+    """Start one memcached; `options` as on its command line (`-m`, `8`, `-I`, `2m`)."""
+    program = require("memcached")
+    port = port or free_port()
+    argv = [program, "-l", HOST, "-p", str(port), "-U", "0", "-t", "2", *options]
+    if os.geteuid() == 0:
+        argv += ["-u", "root"]  # it refuses to be root by accident
+    ready = None if "-S" in options else _memcached_answers  # with SASL it understands the binary protocol alone
+    return start(argv, port=port, ready=ready, environ=environ)
+
+
+class MemcachedRing(_Several):
+    """Three memcached servers."""
+
+    def __init__(self) -> None:
+        self.servers = []
+        try:
+            for _ in range(3):
+                self.servers.append(start_memcached())
+        except BaseException:
+            self.stop()
+            raise
+
+    @property
+    def location(self) -> list[str]:
+        """`host:port` of each."""
+        return [server.address for server in self.servers]

@@ -1,0 +1,192 @@
+"""What a cache does, in Redis commands: each operation once, for threads and for tasks.
+
+Rule 1: one operation is one round trip, but for `clear`, and for a write that the server had no memory for.
+Rule 2: whatever has to be atomic is one command or one script.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from cachemw.backends._redis_node import Ask, Steps
+from cachemw.backends._redis_routes import Routes
+from cachemw.backends._redis_wire import Command, ReplyError, load, pack
+from cachemw.errors import BackendUnavailable
+
+__all__ = ["add", "clear", "delete", "get", "has", "incr", "put", "time_left", "time_left_and_get", "touch"]
+
+#: INCRBY alone would make a missing key, without a timeout. Lua's numbers have 53 bits, so the sum is read as text.
+_INCR: Final = """\
+if redis.call('EXISTS', KEYS[1]) == 0 then return false end
+redis.call('INCRBY', KEYS[1], ARGV[1])
+return redis.call('GET', KEYS[1])"""
+
+_INT64: Final = 2**63
+
+#: Milliseconds: Redis refuses a timeout of zero.
+_SHORTEST: Final = 1
+
+_SCAN_COUNT: Final = 1000
+
+#: Error replies to SET that concern this value, not the server: no memory for it, or longer than the server takes.
+_NOT_STORED: Final = ("OOM", "ERR string exceeds maximum allowed size")
+
+_SPECIAL: Final = re.compile(r"([\\*?\[\]^-])")
+
+
+def get(routes: Routes, keys: Sequence[str]) -> Steps[dict[str, Any]]:
+    """MGET: what is there. A foreign key of another type counts as absent."""
+    if not keys:
+        return {}
+    replies = yield from _executed(routes, _gets(routes, keys), writes=False)
+    return {key: load(value) for key, value in zip(keys, _each(replies), strict=True) if value is not None}
+
+
+def _gets(routes: Routes, keys: Sequence[str]) -> list[Command]:
+    if routes.joined:
+        return [(None, ("MGET", *keys))]
+    return [(key, ("MGET", key)) for key in keys]
+
+
+def _each(replies: Sequence[Any]) -> Iterator[Any]:
+    return (value for reply in replies for value in reply)
+
+
+def put(routes: Routes, entries: Sequence[tuple[str, Any, float | None]]) -> Steps[list[str]]:
+    """SET each; the keys that the server had no room for, whose old values are gone."""
+    commands = [(key, ("SET", key, value, *_expiry(timeout))) for key, value, timeout in entries]
+    replies = yield from routes.execute(commands, writes=True)
+    failed = []
+    for (key, _, _), reply in zip(entries, replies, strict=True):
+        if type(reply) is ReplyError:
+            if not str(reply).startswith(_NOT_STORED):
+                raise _refused(reply)
+            failed.append(key)
+    if failed:
+        yield from delete(routes, failed)
+    return failed
+
+
+def add(routes: Routes, key: str, value: Any, timeout: float | None) -> Steps[bool]:
+    """SET NX; was it absent?"""
+    words = ("SET", key, value, *_expiry(timeout), "NX")
+    (reply,) = yield from _executed(routes, [(key, words)], writes=True)
+    return reply is not None
+
+
+def touch(routes: Routes, key: str, timeout: float | None) -> Steps[bool]:
+    """PEXPIRE, or PERSIST, which does not tell a missing key from one that has no timeout; was it there?"""
+    if timeout is None:
+        commands: list[Command] = [(key, ("PERSIST", key)), (key, ("EXISTS", key))]
+    else:
+        commands = [(key, ("PEXPIRE", key, _milliseconds(timeout)))]
+    replies = yield from _executed(routes, commands, writes=True)
+    return bool(replies[-1])
+
+
+def delete(routes: Routes, keys: Sequence[str | bytes]) -> Steps[int]:
+    """UNLINK; how many were there."""
+    if not keys:
+        return 0
+    commands: list[Command] = [(None, ("UNLINK", *keys))]
+    if not routes.joined:
+        commands = [(key, ("UNLINK", key)) for key in keys]
+    replies = yield from _executed(routes, commands, writes=True)
+    return sum(replies)
+
+
+def incr(routes: Routes, key: str, delta: int) -> Steps[int]:
+    """Add, if there is an integer; its timeout stays.
+
+    Raises: KeyError, TypeError, OverflowError.
+    """
+    if not -_INT64 <= delta < _INT64:
+        raise OverflowError(f"{delta} has more than 64 bits")
+    (reply,) = yield from routes.execute([(key, ("EVAL", _INCR, 1, key, delta))], writes=True)
+    if type(reply) is ReplyError:
+        message = str(reply)
+        if "would overflow" in message:
+            raise OverflowError(f"{key!r} plus {delta} has more than 64 bits")
+        if "not an integer" in message or "WRONGTYPE" in message:
+            raise TypeError(f"The value of {key!r} is no integer")
+        raise _refused(reply)
+    if reply is None:
+        raise KeyError(key)
+    return int(reply)
+
+
+def has(routes: Routes, key: str) -> Steps[bool]:
+    """EXISTS."""
+    (reply,) = yield from _executed(routes, [(key, ("EXISTS", key))], writes=False)
+    return bool(reply)
+
+
+def time_left(routes: Routes, key: str) -> Steps[float | None]:
+    """PTTL in seconds; None: for ever."""
+    (reply,) = yield from _executed(routes, [(key, ("PTTL", key))], writes=True)
+    return _seconds(reply)
+
+
+def time_left_and_get(routes: Routes, keys: Sequence[str]) -> Steps[dict[str, tuple[Any, float | None]]]:
+    """What is there, and for how many seconds, of the leader.
+
+    The time is asked for first: should the key be written in between, a new value gets the shorter time of the old one.
+    """
+    commands: list[Command] = [(key, ("PTTL", key)) for key in keys]
+    replies = yield from _executed(routes, commands + _gets(routes, keys), writes=True)
+    times, values = replies[: len(keys)], _each(replies[len(keys) :])
+    return {
+        key: (load(value), _seconds(time))
+        for key, time, value in zip(keys, times, values, strict=True)
+        if value is not None and time != _ABSENT
+    }
+
+
+_ABSENT: Final = -2
+_FOR_EVER: Final = -1
+
+
+def _seconds(reply: int) -> float | None:
+    return None if reply in (_FOR_EVER, _ABSENT) else reply / 1000
+
+
+def clear(routes: Routes, prefix: str) -> Steps[None]:
+    """Remove all keys that begin with `prefix`, on all leaders, a thousand at a time: other applications' stay."""
+    pattern = _SPECIAL.sub(r"\\\1", prefix) + "*"
+    for node in (yield from routes.leaders()):
+        cursor = b"0"
+        while True:
+            scan = pack(("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN_COUNT))
+            (answer,) = yield (Ask(node, scan, 1),)
+            if isinstance(answer, BackendUnavailable):
+                raise answer
+            cursor, keys = _checked(answer)[0]
+            yield from delete(routes, keys)
+            if cursor == b"0":
+                break
+
+
+def _expiry(timeout: float | None) -> tuple[Any, ...]:
+    return () if timeout is None else ("PX", _milliseconds(timeout))
+
+
+def _milliseconds(timeout: float) -> int:
+    return max(_SHORTEST, round(timeout * 1000))
+
+
+def _executed(routes: Routes, commands: Sequence[Command], *, writes: bool) -> Steps[list[Any]]:
+    return _checked((yield from routes.execute(commands, writes=writes)))
+
+
+def _checked(replies: list[Any]) -> list[Any]:
+    """The replies, if none is an error."""
+    for reply in replies:
+        if type(reply) is ReplyError:
+            raise _refused(reply)
+    return replies
+
+
+def _refused(reply: Exception) -> BackendUnavailable:
+    return BackendUnavailable(f"Redis refused: {reply}")

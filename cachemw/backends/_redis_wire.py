@@ -1,0 +1,71 @@
+"""What goes over a connection to Redis: commands packed, replies told from errors, integers from bytes. Pure."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import hiredis
+from redis.exceptions import RedisError
+
+from cachemw.errors import BackendUnavailable
+
+__all__ = [
+    "CLIENT_ERRORS",
+    "INCOMPLETE",
+    "Command",
+    "PushNotification",
+    "Reader",
+    "ReplyError",
+    "load",
+    "new_reader",
+    "pack",
+    "pack_all",
+    "unavailable",
+]
+
+#: A key, by which a Cluster finds the node (None: any node), and the words of the command.
+Command = tuple[str | bytes | None, tuple[Any, ...]]
+
+Reader = hiredis.Reader
+ReplyError = hiredis.ReplyError
+PushNotification = hiredis.PushNotification
+
+#: "More bytes are needed"; None and False are replies.
+INCOMPLETE: Final = object()
+
+#: All that redis-py, hiredis, sockets and TLS raise; UnicodeError is a host name that DNS cannot take.
+CLIENT_ERRORS: Final = (RedisError, OSError, ssl.SSLError, hiredis.HiredisError, EOFError, UnicodeError)
+
+_NINE: Final = 0x39
+_INT64_DIGITS: Final = 19
+
+#: Packed bytes of one command; text is UTF-8. Raises: UnicodeEncodeError for a lone surrogate in a key.
+pack: Callable[[tuple[Any, ...]], bytes] = hiredis.pack_command
+
+
+def pack_all(commands: Sequence[Command]) -> bytes:
+    """The bytes of several commands, to be sent at once."""
+    if len(commands) == 1:
+        return pack(commands[0][1])
+    return b"".join([pack(words) for _, words in commands])
+
+
+def new_reader() -> Reader:
+    """A parser of replies; an error reply comes as a `ReplyError`, which is not raised."""
+    return hiredis.Reader(notEnoughData=INCOMPLETE)
+
+
+def load(stored: bytes) -> bytes | int:
+    """A value: decimal digits are an integer that Redis counts (the base class stores no bytes that look like one)."""
+    if not stored or stored[0] > _NINE:
+        return stored
+    digits = stored[1:] if stored[:1] == b"-" else stored
+    return int(stored) if digits.isdigit() and len(digits) <= _INT64_DIGITS else stored
+
+
+def unavailable(server: str, error: BaseException | str) -> BackendUnavailable:
+    """The one error that a caller of the store sees, whatever the client raised."""
+    reason = error if isinstance(error, str) else f"{type(error).__name__}: {error}".rstrip(": ")
+    return BackendUnavailable(f"Redis at {server} is not available: {reason}")

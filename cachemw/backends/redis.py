@@ -1,0 +1,164 @@
+"""The cache in Redis or Valkey: one server, a leader and replicas, Sentinels, or a Cluster.
+
+Rule 1: every call has a deadline, and is one round trip.
+Rule 2: connections belong to a process and to an event loop; a process that was forked makes its own.
+redis-py connects (TLS, users, unix sockets, RESP2 and 3); commands and replies pass over its connections directly.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Any, ClassVar
+
+from cachemw.backends import _redis_operations as operations
+from cachemw.backends._keys import page_digest
+from cachemw.backends._redis_cluster import Cluster
+from cachemw.backends._redis_node import arun, run
+from cachemw.backends._redis_options import OPTION_NAMES, Deployment, read_deployment, without_passwords
+from cachemw.backends._redis_routes import Replicas, Routes, Sentinels
+from cachemw.backends.base import BaseCache, Entry
+from cachemw.errors import ImproperlyConfigured
+
+__all__ = ["RedisCache"]
+
+#: The caches of this process, for the child of a fork.
+_caches: weakref.WeakSet[RedisCache] = weakref.WeakSet()
+
+
+class RedisCache(BaseCache):
+    """Values and pages in Redis (5 or later) or Valkey.
+
+    location: one URL, or several (a list, or one text separated by `;` or `,`): the first takes writes, a random other
+        one each read. redis://[user:password@]host[:port][/db], rediss:// (TLS), unix:///path?db=0,
+        redis+sentinel://[user:password@]h1[:port],h2/service[/db], redis+cluster://[user:password@]h1[:port],h2
+        (and rediss+…).
+    OPTIONS: those of redis-py's connections: db, username, password, credential_provider, client_name, protocol (3,
+        with fall-back to 2), parser_class (while connecting), retry_on_timeout (likewise), socket_timeout (seconds for
+        a whole call, 0.1), socket_connect_timeout (0.25), socket_keepalive, ssl, ssl_ca_certs, ssl_certfile, …;
+        max_connections (of threads, to one server; then they wait), pool_class (a pool of redis-py's for threads),
+        sentinel_kwargs (options for the Sentinels' connections), serializer (as SERIALIZER).
+
+    Threads take a connection each from a stack; the tasks of an event loop share one. Integers are stored as Redis
+    counts them, all else as the serializer has it, in the way of Django's own Redis cache.
+
+    Raises: ImproperlyConfigured for an unknown option, URL or value; BackendUnavailable when a server does not answer.
+    """
+
+    option_names: ClassVar[frozenset[str] | None] = OPTION_NAMES
+
+    def __init__(self, location: str | Sequence[str], params: Mapping[str, Any]) -> None:
+        super().__init__(without_passwords(location), _with_serializer(params))
+        deployment = read_deployment(location, self.options)
+        self._routes = _routes_to(deployment)
+        self._is_cluster = deployment.kind == "cluster"
+        _caches.add(self)
+
+    def page_key(self, key: str) -> str:
+        """Readable; in a Cluster digests, the part of the URL in braces: all keys of one URL are on one node."""
+        return self._page_prefix + page_digest(key) if self._is_cluster else super().page_key(key)
+
+    def _get(self, keys: Sequence[str]) -> dict[str, Any]:
+        return run(operations.get(self._routes, keys))
+
+    def _set(self, entries: Sequence[Entry]) -> list[str]:
+        return run(operations.put(self._routes, entries))
+
+    def _add(self, key: str, value: Any, timeout: float | None) -> bool:
+        return run(operations.add(self._routes, key, value, timeout))
+
+    def _touch(self, key: str, timeout: float | None) -> bool:
+        return run(operations.touch(self._routes, key, timeout))
+
+    def _delete(self, keys: Sequence[str]) -> int:
+        return run(operations.delete(self._routes, keys))
+
+    def _incr(self, key: str, delta: int) -> int:
+        return run(operations.incr(self._routes, key, delta))
+
+    def _has(self, key: str) -> bool:
+        return run(operations.has(self._routes, key))
+
+    def _timeout_left(self, key: str) -> float | None:
+        return run(operations.time_left(self._routes, key))
+
+    def _clear(self) -> None:
+        run(operations.clear(self._routes, self._own_prefix()))
+
+    def _close(self) -> None:
+        for node in self._routes.nodes():
+            node.threads.close()
+
+    async def _aget(self, keys: Sequence[str]) -> dict[str, Any]:
+        return await arun(operations.get(self._routes, keys))
+
+    async def _aset(self, entries: Sequence[Entry]) -> list[str]:
+        return await arun(operations.put(self._routes, entries))
+
+    async def _aadd(self, key: str, value: Any, timeout: float | None) -> bool:
+        return await arun(operations.add(self._routes, key, value, timeout))
+
+    async def _atouch(self, key: str, timeout: float | None) -> bool:
+        return await arun(operations.touch(self._routes, key, timeout))
+
+    async def _adelete(self, keys: Sequence[str]) -> int:
+        return await arun(operations.delete(self._routes, keys))
+
+    async def _aincr(self, key: str, delta: int) -> int:
+        return await arun(operations.incr(self._routes, key, delta))
+
+    async def _ahas(self, key: str) -> bool:
+        return await arun(operations.has(self._routes, key))
+
+    async def _atimeout_left(self, key: str) -> float | None:
+        return await arun(operations.time_left(self._routes, key))
+
+    async def _aclear(self) -> None:
+        await arun(operations.clear(self._routes, self._own_prefix()))
+
+    async def _aclose(self) -> None:
+        for node in self._routes.nodes():
+            await node.tasks.close()
+
+    def _own_prefix(self) -> str:
+        """What all made keys of this cache, in every version, begin with.
+
+        Raises: ImproperlyConfigured if a KEY_FUNCTION leaves nothing to tell them by.
+        """
+        made = [self.key_func(key, self.key_prefix, version) for key, version in product("amz059", (1, 2))]
+        prefix = os.path.commonprefix(made)  # noqa: RUF071  of texts
+        if not prefix:
+            raise ImproperlyConfigured(
+                "clear() cannot tell this cache's keys from others': its KEY_FUNCTION gives them nothing in common;"
+                " allowed: keys that begin with KEY_PREFIX"
+            )
+        return prefix
+
+    def _forget(self) -> None:
+        for node in self._routes.nodes():
+            node.forget()
+
+
+def _with_serializer(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Django has the serializer of its Redis cache in OPTIONS."""
+    given = {str(name).upper(): value for name, value in params.items()}
+    options = {str(name).lower(): value for name, value in (given.get("OPTIONS") or {}).items()}
+    if "serializer" in options:
+        given["SERIALIZER"] = options.pop("serializer")
+    return {**given, "OPTIONS": options}
+
+
+def _routes_to(deployment: Deployment) -> Routes:
+    if deployment.kind == "sentinel":
+        return Sentinels(deployment)
+    return Cluster(deployment) if deployment.kind == "cluster" else Replicas(deployment)
+
+
+def _after_fork() -> None:
+    for cache in _caches:
+        cache._forget()
+
+
+os.register_at_fork(after_in_child=_after_fork)
