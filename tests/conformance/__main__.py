@@ -13,18 +13,31 @@ import sys
 import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
 from tests.conformance.serve import POLICIES
-from tests.conformance.suite import VERSION, Outcome, Test, catalogue, install, judge, origin, results, start
+from tests.conformance.suite import (
+    VERSION,
+    Outcome,
+    Test,
+    catalogue,
+    install,
+    judge,
+    origin,
+    results,
+    start,
+    start_alone,
+)
 
 __all__ = ["Expected", "differences", "read_expected", "summary"]
 
 INTERFACES: Final = ("wsgi", "asgi")
 TABLE: Final = Path(__file__).with_name("expected.toml")
+
+_AGAIN: Final = 20  # tests that are run once more; where more than these differ, it is not the machine
 
 Configuration = tuple[str, str]  # policy, interface
 Expected = dict[tuple[str, str, str], Outcome]  # by policy, interface, test; "pass" where absent
@@ -92,16 +105,23 @@ def served(interface: str, policy: str, origin_port: int) -> Iterator[int]:
 
 
 def measure(
-    package: Path, configurations: list[Configuration], tests: tuple[Test, ...]
+    package: Path, configurations: list[Configuration], tests: tuple[Test, ...], expected: Expected
 ) -> dict[Configuration, tuple[dict[str, Outcome], dict[str, Any]]]:
-    """Outcomes and raw results of every configuration; they run side by side, for most of it is the suite's waiting."""
-    with ExitStack() as stack:
-        running = []
-        for policy, interface in configurations:
-            port = stack.enter_context(served(interface, policy, stack.enter_context(origin(package))))
-            running.append(((policy, interface), start(package, port)))
-        collected = {configuration: results(client) for configuration, client in running}
-    return {configuration: (judge(tests, found), found) for configuration, found in collected.items()}
+    """Outcomes and raw results of every configuration.
+
+    The suite has lifetimes of two seconds, which a busy machine lets pass between two requests. So configurations run
+    one after the other, and what differs from the table is asked once more, without a hundred other tests beside it.
+    """
+    measured = {}
+    for policy, interface in configurations:
+        with origin(package) as origin_port, served(interface, policy, origin_port) as port:
+            found = results(start(package, port))
+            judged = judge(tests, found)
+            if unexpected := [name for name, *_ in differences(expected, (policy, interface), judged) if name in found]:
+                found |= results(start_alone(package, port, unexpected[:_AGAIN]))
+                judged = judge(tests, found)
+        measured[policy, interface] = judged, found
+    return measured
 
 
 def show(package: Path, policy: str, interface: str, name: str) -> None:
@@ -123,8 +143,8 @@ def main(argv: list[str]) -> int:
             show(package, policy, interface, given.show)
         return 0
     tests = catalogue(package)
-    measured = measure(package, configurations, tests)
     expected = read_expected(TABLE.read_text())
+    measured = measure(package, configurations, tests, expected)
     print(f"http-cache-tests {VERSION}: {len(tests)} tests")
     wrong = 0
     for configuration, (judged, _) in measured.items():

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import http.client
-from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, TypeVar
 
 __all__ = ["asgi_gateway", "wsgi_gateway"]
 
@@ -33,6 +34,7 @@ _FRAMING: Final = frozenset({"transfer-encoding", "trailer", "upgrade"})
 _BAD_GATEWAY: Final = b"The origin server did not answer.\n"
 
 Fields = list[tuple[str, str]]
+T = TypeVar("T")
 
 
 class _Answer:
@@ -107,6 +109,8 @@ class asgi_gateway:  # noqa: N801  an application, called like one
 
     def __init__(self, port: int) -> None:
         self._port = port
+        # more threads than the suite has tests under way: none of them waits for another's
+        self._threads = ThreadPoolExecutor(128)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -124,7 +128,7 @@ class asgi_gateway:  # noqa: N801  an application, called like one
             target += "?" + scope["query_string"].decode("latin-1")
         fields = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
         try:
-            answer = await asyncio.to_thread(_Answer, self._port, scope["method"], target, fields, body)
+            answer = await self._in_thread(_Answer, self._port, scope["method"], target, fields, body)
         except (OSError, http.client.HTTPException):
             headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(_BAD_GATEWAY))]
             await send({"type": "http.response.start", "status": 502, "headers": headers})
@@ -137,11 +141,14 @@ class asgi_gateway:  # noqa: N801  an application, called like one
                 if not _consumed(name.lower(), value)
             ]
             await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-            while chunk := await asyncio.to_thread(answer.read):
+            while chunk := await self._in_thread(answer.read):
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
         finally:
             answer.close()
+
+    async def _in_thread(self, function: Callable[..., T], *args: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
 
 
 def _nominated(fields: Fields) -> set[str]:
