@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import Any, Final, TypedDict, Unpack
 
 from cachemw.rfc9111.fields import (
@@ -160,8 +161,13 @@ def patch_vary_headers(headers: Any, names: Iterable[str]) -> None:
 
 def merge_vary(lines: Iterable[str], names: Iterable[str]) -> str:
     """The value of a Vary field that has these lines, with `names` added; spelling and order of the old names stay."""
+    return _merge_vary(tuple(lines), tuple(names))
+
+
+@lru_cache(maxsize=256)  # an application says few different things here, and says them in every response
+def _merge_vary(lines: tuple[str, ...], names: tuple[str, ...]) -> str:
     members: dict[str, str] = {}
-    for name in (*parse_list(tuple(lines)), *names):
+    for name in (*parse_list(lines), *names):
         members.setdefault(name.lower(), name)
     return "*" if "*" in members else ", ".join(members.values())
 

@@ -267,8 +267,15 @@ def _raw(text: str) -> bytes:
     return text.encode("latin-1")
 
 
-def _field(scope: Scope, name: bytes, joint: str) -> str:
-    return joint.join(value.decode("latin-1") for key, value in scope["headers"] if key == name)
+def _fields(scope: Scope) -> tuple[str, str]:
+    """Cookie and Accept-Language, each of which may come in several lines."""
+    cookies, accepted = "", ""
+    for name, value in scope["headers"]:
+        if name == b"cookie":
+            cookies = f"{cookies}; {value.decode('latin-1')}" if cookies else value.decode("latin-1")
+        elif name == b"accept-language":
+            accepted = f"{accepted}, {value.decode('latin-1')}" if accepted else value.decode("latin-1")
+    return cookies, accepted
 
 
 class ASGILocaleMiddleware(_ASGIMiddleware):
@@ -294,7 +301,7 @@ class ASGILocaleMiddleware(_ASGIMiddleware):
         within = root if path.startswith(root + "/") else ""  # ASGI: `path` includes `root_path`; not every server's
         found = choice.in_path(path[len(within) :])
         if found is None:
-            locale.language = choice.in_fields(_field(scope, b"cookie", "; "), _field(scope, b"accept-language", ", "))
+            locale.language = choice.in_fields(*_fields(scope))
             return scope, choice.vary(locale.keyed)
         locale.language, segment = found
         if choice.path_prefix == "strip":
@@ -324,5 +331,5 @@ class ASGITimezoneMiddleware(_ASGIMiddleware):
             from starlette.requests import HTTPConnection
 
             chosen = await call(self._choice.choose, HTTPConnection(scope))
-        locale.timezone = self._choice.zone(chosen, _field(scope, b"cookie", "; "))
+        locale.timezone = self._choice.zone(chosen, _fields(scope)[0])
         return scope, self._choice.vary(locale.keyed)

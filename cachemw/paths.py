@@ -8,7 +8,7 @@ carries UTF-8 as latin-1. Keys never use this module: they are made of the path 
 from __future__ import annotations
 
 import posixpath
-from urllib.parse import unquote
+from urllib.parse import unquote_to_bytes
 
 __all__ = ["decoded", "readings", "spellings"]
 
@@ -16,7 +16,7 @@ __all__ = ["decoded", "readings", "spellings"]
 def decoded(path: str) -> str:
     """`path` as Unicode text, whether it was percent-encoded, WSGI's latin-1 or decoded before; never raises."""
     if "%" in path:
-        path = unquote(path)
+        path = unquote_to_bytes(path).decode("utf-8", "replace")
     if path.isascii():
         return path
     try:
