@@ -154,7 +154,7 @@ def _salvage(member: str) -> Iterator[Directive]:
 
 
 def dump_cache_control(cache_control: CacheControl) -> str:
-    """The field value; quoted only where the argument has to be (RFC 9111 §5.2: `max-age` "MUST NOT" be)."""
+    """The field value; quoted only where the argument has to be (RFC 9111 §5.2.2.1: `max-age` must not be)."""
     return ", ".join(
         name if argument is None else f"{name}={_dump_argument(name, argument)}"
         for name, argument in cache_control.directives
@@ -180,8 +180,9 @@ def parse_targeted(lines: Sequence[str]) -> CacheControl | None:
     if members is None or any(type(value) is not int for name, value in members.items() if name in _DELTAS):
         words = _TOKEN.findall(",".join(lines).lower())
         return None if _REFUSING.isdisjoint(words) else _NO_STORE
-    return CacheControl(
+    told = CacheControl(
         (name, None if isinstance(value, bool | list) else str(value))
         for name, value in members.items()
         if value is not False or name in _FORBIDDING
     )
+    return told or None

@@ -14,10 +14,10 @@ __all__ = ["NoVarySearch", "parse_no_vary_search"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoVarySearch:
-    """What of a query does not matter. Names are the decoded octets of the parameters' names."""
+    """What of a query does not matter. Names of parameters are decoded."""
 
-    ignored: frozenset[bytes] = frozenset()  # these do not matter
-    only: frozenset[bytes] | None = None  # not None: nothing matters but these
+    ignored: frozenset[str] = frozenset()  # these do not matter
+    only: frozenset[str] | None = None  # not None: nothing matters but these
     any_order: bool = False  # parameters of different names may come in any order
 
     def canonical(self, query: str) -> str:
@@ -33,18 +33,22 @@ class NoVarySearch:
         parameters = [(_name(parameter), parameter) for parameter in query.split("&") if parameter]
         kept = [(name, parameter) for name, parameter in parameters if self._matters(name)]
         if self.any_order:
-            # Stable: parameters of one name keep their order. Names in broken UTF-8 are one name to the draft.
-            kept.sort(key=lambda pair: pair[0].decode("utf-8", "replace"))
+            kept.sort(key=lambda pair: pair[0])  # stable: parameters of one name keep their order
         return "&".join(parameter for _, parameter in kept)
 
-    def _matters(self, name: bytes) -> bool:
+    def _matters(self, name: str) -> bool:
         return name not in self.ignored if self.only is None else name in self.only
 
 
-def _name(parameter: str) -> bytes:
-    """The decoded name of `name=value`, by the rules of application/x-www-form-urlencoded."""
-    name = parameter.partition("=")[0].encode("latin-1", "backslashreplace")
-    return unquote_to_bytes(name.replace(b"+", b" ")) if b"%" in name or b"+" in name else name
+def _name(parameter: str) -> str:
+    """The name of `name=value`, decoded by the rules of application/x-www-form-urlencoded."""
+    name = parameter.partition("=")[0]
+    return name if name.isascii() and "%" not in name and "+" not in name else _decode(name)
+
+
+def _decode(name: str) -> str:
+    octets = name.replace("+", " ").encode("latin-1", "backslashreplace")
+    return unquote_to_bytes(octets).decode("utf-8", "replace")
 
 
 def parse_no_vary_search(lines: Sequence[str]) -> NoVarySearch | None:
@@ -56,8 +60,8 @@ def parse_no_vary_search(lines: Sequence[str]) -> NoVarySearch | None:
     params = members.get("params", False)
     if not isinstance(any_order, bool) or ("except" in members and params is not True):
         return None
-    ignored: frozenset[bytes] | None = frozenset()
-    only: frozenset[bytes] | None = None
+    ignored: frozenset[str] | None = frozenset()
+    only: frozenset[str] | None = None
     if params is True:
         ignored, only = None, _names(members.get("except", []))
     elif params is not False:
@@ -68,12 +72,12 @@ def parse_no_vary_search(lines: Sequence[str]) -> NoVarySearch | None:
     return None if found == NoVarySearch() else found
 
 
-def _names(value: Any) -> frozenset[bytes] | None:
-    """The decoded names of an inner list of strings; None if it is something else."""
+def _names(value: Any) -> frozenset[str] | None:
+    """The decoded names of an inner list of strings; None if it is something else.
+
+    A name in broken UTF-8 is refused: decoded, it would be one with every other such name.
+    """
     if not isinstance(value, list) or not all(type(item) is str for item in value):
         return None
-    return frozenset(map(_name_of_key, value))
-
-
-def _name_of_key(key: str) -> bytes:
-    return unquote_to_bytes(key.replace("+", " "))
+    names = frozenset(map(_decode, value))
+    return None if any("\ufffd" in name for name in names) else names

@@ -126,8 +126,8 @@ def test_octets_that_no_field_may_carry(value: str, bad: bool) -> None:
     assert has_bad_octets(value) is bad
 
 
-# RFC 9110 §12.5.5: 'A Vary field containing a list that has a member "*" signals that other aspects of the request
-# might have played a role in selecting the response representation'
+# RFC 9110 §12.5.5: 'A list containing the member "*" signals that other aspects of the request might have played a
+# role in selecting the response representation'
 @pytest.mark.parametrize(
     ("lines", "names"),
     [
@@ -241,6 +241,7 @@ def test_tags_are_unique_and_bounded(cache_tag: list[str], surrogate_key: list[s
         ([], None),
         ([""], None),
         (["", ""], None),
+        (["  "], None),
         (["a=1;p=2, b"], {"a": 1, "b": True}),
         (["a=1", "a=2"], {"a": 2}),  # RFC 9651 §4.2.2: the last one stands
         (['a=("x" y;q=1);r'], {"a": ["x", "y"]}),

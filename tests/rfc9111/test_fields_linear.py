@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 
@@ -56,7 +57,7 @@ PARSERS: dict[str, Callable[[str], object]] = {
     "range": parse_range,
     "content-range": parse_content_range,
     "no-vary-search": lambda text: parse_no_vary_search([text]),
-    "canonical query": NoVarySearch(ignored=frozenset({b"a"}), any_order=True).canonical,
+    "canonical query": NoVarySearch(ignored=frozenset({"a"}), any_order=True).canonical,
     "tags": lambda text: parse_tags([text], [text]),
     "host": valid_host,
     "forwarded": mark_forwarded,
@@ -64,17 +65,21 @@ PARSERS: dict[str, Callable[[str], object]] = {
 
 
 def processor_time(parse: Callable[[str], object], text: str) -> float:
-    start = time.process_time()
-    parse(text)
-    return time.process_time() - start
+    """Seconds of the processor, the least of three."""
+    times = [time.process_time()]
+    for _ in range(3):
+        parse(text)
+        times.append(time.process_time())
+    return min(after - before for before, after in pairwise(times))
 
 
 @pytest.mark.parametrize("name", PARSERS)
-@pytest.mark.parametrize("length", [MAX_FIELD, 65536])
-def test_a_hostile_field_costs_little(name: str, length: int) -> None:
-    """Each takes less than 5 ms; ten times as much is allowed here, where a quadratic parser takes 100 and more."""
+@pytest.mark.parametrize("length", [MAX_FIELD, 8 * MAX_FIELD])
+def test_a_field_of_eight_times_the_length_costs_about_eight_times_as_much(name: str, length: int) -> None:
+    """24 times is allowed, and what 5 ms do; a parser of quadratic cost takes 64 times as long (30 ms, 2 s)."""
     for prefix in PREFIXES:
         for repeated in REPEATED:
             text = (prefix + repeated * length)[:length]
-            spent = min(processor_time(PARSERS[name], text) for _ in range(2))
-            assert spent < 0.05, f"{prefix}{repeated}{repeated}…"
+            spent = processor_time(PARSERS[name], text)
+            if spent > 0.005:
+                assert spent < 24 * processor_time(PARSERS[name], text[: length // 8]) + 0.005, f"{prefix}{repeated}…"

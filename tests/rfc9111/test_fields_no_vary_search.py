@@ -15,9 +15,9 @@ PIECES = st.sampled_from(["a", "b", "%61", "utm", "é", "%C3%A9", "+", "%20", "&
 QUERIES = st.lists(PIECES, max_size=12).map("".join)
 VARIANCES = st.builds(
     NoVarySearch,
-    ignored=st.frozensets(st.sampled_from([b"a", b"utm", b" ", b"\xc3\xa9"])),
+    ignored=st.frozensets(st.sampled_from(["a", "utm", " ", "é"])),
     any_order=st.booleans(),
-) | st.builds(NoVarySearch, only=st.frozensets(st.sampled_from([b"a", b"b", b"\xff"])), any_order=st.booleans())
+) | st.builds(NoVarySearch, only=st.frozensets(st.sampled_from(["a", "b", "é", "\ufffd"])), any_order=st.booleans())
 
 
 @pytest.mark.parametrize(
@@ -27,13 +27,13 @@ VARIANCES = st.builds(
         (["key-order=?1"], NoVarySearch(any_order=True)),
         (["params"], NoVarySearch(only=frozenset())),
         (["params=?1"], NoVarySearch(only=frozenset())),
-        (['params=("a" "b")'], NoVarySearch(ignored=frozenset({b"a", b"b"}))),
-        (['params, except=("x")'], NoVarySearch(only=frozenset({b"x"}))),
+        (['params=("a" "b")'], NoVarySearch(ignored=frozenset({"a", "b"}))),
+        (['params, except=("x")'], NoVarySearch(only=frozenset({"x"}))),
         (["params, except=()"], NoVarySearch(only=frozenset())),
-        (['params, key-order, except=("x")'], NoVarySearch(only=frozenset({b"x"}), any_order=True)),
-        (['params=("a")', "key-order"], NoVarySearch(ignored=frozenset({b"a"}), any_order=True)),
-        (['params=("%C3%A9+%E6%B0%97")'], NoVarySearch(ignored=frozenset({"é 気".encode()}))),
-        (['params=("a");x=1, unknown=5'], NoVarySearch(ignored=frozenset({b"a"}))),
+        (['params, key-order, except=("x")'], NoVarySearch(only=frozenset({"x"}), any_order=True)),
+        (['params=("a")', "key-order"], NoVarySearch(ignored=frozenset({"a"}), any_order=True)),
+        (['params=("%C3%A9+%E6%B0%97")'], NoVarySearch(ignored=frozenset({"é 気"}))),
+        (['params=("a");x=1, unknown=5'], NoVarySearch(ignored=frozenset({"a"}))),
         # says that all matters
         ([], None),
         ([""], None),
@@ -61,6 +61,8 @@ VARIANCES = st.builds(
         (['Params=("a")'], None),
         (['params=("é")'], None),
         (['params=("a"), &'], None),
+        (['params=("a" "%E9")'], None),  # would name every name in broken UTF-8
+        (['params, except=("%FF")'], None),
         (['params=("' + "a" * 8192 + '")'], None),
     ],
 )
@@ -100,7 +102,7 @@ def test_what_of_a_query_distinguishes_pages(field: str, query: str, canonical: 
 
 
 def test_a_query_beyond_all_measure_stays_as_it_is() -> None:
-    variance = NoVarySearch(ignored=frozenset({b"a"}))
+    variance = NoVarySearch(ignored=frozenset({"a"}))
     assert variance.canonical("a=1&" * 2048) == ""
     assert variance.canonical("a=1&" * 2048 + "b") == "a=1&" * 2048 + "b"
 
@@ -111,10 +113,8 @@ def equivalent_by_the_draft(variance: NoVarySearch, one: str, two: str) -> bool:
     def parameters(query: str) -> list[tuple[str, str]]:
         decoded = parse_qsl(quote(query.encode("latin-1"), safe="%&=;+"), keep_blank_values=True)
         if variance.only is not None:
-            only = {name.decode("utf-8", "replace") for name in variance.only}
-            decoded = [pair for pair in decoded if pair[0] in only]
-        ignored = {name.decode("utf-8", "replace") for name in variance.ignored}
-        decoded = [pair for pair in decoded if pair[0] not in ignored]
+            decoded = [pair for pair in decoded if pair[0] in variance.only]
+        decoded = [pair for pair in decoded if pair[0] not in variance.ignored]
         return sorted(decoded, key=lambda pair: pair[0]) if variance.any_order else decoded
 
     return parameters(one) == parameters(two)
