@@ -112,6 +112,7 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self, timeout: float) -> None:
         self.lost: WireError | None = None
+        self._retired = False
         self._loop = asyncio.get_running_loop()
         self._timeout = timeout
         self._calls: deque[_Call] = deque()
@@ -131,6 +132,12 @@ class _Connection(asyncio.Protocol):
             self._timer = self._loop.call_at(call.deadline, self._look_at_the_clock)
         self._transport.write(command)
         return await call.future
+
+    def retire(self) -> None:
+        """Close it as soon as nobody waits for a reply."""
+        self._retired = True
+        if not self._calls:
+            self.drop("was closed here")
 
     def drop(self, reason: str) -> None:
         """Close it at once; every call on it fails."""
@@ -173,6 +180,8 @@ class _Connection(asyncio.Protocol):
             del self._rest[:at]
         else:
             self._rest += data[at:]
+        if self._retired and not self._calls:
+            self.drop("was closed here")
 
     def _look_at_the_clock(self) -> None:
         if not self._calls:
@@ -247,12 +256,16 @@ class AsyncClient:
         await self._line(b"flush_all\r\n", _FLUSHED)
 
     def close(self) -> None:
-        """Drop the connection; the next call makes another."""
-        if self._connecting is not None:
-            self._connecting.cancel()
+        """Close the connection when the calls on it have their replies; the next call makes another."""
         if self._connection is not None:
-            self._connection.drop("was closed here")
-        self._connecting = self._connection = None
+            self._connection.retire()
+            self._connection = None
+
+    def abort(self) -> None:
+        """Close the connection now: the event loop ends."""
+        if self._connection is not None:
+            self._connection.drop("was closed with its event loop")
+            self._connection = None
 
     async def _count(self, key: str, delta: int) -> int:
         line = await self._line(b"incr %b %d\r\n" % (key.encode(), delta), _COUNTED)
@@ -278,13 +291,7 @@ class AsyncClient:
     async def _connected(self) -> _Connection:
         if self._connecting is None:
             self._connecting = asyncio.create_task(self._connect())
-        connecting = self._connecting
-        try:
-            return await asyncio.shield(connecting)  # others may wait for the same connection
-        except asyncio.CancelledError:
-            if connecting.cancelled():
-                raise WireError("was closed here while it connected") from None
-            raise
+        return await asyncio.shield(self._connecting)  # others may wait for the same connection
 
     async def _connect(self) -> _Connection:
         loop = asyncio.get_running_loop()

@@ -27,17 +27,24 @@ class _Client(pylibmc.Client):  # type: ignore[misc]  # it has no types
     def serialize(self, value: Stored) -> tuple[bytes, int]:
         return value.data, value.flags
 
-    def deserialize(self, data: bytes, flags: int) -> Value:
-        return from_wire(data, flags)
+    def deserialize(self, data: bytes | None, flags: int) -> Value:
+        return from_wire(data or b"", flags)  # None: `get` of an empty value
 
 
 class PyLibMCPool(Pool[_Client]):
-    """Connections by pylibmc. options: keyword arguments of its `Client` (`binary`, `username`, `behaviors`, …)."""
+    """Connections by pylibmc. options: keyword arguments of its `Client` (`binary`, `username`, `behaviors`, …).
 
-    def __init__(self, node: Node, *, size: int, options: Mapping[str, Any]) -> None:
+    counting: who adds to integers and tells timeouts, over the text protocol: libmemcached adds at most 2**31 - 1, its
+    `decr` stops at zero, and it has no word for the timeout. None, where SASL allows the binary protocol alone: then it
+    has to do.
+    """
+
+    def __init__(self, node: Node, *, size: int, options: Mapping[str, Any], counting: Pool[Any] | None) -> None:
         super().__init__(node, size=size)
         self._server = _server(node.address)
         self._options = options
+        self._counting = counting
+        self._idle.append(self._connect())  # no connection yet, but what pylibmc says of the options
 
     def get(self, keys: Sequence[str]) -> dict[str, Value]:
         if len(keys) > 1:
@@ -72,42 +79,47 @@ class PyLibMCPool(Pool[_Client]):
         return self._run(lambda client: [client.delete(key) for key in keys].count(True))
 
     def incr(self, key: str, delta: int) -> int:
-        """As `BaseCache._incr`, but libmemcached has no steps of 2**31 or more, nor a way to take a sum back.
+        """As `BaseCache._incr`. With SASL also OverflowError for a step of 2**31 or more, and it cannot be taken back.
 
-        OverflowError for such a step, and where the sum leaves the 64 bits: the old value is then stored again for 5
-        minutes, or is -2**63 if it went below that, for there the server's `decr` stops.
+        What leaves the 64 bits is then stored again for 5 minutes, or is -2**63 if it went below that.
         """
+        if self._counting is not None:
+            return self._counting.incr(key, delta)
         if abs(delta) > _LARGEST_STEP:
-            raise OverflowError(f"pylibmc counts in steps of at most {_LARGEST_STEP}, not {delta}")
+            raise OverflowError(f"pylibmc counts in steps of at most {_LARGEST_STEP} with SASL, not {delta}")
 
-        def count(client: _Client) -> int | Exception:
+        def count(client: _Client) -> int | None:
             try:
-                answer: int = client.incr(key, delta) if delta >= 0 else client.decr(key, -delta)
-            except (pylibmc.NotFound, pylibmc.ClientError) as error:
-                return error
-            return answer
+                total: int = client.incr(key, delta) if delta >= 0 else client.decr(key, -delta)
+            except pylibmc.NotFound:
+                return None
+            return total
 
         try:
-            answer = self._run(count)
+            total = self._run(count)
         except BackendUnavailable as failure:
             # the binary protocol's "non-numeric value" is an error that libmemcached does not know
-            if not isinstance(failure.__cause__, pylibmc.UnknownReadFailure):
-                raise
-            if not isinstance(self.get((key,)).get(key), bytes):
-                raise
-            answer = failure
-        if isinstance(answer, pylibmc.NotFound):
+            unknown = isinstance(failure.__cause__, pylibmc.UnknownReadFailure)
+            if unknown and isinstance(self.get((key,)).get(key), bytes):
+                raise TypeError(f"what is stored under {key!r} is no integer") from failure
+            raise
+        if total is None:
             raise KeyError(key)
-        if isinstance(answer, Exception):
-            raise TypeError(f"what is stored under {key!r} is no integer") from answer
-        if delta > answer:
-            self.set((Stored(key, b"%d" % (answer - delta + WRAP), INTEGER, _RESTORED),))
-        elif answer > 0 or delta == 0:
-            return answer - OFFSET
+        if delta > total:
+            self.set((Stored(key, b"%d" % (total - delta + WRAP), INTEGER, _RESTORED),))
+        elif total > 0 or delta == 0:
+            return total - OFFSET
         raise OverflowError(f"{key!r} {delta:+} does not fit into 64 bits")
 
     def time_left(self, key: str) -> float | None:
-        raise LookupError("pylibmc has no command for it")
+        if self._counting is None:
+            raise LookupError("pylibmc has no command for it")
+        return self._counting.time_left(key)
+
+    def close(self) -> None:
+        super().close()
+        if self._counting is not None:
+            self._counting.close()
 
     def flush(self) -> None:
         self._run(lambda client: client.flush_all())

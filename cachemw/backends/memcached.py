@@ -10,327 +10,23 @@ is rounded up), `clear` empties the servers, other applications' entries include
 
 from __future__ import annotations
 
-import asyncio
-import os
 import ssl
-from abc import abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from itertools import chain
-from operator import attrgetter, methodcaller
-from typing import Any, ClassVar, Final, TypeVar
-from weakref import WeakKeyDictionary, WeakSet
+from typing import Any, ClassVar
 
-from cachemw._values import boolean, integer, number, refuse
+from cachemw._values import boolean, refuse
 from cachemw.backends._memcached_asyncio import AsyncClient
+from cachemw.backends._memcached_cache import COMMON, MemcachedCache
 from cachemw.backends._memcached_clients import Pool, PyMemcachePool
-from cachemw.backends._memcached_ring import Node, Ring, parse_location
-from cachemw.backends._memcached_wire import expiry, stored
-from cachemw.backends.base import BaseCache, Entry, offload
-from cachemw.errors import BackendUnavailable, ImproperlyConfigured, InvalidCacheKey
+from cachemw.backends._memcached_ring import Node
+from cachemw.backends.base import offload
+from cachemw.errors import ImproperlyConfigured
 
 __all__ = ["PyLibMCCache", "PyMemcacheCache"]
 
-Item = TypeVar("Item")
-Ask = Callable[[Any, Sequence[Any]], Any]
 
-#: memcached's limit, in bytes of UTF-8.
-_KEY_BYTES: Final = 250
-#: Asked of a server that was away and has nothing to forget.
-_PROBE: Final = "cachemw:are-you-there"
-_COMMON: Final = frozenset({"connect_timeout", "max_pool_size", "socket_timeout", "timeout"})
-
-_GET: Final[Ask] = lambda client, keys: client.get(keys)  # noqa: E731
-_SET: Final[Ask] = lambda client, entries: client.set(entries)  # noqa: E731
-_ADD: Final[Ask] = lambda client, entries: client.add(entries[0])  # noqa: E731
-_DELETE: Final[Ask] = lambda client, keys: client.delete(keys)  # noqa: E731
-_TIME_LEFT: Final[Ask] = lambda client, keys: client.time_left(keys[0])  # noqa: E731
-
-_caches: WeakSet[_MemcachedCache] = WeakSet()
-_key: Final[Callable[[Any], str]] = attrgetter("key")
-_itself: Final[Callable[[str], str]] = str
-
-
-class _MemcachedCache(BaseCache):
-    """What both have in common: servers, failures, connections. LOCATION: see `parse_location`.
-
-    OPTIONS of both: `timeout` (or `socket_timeout`) and `connect_timeout`, in seconds (0.1, 0.25); `max_pool_size`, how
-    many idle connections to a server are kept (64).
-    """
-
-    max_key_length: ClassVar[int | None] = _KEY_BYTES
-    strict_keys: ClassVar[bool] = True
-
-    def __init__(self, location: str | Sequence[str], params: Mapping[str, Any]) -> None:
-        super().__init__(location, params)
-        options = self.options
-        self._timeout = _seconds("OPTIONS['timeout']", options.get("socket_timeout", options.get("timeout", 0.1)))
-        self._connect_timeout = _seconds("OPTIONS['connect_timeout']", options.get("connect_timeout", 0.25))
-        self._pool_size = integer("OPTIONS['max_pool_size']", options.get("max_pool_size", 64), minimum=0)
-        self._unicode_keys = boolean("OPTIONS['allow_unicode_keys']", options.get("allow_unicode_keys", True))
-        self._ring = Ring(parse_location(location))
-        self._pools: dict[Node, Pool[Any]] = {node: self._make_pool(node) for node in self._ring.nodes}
-        self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopClients] = WeakKeyDictionary()
-        self._latest: tuple[asyncio.AbstractEventLoop | None, _LoopClients] = (None, _LoopClients())
-        try:
-            self.validate_key(self.page_key("\x00"))
-        except InvalidCacheKey as error:
-            raise ImproperlyConfigured(f"KEY_PREFIX {self.key_prefix!r} makes keys that memcached refuses") from error
-        _caches.add(self)
-
-    def validate_key(self, key: str) -> None:
-        """Raise InvalidCacheKey for a made key that memcached refuses."""
-        super().validate_key(key)
-        if key.isascii():
-            return
-        try:
-            size = len(key.encode())
-        except UnicodeEncodeError as error:
-            raise InvalidCacheKey(f"Cache key cannot be encoded as UTF-8: {key!r}") from error
-        if not self._unicode_keys:
-            raise InvalidCacheKey(f"Cache key is not ASCII, and OPTIONS['allow_unicode_keys'] is false: {key!r}")
-        if size > _KEY_BYTES:
-            raise InvalidCacheKey(f"memcached takes keys of at most {_KEY_BYTES} bytes, and this has {size}: {key!r}")
-
-    @abstractmethod
-    def _make_pool(self, node: Node) -> Pool[Any]:
-        """The blocking connections to one server."""
-
-    @abstractmethod
-    def _make_client(self, node: Node) -> Any:
-        """The same calls for asyncio."""
-
-    # -- primitives: each says what to ask of one server; `_each` and `_aeach` say of which, and what if it fails ------
-
-    def _get(self, keys: Sequence[str]) -> dict[str, Any]:
-        return _merged(self._each(_GET, keys, _itself))
-
-    async def _aget(self, keys: Sequence[str]) -> dict[str, Any]:
-        return _merged(await self._aeach(_GET, keys, _itself))
-
-    def _set(self, entries: Sequence[Entry]) -> list[str]:
-        return [*chain(*self._each(_SET, [*map(stored, entries)], _key, write=True))]
-
-    async def _aset(self, entries: Sequence[Entry]) -> list[str]:
-        return [*chain(*await self._aeach(_SET, [*map(stored, entries)], _key, write=True))]
-
-    def _add(self, key: str, value: Any, timeout: float | None) -> bool:
-        return any(self._each(_ADD, (stored((key, value, timeout)),), _key, write=True))
-
-    async def _aadd(self, key: str, value: Any, timeout: float | None) -> bool:
-        return any(await self._aeach(_ADD, (stored((key, value, timeout)),), _key, write=True))
-
-    def _touch(self, key: str, timeout: float | None) -> bool:
-        ask = methodcaller("touch", key, expiry(timeout))
-        return any(self._each(lambda client, _: ask(client), (key,), _itself, write=True))
-
-    async def _atouch(self, key: str, timeout: float | None) -> bool:
-        ask = methodcaller("touch", key, expiry(timeout))
-        return any(await self._aeach(lambda client, _: ask(client), (key,), _itself, write=True))
-
-    def _delete(self, keys: Sequence[str]) -> int:
-        return sum(self._each(_DELETE, keys, _itself, write=True))
-
-    async def _adelete(self, keys: Sequence[str]) -> int:
-        return sum(await self._aeach(_DELETE, keys, _itself, write=True))
-
-    def _incr(self, key: str, delta: int) -> int:
-        return sum(self._each(lambda client, _: client.incr(key, delta), (key,), _itself, write=True))
-
-    async def _aincr(self, key: str, delta: int) -> int:
-        return sum(await self._aeach(lambda client, _: client.incr(key, delta), (key,), _itself, write=True))
-
-    def _timeout_left(self, key: str) -> float | None:
-        try:
-            left: float | None = self._each(_TIME_LEFT, (key,), _itself)[0]
-        except LookupError:
-            return self.default_timeout
-        return left
-
-    async def _atimeout_left(self, key: str) -> float | None:
-        try:
-            left: float | None = (await self._aeach(_TIME_LEFT, (key,), _itself))[0]
-        except LookupError:
-            return self.default_timeout
-        return left
-
-    def _clear(self) -> None:
-        failures: list[BackendUnavailable] = []
-        for node, pool in self._pools.items():
-            try:
-                pool.flush()
-            except BackendUnavailable as failure:
-                self._clear_later(node, failure)
-                failures.append(failure)
-        if failures:
-            raise failures[0]
-
-    async def _aclear(self) -> None:
-        failures: list[BackendUnavailable] = []
-        for node, client in self._here().items():
-            try:
-                await client.flush()
-            except BackendUnavailable as failure:
-                self._clear_later(node, failure)
-                failures.append(failure)
-        if failures:
-            raise failures[0]
-
-    def _clear_later(self, node: Node, failure: BackendUnavailable) -> None:
-        self._ring.failed(node, failure)
-        node.wipe = True
-
-    def _close(self) -> None:
-        for pool in self._pools.values():
-            pool.close()
-        for loop, clients in list(self._loops.items()):
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(clients.close)
-
-    async def _aclose(self) -> None:
-        self._here().close()
-        self._close()
-
-    # -- servers ---------------------------------------------------------------------------------------------------
-
-    def _each(
-        self,
-        ask: Callable[[Any, Sequence[Item]], Any],
-        items: Sequence[Item],
-        key: Callable[[Item], str],
-        *,
-        write: bool = False,
-    ) -> list[Any]:
-        """Ask every server for its share of the items; the share of one that fails goes to the next on the ring."""
-        for node in self._ring.returning():
-            self._welcome(node)
-        answers: list[Any] = []
-        for _ in self._ring.nodes:
-            shares = self._ring.shares(items, key, write=write)
-            items = []
-            for node, share in shares:
-                try:
-                    answers.append(ask(self._pools[node], share))
-                except BackendUnavailable as failure:
-                    self._lost(node, failure, map(key, share) if write else ())
-                    items = [*items, *share]
-            if not items:
-                return answers
-        raise self._ring.unavailable()
-
-    async def _aeach(
-        self,
-        ask: Callable[[Any, Sequence[Item]], Awaitable[Any]],
-        items: Sequence[Item],
-        key: Callable[[Item], str],
-        *,
-        write: bool = False,
-    ) -> list[Any]:
-        clients = self._here()
-        for node in self._ring.returning():
-            await self._awelcome(node, clients)
-        answers: list[Any] = []
-
-        async def attempt(node: Node, share: Sequence[Item]) -> Sequence[Item]:
-            try:
-                answers.append(await ask(clients[node], share))
-            except BackendUnavailable as failure:
-                self._lost(node, failure, map(key, share) if write else ())
-                return share
-            return ()
-
-        for _ in self._ring.nodes:
-            shares = self._ring.shares(items, key, write=write)
-            if len(shares) == 1:
-                items = await attempt(*shares[0])
-            else:
-                items = [*chain(*await asyncio.gather(*(attempt(*share) for share in shares)))]
-            if not items:
-                return answers
-        raise self._ring.unavailable()
-
-    def _lost(self, node: Node, failure: BackendUnavailable, keys: Iterable[str]) -> None:
-        self._ring.failed(node, failure)
-        node.miss(keys)
-
-    def _welcome(self, node: Node) -> None:
-        """Let a server take part again, if it answers and has forgotten what it missed."""
-        while True:
-            with self._ring.forgetting(node) as keys:
-                if keys is None:
-                    self._pools[node].flush()
-                elif not keys:
-                    self._pools[node].delete((_PROBE,))
-                else:
-                    for one in {node, *self._ring.present()}:
-                        self._pools[one].delete(keys)
-            if node.failure is not None or not node.missed:
-                return
-
-    async def _awelcome(self, node: Node, clients: Mapping[Node, Any]) -> None:
-        while True:
-            with self._ring.forgetting(node) as keys:
-                if keys is None:
-                    await clients[node].flush()
-                elif not keys:
-                    await clients[node].delete((_PROBE,))
-                else:
-                    for one in {node, *self._ring.present()}:
-                        await clients[one].delete(keys)
-            if node.failure is not None or not node.missed:
-                return
-
-    # -- event loops and processes ---------------------------------------------------------------------------------
-
-    def _here(self) -> _LoopClients:
-        """The clients of the running event loop."""
-        loop = asyncio.get_running_loop()
-        last, clients = self._latest
-        if last is not loop:
-            found = self._loops.get(loop)
-            if found is None:
-                found = self._loops[loop] = _LoopClients((node, self._make_client(node)) for node in self._ring.nodes)
-                found.watch()
-            clients = found
-            self._latest = (loop, clients)
-        return clients
-
-    def _before_fork(self) -> None:
-        """Nothing to do where closing a copied connection does not touch the original."""
-
-    def _after_fork(self) -> None:
-        """In the child: leave the parent's connections alone, and connect anew when needed."""
-        for pool in self._pools.values():
-            pool.close()
-        # kept, not closed: closing would take the parent's sockets out of the selector that both have
-        self._inherited = self._loops
-        self._loops = WeakKeyDictionary()
-        self._latest = (None, _LoopClients())
-
-
-class _LoopClients(dict[Node, Any]):
-    """The clients of one event loop; they are closed when it shuts its generators down, as `asyncio.run` does."""
-
-    def watch(self) -> None:
-        """Begin to wait for the end of the running event loop."""
-        self._end = self._until_the_end()
-        with suppress(StopIteration):
-            self._end.asend(None).send(None)  # up to its `yield`, without a task
-
-    def close(self) -> None:
-        """Drop the connections; the next calls make others."""
-        for client in self.values():
-            client.close()
-
-    async def _until_the_end(self) -> AsyncGenerator[None, None]:
-        try:
-            yield
-        finally:
-            self.close()
-
-
-class PyMemcacheCache(_MemcachedCache):
+class PyMemcacheCache(MemcachedCache):
     """Memcached by pymemcache, and by cachemw's own client for asyncio.
 
     OPTIONS, besides those of every Memcached cache: `allow_unicode_keys` (true), `no_delay` (true),
@@ -338,7 +34,7 @@ class PyMemcacheCache(_MemcachedCache):
     are always pooled) and `default_noreply` (only false: results have to be real).
     """
 
-    option_names: ClassVar[frozenset[str] | None] = _COMMON | {
+    option_names: ClassVar[frozenset[str] | None] = COMMON | {
         "allow_unicode_keys",
         "default_noreply",
         "no_delay",
@@ -366,16 +62,17 @@ class PyMemcacheCache(_MemcachedCache):
         return AsyncClient(node, timeout=self._timeout, connect_timeout=self._connect_timeout, tls=tls)
 
 
-class PyLibMCCache(_MemcachedCache):
+class PyLibMCCache(MemcachedCache):
     """Memcached by pylibmc (`pip install pylibmc`), and by cachemw's own client for asyncio.
 
     OPTIONS, besides those of every Memcached cache: `binary`, `username` and `password` (SASL, which has only the
     binary protocol: asyncio then waits for pylibmc in threads) and `behaviors`, by pylibmc's names; those that choose
-    among servers (`distribution`, `hash`, `ketama`, …) have nothing to choose here, see Rule 1 of the module.
-    Integers count in steps below 2**31.
+    among servers (`distribution`, `hash`, `ketama`, …) have nothing to choose here, see Rule 1 of the module. Without
+    SASL the servers have to understand the text protocol, as they do unless they were started with `-B binary`: asyncio
+    and `incr` use it. With SASL integers count in steps below 2**31.
     """
 
-    option_names: ClassVar[frozenset[str] | None] = _COMMON | {"behaviors", "binary", "password", "username"}
+    option_names: ClassVar[frozenset[str] | None] = COMMON | {"behaviors", "binary", "password", "username"}
 
     def _make_pool(self, node: Node) -> Pool[Any]:
         try:
@@ -386,15 +83,25 @@ class PyLibMCCache(_MemcachedCache):
             name: self.options[name] for name in ("username", "password") if name in self.options
         }
         options["binary"] = boolean("OPTIONS['binary']", self.options.get("binary", False))
+        behaviors = self.options.get("behaviors") or {}
+        if not isinstance(behaviors, Mapping):
+            raise refuse("OPTIONS['behaviors']", behaviors, "a mapping of pylibmc's names to values")
         options["behaviors"] = {
             "tcp_nodelay": True,
             "connect_timeout": round(self._connect_timeout * 1000),
             "send_timeout": round(self._timeout * 1_000_000),
             "receive_timeout": round(self._timeout * 1_000_000),
             "_poll_timeout": round(self._timeout * 1000),
-            **self.options.get("behaviors", {}),
+            **behaviors,
         }
-        return PyLibMCPool(node, size=self._pool_size, options=options)
+        counting = None
+        if "username" not in options:
+            text = {"timeout": self._timeout, "connect_timeout": self._connect_timeout, "no_delay": True}
+            counting = PyMemcachePool(node, size=self._pool_size, options=text)
+        try:
+            return PyLibMCPool(node, size=self._pool_size, options=options, counting=counting)
+        except (ValueError, TypeError) as error:
+            raise ImproperlyConfigured(f"pylibmc does not take these OPTIONS: {error}") from error
 
     def _make_client(self, node: Node) -> Any:
         if "username" in self.options:
@@ -419,26 +126,4 @@ class _InThreads:
     def close(self) -> None:
         """The pool is not of this event loop alone."""
 
-
-def _merged(answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    return answers[0] if len(answers) == 1 else {key: value for answer in answers for key, value in answer.items()}
-
-
-def _seconds(name: str, given: object) -> float:
-    seconds = number(name, given)
-    if seconds <= 0:
-        raise refuse(name, given, "a number of seconds above 0")
-    return seconds
-
-
-def _before_fork() -> None:
-    for cache in list(_caches):
-        cache._before_fork()
-
-
-def _after_fork() -> None:
-    for cache in list(_caches):
-        cache._after_fork()
-
-
-os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
+    abort = close
