@@ -140,6 +140,7 @@ class Exchange(Generic[EngineT]):
     detail = ""
     stale: StoredResponse | None = None
     candidates: Sequence[Rule] | None = None  # the rules that may apply to the response
+    _named = False  # the lifetime comes from a rule that names the status
     _learnt = False  # this process knew the URL
     _index: VaryIndex | None = None
     _variant = ""
@@ -562,11 +563,14 @@ class Exchange(Generic[EngineT]):
             return self._marked(head)
         if rule is not None:
             self.tags += rule.tags
-            if self.timeout is None:
+            if self.timeout is None and rule.lifetime is not None:
                 self.timeout = rule.lifetime
+                self._named = bool(rule.statuses)
         if policy.authorization == "vary":
             head = _varying_on_authorization(request, head)
-        storing = may_store(request, head, policy, seconds=engine.seconds, timeout=self.timeout, now=now)
+        storing = may_store(
+            request, head, policy, seconds=engine.seconds, timeout=self.timeout, now=now, named=self._named
+        )
         self._storing = storing
         if not storing.ok:
             if policy.django_rules and head.status == 304:  # Django patches it, too

@@ -408,19 +408,20 @@ class _Passage:
             environ = _with_conditions(environ, exchange.conditions)
         try:
             result = self._enter(environ)
-        except Exception as error:
-            if self._raised(error):
+        except BaseException as error:
+            if isinstance(error, Exception) and self._raised(error):
                 return self
-            self._settle()
+            self.close()  # no server will: it gets no iterable
             raise
+        try:
+            wrapper = environ.get("wsgi.file_wrapper")
+            if isinstance(wrapper, type) and isinstance(result, wrapper) and self._status is not None:
+                return self._pass_file(result)
+            if self._status is not None and not self._sent:
+                self._send_head()
         except BaseException:
-            self._settle()
+            self.close()
             raise
-        wrapper = environ.get("wsgi.file_wrapper")
-        if isinstance(wrapper, type) and isinstance(result, wrapper) and self._status is not None:
-            return self._pass_file(result)
-        if self._status is not None and not self._sent:
-            self._send_head()
         return self
 
     def _enter(self, environ: WSGIEnvironment) -> Iterable[bytes]:
