@@ -74,9 +74,10 @@ def override_part(request: Request, names: Sequence[str]) -> str:
 def canonical_query(query: str, ignore: Sequence[str], sort: bool) -> str:
     """The query without the parameters named in `ignore` (a trailing "*" matches any rest), sorted if asked.
 
-    Parameters are compared as they are spelt, and keep their spelling; sorting keeps the order of equal names.
+    Parameters are compared as they are spelt, and keep their spelling; sorting keeps the order of equal names. A query
+    with ";" stays as it is: whether that separates parameters is known to the application alone (CVE-2021-23336).
     """
-    if not query:
+    if not query or ";" in query:
         return query
     parameters = query.split("&")
     if ignore:
