@@ -1,0 +1,211 @@
+"""Many ask at once, the application answers once: collapsed forwarding, in threads and in tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from cachemw import Policy, asgi, wsgi
+from cachemw.backends.locmem import LocMemCache
+
+Fields = list[tuple[str, str]]
+
+
+class Crowd:
+    """So many clients at once, and an application that answers when all of them have arrived."""
+
+    def __init__(self, size: int, policy: Policy) -> None:
+        self.size = size
+        self.policy = policy
+        self.calls = 0
+        self.bodies: list[Any] = []
+
+    def run(
+        self, answer: Callable[[int], tuple[Fields, bytes]], fields: Callable[[int], Fields] = lambda n: []
+    ) -> None:
+        raise NotImplementedError
+
+
+class Threads(Crowd):
+    def run(
+        self, answer: Callable[[int], tuple[Fields, bytes]], fields: Callable[[int], Fields] = lambda n: []
+    ) -> None:
+        arrived = threading.Semaphore(0)
+        lock = threading.Lock()
+
+        def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+            with lock:
+                self.calls += 1
+                number = self.calls
+            if number == 1:
+                for _ in range(self.size - 1):
+                    arrived.acquire()
+            headers, body = answer(number)
+            start_response("200 OK", [("Content-Type", "text/html"), *headers])
+            yield body
+
+        middleware = wsgi.CacheMiddleware(app, cache=LocMemCache(f"crowd-{id(self)}"), policy=self.policy)
+        flights = middleware.caching.line.flights
+        join = flights.join
+
+        def counted(key: str) -> Any:
+            joined = join(key)
+            arrived.release()
+            return joined
+
+        flights.join = counted  # type: ignore[method-assign]
+
+        def client(number: int) -> bytes:
+            environ: dict[str, Any] = {
+                "REQUEST_METHOD": "GET",
+                "PATH_INFO": "/",
+                "HTTP_HOST": "a",
+                "wsgi.url_scheme": "http",
+                **{"HTTP_" + name.upper().replace("-", "_"): value for name, value in fields(number)},
+            }
+            result = middleware(environ, lambda status, headers, exc_info=None: lambda data: None)
+            body = b"".join(result)
+            getattr(result, "close", lambda: None)()
+            return body
+
+        with ThreadPoolExecutor(self.size) as pool:
+            futures = [pool.submit(client, number) for number in range(self.size)]
+            self.bodies = [future.exception() or future.result() for future in futures]
+
+
+class Tasks(Crowd):
+    def run(
+        self, answer: Callable[[int], tuple[Fields, bytes]], fields: Callable[[int], Fields] = lambda n: []
+    ) -> None:
+        asyncio.run(self._run(answer, fields))
+
+    async def _run(self, answer: Any, fields: Any) -> None:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            self.calls += 1
+            number = self.calls
+            if number == 1:
+                for _ in range(20):  # everybody else has come to wait
+                    await asyncio.sleep(0)
+            headers, body = answer(number)
+            raw = [(name.lower().encode(), value.encode()) for name, value in headers]
+            await send({"type": "http.response.start", "status": 200, "headers": raw})
+            await send({"type": "http.response.body", "body": body})
+
+        middleware = asgi.CacheMiddleware(app, cache=LocMemCache(f"crowd-{id(self)}"), policy=self.policy)
+
+        async def client(number: int) -> bytes:
+            raw = [(name.lower().encode(), value.encode()) for name, value in [("Host", "a"), *fields(number)]]
+            scope = {
+                "type": "http",
+                "method": "GET",
+                "path": "/",
+                "raw_path": b"/",
+                "query_string": b"",
+                "headers": raw,
+            }
+            body = b""
+
+            async def send(message: Any) -> None:
+                nonlocal body
+                body += message.get("body", b"")
+
+            async def receive() -> Any:
+                return {"type": "http.request", "body": b"", "more_body": False}
+
+            await middleware(scope, receive, send)
+            return body
+
+        self.bodies = await asyncio.gather(*[client(number) for number in range(self.size)], return_exceptions=True)
+
+
+@pytest.fixture(params=[Threads, Tasks])
+def crowd(request: pytest.FixtureRequest) -> Crowd:
+    """50 clients, threads or tasks."""
+    made: Crowd = request.param(50, Policy())
+    return made
+
+
+def test_fifty_ask_and_the_application_answers_once(crowd: Crowd) -> None:
+    crowd.run(lambda number: ([], f"page {number}".encode()))
+    assert crowd.calls == 1
+    assert crowd.bodies == [b"page 1"] * 50
+
+
+def test_an_uncacheable_answer_is_shared_with_nobody_and_holds_nobody_up(crowd: Crowd) -> None:
+    crowd.run(lambda number: ([("Cache-Control", "private")], f"for {number}".encode()))
+    assert crowd.calls == 50
+    assert sorted(crowd.bodies) == sorted(f"for {number}".encode() for number in range(1, 51))
+
+
+def test_nobody_gets_another_variant(crowd: Crowd) -> None:
+    crowd.run(lambda number: ([("Vary", "X-User")], f"call {number}".encode()), lambda n: [("X-User", str(n % 2))])
+    assert set(crowd.bodies[::2]).isdisjoint(crowd.bodies[1::2])
+    assert crowd.calls == 2
+
+
+def test_a_leader_that_fails_releases_its_followers(crowd: Crowd) -> None:
+    def answer(number: int) -> tuple[Fields, bytes]:
+        if number == 1:
+            raise RuntimeError("the first fails")
+        return [], b"page"
+
+    crowd.run(answer)
+    assert sum(isinstance(body, RuntimeError) for body in crowd.bodies) == 1
+    assert crowd.bodies.count(b"page") == 49
+
+
+def test_a_follower_that_has_waited_long_enough_goes_alone() -> None:
+    from cachemw.flights import Flights
+
+    flights: Flights[None] = Flights()
+    flight, leads = flights.join("key")
+    assert leads
+    assert flight.wait(0.001) is False
+    assert asyncio.run(flight.await_landing(0.001)) is False
+    flight.land()
+    flight.land()
+    assert flight.wait(0)
+    assert asyncio.run(flight.await_landing(0))
+    assert len(flights) == 0
+
+
+def test_a_cancelled_leader_releases_its_followers() -> None:
+    async def story() -> list[bytes]:
+        started = asyncio.Event()
+        calls = 0
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == 1:
+                started.set()
+                await asyncio.get_running_loop().create_future()
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"page"})
+
+        middleware = asgi.CacheMiddleware(app, cache=LocMemCache("cancelled"))
+
+        async def client() -> bytes:
+            body = b""
+
+            async def send(message: Any) -> None:
+                nonlocal body
+                body += message.get("body", b"")
+
+            scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": [(b"host", b"a")]}
+            await middleware(scope, lambda: asyncio.sleep(0, {"type": "http.request"}), send)
+            return body
+
+        leader = asyncio.create_task(client())
+        await started.wait()
+        followers = [asyncio.create_task(client()) for _ in range(3)]
+        await asyncio.sleep(0)
+        leader.cancel()
+        return await asyncio.gather(*followers)
+
+    assert asyncio.run(story()) == [b"page"] * 3
