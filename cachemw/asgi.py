@@ -23,6 +23,7 @@ from cachemw.caching import Caching, Line
 from cachemw.exchange import Exchange, Step
 from cachemw.flights import Flight, TaskRefresher
 from cachemw.hooks import HookPlan, Hooks, arun_after, arun_before, arun_teardown
+from cachemw.paths import below
 from cachemw.rfc9111.keys import quote_path
 from cachemw.rfc9111.messages import Fields, Head, Record, Request
 
@@ -181,7 +182,7 @@ class _Middleware:
             return
         hooks = self.hooks
         if hooks is not None:
-            plan = hooks.plan(scope["path"])
+            plan = hooks.plan(below(scope.get("root_path", ""), scope["path"]))
             if plan is not None:
                 await _Hooked(self, plan, scope, receive, send).run()
                 return

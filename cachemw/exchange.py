@@ -649,7 +649,7 @@ class Exchange(Generic[EngineT]):
         self.stored_ttl = None
 
     def _write(self, writes: Sequence[tuple[str, Record, float | None]]) -> None:
-        self.writes = writes
+        self.writes = [*self.writes, *writes]
         self.guard = (f"{self.of}\0M", self._token())
 
     def _place(self, head: Head) -> tuple[str | None, VaryIndex | None]:
@@ -663,7 +663,7 @@ class Exchange(Generic[EngineT]):
         if self._search_is_news(head):
             return None, None
         names = parse_vary(head.lines("vary"))
-        if engine.i18n:
+        if engine.i18n and self.language is not None:  # the key has what Accept-Language decided, if anybody chose
             names = tuple(name for name in names if name != "accept-language")
         names += engine.properties
         if self.overrides:

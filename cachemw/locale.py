@@ -31,6 +31,7 @@ from cachemw.calling import call, is_async
 from cachemw.errors import ImproperlyConfigured
 from cachemw.headers import merge_vary
 from cachemw.negotiation import LanguageChoice, TimezoneChoice
+from cachemw.paths import below
 
 __all__ = [
     "KEY",
@@ -297,17 +298,16 @@ class ASGILocaleMiddleware(_ASGIMiddleware):
 
     async def _choose(self, scope: Scope, locale: Locale) -> tuple[Scope, tuple[str, ...]]:
         choice = self._choice
-        root, path = scope.get("root_path", ""), scope["path"]
-        within = root if path.startswith(root + "/") else ""  # ASGI: `path` includes `root_path`; not every server's
-        found = choice.in_path(path[len(within) :])
+        root = scope.get("root_path", "").rstrip("/")
+        within = below(root, scope["path"])
+        found = choice.in_path(within)
         if found is None:
             locale.language = choice.in_fields(*_fields(scope))
             return scope, choice.vary(locale.keyed)
         locale.language, segment = found
         if choice.path_prefix == "strip":
             scope = {**scope, "root_path": root + segment}
-            if not within:
-                scope["path"] = root + path
+            scope["path"] = root + within
         return scope, ()
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import posixpath
 from urllib.parse import unquote_to_bytes
 
-__all__ = ["decoded", "readings", "spellings"]
+__all__ = ["below", "decoded", "readings", "spellings"]
 
 
 def decoded(path: str) -> str:
@@ -23,6 +23,12 @@ def decoded(path: str) -> str:
         return path.encode("latin-1").decode("utf-8")  # PEP 3333: bytes in the clothes of latin-1
     except UnicodeError:
         return path
+
+
+def below(mount: str, path: str) -> str:
+    """The path without the mount that it begins with: ASGI has `root_path` in `path`, though not every server does."""
+    mount = mount.rstrip("/")
+    return path[len(mount) :] if mount and (path + "/").startswith(mount + "/") else path
 
 
 def readings(path: str) -> tuple[str, ...]:

@@ -13,7 +13,10 @@ import flask
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.responses import PlainTextResponse
 
+from cachemw.asgi import CacheMiddleware
+from cachemw.backends.locmem import LocMemCache
 from cachemw.errors import ImproperlyConfigured
 from cachemw.hooks import (
     HookPlan,
@@ -26,7 +29,7 @@ from cachemw.hooks import (
     run_before,
     run_teardown,
 )
-from cachemw.paths import decoded, readings, spellings
+from cachemw.paths import below, decoded, readings, spellings
 
 
 class Site:
@@ -255,6 +258,49 @@ def test_a_prefix_beyond_ascii_is_found_in_every_servers_spelling(prefix: str, p
 def test_latin_1_that_is_no_utf_8_stays_as_it_is() -> None:
     assert decoded("/caf\xe9") == "/caf\xe9"
     assert decoded("/\u20ac") == "/\u20ac"
+
+
+@pytest.mark.parametrize(
+    ("mount", "path", "rest"),
+    [
+        ("", "/api", "/api"),
+        ("/site", "/site/api", "/api"),
+        ("/site", "/site", ""),
+        ("/site", "/site/", "/"),
+        ("/site/", "/site/api", "/api"),
+        ("/site", "/sitemap", "/sitemap"),
+        ("/site", "/api", "/api"),  # a server that leaves the mount out
+        ("/", "/api", "/api"),
+    ],
+)
+def test_a_path_is_taken_below_its_mount(mount: str, path: str, rest: str) -> None:
+    assert below(mount, path) == rest
+
+
+@pytest.mark.parametrize("mount", ["", "/site", "/site/"])
+def test_a_mount_does_not_hide_a_scope_on_asgi(mount: str) -> None:
+    """RFC 3986 knows no mounts, ASGI has them in the path: a guard that forgets it lets everybody in."""
+    hooks = Hooks()
+
+    @hooks.scope("/admin", name="admin").before_request
+    async def login(request: Any) -> PlainTextResponse:
+        return PlainTextResponse("login", 401)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        pytest.fail("nobody has logged in")
+
+    statuses: list[int] = []
+
+    async def send(message: Any) -> None:
+        statuses.append(message.get("status"))
+
+    async def receive() -> Any:
+        return {"type": "http.request"}
+
+    path = mount.rstrip("/") + "/admin/users"
+    scope = {"type": "http", "method": "GET", "path": path, "root_path": mount, "query_string": b"", "headers": []}
+    asyncio.run(CacheMiddleware(app, cache=LocMemCache("mounted"), hooks=hooks)(scope, receive, send))
+    assert statuses[0] == 401
 
 
 @given(st.text(max_size=50))

@@ -22,7 +22,9 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from cachemw import locale
+from cachemw import Settings, locale
+from cachemw.asgi import CacheMiddleware, FetchFromCacheMiddleware, UpdateCacheMiddleware
+from cachemw.backends.locmem import LocMemCache
 from cachemw.errors import ImproperlyConfigured
 from cachemw.locale import (
     KEY,
@@ -785,6 +787,36 @@ def test_a_server_that_leaves_the_mount_out_of_the_path_is_understood() -> None:
     asyncio.run(middleware(scope, None, send))  # type: ignore[arg-type]
     assert (seen["root_path"], seen["path"]) == ("/site/de", "/site/de/a")
     assert sent[0]["headers"] == [(b"content-language", b"de")]
+
+
+@pytest.mark.parametrize("chooses", [True, False])
+def test_with_the_language_in_the_key_nobody_gets_a_page_in_anothers_language(chooses: bool) -> None:
+    """Also where an application reads Accept-Language by itself and tells nobody."""
+    calls: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        asked = dict(scope["headers"])[b"accept-language"].decode()
+        calls.append(asked)
+        if chooses:
+            activate_language(asked[:2])
+        fields = [(b"vary", b"Accept-Language"), (b"cache-control", b"max-age=60")]
+        await send({"type": "http.response.start", "status": 200, "headers": fields})
+        await send({"type": "http.response.body", "body": asked[:2].encode()})
+
+    async def get(asked: str) -> str:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(site), base_url="http://site") as client:
+            return (await client.get("/", headers={"accept-language": asked})).text
+
+    settings = Settings(use_i18n=True)
+    site: Any = CacheMiddleware(app, cache=LocMemCache(f"languages-{chooses}"), settings=settings)
+    if chooses:
+        inner = FetchFromCacheMiddleware(app, cache=LocMemCache("languages-halves"), settings=settings)
+        chosen = ASGILocaleMiddleware(inner, languages=["en", "de"])
+        site = UpdateCacheMiddleware(chosen, cache=LocMemCache("languages-halves"), settings=settings)
+    asked = ["en", "de", "en", "de", "de-AT"]
+    assert [asyncio.run(get(field)) for field in asked] == ["en", "de", "en", "de", "de"]
+    # by the chosen language "de-AT" and "de" are one page; by the field itself they are two
+    assert calls == (["en", "de"] if chooses else ["en", "de", "de-AT"])
 
 
 def test_the_names_are_all_there() -> None:
