@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+import warnings
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
 from urllib.parse import unquote_to_bytes
-from wsgiref.validate import validator
+from wsgiref.validate import WSGIWarning, validator
 
 import pytest
 
@@ -173,7 +174,9 @@ class Site:
 
         result: Any = ()
         try:
-            result = validator(self.middleware)(environ, start_response)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Unknown REQUEST_METHOD", WSGIWarning)
+                result = validator(self.middleware)(environ, start_response)
             for count, chunk in enumerate(result, 1):
                 answer.body += chunk
                 if count == stop_after:
