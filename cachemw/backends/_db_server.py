@@ -144,7 +144,8 @@ class ServerStore:
         """See `Store.run`."""
         statement = getattr(self._statements, call.statement)
         engine = self._engine(call)
-        for attempt in range(1, _ATTEMPTS + 1):
+        attempt = 1
+        while True:
             try:
                 with engine.connect() as connection:
                     return self._outcome(connection.execute(statement, call.parameters))
@@ -152,13 +153,14 @@ class ServerStore:
                 if _code(error) not in _DEADLOCK or attempt == _ATTEMPTS:
                     raise self._mapped(error) from error
             time.sleep(_pause(attempt))
-        raise AssertionError("unreachable")
+            attempt += 1
 
     async def arun(self, call: Call) -> Outcome:
         """See `Store.arun`."""
         statement = getattr(self._statements, call.statement)
         engine = self._async_engine(call)
-        for attempt in range(1, _ATTEMPTS + 1):
+        attempt = 1
+        while True:
             try:
                 async with asyncio.timeout(2 * self._timeout) as limit, engine.connect() as connection:
                     limit.reschedule(self._deadline(call))
@@ -167,7 +169,7 @@ class ServerStore:
                 if _code(error) not in _DEADLOCK or attempt == _ATTEMPTS:
                     raise self._mapped(error) from error
             await asyncio.sleep(_pause(attempt))
-        raise AssertionError("unreachable")
+            attempt += 1
 
     def _deadline(self, call: Call) -> float | None:
         """When a statement that begins now has to be over, by the loop's clock; psycopg's connections see to it."""

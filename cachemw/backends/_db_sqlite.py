@@ -116,6 +116,8 @@ class SQLiteStore:
 
     def has_table(self) -> bool:
         """See `Store.has_table`."""
+        if not self._options.get("uri") and not os.path.exists(self._path):
+            return False  # asking would create the file
         sql = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
         name = str(self._statements.table.name)
         return self._use(lambda connection: connection.execute(sql, (name,)).fetchone()) is not None

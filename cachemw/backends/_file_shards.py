@@ -144,18 +144,14 @@ class Shards:
             yield directory
 
     def _open(self, shard: int, *, create: bool) -> int:
-        path = self._prefixes[shard]
-        above = path[:-4]
-        for attempt in (1, 2):
-            try:
-                if not stat.S_ISDIR(os.lstat(above).st_mode):
-                    raise NotADirectoryError(errno.ENOTDIR, "not a directory of the cache's own", above)
-                return os.open(path[:-1], _DIRECTORY)
-            except FileNotFoundError:
-                if not create or attempt == 2:
-                    raise
-                make_directories(path[:-1])
-        raise AssertionError("unreachable")
+        path = self._prefixes[shard][:-1]
+        try:
+            return _open_own(path)
+        except FileNotFoundError:
+            if not create:
+                raise
+        make_directories(path)
+        return _open_own(path)
 
     def create(self, directory: int, parts: tuple[bytes, bytes]) -> str:
         """Write a temporary file into the shard; returns its name. It is removed again on any error."""
@@ -240,11 +236,10 @@ class Shards:
 
     def existing(self) -> list[int]:
         """The shards that have a directory, in random order."""
-        found = []
-        for high in range(SHARDS >> 5):
-            with suppress(FileNotFoundError), os.scandir(f"{self.root}/{high:02x}") as lower:
-                names = {f"{high:02x}/{below.name}" for below in lower if below.is_dir(follow_symlinks=False)}
-                found += [shard for shard in range(high << 5, (high + 1) << 5) if _NAMES[shard] in names]
+        names = {
+            f"{above}/{name}" for above in _directories(self.root) for name in _directories(f"{self.root}/{above}")
+        }
+        found = [shard for shard, name in enumerate(_NAMES) if name in names]
         random.shuffle(found)
         return found
 
@@ -261,9 +256,27 @@ class Shards:
         random.shuffle(found)
         return found
 
-    def _slots(self) -> array[int]:
+    def forget(self, shard: int) -> None:
+        """Count nothing for a shard that has no directory: the file `usage` was damaged, or the directory removed."""
         with self._usage_file() as usage:
-            return array("q", os.pread(usage, SHARDS * _SLOT.size, 0).ljust(SHARDS * _SLOT.size, b"\0"))
+            os.pwrite(usage, _SLOT.pack(0, 0), shard * _SLOT.size)
+
+    def _slots(self) -> array[int]:
+        slots = self._read_slots()
+        if len(slots) != 2 * SHARDS or min(slots) < 0:  # damaged
+            self._remove_usage()
+            slots = self._read_slots()
+        return slots
+
+    def _read_slots(self) -> array[int]:
+        with self._usage_file() as usage:
+            data = os.pread(usage, SHARDS * _SLOT.size, 0)
+        return array("q", data[: len(data) // 8 * 8])
+
+    def _remove_usage(self) -> None:
+        """Have everything counted again."""
+        with suppress(FileNotFoundError):
+            os.unlink(f"{self.root}/{USAGE}")
 
     @contextmanager
     def _usage_file(self) -> Iterator[int]:
@@ -280,6 +293,7 @@ class Shards:
 
     def _count_all(self, path: str) -> None:
         """Begin the file `usage`, with what is there: it is the directory's first use, or someone removed the file."""
+        make_directories(self.root)
         slots = array("q", bytes(SHARDS * _SLOT.size))
         for shard in self.existing():
             with suppress(FileNotFoundError), os.scandir(self._prefixes[shard]) as files:
@@ -296,6 +310,22 @@ class Shards:
         finally:
             os.close(descriptor)
             os.unlink(temporary)
+
+
+def _directories(path: str) -> list[str]:
+    """The names of the directories there, links not counted."""
+    try:
+        with os.scandir(path) as found:
+            return [one.name for one in found if one.is_dir(follow_symlinks=False)]
+    except FileNotFoundError:
+        return []
+
+
+def _open_own(path: str) -> int:
+    above = os.path.dirname(path)
+    if not stat.S_ISDIR(os.lstat(above).st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, "not a directory of the cache's own", above)
+    return os.open(path, _DIRECTORY)
 
 
 def _lock(directory: int, path: str, timeout: float) -> None:

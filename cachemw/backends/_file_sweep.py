@@ -91,10 +91,14 @@ class Sweeper:
         return sample
 
     def _scan(self, shard: int, now: float) -> list[Found]:
-        # a shard that someone works in, or that is gone, is left for another time
-        with suppress(TimeoutError, FileNotFoundError), self._shards.locked(shard, wait=False) as directory:
-            return self._shards.scan(directory, shard, now)
-        return []
+        try:
+            with self._shards.locked(shard, wait=False) as directory:
+                return self._shards.scan(directory, shard, now)
+        except TimeoutError:  # someone works there: another time
+            return []
+        except FileNotFoundError:
+            self._shards.forget(shard)
+            return []
 
     def _remove(self, victims: list[Found]) -> None:
         by_shard = attrgetter("shard")

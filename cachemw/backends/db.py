@@ -75,6 +75,8 @@ class DatabaseCache(BaseCache):
         self._create = boolean("OPTIONS['create']", options.get("create", self._statements.kind == "sqlite"))
         self._primary = self._store(primary)
         self._readers = [self._store(_url("OPTIONS['read']", url)) for url in _replicas(options.get("read"))]
+        #: SQLite's short way to a single row: a plan takes longer than SQLite itself.
+        self._get_one = self._primary.get_one if isinstance(self._primary, SQLiteStore) and not self._readers else None
         #: Rows that may be written until they are counted again; threads that race here only count once more.
         self._room = 0
 
@@ -95,6 +97,10 @@ class DatabaseCache(BaseCache):
     def has_table(self) -> bool:
         """Is the table there? Raises: BackendUnavailable."""
         return self._primary.has_table()
+
+    def for_table(self, name: str) -> DatabaseCache:
+        """A cache in another table of the same database. Raises: ImproperlyConfigured if that is no table's name."""
+        return type(self)(self.location, {"OPTIONS": {**self.options, "table": name}})
 
     def create_table(self, *, dry_run: bool = False) -> list[str]:
         """Make the table and its index, or only say how (`dry_run`); returns the SQL. Raises: BackendUnavailable."""
@@ -262,6 +268,13 @@ class DatabaseCache(BaseCache):
     # -- primitives ----------------------------------------------------------------------------------------------
 
     def _get(self, keys: Sequence[str]) -> dict[str, Any]:
+        if self._get_one is not None and len(keys) == 1:
+            try:
+                row = self._get_one(column_key(keys[0]), time.time())
+            except MissingTable:
+                pass  # the plan makes it
+            else:
+                return {} if row is None else {keys[0]: row[2] if row[1] is None else row[1]}
         return self._drive(self._plan_get(keys))
 
     async def _aget(self, keys: Sequence[str]) -> dict[str, Any]:

@@ -1,0 +1,113 @@
+"""The command line: `cachemw COMMAND`, and the same group of commands for `flask cachemw COMMAND`.
+
+Rule 1: the commands work on the caches of the environment (CACHEMW_URL, CACHEMW_URL_<ALIAS>), or on those that whoever
+mounts the group passes as click's `obj`: a `cachemw.Caches`.
+Rule 2: an error of cachemw is one line and exit status 1, never a traceback.
+A command is a function below; one that belongs to a part of its own stands there, and is added with `main.add_command`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+import click
+
+from cachemw.backends.registry import Caches
+from cachemw.backends.registry import caches as process_caches
+from cachemw.errors import CacheError
+
+__all__ = ["main"]
+
+
+class _Commands(click.Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except CacheError as error:
+            raise click.ClickException(str(error)) from error
+
+
+def _caches(ctx: click.Context) -> Caches:
+    return ctx.find_object(Caches) or process_caches
+
+
+@click.group(cls=_Commands)
+@click.version_option(package_name="cachemw")
+def main() -> None:
+    """Look after the caches of CACHEMW_URL and CACHEMW_URL_<ALIAS>."""
+
+
+@runtime_checkable
+class _HasTable(Protocol):
+    """A cache that keeps its entries in a table: `cachemw.backends.db.DatabaseCache`, or a class like it."""
+
+    table: str
+
+    def has_table(self) -> bool: ...
+
+    def create_table(self, *, dry_run: bool = False) -> list[str]: ...
+
+    def for_table(self, name: str) -> _HasTable: ...
+
+    def close(self) -> None: ...
+
+
+@main.command()
+@click.argument("tables", metavar="[TABLE]...", nargs=-1)
+@click.option("--cache", "alias", metavar="ALIAS", help="Only this cache; with TABLE: the cache whose database it is.")
+@click.option("--dry-run", is_flag=True, help="Print the SQL and change nothing.")
+@click.pass_context
+def createcachetable(ctx: click.Context, tables: tuple[str, ...], alias: str | None, dry_run: bool) -> None:
+    """Create the tables that the database caches need, or the TABLEs named, in the same database.
+
+    A table that exists is left alone.
+    """
+    found = _database_caches(_caches(ctx), alias)
+    if tables:
+        if len(found) != 1:
+            raise click.UsageError(f"say with --cache whose database the table is for: {', '.join(found) or 'none'}")
+        stores = [one.for_table(table) for one in found.values() for table in tables]
+    else:
+        stores = list(found.values())
+        if not stores:
+            click.echo("No database cache is configured: nothing to do.")
+    for store in stores:
+        _create(store, dry_run=dry_run)
+        store.close()
+
+
+def _database_caches(caches: Caches, alias: str | None) -> dict[str, _HasTable]:
+    found = {name: caches[name] for name in (caches if alias is None else (alias,))}
+    kept: dict[str, _HasTable] = {name: cache for name, cache in found.items() if isinstance(cache, _HasTable)}
+    if alias is not None and not kept:
+        raise click.UsageError(f"the cache {alias!r} is a {type(found[alias]).__name__}, which has no table")
+    return kept
+
+
+def _create(store: _HasTable, *, dry_run: bool) -> None:
+    if store.has_table():
+        click.echo(f"Cache table '{store.table}' already exists.")
+        return
+    statements = store.create_table(dry_run=dry_run)
+    if dry_run:
+        for statement in statements:
+            click.echo(f"{statement};")
+    else:
+        click.echo(f"Cache table '{store.table}' created.")
+
+
+@main.command()
+@click.argument("aliases", metavar="ALIAS...", nargs=-1, required=True)
+@click.confirmation_option(prompt="Remove every entry of these caches?", help="Do not ask.")
+@click.pass_context
+def clear(ctx: click.Context, aliases: tuple[str, ...]) -> None:
+    """Remove every entry of the caches named."""
+    caches = _caches(ctx)
+    for cache in [caches[alias] for alias in aliases]:  # an unknown alias stops it before anything is removed
+        cache.clear()
+        cache.close()
+    click.echo(f"Cleared: {', '.join(aliases)}")
+
+
+if __name__ == "__main__":
+    main()
