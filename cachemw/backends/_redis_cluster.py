@@ -80,7 +80,7 @@ class Cluster(Routes):
         raise BackendUnavailable(f"The Redis Cluster sent a command on more than {_REDIRECTIONS} times")
 
     def _owner(self, key: str | bytes | None) -> Node:
-        slot = key_slot(key.encode() if isinstance(key, str) else key or b"")
+        slot = key_slot(key.encode(errors="surrogatepass") if isinstance(key, str) else key or b"")
         owner = self._owners[slot]
         if owner is None:
             self._doubted = True

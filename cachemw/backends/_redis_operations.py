@@ -7,7 +7,7 @@ Rule 2: whatever has to be atomic is one command or one script.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from cachemw.backends._redis_node import Ask, Steps
@@ -40,8 +40,8 @@ def get(routes: Routes, keys: Sequence[str]) -> Steps[dict[str, Any]]:
     """MGET: what is there. A foreign key of another type counts as absent."""
     if not keys:
         return {}
-    replies = yield from _executed(routes, _gets(routes, keys), writes=False)
-    return {key: load(value) for key, value in zip(keys, _each(replies), strict=True) if value is not None}
+    values = _values((yield from _executed(routes, _gets(routes, keys), writes=False)), len(keys))
+    return {key: load(value) for key, value in zip(keys, values, strict=True) if type(value) is bytes}
 
 
 def _gets(routes: Routes, keys: Sequence[str]) -> list[Command]:
@@ -50,8 +50,19 @@ def _gets(routes: Routes, keys: Sequence[str]) -> list[Command]:
     return [(key, ("MGET", key)) for key in keys]
 
 
-def _each(replies: Sequence[Any]) -> Iterator[Any]:
-    return (value for reply in replies for value in reply)
+def _values(replies: Sequence[Any], count: int) -> list[Any]:
+    """The values of MGET's replies. Raises: BackendUnavailable if they are none: what speaks here is not Redis."""
+    values = [value for reply in replies if type(reply) is list for value in reply]
+    if len(values) != count:
+        raise BackendUnavailable(f"Redis was asked for {count} values, and answered {replies!r:.100}")
+    return values
+
+
+def _number(reply: Any) -> int:
+    try:
+        return int(reply)
+    except (TypeError, ValueError):
+        raise BackendUnavailable(f"Redis was asked for a number, and answered {reply!r:.100}") from None
 
 
 def put(routes: Routes, entries: Sequence[tuple[str, Any, float | None]]) -> Steps[list[str]]:
@@ -83,7 +94,7 @@ def touch(routes: Routes, key: str, timeout: float | None) -> Steps[bool]:
     else:
         commands = [(key, ("PEXPIRE", key, _milliseconds(timeout)))]
     replies = yield from _executed(routes, commands, writes=True)
-    return bool(replies[-1])
+    return _number(replies[-1]) > 0
 
 
 def delete(routes: Routes, keys: Sequence[str | bytes]) -> Steps[int]:
@@ -94,7 +105,7 @@ def delete(routes: Routes, keys: Sequence[str | bytes]) -> Steps[int]:
     if not routes.joined:
         commands = [(key, ("UNLINK", key)) for key in keys]
     replies = yield from _executed(routes, commands, writes=True)
-    return sum(replies)
+    return sum(map(_number, replies))
 
 
 def incr(routes: Routes, key: str, delta: int) -> Steps[int]:
@@ -114,19 +125,19 @@ def incr(routes: Routes, key: str, delta: int) -> Steps[int]:
         raise _refused(reply)
     if reply is None:
         raise KeyError(key)
-    return int(reply)
+    return _number(reply)
 
 
 def has(routes: Routes, key: str) -> Steps[bool]:
     """EXISTS."""
     (reply,) = yield from _executed(routes, [(key, ("EXISTS", key))], writes=False)
-    return bool(reply)
+    return _number(reply) > 0
 
 
 def time_left(routes: Routes, key: str) -> Steps[float | None]:
     """PTTL in seconds; None: for ever."""
     (reply,) = yield from _executed(routes, [(key, ("PTTL", key))], writes=True)
-    return _seconds(reply)
+    return _seconds(_number(reply))
 
 
 def time_left_and_get(routes: Routes, keys: Sequence[str]) -> Steps[dict[str, tuple[Any, float | None]]]:
@@ -136,11 +147,11 @@ def time_left_and_get(routes: Routes, keys: Sequence[str]) -> Steps[dict[str, tu
     """
     commands: list[Command] = [(key, ("PTTL", key)) for key in keys]
     replies = yield from _executed(routes, commands + _gets(routes, keys), writes=True)
-    times, values = replies[: len(keys)], _each(replies[len(keys) :])
+    times, values = map(_number, replies[: len(keys)]), _values(replies[len(keys) :], len(keys))
     return {
         key: (load(value), _seconds(time))
         for key, time, value in zip(keys, times, values, strict=True)
-        if value is not None and time != _ABSENT
+        if type(value) is bytes and time != _ABSENT
     }
 
 

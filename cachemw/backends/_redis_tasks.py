@@ -21,6 +21,8 @@ from cachemw.backends._redis_wire import (
     CLIENT_ERRORS,
     INCOMPLETE,
     PushNotification,
+    ReplyError,
+    check_error,
     new_reader,
     unavailable,
 )
@@ -100,6 +102,8 @@ class Channel(asyncio.Protocol):
         while (reply := read()) is not INCOMPLETE:
             if type(reply) is PushNotification:
                 continue
+            if type(reply) is ReplyError:
+                check_error(reply)
             if not calls:
                 raise ConnectionResetError("the server sent more than was asked for")
             call = calls[0]
@@ -125,6 +129,10 @@ class Channel(asyncio.Protocol):
                     self._fail(TimeoutError("no answer in time"))
                     return
                 call.future.set_exception(unavailable(self._server, "no answer in time"))
+
+    def eof_received(self) -> None:
+        """asyncio: the server closed its end."""
+        self._fail(ConnectionResetError("the server closed the connection"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: the connection is gone."""

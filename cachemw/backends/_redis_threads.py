@@ -19,6 +19,8 @@ from cachemw.backends._redis_wire import (
     CLIENT_ERRORS,
     INCOMPLETE,
     PushNotification,
+    ReplyError,
+    check_error,
     new_reader,
     unavailable,
 )
@@ -73,6 +75,8 @@ class Link:
                     raise ConnectionResetError("the server closed the connection")
                 reader.feed(buffer, 0, size)
             elif type(reply) is not PushNotification:
+                if type(reply) is ReplyError:
+                    check_error(reply)
                 replies.append(reply)
         if reader.has_data():
             raise ConnectionResetError("the server sent more than was asked for")

@@ -9,7 +9,7 @@ from typing import Any, Final
 import hiredis
 from redis.exceptions import RedisError
 
-from cachemw.errors import BackendUnavailable
+from cachemw.errors import BackendUnavailable, InvalidCacheKey
 
 __all__ = [
     "CLIENT_ERRORS",
@@ -18,6 +18,7 @@ __all__ = [
     "PushNotification",
     "Reader",
     "ReplyError",
+    "check_error",
     "load",
     "new_reader",
     "pack",
@@ -41,8 +42,15 @@ CLIENT_ERRORS: Final = (RedisError, OSError, ssl.SSLError, hiredis.HiredisError,
 _NINE: Final = 0x39
 _INT64_DIGITS: Final = 19
 
-#: Packed bytes of one command; text is UTF-8. Raises: UnicodeEncodeError for a lone surrogate in a key.
-pack: Callable[[tuple[Any, ...]], bytes] = hiredis.pack_command
+_pack: Callable[[tuple[Any, ...]], bytes] = hiredis.pack_command
+
+
+def pack(words: tuple[Any, ...]) -> bytes:
+    """The bytes of one command; text is UTF-8. Raises: InvalidCacheKey for a key with a lone surrogate."""
+    try:
+        return _pack(words)
+    except UnicodeEncodeError as error:
+        raise InvalidCacheKey(f"Redis takes keys in UTF-8, and this is none: {error.object!r}") from error
 
 
 def pack_all(commands: Sequence[Command]) -> bytes:
@@ -55,6 +63,12 @@ def pack_all(commands: Sequence[Command]) -> bytes:
 def new_reader() -> Reader:
     """A parser of replies; an error reply comes as a `ReplyError`, which is not raised."""
     return hiredis.Reader(notEnoughData=INCOMPLETE)
+
+
+def check_error(reply: ReplyError) -> None:
+    """Raises: ConnectionResetError for the error reply after which Redis closes the connection: a value too large."""
+    if str(reply).startswith("ERR Protocol error"):
+        raise ConnectionResetError(f"the server closed the connection: {reply}")
 
 
 def load(stored: bytes) -> bytes | int:

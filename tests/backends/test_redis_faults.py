@@ -1,0 +1,432 @@
+"""Redis that is absent, dies, hangs, lies or is full: an error in time, and never another caller's reply."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from cachemw.backends import _redis_threads
+from cachemw.backends.redis import RedisCache
+from cachemw.errors import BackendUnavailable
+from tests.backends.redis_tools import BothHalves, FakeRedis, OpenCache
+from tests.servers import Server, free_port, redis_command, redis_info, start_redis
+
+#: Seconds that a busy machine may add to a deadline.
+SLACK = 0.4
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with start_redis() as server:
+        yield server
+
+
+def url(server: Server) -> str:
+    return f"redis://{server.address}/0"
+
+
+class TestAbsence(BothHalves):
+    def test_a_server_that_is_not_there_is_unavailable_at_once(self, open_cache: OpenCache) -> None:
+        port = free_port()
+        cache = open_cache(f"redis://user:secret@127.0.0.1:{port}/0")
+        began = time.monotonic()
+        with pytest.raises(BackendUnavailable, match=f"127.0.0.1:{port} is not available: ConnectionError") as caught:
+            cache.get("key")
+        assert time.monotonic() - began < 0.1 + SLACK
+        assert "secret" not in str(caught.value)
+        for call in (
+            lambda: cache.set("key", 1),
+            lambda: cache.incr("key"),
+            lambda: cache.get_many(["a", "b"]),
+            lambda: cache.read_records(["resource\0"]),
+            cache.clear,
+        ):
+            with pytest.raises(BackendUnavailable):
+                call()
+
+    def test_a_name_that_dns_cannot_take_is_unavailable_too(self, open_cache: OpenCache) -> None:
+        with pytest.raises(BackendUnavailable):
+            open_cache(f"redis://{'x' * 80}.invalid:1/0").get("key")
+
+    def test_with_fail_open_nothing_is_stored_and_nothing_is_raised(
+        self, open_cache: OpenCache, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        cache = open_cache(f"redis://user:secret@127.0.0.1:{free_port()}/0", fail_open=True)
+        assert cache.get("key", "default") == "default"
+        assert cache.set_many({"a": 1}) == ["a"]
+        assert "127.0.0.1" in caplog.text
+        assert "secret" not in caplog.text
+
+    def test_a_restarted_server_is_used_without_an_error(
+        self, open_cache: OpenCache, server: Server, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(_redis_threads, "_FRESH", 0)  # the restart is quicker than connections count as idle
+        cache = open_cache(url(server))
+        cache.set("key", 1)
+        server.kill()
+        with pytest.raises(BackendUnavailable):
+            cache.get("key")
+        server.start()
+        assert cache.get("key", "gone") == "gone"
+        cache.set("key", 2)
+        server.kill()
+        server.start()
+        if cache.run is not None:  # a loop that runs has seen the end of the connection by now
+            cache.run(asyncio.sleep(0))
+        assert cache.get("key", "gone") == "gone"
+
+    def test_a_connection_that_closes_in_the_middle_of_a_reply_is_unavailable(self, open_cache: OpenCache) -> None:
+        with FakeRedis(lambda words: b"*1\r\n$100\r\nhalf a rep") as fake:
+            cache = open_cache(fake.url, socket_timeout=5)
+            threading.Timer(0.05, fake.hang_up).start()
+            with pytest.raises(BackendUnavailable, match="closed"):
+                cache.get("key")
+            fake.answer = lambda words: b"*1\r\n$1\r\n7\r\n"
+            assert cache.get("key") == 7
+
+
+class TestHanging(BothHalves):
+    def test_a_frozen_server_is_unavailable_by_the_deadline_and_right_when_it_is_back(
+        self, open_cache: OpenCache, server: Server
+    ) -> None:
+        cache = open_cache(url(server))
+        cache.set_many({"a": 1, "b": 2})
+        server.pause()
+        for _ in range(2):
+            began = time.monotonic()
+            with pytest.raises(BackendUnavailable, match="Timeout"):
+                cache.get("a")
+            assert 0.09 < time.monotonic() - began < 0.1 + SLACK
+        server.resume()
+        assert [cache.get("b") for _ in range(20)] == [2] * 20
+        assert cache.get("a") == 1
+
+    def test_the_deadline_is_the_option_socket_timeout(self, open_cache: OpenCache, server: Server) -> None:
+        cache = open_cache(url(server), socket_timeout="0.02")
+        cache.set("a", 1)
+        server.pause()
+        began = time.monotonic()
+        with pytest.raises(BackendUnavailable):
+            cache.get("a")
+        assert 0.015 < time.monotonic() - began < 0.09
+        server.resume()
+
+    def test_a_reply_that_drips_in_ends_at_the_deadline(self, open_cache: OpenCache) -> None:
+        def drip(words: list[bytes]) -> bytes | None:
+            fake._connections[-1].sendall(b"*1\r\n$1000\r\n")
+            while not fake.ending.wait(0.02):
+                fake._connections[-1].sendall(b"x")
+            return None
+
+        with FakeRedis(drip) as fake:
+            cache = open_cache(fake.url)
+            began = time.monotonic()
+            with pytest.raises(BackendUnavailable):
+                cache.get("key")
+            assert 0.09 < time.monotonic() - began < 0.1 + SLACK
+
+    def test_a_server_that_accepts_and_says_nothing_is_unavailable_by_the_deadline(self, open_cache: OpenCache) -> None:
+        with FakeRedis(lambda words: None) as fake:
+            fake.HANDSHAKE = {b"HELLO": b""}
+            cache = open_cache(fake.url)
+            began = time.monotonic()
+            with pytest.raises(BackendUnavailable):
+                cache.get("key")
+            assert time.monotonic() - began < 0.35 + SLACK
+
+
+class TestLies(BothHalves):
+    @pytest.mark.parametrize(
+        "reply",
+        [
+            b"HTTP/1.1 400 Bad Request\r\n\r\n",
+            b"\x00" * 100,
+            b"*1\r\n$-7\r\n",
+            b"$99999999999999999999\r\n",
+            b"+7\r\n",
+            b"$1\r\n7\r\n",
+            b":7\r\n",
+            b"*-1\r\n",
+            b"*0\r\n",
+            b"*2\r\n$1\r\n7\r\n$1\r\n7\r\n",
+            b"%1\r\n+a\r\n+b\r\n",
+        ],
+        ids=repr,
+    )
+    def test_garbage_is_unavailable_and_the_next_answer_is_right(self, open_cache: OpenCache, reply: bytes) -> None:
+        with FakeRedis(lambda words: reply) as fake:
+            cache = open_cache(fake.url)
+            with pytest.raises(BackendUnavailable):
+                cache.get("key")
+            fake.answer = lambda words: b"*1\r\n$1\r\n1\r\n"
+            assert cache.get("key") == 1
+
+    def test_garbage_in_place_of_a_value_is_a_miss(self, open_cache: OpenCache) -> None:
+        with FakeRedis(lambda words: b"*2\r\n:7\r\n*1\r\n$1\r\nx\r\n") as fake:
+            assert open_cache(fake.url).get_many(["a", "b"]) == {}
+
+    def test_garbage_in_place_of_a_number_is_unavailable(self, open_cache: OpenCache) -> None:
+        with FakeRedis(lambda words: b"$3\r\nten\r\n") as fake:
+            cache = open_cache(fake.url)
+            for operation, *arguments in (
+                ("delete", "key"),
+                ("touch", "key", 5),
+                ("has_key", "key"),
+                ("incr", "key"),
+                ("_timeout_left", "key"),
+            ):
+                with pytest.raises(BackendUnavailable, match="asked for a number, and answered b'ten'"):
+                    getattr(cache, operation)(*arguments)
+
+    def test_one_reply_too_many_never_becomes_the_next_calls(self, open_cache: OpenCache) -> None:
+        with FakeRedis(lambda words: b"*1\r\n$1\r\n7\r\n*1\r\n$1\r\n8\r\n") as fake:
+            cache = open_cache(fake.url)
+            for _ in range(5):
+                with contextlib.suppress(BackendUnavailable):
+                    assert cache.get("key") == 7
+
+    def test_push_messages_are_nobodys_reply(self, open_cache: OpenCache) -> None:
+        with FakeRedis(lambda words: b">2\r\n+message\r\n+hello\r\n*1\r\n$1\r\n7\r\n") as fake:
+            cache = open_cache(fake.url)
+            assert [cache.get("key") for _ in range(3)] == [7, 7, 7]
+
+
+class TestRefusals(BothHalves):
+    def test_a_value_that_memory_has_no_room_for_is_reported_and_its_old_value_is_gone(
+        self, open_cache: OpenCache
+    ) -> None:
+        with start_redis("--maxmemory", "3mb", "--maxmemory-policy", "noeviction") as server:
+            cache = open_cache(url(server))
+            cache.set_many({"small": "old", "large": "old"})
+            failed = {}
+            for number in range(50):
+                failed = cache.set_many({"large": b"x" * 100_000, f"filler{number}": b"x" * 100_000})
+                if failed:
+                    break
+            assert "large" in failed or cache.set_many({"large": b"x" * 100_000}) == ["large"]
+            assert cache.get("large", "gone") == "gone"
+            assert cache.get("small") == "old"
+
+    def test_a_replica_that_refuses_writes_is_unavailable_for_them(self, open_cache: OpenCache, server: Server) -> None:
+        with start_redis("--replicaof", server.host, str(server.port)) as replica:
+            cache = open_cache(url(replica))
+            with pytest.raises(BackendUnavailable, match="READONLY"):
+                cache.set("key", 1)
+            with pytest.raises(BackendUnavailable, match="READONLY"):
+                cache.add("key", 1)
+            assert cache.get("key") is None
+
+    def test_too_many_clients_are_unavailable(self, open_cache: OpenCache, server: Server) -> None:
+        redis_command(server, "CONFIG", "SET", "maxclients", 1)
+        first, second = open_cache(url(server)), open_cache(url(server))
+        first.set("key", 1)
+        with pytest.raises(BackendUnavailable, match="max number of clients"):
+            second.get("key")
+        assert first.get("key") == 1
+
+    def test_a_wrong_password_is_unavailable_and_not_told(self, open_cache: OpenCache) -> None:
+        with start_redis("--requirepass", "right one") as server:
+            with pytest.raises(BackendUnavailable) as caught:
+                open_cache(f"redis://:wrong%20one@{server.address}").get("key")
+            assert "wrong one" not in str(caught.value)
+            with pytest.raises(BackendUnavailable, match="AuthenticationError"):
+                open_cache(url(server)).get("key")
+            cache = open_cache(f"redis://:right%20one@{server.address}")
+            cache.set("key", 1)
+            assert cache.get("key") == 1
+            assert "right" not in str(cache.cache.location)
+
+    def test_a_forbidden_command_is_unavailable(self, open_cache: OpenCache, server: Server) -> None:
+        redis_command(server, "ACL", "SETUSER", "reader", "on", ">pass", "~*", "+mget", "+hello")
+        cache = open_cache(f"redis://reader:pass@{server.address}")
+        assert cache.get("key") is None
+        with pytest.raises(BackendUnavailable, match="NOPERM"):
+            cache.set("key", 1)
+
+
+class TestThreads:
+    def test_what_interrupts_a_conversation_closes_its_connection(
+        self, server: Server, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        cache = RedisCache(url(server), {})
+        cache.set_many({"a": 1, "b": 2})
+
+        def interrupted(*_: Any) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(_redis_threads.Link, "receive", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                cache.get("a")
+        assert [cache.get("b") for _ in range(5)] == [2] * 5
+        with monkeypatch.context() as patch:
+            patch.setattr(_redis_threads.Link, "send", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                cache.get("a")
+        assert cache.get("b") == 2
+        cache.close()
+
+    def test_threads_never_get_each_others_values(self, server: Server) -> None:
+        cache = RedisCache(url(server), {"OPTIONS": {"socket_timeout": 5}})
+        cache.set_many({str(number): number for number in range(8)})
+        wrong: list[Any] = []
+
+        def work(number: int) -> None:
+            wrong.extend(value for _ in range(200) if (value := cache.get(str(number))) != number)
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert wrong == []
+        cache.close()
+
+    def test_max_connections_are_shared_by_waiting_and_told_when_none_gets_free(self, server: Server) -> None:
+        cache = RedisCache(url(server), {"OPTIONS": {"max_connections": "2", "socket_timeout": 5}})
+        threads = [threading.Thread(target=lambda: [cache.get("key") for _ in range(50)]) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert int(redis_info(server, "stats")["total_connections_received"]) <= 2 + 3  # and those of these tests
+        cache.close()
+        cache = RedisCache(url(server), {"OPTIONS": {"max_connections": 1}})
+        (node,) = cache._routes.nodes()
+        link = node.threads.take()
+        with pytest.raises(BackendUnavailable, match=r"all 1 connections \(max_connections\) are in use"):
+            cache.get("key")
+        node.threads.give(link)
+        assert cache.get("key") is None
+        cache.close()
+
+    def test_a_failed_connection_does_not_count_against_max_connections(self) -> None:
+        cache = RedisCache(f"redis://127.0.0.1:{free_port()}", {"OPTIONS": {"max_connections": 1}})
+        for _ in range(3):
+            with pytest.raises(BackendUnavailable, match="Connection refused"):
+                cache.get("key")
+
+
+class TestProcesses:
+    def test_after_a_fork_parent_and_child_have_their_own_connections(self, server: Server) -> None:
+        cache = RedisCache(url(server), {"OPTIONS": {"socket_timeout": 5, "max_connections": 1}})
+        cache.set_many({"parent": "parent", "child": "child"})
+        child = os.fork()
+        if child == 0:
+            right = all(cache.get("child") == "child" for _ in range(300))
+            os._exit(0 if right else 1)
+        assert all(cache.get("parent") == "parent" for _ in range(300))
+        assert os.waitpid(child, 0)[1] == 0
+        assert cache.get("parent") == "parent"
+        cache.close()
+
+
+class TestTasks:
+    def test_a_cancelled_task_leaves_its_reply_to_nobody(self) -> None:
+        replies = threading.Event()
+
+        def answer(words: list[bytes]) -> bytes | None:
+            replies.wait()
+            return b"*1\r\n$%d\r\n%s\r\n" % (len(words[1]), words[1])
+
+        async def scenario(cache: RedisCache) -> None:
+            first = asyncio.create_task(cache._aget(("first",)))
+            second = asyncio.create_task(cache._aget(("second",)))
+            while len(fake.commands) < 4:  # the handshake, and one of the two
+                await asyncio.sleep(0)
+            first.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await first
+            replies.set()
+            assert await second == {"second": b"second"}
+            assert await cache._aget(("third",)) == {"third": b"third"}
+            assert sum(words[0] == b"HELLO" for words in fake.commands) == 1
+            await cache.aclose()
+
+        with FakeRedis(answer) as fake:
+            asyncio.run(scenario(RedisCache(fake.url, {"OPTIONS": {"socket_timeout": 5}})))
+
+    def test_tasks_cancelled_at_any_moment_leave_the_others_right(self, server: Server) -> None:
+        async def scenario(cache: RedisCache) -> None:
+            await cache.aset_many({str(number): number for number in range(100)})
+            tasks = []
+            for turn in range(20):
+                tasks = [asyncio.create_task(cache.aget(str(number))) for number in range(100)]
+                for _ in range(turn):
+                    await asyncio.sleep(0)
+                for task in tasks[turn % 3 :: 3]:
+                    task.cancel()
+                values = await asyncio.gather(*tasks, return_exceptions=True)
+                for number, value in enumerate(values):
+                    assert value == number or isinstance(value, asyncio.CancelledError)
+            await cache.aclose()
+
+        asyncio.run(scenario(RedisCache(url(server), {"OPTIONS": {"socket_timeout": 5}})))
+
+    def test_a_task_cancelled_while_connecting_leaves_the_connection_to_the_others(self, server: Server) -> None:
+        async def scenario(cache: RedisCache) -> None:
+            first, second = (asyncio.create_task(cache.aget("key")) for _ in range(2))
+            await asyncio.sleep(0)
+            first.cancel()
+            assert await second is None
+            assert first.cancelled()
+            await cache.aclose()
+
+        asyncio.run(scenario(RedisCache(url(server), {})))
+
+    def test_all_tasks_of_a_loop_share_one_connection(self, server: Server) -> None:
+        async def scenario(cache: RedisCache) -> None:
+            await asyncio.gather(*(cache.aget(str(number)) for number in range(50)))
+            await cache.aclose()
+
+        before = int(redis_info(server, "stats")["total_connections_received"])
+        asyncio.run(scenario(RedisCache(url(server), {"OPTIONS": {"socket_timeout": 5}})))
+        assert int(redis_info(server, "stats")["total_connections_received"]) == before + 2  # this question's own
+
+    def test_a_late_reply_costs_its_own_call_if_the_connection_is_alive(self) -> None:
+        """The rest of a long reply is on its way: the connection is not dropped with everything on it."""
+        rest = threading.Event()
+
+        def answer(words: list[bytes]) -> bytes | None:
+            if words[1] == b"short":
+                return b"*1\r\n$5\r\nshort\r\n"
+            fake._connections[-1].sendall(b"*1\r\n$4\r\nlo")
+            rest.wait()
+            return b"ng\r\n"
+
+        async def scenario(cache: RedisCache) -> None:
+            with pytest.raises(BackendUnavailable):
+                await cache._aget(("long",))
+            rest.set()
+            assert await cache._aget(("short",)) == {"short": b"short"}
+            assert sum(words[0] == b"HELLO" for words in fake.commands) == 1
+            await cache.aclose()
+
+        with FakeRedis(answer) as fake:
+            asyncio.run(scenario(RedisCache(fake.url, {})))
+
+    def test_loops_of_several_threads_have_their_own_connections(self, server: Server) -> None:
+        cache = RedisCache(url(server), {"OPTIONS": {"socket_timeout": 5}})
+        cache.set_many({str(number): number for number in range(4)})
+        wrong: list[Any] = []
+
+        async def work(number: int) -> None:
+            for _ in range(100):
+                if (value := await cache.aget(str(number))) != number:
+                    wrong.append(value)
+            await cache.aclose()
+
+        threads = [threading.Thread(target=lambda number=number: asyncio.run(work(number))) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert wrong == []
+        cache.close()
