@@ -101,6 +101,11 @@ class ASGIRequest(Request):
         return value
 
     @property
+    def route(self) -> str:
+        """The path below `root_path`."""
+        return below(self.scope.get("root_path", ""), self.scope["path"])
+
+    @property
     def identity(self) -> Hashable:
         """What the scope says of the URL, as it is."""
         get = self.scope.get

@@ -117,7 +117,7 @@ class Caching:
         """A new exchange for this request, on the line that the rules choose."""
         if self.rules is None:
             return Exchange(self.line)
-        candidates = self.rules.for_request(request.method, request.path)
+        candidates = self.rules.for_request(request.method, request.route)
         rule = Rules.for_lookup(candidates)
         line = self._lines[rule.cache] if rule is not None else self.line
         exchange = Exchange(line)

@@ -55,10 +55,23 @@ class Learnt:
     index     where its variants are, if it has any
     """
 
-    __slots__ = ("_keys", "_names", "_native", "_properties", "index", "of", "primary", "rest", "variants", "wants")
+    __slots__ = (
+        "_keys",
+        "_names",
+        "_native",
+        "_normalize",
+        "_properties",
+        "index",
+        "of",
+        "primary",
+        "rest",
+        "variants",
+        "wants",
+    )
 
-    def __init__(self, of: str, rest: tuple[str, ...]) -> None:
+    def __init__(self, of: str, rest: tuple[str, ...], *, normalize: bool = False) -> None:
         self.of = of
+        self._normalize = normalize
         self.primary = keys.primary_key(of)
         self.rest = rest
         self.wants = (self.primary, *rest)
@@ -86,16 +99,24 @@ class Learnt:
             selection = (selection, *[properties(name) for name in self._names if name[0] == ":"])
         key = self._keys.get(selection)
         if key is None:
-            values = [
-                request.lines(name) if name[0] != ":" else property_lines(properties(name)) for name in index.names
-            ]
-            key = bounded(self._keys, _SELECTIONS)[selection] = keys.secondary_key(self.of, index.generation, values)
+            key = variant_key(self.of, index, request, properties, self._normalize)
+            bounded(self._keys, _SELECTIONS)[selection] = key
         return key
 
 
-def property_lines(value: str | None) -> tuple[str, ...]:
-    """A property as a field would give it: its line, or none."""
-    return () if value is None else (value,)
+def variant_key(
+    of: str, index: VaryIndex, request: Request, properties: Callable[[str], str | None], normalize: bool
+) -> str:
+    """The key of the variant that a request selects; `properties` knows the names that begin with ":", no fields."""
+    values: list[Sequence[str]] = []
+    for name in index.names:
+        if name[0] == ":":
+            value = properties(name)
+            values.append(() if value is None else (value,))
+        else:
+            lines = request.lines(name)
+            values.append(keys.normalized(name, lines) if normalize and lines else lines)
+    return keys.secondary_key(of, index.generation, values)
 
 
 class Engine:
@@ -142,7 +163,7 @@ class Engine:
             rest = [keys.tag_key(self.space, tag) for tag in tags]
             if self.shared:  # there a look-up is a round trip, and a miss has to know this mark
                 rest.append(keys.mark_key(of))
-            fresh = bounded(self.learnt)[of] = Learnt(of, tuple(rest))
+            fresh = bounded(self.learnt)[of] = Learnt(of, tuple(rest), normalize=self.policy.normalize_vary)
             if learnt is not None:
                 fresh.variants = learnt.variants
             learnt = fresh

@@ -30,7 +30,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, Generic, TypeVar
 
-from cachemw.engine import Engine, Learnt, bounded, property_lines
+from cachemw.engine import Engine, Learnt, bounded, variant_key
 from cachemw.rfc9111 import keys
 from cachemw.rfc9111.fields import (
     CacheControl,
@@ -357,11 +357,7 @@ class Exchange(Generic[EngineT]):
     def _secondary(self, index: VaryIndex) -> str:
         """The key of the variant that this request selects."""
         assert self.of is not None
-        request = self.request
-        values = [
-            request.lines(name) if name[0] != ":" else property_lines(self._property(name)) for name in index.names
-        ]
-        return keys.secondary_key(self.of, index.generation, values)
+        return variant_key(self.of, index, self.request, self._property, self.engine.policy.normalize_vary)
 
     def _property(self, name: str) -> str | None:
         return {":language": self.language, ":timezone": self.timezone, ":overrides": self.overrides}[name]

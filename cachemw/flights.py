@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Generic, TypeVar
 
@@ -80,12 +82,31 @@ def _release(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-class Flights(Generic[T]):
-    """The flights under way in this process, by key. A fork starts with none: their leaders stay in the parent."""
+class _Forkable(ABC):
+    """State of one process: a fork starts anew, because the threads that would end what is under way stay behind."""
 
     def __init__(self) -> None:
         self._reset()
-        os.register_at_fork(after_in_child=self._reset)
+        _forkables.add(self)
+
+    @abstractmethod
+    def _reset(self) -> None:
+        """Begin as if nothing were under way."""
+
+
+_forkables: weakref.WeakSet[_Forkable] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for forkable in list(_forkables):
+        forkable._reset()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+class Flights(_Forkable, Generic[T]):
+    """The flights under way in this process, by key."""
 
     def _reset(self) -> None:
         self.lock = threading.Lock()
@@ -109,13 +130,12 @@ class Flights(Generic[T]):
         return len(self._flying)
 
 
-class _Refresher:
+class _Refresher(_Forkable):
     """At most `limit` refreshes at once, one per key; what comes on top is left out, the next request tries again."""
 
     def __init__(self, limit: int = 8) -> None:
+        super().__init__()
         self.limit = limit
-        self._reset()
-        os.register_at_fork(after_in_child=self._reset)
 
     def _reset(self) -> None:
         self._lock = threading.Lock()

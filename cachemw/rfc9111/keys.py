@@ -8,10 +8,11 @@ Rule 3: every key is RESOURCE, a NUL, and what is meant of that resource. A RESO
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from urllib.parse import quote
 
-from cachemw.rfc9111.fields import mark_forwarded
+from cachemw.rfc9111.fields import mark_forwarded, parse_list
 from cachemw.rfc9111.messages import Request
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "lease_key",
     "mark_key",
     "namespace",
+    "normalized",
     "override_part",
     "primary_key",
     "quote_path",
@@ -27,6 +29,10 @@ __all__ = [
     "secondary_key",
     "tag_key",
 ]
+
+#: Fields whose members have weights of their own (RFC 9110 §12.5), so that their order means nothing.
+_PREFERENCES = frozenset({"accept", "accept-charset", "accept-encoding", "accept-language"})
+_SPACES = re.compile(r"[ \t]+")
 
 #: What may stand in a path as it is (RFC 3986 §3.3 `pchar` and "/"); `quote_path` encodes everything else.
 _PATH_SAFE = "/:@!$&'()*+,;=~-._"
@@ -87,6 +93,18 @@ def canonical_query(query: str, ignore: Sequence[str], sort: bool) -> str:
     if sort:
         parameters.sort(key=lambda parameter: parameter.partition("=")[0])
     return "&".join(parameters)
+
+
+def normalized(name: str, lines: Sequence[str]) -> tuple[str]:
+    """The lines of a nominated field as one, of a form that other spellings of the same list share (RFC 9111 §4.1).
+
+    Lines are combined and white space between members goes. Where RFC 9110 §12.5 says what a member means, case and
+    the order of members of equal weight go too.
+    """
+    members = parse_list(lines)
+    if name in _PREFERENCES:
+        members = sorted(_SPACES.sub("", member).lower() for member in members)
+    return (", ".join(members),)
 
 
 def primary_key(of: str) -> str:

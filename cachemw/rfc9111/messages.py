@@ -79,6 +79,11 @@ class Request:
         lines = self.lines(name)
         return ", ".join(lines) if lines else None
 
+    @property
+    def route(self) -> str:
+        """The path that the application routes by, raw or decoded: without its mount."""
+        return self.path
+
     # What follows is for memories of keys: cheap to make, and equal only where the keys made of it would be.
 
     @property

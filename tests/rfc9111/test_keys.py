@@ -99,3 +99,22 @@ def test_kinds_of_keys_never_meet() -> None:
     made += [keys.secondary_key(of, "g", []), keys.tag_key("s", "t")]
     assert len(set(made)) == len(made)
     assert {key.partition("\0")[0] for key in made[:5]} == {of}
+
+
+@pytest.mark.parametrize(
+    ("name", "one", "other", "same"),
+    [
+        ("foo", ["1, 2"], ["1,  2"], True),
+        ("foo", ["1", "2"], ["1, 2"], True),
+        ("foo", ["1, 2"], ["2, 1"], False),
+        ("foo", ["a"], ["A"], False),
+        ("accept-language", ["en, de"], ["de , EN"], True),
+        ("accept-language", ["en;q=0.5"], ["en; q=0.5"], True),
+        ("accept-language", ["en;q=0.5"], ["en;q=0.4"], False),
+        ("foo", ['"a, b"'], ["a, b"], False),
+    ],
+)
+def test_normalized_lines(name: str, one: list[str], other: list[str], same: bool) -> None:
+    # RFC 9111 §4.1: "normalizing both header field values in a way that is known to have identical semantics,
+    # according to the header field's specification (e.g., reordering field values when order is not significant)"
+    assert (keys.normalized(name, one) == keys.normalized(name, other)) is same

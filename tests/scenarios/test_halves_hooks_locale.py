@@ -276,3 +276,21 @@ def test_django_s_policy_is_django_s(site: Site) -> None:
     site.request("POST")
     site.get()
     assert len(site.calls) == 2
+
+
+def test_rules_speak_of_the_path_below_the_mount(clock: Any) -> None:
+    from cachemw import Rule
+
+    site = Site("asgi", clock)
+    site.build(rules=[Rule("/account/*", never=True)])
+    inner = site.middleware
+
+    async def mounted(scope: Any, receive: Any, send: Any) -> None:
+        path = "/site" + scope["path"]
+        await inner({**scope, "root_path": "/site", "path": path, "raw_path": path.encode()}, receive, send)
+
+    site.middleware = mounted
+    for _ in range(2):
+        assert not site.get("/account/1").hit
+    site.get("/news")
+    assert site.get("/news").hit
