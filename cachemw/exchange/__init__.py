@@ -1,0 +1,35 @@
+"""One request's passage through the cache: told what happened, says what to do. No I/O, no clock, no threads.
+
+The order of the calls (`Fetch` and `Update` are the two halves; `CacheMiddleware` plays both):
+
+    exchange = Exchange(engine)
+    exchange.begin(request, now)            Fetch
+    while exchange.wants:                   Fetch    look these keys up, in one go
+        exchange.found(records)
+    exchange.hit, exchange.reply            Fetch    send it, with `extra`, instead of calling the application: a stored
+                                                     response as it is, or something made of one
+    exchange.flight                         Fetch    else: wait for the leader of this key, then `again(now)`
+    exchange.conditions                     Fetch    else: fields to put into the request instead of its own conditions
+    exchange.answered(head, now)            Fetch    the application's head; the `Step` to take: relay it, send `reply`
+                                                     in its place, or call again without conditions
+    exchange.failed(now)                    Fetch    the application raised; True: `reply` is to be sent instead
+    exchange.leaving(head, now)             Update   the head as it leaves the stack; returns it patched;
+                                                     `keep` says whether the body is to be copied aside
+    exchange.completed(body, now)           Update   the whole body of a kept response
+    exchange.abandoned()                    Update   the body did not end as it should
+    exchange.writes, drops, purges          both     what to do to the store afterwards
+
+Whatever the passage, `trace` says in RFC 9211's words what happened.
+"""
+
+from __future__ import annotations
+
+from cachemw.exchange.fetch import Fetch
+from cachemw.exchange.passage import EngineT, Reply, Step
+from cachemw.exchange.update import Update
+
+__all__ = ["Exchange", "Reply", "Step"]
+
+
+class Exchange(Fetch[EngineT], Update[EngineT]):
+    """One request and its answer. See the module's docstring for the order of the calls."""

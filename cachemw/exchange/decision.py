@@ -1,0 +1,189 @@
+"""Decision: reply from what is stored, or call the application; and what its answer means for what is stored."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from cachemw.exchange.passage import LONGEST, EngineT, Passage, Reply, Step
+from cachemw.rfc9111 import keys
+from cachemw.rfc9111.messages import Head, Request, StoredResponse
+from cachemw.rfc9111.partial import serves, slice_of
+from cachemw.rfc9111.reuse import Reuse, may_reuse, may_serve_in_grace, may_serve_stale_on_error, only_if_cached
+from cachemw.rfc9111.storing import has_session_cookie, may_store
+from cachemw.rfc9111.validation import (
+    answer_conditions,
+    conditions,
+    freshen,
+    freshen_by_head,
+    not_modified_fields,
+    partial_fields,
+    select_range,
+    unsatisfied_fields,
+)
+
+__all__ = ["Decision"]
+
+#: Fields of a refusal without a body; PEP 3333's validator wants the type all the same.
+_EMPTY: Final = (("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", "0"))
+
+
+class Decision(Passage[EngineT]):
+    """The part of the fetching half that has a stored response, or none, in its hands."""
+
+    def _judge(self, record: StoredResponse, softened: bool) -> None:
+        if record.status == 206 and serves(record, self.request) is None:
+            self._forward("partial")
+            return
+        verdict = may_reuse(self.request, record, self.engine.policy, self.now, softened=softened)
+        if verdict is Reuse.FRESH or (verdict is Reuse.STALE and not self.refreshing):
+            self.refresh = verdict is Reuse.STALE
+            self._serve(record)
+        elif verdict is Reuse.GUARDED:
+            self._forward("bypass", "guarded")
+        else:
+            self.stale = record
+            self._forward("stale" if self.now >= record.fresh_until or softened else "request")
+
+    def _serve(self, record: StoredResponse) -> None:
+        """Answer with a stored response, under the client's own conditions and range."""
+        self.forward = ""
+        self.extra = self.request.render(self._extra(record))
+        if self.plain:
+            self.hit = record
+        else:
+            self.reply = self._shaped(record, record.head)
+            self.hit = record if self.reply is None else None
+
+    def _shaped(self, record: StoredResponse, head: Head) -> Reply | None:
+        """What the client's conditions and range make of the response; None: it is to be sent as it is."""
+        policy, request, body = self.engine.policy, self.request, record.body
+        status = answer_conditions(request, head, self.now) if policy.conditions else 0
+        if status == 304:
+            return Reply(304, not_modified_fields(record.fields))
+        if status == 412:
+            return Reply(412, _EMPTY)
+        if not policy.ranges:
+            return None
+        if record.status == 206:
+            span = serves(record, request)
+            assert span is not None  # `_judge` has asked
+            return Reply(206, *slice_of(record, span))
+        chosen = select_range(request, head, len(body))
+        if chosen is None:
+            return None
+        if chosen == "unsatisfiable":
+            return Reply(416, (_EMPTY[0], *unsatisfied_fields(len(body))))
+        first, last = chosen
+        return Reply(206, partial_fields(record.fields, first, last, len(body)), body[first : last + 1])
+
+    def _forward(self, forward: str, detail: str = "") -> None:
+        """The application has to be called: with which conditions, and may others wait for its answer?"""
+        self.forward, self.detail = forward, detail
+        request, policy, of = self.request, self.engine.policy, self.of
+        assert of is not None
+        mark = of + "\0M"
+        if mark not in self.known:  # only a miss has to know of purges that come while it lasts
+            self.wants = (mark,)
+            return
+        if policy.request_directives and only_if_cached(request, policy):
+            self.reply = Reply(504, _EMPTY)
+            self.extra = request.render(self._status_fields())
+            return
+        self.began = self.engine.stamp(self.now)
+        if self.stale is not None and policy.revalidate:
+            self.conditions = conditions(self.stale) or None
+        if policy.collapse and self._may_wait():
+            key = self._variant if self._index is not None else self.primary
+            if self.engine.passing.get(key, 0.0) <= self.now:
+                # with the mark's token: who comes after a purge must not wait for what began before it
+                self.flight = key + self._token()
+                self._collapsible = key
+                if self.engine.shared and policy.lease > 0:
+                    self.lease = keys.lease_key(self.flight)
+
+    def _may_wait(self) -> bool:
+        """Only a request whose answer others may share waits for another's."""
+        request = self.request
+        if request.method != "GET" or self.forward == "bypass":
+            return False
+        if not self.plain and (request.lines("authorization") or request.lines("range")):
+            return False
+        return not has_session_cookie(request, self.engine.policy)
+
+    def in_grace(self) -> bool:
+        """Somebody else fetches this page already: True if `reply`, the stale one, may be sent meanwhile."""
+        stale = self.stale
+        if stale is None or not may_serve_in_grace(stale, self.engine.policy, self.now):
+            return False
+        self._serve(stale)
+        return True
+
+    # -- the application's answer -----------------------------------------------------------------------------------
+
+    def answered(self, head: Head, now: float) -> Step:
+        """The application's head, before anything of it left."""
+        self.forward_status = head.status
+        stale = self.stale
+        if stale is None:
+            return Step.RELAY
+        if head.status == 304 and self.conditions is not None:
+            return self._validated(stale, head, now)
+        if head.status >= 500 and may_serve_stale_on_error(stale, self.engine.policy, now, status=head.status):
+            self._serve_instead(stale, now)
+            return Step.REPLY
+        if self.request.method == "HEAD" and self.engine.policy.freshen_by_head and head.status < 500:
+            self._told_by_head(stale, head, now)
+        return Step.RELAY
+
+    def failed(self, now: float) -> bool:
+        """The application raised before its head left: True if `reply`, a stale response, stands in for it."""
+        if self.stale is not None and may_serve_stale_on_error(self.stale, self.engine.policy, now, status=None):
+            self._serve_instead(self.stale, now)
+            return True
+        return False
+
+    def _validated(self, stale: StoredResponse, head: Head, now: float) -> Step:
+        """A 304 to our own conditions (RFC 9111 §4.3.3)."""
+        fresh = freshen(stale, head, self.engine.policy, **self._moment(now))
+        if fresh is None:
+            self.stale = self.conditions = None
+            return Step.RETRY
+        self._renew(fresh, now)
+        self._serve_instead(fresh, now)
+        return Step.REPLY
+
+    def _told_by_head(self, stale: StoredResponse, head: Head, now: float) -> None:
+        """What HEAD was answered updates the stored answer to GET, or says that it is another by now (§4.3.5)."""
+        fresh = freshen_by_head(stale, head, self.engine.policy, **self._moment(now))
+        if fresh is None:
+            self.drops = (stale.key,)
+        else:
+            self._renew(fresh, now)
+
+    def _moment(self, now: float) -> dict[str, Any]:
+        return {
+            "request_time": self.now,
+            "response_time": now,
+            "seconds": self.engine.seconds,
+            "timeout": self.timeout,
+        }
+
+    def _renew(self, fresh: StoredResponse, now: float) -> None:
+        """Store a validated response again, or drop it if its new fields forbid storing."""
+        engine = self.engine
+        storing = may_store(
+            Request(fields=()), fresh.head, engine.policy, seconds=engine.seconds, timeout=self.timeout, now=now
+        )
+        if storing.ok:
+            fresh.began = self.began
+            left = fresh.born + fresh.lifetime - now
+            self.stored_ttl = left
+            self._write([(fresh.key, fresh, min(max(left, 0.0) + storing.keep, LONGEST))])
+        else:
+            self.drops = (fresh.key,)
+
+    def _serve_instead(self, record: StoredResponse, now: float) -> None:
+        forward, self.now = self.forward, now
+        self._serve(record)
+        self.forward = forward
+        self.extra = self.request.render(self._extra(record))

@@ -1,0 +1,232 @@
+"""Fetch: the inner half. Which records may answer this request, and which of them does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from cachemw.engine import Learnt, bounded
+from cachemw.exchange.decision import Decision
+from cachemw.exchange.passage import NOTHING, EngineT
+from cachemw.rfc9111 import keys
+from cachemw.rfc9111.messages import HitForMiss, Mark, Record, Request, StoredResponse, VaryIndex
+from cachemw.rfc9111.storing import has_session_cookie
+
+__all__ = ["Fetch"]
+
+_UNKNOWN: Final[Any] = object()
+
+
+class Fetch(Decision[EngineT]):
+    """Looks a request up: says which keys it wants, and is told what they held."""
+
+    def begin(self, request: Request, now: float, *, plain: bool = False) -> None:
+        """Take up a request as the application will see it.
+
+        plain says that it carries none of `engine.special`; the shell finds that out faster than a rule could.
+        """
+        self.request = request
+        self.now = now
+        self.plain = plain
+        if request.method != "GET" and request.method != "HEAD":
+            self.forward = "method"
+            return
+        if self.never:
+            self.forward = "bypass"
+            return
+        engine = self.engine
+        if not plain:
+            if not self._is_cacheable_request():
+                self.forward = "bypass"
+                return
+            self.overrides = keys.override_part(request, engine.policy.keyed_fields)
+            self.plain = not any(request.lines(name) for name in engine.conditional)
+        learnt = engine.seen.get(request.identity) if not self.ignore else None
+        self._learnt = learnt is not None
+        if learnt is None:
+            of = engine.resource(request, self.ignore)
+            learnt = engine.learnt.get(of)
+            if learnt is None:
+                self.of = of
+                self.primary = of + "\0G"
+                self._ask(None)
+                return
+        self.of = learnt.of
+        self.primary = learnt.primary
+        self._ask(learnt)
+
+    def _is_cacheable_request(self) -> bool:
+        """A body, a second Host or a protocol switch make a request one for the application alone."""
+        request = self.request
+        if request.lines("transfer-encoding") or request.lines("upgrade") or request.lines("expect"):
+            return False
+        if any(length.strip(" \t") not in ("", "0") for length in request.lines("content-length")):
+            return False
+        return len(request.lines("host")) < 2
+
+    def _ask(self, learnt: Learnt | None) -> None:
+        """Ask for everything that this process knows the answer will need: one look-up is one round trip."""
+        if learnt is None:
+            self.wants = (self.primary, f"{self.of}\0M") if self.engine.shared else (self.primary,)
+        elif learnt.index is None:
+            self.wants = learnt.wants
+        else:
+            self._index = learnt.index
+            self._variant = learnt.secondary(self.request, self._property)
+            self.wants = (learnt.primary, self._variant, *learnt.rest)
+        if self.request.method == "HEAD":
+            self.wants += (f"{self.of}\0H",)
+
+    def found(self, records: Sequence[Record | None]) -> None:
+        """What the store held for each of `wants`, in their order; None for nothing."""
+        if self.plain and not self.known:
+            record = records[0]
+            index = self._index
+            softened = 0.0
+            if index is not None and type(record) is VaryIndex and record.generation == index.generation:
+                softened = record.stale_before
+                record = records[1]
+            elif self.overrides:
+                record = None
+            if (
+                type(record) is StoredResponse
+                and self.now < record.fresh_until
+                and record.began >= softened
+                and not record.tags
+                and record.status != 206
+                and (not record.chosen or not has_session_cookie(self.request, self.engine.policy))
+            ):
+                self._hit(record)
+                return
+        self.known = {**self.known, **dict(zip(self.wants, records, strict=True))}
+        self._resolve()
+
+    def _is_open(self, record: StoredResponse) -> bool:
+        """Is a plain request given this response as it is: no part, and no page that a session must not share?"""
+        if record.status == 206:
+            return False
+        return not record.chosen or not has_session_cookie(self.request, self.engine.policy)
+
+    def _hit(self, record: StoredResponse) -> None:
+        """The short way: a plain request and a fresh response."""
+        engine = self.engine
+        self.wants = ()
+        self.forward = ""
+        self.hit = record
+        age = int(self.now - record.born)
+        shown = record.shown
+        if shown is not None and shown[0] == age and shown[1] is engine:
+            self.extra = shown[2]
+        else:
+            self.extra = self.request.render(self._extra(record))
+            record.shown = (age, engine, self.extra)
+        if not self._learnt:
+            self._learn_url()
+
+    def _learn_url(self) -> None:
+        """The next request to this URL finds its keys made."""
+        if not self.ignore:
+            assert self.of is not None
+            bounded(self.engine.seen)[self.request.identity] = self.engine.remember(self.of)
+
+    def _resolve(self) -> None:
+        """From what is known: ask for more (`wants`), reply, or decide that the application has to be called."""
+        self.wants = ()
+        if (wanted := self._missing()) is not None:
+            self.wants = wanted
+            return
+        record, softened = self._selected
+        if record is None:
+            self._forward("vary-miss" if self._index is not None else "uri-miss")
+            return
+        if self.plain and self.now < record.fresh_until and not softened and self._is_open(record):
+            self._hit(record)
+        else:
+            self._judge(record, softened)
+
+    def _missing(self) -> tuple[str, ...] | None:
+        """Select the stored response among what is known; keys that have to be looked up first, or None."""
+        of = self.of
+        assert of is not None
+        record, softened, wanted = self._variant_of(self.primary)
+        if wanted is None and type(record) is not StoredResponse and self.request.method == "HEAD":
+            self.primary = keys.head_key(of)  # what HEAD was answered is for HEAD alone
+            record, softened, wanted = self._variant_of(self.primary)
+        if wanted is not None:
+            return (wanted,)
+        if type(record) is HitForMiss:
+            self.engine.pass_by(record.key, self.now)
+        if type(record) is not StoredResponse:
+            self._selected = (None, False)
+            return None
+        if record.tags:
+            return self._check_tags(record, softened)
+        self._selected = (record, softened)
+        return None
+
+    def _variant_of(self, primary: str) -> tuple[Record | None, bool, str | None]:
+        """The record that this primary key leads to, whether a soft purge made it stale, and a key to look up first."""
+        of = self.of
+        assert of is not None
+        record = self.known[primary]
+        if type(record) is VaryIndex:
+            index = record
+            if self._index is None or self._index.generation != index.generation:
+                self._variant = self._learn(index)
+            self._index = index
+            record = self.known.get(self._variant, _UNKNOWN)
+            if record is _UNKNOWN:
+                return None, False, self._variant
+            return record, type(record) is StoredResponse and record.began < index.stale_before, None
+        if self._index is not None and self._index.key == primary:  # what was learnt is out of date
+            self._index = None
+            self.engine.remember(of).index = None
+        if self.overrides and type(record) is StoredResponse:
+            return None, False, None  # it answered a request without these fields
+        return record, False, None
+
+    def _check_tags(self, record: StoredResponse, softened: bool) -> tuple[str, ...] | None:
+        """A record that began before the last purge of one of its tags is gone, or stale if the purge was soft."""
+        engine = self.engine
+        marks = [keys.tag_key(engine.space, tag) for tag in record.tags]
+        unknown = tuple(key for key in marks if key not in self.known)
+        if unknown:
+            assert self.of is not None
+            self._remember(engine.remember(self.of, record.tags))
+            return unknown
+        began = record.began - engine.skew
+        for key in marks:
+            mark = self.known[key]
+            if type(mark) is Mark:
+                if began <= mark.hard:
+                    self._selected = (None, False)
+                    return None
+                softened = softened or began <= mark.soft
+        self._selected = (record, softened)
+        return None
+
+    def _learn(self, index: VaryIndex) -> str:
+        """Remember where the variants of this URL are; the key of the one that this request selects."""
+        assert self.of is not None
+        if index.key != keys.primary_key(self.of):
+            return self._secondary(index)
+        learnt = self.engine.remember(self.of)
+        learnt.vary(index, self.request)
+        return learnt.secondary(self.request, self._property)
+
+    def _remember(self, learnt: Learnt) -> None:
+        """Put a new memory of this URL in the place of the old one."""
+        if self._index is not None and self._index.key == learnt.primary:
+            learnt.vary(self._index, self.request)
+        self.engine.seen.pop(self.request.identity, None)
+
+    def again(self, now: float) -> None:
+        """The flight that was waited for has landed: look once more, and do not wait a second time."""
+        self.now = now
+        self.collapsed = True
+        self.known = NOTHING
+        self.stale = None
+        self.flight = self.lease = self.conditions = None
+        assert self.of is not None
+        self._index = None
+        self._ask(self.engine.learnt.get(self.of))

@@ -1,0 +1,176 @@
+"""Passage: what is known of one request on its way through the cache, and the account of it in RFC 9211's words."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final, Generic, TypeVar
+
+from cachemw.engine import Engine, variant_key
+from cachemw.rfc9111.freshness import current_age
+from cachemw.rfc9111.messages import Fields, Head, Mark, Record, Request, StoredResponse, VaryIndex
+from cachemw.rfc9111.storing import Storing
+from cachemw.rules import Rule
+
+__all__ = ["LONGEST", "NOTHING", "EngineT", "Passage", "Reply", "Step"]
+
+#: Nothing was looked up yet.
+NOTHING: Final[Mapping[str, Record | None]] = MappingProxyType({})
+
+#: Seconds; no response is kept longer: the mark of a purged tag has to outlive it.
+LONGEST: Final = 365 * 86_400.0
+
+EngineT = TypeVar("EngineT", bound=Engine)
+
+
+class Step(enum.Enum):
+    """What to do with the application's answer."""
+
+    RELAY = "relay"
+    REPLY = "reply"  # send `reply` in its place
+    RETRY = "retry"  # it does not fit what is stored: drop it, and call the application without our conditions
+
+
+class Reply:
+    """A response made of a stored one: a 304, a part, a refusal."""
+
+    __slots__ = ("body", "fields", "reason", "status")
+
+    def __init__(self, status: int, fields: Fields, body: bytes = b"", reason: str = "") -> None:
+        self.status = status
+        self.fields = fields
+        self.body = body
+        self.reason = reason
+
+
+class Passage(Generic[EngineT]):
+    """What both halves of the cache know of one request and its answer."""
+
+    # What an exchange holds until something else is known: attributes of the class, so that a hit sets only a few.
+    wants: tuple[str, ...] = ()
+    hit: StoredResponse | None = None
+    reply: Reply | None = None
+    extra: tuple[Any, ...] = ()  # fields that go with `hit` or `reply`, as the interface wants them
+    flight: str | None = None
+    lease: str | None = None
+    conditions: Fields | None = None
+    refresh = False  # the reply is stale: fetch the page again in the background
+    keep = False
+    began = 0.0
+    writes: Sequence[tuple[str, Record, float | None]] = ()
+    drops: Sequence[str] = ()
+    purges: Sequence[str] = ()  # resources whose every record is to be purged
+    guard: tuple[str, str] | None = None  # after the writes: (mark key, its token when the request began)
+    collapsed = False
+
+    # What a view or a rule asks for; read when the response leaves.
+    timeout: float | None = None
+    tags: tuple[str, ...] = ()
+    never = False
+    ignore: tuple[str, ...] = ()  # query parameters that a rule leaves out of the key
+    refreshing = False  # a background refresh: a stale response is no answer to it
+
+    # The request's properties that may be part of the key; the shell fills them in.
+    language: str | None = None
+    timezone: str | None = None
+
+    known: Mapping[str, Record | None] = NOTHING
+    request: Request
+    now: float
+    plain = False  # the request carries nothing that could change what a stored response means for it
+    primary = ""  # the primary key
+    of: str | None = None  # the resource; None: this request is not looked up
+    overrides = ""  # what the policy's `keyed_fields` add to the key
+    forward = "miss"  # RFC 9211 `fwd`
+    forward_status = 0
+    stored_ttl: float | None = None
+    detail = ""
+    stale: StoredResponse | None = None
+    candidates: Sequence[Rule] | None = None  # the rules that may apply to the response
+    _named = False  # the lifetime comes from a rule that names the status
+    _learnt = False  # this process knew the URL
+    _index: VaryIndex | None = None
+    _variant = ""
+    _collapsible: str | None = None  # the key that others may wait for
+    _selected: tuple[StoredResponse | None, bool] = (None, False)
+    _storing: Storing | None = None
+    _left: Head | None = None
+
+    def __init__(self, engine: EngineT) -> None:
+        self.engine = engine
+
+    def _secondary(self, index: VaryIndex) -> str:
+        """The key of the variant that this request selects."""
+        assert self.of is not None
+        return variant_key(self.of, index, self.request, self._property, self.engine.policy.normalize_vary)
+
+    def _property(self, name: str) -> str | None:
+        return {":language": self.language, ":timezone": self.timezone, ":overrides": self.overrides}[name]
+
+    def _token(self) -> str:
+        """The token that the last purge of this URL left."""
+        mark = self.known.get(f"{self.of}\0M")
+        return mark.token if type(mark) is Mark else ""
+
+    def _write(self, writes: Sequence[tuple[str, Record, float | None]]) -> None:
+        self.writes = [*self.writes, *writes]
+        self.guard = (f"{self.of}\0M", self._token())
+
+    def abandoned(self) -> None:
+        """The body broke off, the client left, or something failed: nothing of it is stored."""
+        self.keep = False
+        self.stored_ttl = None
+
+    @property
+    def settled(self) -> bool:
+        """There is something to send instead of calling the application."""
+        return self.hit is not None or self.reply is not None
+
+    @property
+    def records(self) -> dict[str, Record | None]:
+        """What waiting requests may use at once: what was just validated or stored."""
+        return {key: record for key, record, _ in self.writes}
+
+    def cannot_copy(self) -> None:
+        """The body will pass by unseen (a file handed to the server): this response is not stored."""
+        self.never = True
+
+    @property
+    def trace(self) -> str:
+        """This passage as a member of `Cache-Status` (RFC 9211 §2)."""
+        policy = self.engine.policy
+        parts = [policy.cache_status or "cachemw"]
+        if not self.forward:
+            parts.append("hit")
+        else:
+            parts.append(f"fwd={self.forward}")
+            if self.forward_status:
+                parts.append(f"fwd-status={self.forward_status}")
+            if self.writes or self.keep:
+                parts.append("stored")
+        if self.stored_ttl is not None:
+            parts.append(f"ttl={int(self.stored_ttl)}")
+        if self.collapsed:
+            parts.append("collapsed")
+        if policy.cache_status_key and self.of is not None:
+            parts.append(f"key={_quoted(self.primary)}")
+        if self.detail:
+            parts.append(f"detail={self.detail}")
+        return "; ".join(parts)
+
+    def _status_fields(self) -> Fields:
+        return () if self.engine.policy.cache_status is None else (("Cache-Status", self.trace),)
+
+    def _extra(self, record: StoredResponse) -> Fields:
+        """What a stored response gets on its way out: its age, and what the cache did."""
+        age = max(0, int(current_age(record, self.now)))
+        if self.stored_ttl is None:
+            self.stored_ttl = int(record.lifetime) - age
+        return (("Age", str(age)), *self._status_fields())
+
+
+def _quoted(text: str) -> str:
+    """A structured field string (RFC 9651 §3.3.3); what it cannot hold becomes "?"."""
+    safe = "".join(c if " " <= c <= "~" else "?" for c in text)
+    return '"' + safe.replace("\\", "\\\\").replace('"', '\\"') + '"'

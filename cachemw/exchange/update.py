@@ -1,0 +1,255 @@
+"""Update: the outer half. What becomes of the response that leaves: stored or not, where, and with which fields."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from typing import Final
+
+from cachemw.engine import bounded
+from cachemw.exchange.passage import LONGEST, EngineT, Passage
+from cachemw.rfc9111 import keys
+from cachemw.rfc9111.fields import (
+    CacheControl,
+    dump_cache_control,
+    format_date,
+    parse_no_vary_search,
+    parse_tags,
+    parse_vary,
+    valid_host,
+)
+from cachemw.rfc9111.freshness import born
+from cachemw.rfc9111.invalidation import invalidates, is_unsafe, target_uris
+from cachemw.rfc9111.messages import Fields, Head, HitForMiss, Record, Request, StoredResponse, VaryIndex
+from cachemw.rfc9111.partial import whole
+from cachemw.rfc9111.storing import may_store, storable_fields
+from cachemw.rules import Rules
+
+__all__ = ["Update"]
+
+#: Reasons not to store that lie in the answer itself: the next one to this URL will hardly be stored either.
+_LASTING: Final = frozenset({"no-store", "private", "set-cookie", "vary-star", "no-cache", "no-lifetime", "status"})
+#: How long a `VaryIndex` stays, at least: it is small, and with it go all variants.
+_INDEX_TIMEOUT: Final = 86_400.0
+
+
+class Update(Passage[EngineT]):
+    """Stores what leaves the stack."""
+
+    def leaving(self, head: Head, now: float) -> Head:
+        """The head as it leaves the stack; returns it as the client gets it. `keep`: the body is to be copied aside."""
+        if not self.forward:  # a hit went through the middlewares between the halves
+            return head
+        self.forward_status = self.forward_status or head.status
+        request, engine = self.request, self.engine
+        policy = engine.policy
+        if is_unsafe(request.method):
+            if policy.invalidate and invalidates(request.method, head.status):
+                self.purges = self._targets(head)
+            if not policy.store_post:
+                return self._marked(head)
+            self.of = engine.resource(request)
+            self.primary = keys.primary_key(self.of)
+        rule = Rules.for_response(self.candidates, head.status, head.value("content-type"))
+        if self.of is None or self.never or (rule is not None and rule.never):
+            return self._marked(head)
+        if rule is not None:
+            self.tags += rule.tags
+            if self.timeout is None and rule.lifetime is not None:
+                self.timeout = rule.lifetime
+                self._named = bool(rule.statuses)
+        if policy.authorization == "vary":
+            head = _varying_on_authorization(request, head)
+        storing = may_store(
+            request, head, policy, seconds=engine.seconds, timeout=self.timeout, now=now, named=self._named
+        )
+        self._storing = storing
+        if not storing.ok:
+            if policy.django_rules and head.status == 304:  # Django patches it, too
+                head = _patched(head, engine.seconds if self.timeout is None else self.timeout, now)
+            return self._refuse(storing.reason, head)
+        if not self._is_known_host():
+            return self._refuse("host", head)
+        if policy.patch and (storing.chosen or self.timeout is not None):
+            head = _patched(head, storing.lifetime, now)
+        length = head.value("content-length")
+        if length is not None and length.isdecimal() and len(length) < 20 and int(length) > policy.max_body:
+            return self._refuse("too-large", head)
+        self.keep = True
+        self._left = head
+        self._response_time = now
+        self.stored_ttl = storing.lifetime - (now - born(head, request_time=self.now, response_time=now))
+        return self._marked(head)
+
+    def _refuse(self, reason: str, head: Head) -> Head:
+        self.detail = self.detail or reason
+        if self._collapsible is not None and reason in _LASTING:
+            key, engine = self._collapsible, self.engine
+            engine.pass_by(key, self.now)
+            if self.lease is not None and self.known.get(key) is None:
+                self._write([(key, HitForMiss(key), engine.policy.hit_for_miss)])
+        return self._marked(head)
+
+    def _is_known_host(self) -> bool:
+        """No page is stored under a Host that is none, nor under two (RFC 9112 §3.2)."""
+        lines = self.request.lines("host")
+        return not lines or (len(lines) == 1 and valid_host(lines[0]))
+
+    def completed(self, body: bytes, now: float) -> Mapping[str, Record | None]:
+        """The whole body of a kept response; returns the records that waiting requests may use at once."""
+        storing, head, engine, of = self._storing, self._left, self.engine, self.of
+        assert storing is not None
+        assert head is not None
+        assert of is not None
+        policy = engine.policy
+        if len(body) > policy.max_body or not _is_complete(head, body, self.request.method):
+            self.stored_ttl = None
+            self.detail = "incomplete"
+            return {}
+        key, index = self._place(head)
+        if key is None:
+            self.detail = "variants"
+            return {}
+        record = whole(
+            StoredResponse(
+                key=key,
+                status=head.status,
+                reason=head.reason,
+                fields=_sized(storable_fields(head, policy), head.status, body),
+                body=body,
+                born=born(head, request_time=self.now, response_time=self._response_time),
+                lifetime=storing.lifetime,
+                began=self.began,
+                chosen=storing.chosen,
+                validate=storing.validate,
+                tags=self._tags_of(head),
+            )
+        )
+        timeout = min(max(record.born + storing.lifetime - now, 0.0) + storing.keep, LONGEST)
+        if timeout <= 0:
+            return {}
+        writes: list[tuple[str, Record, float | None]] = []
+        if index is not None:
+            writes.append((index.key, index, max(timeout, _INDEX_TIMEOUT)))
+        writes.append((key, record, timeout))
+        self._write(writes)
+        return self.records
+
+    def _place(self, head: Head) -> tuple[str | None, VaryIndex | None]:
+        """The key of the response that is to be stored, and the `VaryIndex` to write with it, if one is needed.
+
+        A writer that found an index with all the names it needs leaves that index alone: were it written again, it
+        could bring back what a purge has just removed. New names make a new index, and with it new variants.
+        """
+        engine, of = self.engine, self.of
+        assert of is not None
+        if self._search_is_news(head):
+            return None, None
+        names = parse_vary(head.lines("vary"))
+        if engine.i18n and self.language is not None:  # the key has what Accept-Language decided, if anybody chose
+            names = tuple(name for name in names if name != "accept-language")
+        names += engine.properties
+        if self.overrides:
+            names += (":overrides",)
+        primary = self.primary if self.request.method != "HEAD" else keys.head_key(of)
+        index = self._index if self._index is not None and self._index.key == primary else None
+        if index is None and not names:
+            return primary, None
+        if index is not None and set(names) <= set(index.names):
+            variant = self._secondary(index)
+            return (variant if self._has_room(variant) else None), None
+        if index is not None:
+            names = tuple(dict.fromkeys(index.names + names))
+        index = VaryIndex(primary, names, secrets.token_hex(8))
+        variant = self._secondary(index)
+        engine.remember(of).variants.clear()
+        self._has_room(variant)
+        return variant, index
+
+    def _search_is_news(self, head: Head) -> bool:
+        """The first response with this No-Vary-Search is not stored: its URL's key is another from now on."""
+        lines = head.lines("no-vary-search")
+        if not lines or not self.engine.policy.no_vary_search:
+            return False
+        search = parse_no_vary_search(lines)
+        if search is None:
+            return False
+        searches = self.engine.search
+        bare = keys.resource(self.engine.space, self.request, "")
+        if searches.get(bare) == search:
+            return False
+        bounded(searches)[bare] = search
+        self.engine.seen.clear()
+        return self.engine.resource(self.request) != self.of
+
+    def _has_room(self, variant: str) -> bool:
+        """Variants of one URL are bounded: whoever sends new field values all day fills no store."""
+        assert self.of is not None
+        variants = self.engine.remember(self.of).variants
+        if variant not in variants and len(variants) >= self.engine.policy.max_variants:
+            for key in [key for key, expires in variants.items() if expires <= self.now]:
+                del variants[key]
+            if len(variants) >= self.engine.policy.max_variants:
+                return False
+        assert self._storing is not None
+        variants[variant] = self.now + self._storing.lifetime
+        return True
+
+    def _tags_of(self, head: Head) -> tuple[str, ...]:
+        own = parse_tags(head.lines("cache-tag"), head.lines("surrogate-key"))
+        return tuple(dict.fromkeys(own + self.tags)) if self.tags else own
+
+    def _targets(self, head: Head) -> list[str]:
+        """The resources that a successful unsafe request invalidates (RFC 9111 §4.4)."""
+        request, engine = self.request, self.engine
+        found = [engine.resource(request)]
+        for target in target_uris(request, head):
+            path, _, query = target.partition("?")
+            mount = request.mount if path.startswith(request.mount) else ""
+            other = Request(scheme=request.scheme, host=request.host, mount=mount, path=path[len(mount) :], query=query)
+            found.append(engine.resource(other))
+        return list(dict.fromkeys(found))
+
+    def _marked(self, head: Head) -> Head:
+        """The head with our member of Cache-Status behind those of the caches before us."""
+        fields = self._status_fields()
+        return Head(head.status, head.fields + fields, head.reason) if fields else head
+
+
+def _patched(head: Head, lifetime: float, now: float) -> Head:
+    """Expires and Cache-Control: max-age for a lifetime that this cache chose, merged with what is there (Django)."""
+    seconds = int(lifetime)
+    control = head.cache_control
+    stated = control.seconds("max-age")
+    fields = tuple(field for field in head.fields if field[0].lower() != "cache-control")
+    if not head.lines("expires"):
+        fields += (("Expires", format_date(now + seconds)),)
+    age = seconds if stated is None else min(seconds, stated)
+    kept = (directive for directive in control.directives if directive[0] != "max-age")
+    value = f"max-age={age}" if not control else dump_cache_control(CacheControl((*kept, ("max-age", str(age)))))
+    return Head(head.status, (*fields, ("Cache-Control", value)), head.reason)
+
+
+def _varying_on_authorization(request: Request, head: Head) -> Head:
+    """Django's way with credentials: the answer to a request with Authorization varies on it, unless it is public."""
+    names = parse_vary(head.lines("vary"))
+    if not request.value("authorization") or "public" in head.cache_control or "authorization" in names or "*" in names:
+        return head
+    vary = ", ".join((*head.lines("vary"), "Authorization"))
+    kept = tuple(field for field in head.fields if field[0].lower() != "vary")
+    return Head(head.status, (*kept, ("Vary", vary)), head.reason)
+
+
+def _is_complete(head: Head, body: bytes, method: str) -> bool:
+    """Is the body as long as the response says (RFC 9112 §8)?"""
+    lines = head.lines("content-length")
+    if not lines or method == "HEAD":
+        return True
+    return all(line.strip(" \t") == str(len(body)) for line in lines)
+
+
+def _sized(fields: Fields, status: int, body: bytes) -> Fields:
+    """A stored body's length is known, so a hit says it, and needs no chunks."""
+    if status in (204, 304) or any(name.lower() == "content-length" for name, _ in fields):
+        return fields
+    return (*fields, ("Content-Length", str(len(body))))
