@@ -51,6 +51,14 @@ class _Call(ABC):
         """Read on from `at`; returns how far it got, and whether the reply is complete. Raises: WireError."""
 
 
+def _line_end(data: bytes | bytearray, at: int) -> int:
+    """Where the line that begins at `at` ends, -1 if its end has not come. Raises: WireError if it is too long."""
+    end = data.find(b"\r\n", at, at + _LONGEST_LINE)
+    if end < 0 and len(data) - at >= _LONGEST_LINE:
+        raise WireError(f"answered {bytes(data[at : at + 60])!r}…")
+    return end
+
+
 class _Lines(_Call):
     """A line for each of `count` commands, and only such as the command can have."""
 
@@ -63,7 +71,7 @@ class _Lines(_Call):
 
     def take(self, data: bytes | bytearray, at: int) -> tuple[int, bool]:
         while len(self.reply) < self._count:
-            end = data.find(b"\r\n", at)
+            end = _line_end(data, at)
             if end < 0:
                 return at, False
             line = bytes(data[at:end])
@@ -84,7 +92,7 @@ class _Values(_Call):
         self.reply: dict[str, Value] = {}
 
     def take(self, data: bytes | bytearray, at: int) -> tuple[int, bool]:
-        while (end := data.find(b"\r\n", at)) >= 0:
+        while (end := _line_end(data, at)) >= 0:
             line = bytes(data[at:end])
             if line == b"END":
                 return end + 2, True

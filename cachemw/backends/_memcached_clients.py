@@ -198,6 +198,7 @@ class PyMemcachePool(Pool[_Client]):
     def __init__(self, node: Node, *, size: int, options: Mapping[str, Any]) -> None:
         super().__init__(node, size=size)
         self._options = {
+            "no_delay": True,
             **options,
             "allow_unicode_keys": True,  # keys have been checked
             "default_noreply": False,

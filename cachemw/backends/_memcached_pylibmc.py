@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, cast
 
 import pylibmc  # type: ignore[import-untyped]
@@ -34,16 +34,16 @@ class _Client(pylibmc.Client):  # type: ignore[misc]  # it has no types
 class PyLibMCPool(Pool[_Client]):
     """Connections by pylibmc. options: keyword arguments of its `Client` (`binary`, `username`, `behaviors`, …).
 
-    counting: who adds to integers and tells timeouts, over the text protocol: libmemcached adds at most 2**31 - 1, its
-    `decr` stops at zero, and it has no word for the timeout. None, where SASL allows the binary protocol alone: then it
-    has to do.
+    text: who does, over the text protocol, what libmemcached cannot: several sets or deletions in one round trip, steps
+    of 2**31 and more, sums below zero (its `decr` stops there), telling the timeout. None where SASL allows the binary
+    protocol alone: then it has to do.
     """
 
-    def __init__(self, node: Node, *, size: int, options: Mapping[str, Any], counting: Pool[Any] | None) -> None:
+    def __init__(self, node: Node, *, size: int, options: Mapping[str, Any], text: Pool[Any] | None) -> None:
         super().__init__(node, size=size)
         self._server = _server(node.address)
         self._options = options
-        self._counting = counting
+        self._text = text
         self._idle.append(self._connect())  # no connection yet, but what pylibmc says of the options
 
     def get(self, keys: Sequence[str]) -> dict[str, Value]:
@@ -52,30 +52,24 @@ class PyLibMCPool(Pool[_Client]):
         value = self._run(lambda client: client.get(keys[0]))
         return {} if value is None else {keys[0]: value}
 
+    def set(self, entries: Sequence[Stored]) -> list[str]:
+        return super().set(entries) if self._text is None or len(entries) == 1 else self._text.set(entries)
+
     def _store(self, entries: Sequence[Stored]) -> list[str]:
         def store(client: _Client) -> list[str]:
-            try:
-                return cast(
-                    "list[str]", client.set_multi({entry.key: entry for entry in entries}, time=entries[0].expiry)
-                )
-            except (pylibmc.TooBig, pylibmc.ServerError):
-                return [entry.key for entry in entries]
+            return [entry.key for entry in entries if not _stores(client.set, entry)]
 
         return self._run(store)
 
     def add(self, entry: Stored) -> bool:
-        def add(client: _Client) -> bool:
-            try:
-                return cast("bool", client.add(entry.key, entry, time=entry.expiry))
-            except (pylibmc.TooBig, pylibmc.ServerError):
-                return False
-
-        return self._run(add)
+        return self._run(lambda client: _stores(client.add, entry))
 
     def touch(self, key: str, expiry: int) -> bool:
         return cast("bool", self._run(lambda client: client.touch(key, expiry)))
 
     def delete(self, keys: Sequence[str]) -> int:
+        if self._text is not None and len(keys) > 1:
+            return self._text.delete(keys)
         return self._run(lambda client: [client.delete(key) for key in keys].count(True))
 
     def incr(self, key: str, delta: int) -> int:
@@ -83,8 +77,8 @@ class PyLibMCPool(Pool[_Client]):
 
         What leaves the 64 bits is then stored again for 5 minutes, or is -2**63 if it went below that.
         """
-        if self._counting is not None:
-            return self._counting.incr(key, delta)
+        if self._text is not None:
+            return self._text.incr(key, delta)
         if abs(delta) > _LARGEST_STEP:
             raise OverflowError(f"pylibmc counts in steps of at most {_LARGEST_STEP} with SASL, not {delta}")
 
@@ -112,14 +106,14 @@ class PyLibMCPool(Pool[_Client]):
         raise OverflowError(f"{key!r} {delta:+} does not fit into 64 bits")
 
     def time_left(self, key: str) -> float | None:
-        if self._counting is None:
+        if self._text is None:
             raise LookupError("pylibmc has no command for it")
-        return self._counting.time_left(key)
+        return self._text.time_left(key)
 
     def close(self) -> None:
         super().close()
-        if self._counting is not None:
-            self._counting.close()
+        if self._text is not None:
+            self._text.close()
 
     def flush(self) -> None:
         self._run(lambda client: client.flush_all())
@@ -132,6 +126,14 @@ class PyLibMCPool(Pool[_Client]):
 
     def _drop(self, client: _Client) -> None:
         client.disconnect_all()
+
+
+def _stores(put: Callable[..., bool], entry: Stored) -> bool:
+    """Whether it was stored; the server may refuse it."""
+    try:
+        return put(entry.key, entry, time=entry.expiry)
+    except (pylibmc.TooBig, pylibmc.ServerError):
+        return False
 
 
 def _server(address: Address) -> str:

@@ -33,7 +33,9 @@ Item = TypeVar("Item")
 
 _PORT: Final = 11211
 _ALLOWED: Final = "host, host:port, [::1], [::1]:port, unix:/path or /path; several as a list or separated by ; or ,"
-_INTERNET: Final = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.%]+)\]|(?P<host>[^\s:\[\]/]+))(?::(?P<port>[0-9]{1,5}))?")
+_INTERNET: Final = re.compile(
+    r"(?:\[(?P<v6>[0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|(?P<host>[^\s:\[\]/]+))(?::(?P<port>[0-9]{1,5}))?"
+)
 #: Points per server: evens the shares out to some 10 %.
 _POINTS: Final = 160
 _FIRST_PAUSE: Final = 0.25

@@ -94,12 +94,10 @@ class PyLibMCCache(MemcachedCache):
             "_poll_timeout": round(self._timeout * 1000),
             **behaviors,
         }
-        counting = None
-        if "username" not in options:
-            text = {"timeout": self._timeout, "connect_timeout": self._connect_timeout, "no_delay": True}
-            counting = PyMemcachePool(node, size=self._pool_size, options=text)
+        times = {"timeout": self._timeout, "connect_timeout": self._connect_timeout}
+        text = None if "username" in options else PyMemcachePool(node, size=self._pool_size, options=times)
         try:
-            return PyLibMCPool(node, size=self._pool_size, options=options, counting=counting)
+            return PyLibMCPool(node, size=self._pool_size, options=options, text=text)
         except (ValueError, TypeError) as error:
             raise ImproperlyConfigured(f"pylibmc does not take these OPTIONS: {error}") from error
 
