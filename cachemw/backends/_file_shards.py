@@ -3,8 +3,6 @@
 Rule 1: whatever changes an entry holds its shard's lock, `flock` on the directory itself: no lock files to leave
 behind, and it excludes threads as well as processes. Reading takes no lock: an entry comes and goes by rename.
 Rule 2: only regular files with a name of ours are removed; only directories of ours are entered; no link is followed.
-Rule 3: how much a shard holds stands in one slot of the file `usage`, which belongs to the shard's lock. A writer that
-is killed between a rename and its slot leaves the slot wrong by one entry, until the shard is next looked through.
 """
 
 from __future__ import annotations
@@ -16,25 +14,20 @@ import random
 import re
 import stat
 import time
-from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from hashlib import blake2b
-from struct import Struct
 from typing import Final, NamedTuple
 
 from cachemw.backends import _file_entry as entry
+from cachemw.backends._file_usage import SHARDS, UsageFile, make_directories, write_all
 
-__all__ = ["SHARDS", "Found", "Place", "Shards", "Usage", "make_directories", "open_for_reading"]
+__all__ = ["Found", "Place", "Shards", "open_for_reading"]
 
-SHARDS: Final = 1024
 _NAMES: Final = tuple(f"{shard >> 5:02x}/{shard & 31:02x}" for shard in range(SHARDS))
 _SUFFIX: Final = ".cmw"
 _ENTRY: Final = re.compile(r"[0-9a-f]{40}\.cmw")
 _TEMPORARY: Final = re.compile(r"\.[0-9a-f]{16}\.cmw-new")
-_SLOT: Final = Struct("=qq")
-#: The file with SHARDS slots: entries and bytes of each shard.
-USAGE: Final = "usage"
 
 #: Seconds after which a temporary file is taken for the leftover of a killed writer.
 _ORPHAN_AGE: Final = 300.0
@@ -57,31 +50,12 @@ class Place(NamedTuple):
     path: str
 
 
-class Usage(NamedTuple):
-    """How much a shard, or the whole store, holds; bytes are those of the files."""
-
-    entries: int
-    size: int
-
-
 class Found(NamedTuple):
     """A live entry that a scan came by. `written`: its modification time, in nanoseconds."""
 
     written: int
     shard: int
     name: str
-
-
-def make_directories(path: str) -> None:
-    """Create the directory and every missing one above it, each of mode 0700 whatever the umask."""
-    if os.path.isdir(path):
-        return
-    parent = os.path.dirname(path)
-    if parent != path:
-        make_directories(parent)
-    with suppress(FileExistsError):
-        os.mkdir(path, 0o700)
-        os.chmod(path, 0o700)
 
 
 def open_for_reading(path: str, *, update: bool = False) -> int | None:
@@ -102,6 +76,7 @@ class Shards:
 
     def __init__(self, root: str) -> None:
         self.root = root
+        self.usage = UsageFile(f"{root}/usage", self._contents)
         self._prefixes = tuple(f"{root}/{name}/" for name in _NAMES)
 
     def place(self, key: str) -> Place:
@@ -160,7 +135,7 @@ class Shards:
         try:
             try:
                 _allocate(descriptor, len(parts[0]) + len(parts[1]))
-                _write(descriptor, parts)
+                write_all(descriptor, parts)
             finally:
                 os.close(descriptor)
         except BaseException:
@@ -176,10 +151,10 @@ class Shards:
 
     def publish(self, directory: int, temporary: str, place: Place, size: int) -> None:
         """Rename a complete file of `size` bytes over the entry's, in a locked shard, and count that."""
-        with self._usage_file() as usage:
+        with self.usage.opened() as slots:
             old = self.size(directory, place.name)
             os.rename(temporary, place.name, src_dir_fd=directory, dst_dir_fd=directory)
-            _count(usage, place.shard, 1 if old is None else 0, size - (old or 0))
+            slots.add(place.shard, 1 if old is None else 0, size - (old or 0))
 
     @staticmethod
     def size(directory: int, name: str) -> int | None:
@@ -200,11 +175,11 @@ class Shards:
 
     def remove_entry(self, directory: int, place: Place | Found) -> None:
         """Remove the regular file of this name from a locked shard, and count that."""
-        with self._usage_file() as usage:
+        with self.usage.opened() as slots:
             size = self.size(directory, place.name)
             if size is not None:
                 self.remove(directory, place.name)
-                _count(usage, place.shard, -1, -size)
+                slots.add(place.shard, -1, -size)
 
     def scan(self, directory: int, shard: int, now: float) -> list[Found]:
         """Look through a locked shard: what is expired, damaged or left over goes; returns what lives, and counts it.
@@ -225,8 +200,8 @@ class Shards:
                     size += live.st_size
             elif _TEMPORARY.fullmatch(name):
                 self._remove_orphan(directory, name)
-        with self._usage_file() as usage:
-            os.pwrite(usage, _SLOT.pack(len(found), size), shard * _SLOT.size)
+        with self.usage.opened() as slots:
+            slots.state(shard, len(found), size)
         return found
 
     def _remove_orphan(self, directory: int, name: str) -> None:
@@ -243,73 +218,13 @@ class Shards:
         random.shuffle(found)
         return found
 
-    # -- usage ---------------------------------------------------------------------------------------------------
-
-    def totals(self) -> Usage:
-        """What the whole store holds."""
-        slots = self._slots()
-        return Usage(sum(slots[::2]), sum(slots[1::2]))
-
-    def occupied(self) -> list[int]:
-        """The shards that hold something, in random order."""
-        found = [shard for shard, entries in enumerate(self._slots()[::2]) if entries > 0]
-        random.shuffle(found)
-        return found
-
-    def forget(self, shard: int) -> None:
-        """Count nothing for a shard that has no directory: the file `usage` was damaged, or the directory removed."""
-        with self._usage_file() as usage:
-            os.pwrite(usage, _SLOT.pack(0, 0), shard * _SLOT.size)
-
-    def _slots(self) -> array[int]:
-        slots = self._read_slots()
-        if len(slots) != 2 * SHARDS or min(slots) < 0:  # damaged
-            self._remove_usage()
-            slots = self._read_slots()
-        return slots
-
-    def _read_slots(self) -> array[int]:
-        with self._usage_file() as usage:
-            data = os.pread(usage, SHARDS * _SLOT.size, 0)
-        return array("q", data[: len(data) // 8 * 8])
-
-    def _remove_usage(self) -> None:
-        """Have everything counted again."""
-        with suppress(FileNotFoundError):
-            os.unlink(f"{self.root}/{USAGE}")
-
-    @contextmanager
-    def _usage_file(self) -> Iterator[int]:
-        path = f"{self.root}/{USAGE}"
-        try:
-            descriptor = os.open(path, _UPDATE)
-        except FileNotFoundError:
-            self._count_all(path)
-            descriptor = os.open(path, _UPDATE)
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
-
-    def _count_all(self, path: str) -> None:
-        """Begin the file `usage`, with what is there: it is the directory's first use, or someone removed the file."""
-        make_directories(self.root)
-        slots = array("q", bytes(SHARDS * _SLOT.size))
+    def _contents(self) -> Iterator[tuple[int, int]]:
+        """(shard, bytes) of every entry's file: a look through the whole store."""
         for shard in self.existing():
             with suppress(FileNotFoundError), os.scandir(self._prefixes[shard]) as files:
                 for file in files:
                     if _ENTRY.fullmatch(file.name) and file.is_file(follow_symlinks=False):
-                        slots[2 * shard] += 1
-                        slots[2 * shard + 1] += file.stat(follow_symlinks=False).st_size
-        temporary = f"{path}-{os.urandom(8).hex()}"
-        descriptor = os.open(temporary, _CREATE, 0o600)
-        try:
-            with suppress(FileExistsError):  # another process was quicker; its count is as good
-                _write(descriptor, (slots.tobytes(), b""))
-                os.link(temporary, path)
-        finally:
-            os.close(descriptor)
-            os.unlink(temporary)
+                        yield shard, file.stat(follow_symlinks=False).st_size
 
 
 def _directories(path: str) -> list[str]:
@@ -358,20 +273,6 @@ def _allocate(descriptor: int, size: int) -> None:
     except OSError as error:
         if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENODEV):
             raise
-
-
-def _write(descriptor: int, parts: tuple[bytes, bytes]) -> None:
-    written = os.writev(descriptor, parts)
-    rest = memoryview(b"".join(parts))[written:] if written < len(parts[0]) + len(parts[1]) else memoryview(b"")
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
-
-
-def _count(usage: int, shard: int, entries: int, size: int) -> None:
-    """Add to a locked shard's slot; never below nothing, should the slot have been wrong."""
-    known = _SLOT.unpack(os.pread(usage, _SLOT.size, shard * _SLOT.size).ljust(_SLOT.size, b"\0"))
-    changed = _SLOT.pack(max(0, known[0] + entries), max(0, known[1] + size))
-    os.pwrite(usage, changed, shard * _SLOT.size)
 
 
 def _look(directory: int, name: str, now: float) -> os.stat_result | None:

@@ -17,7 +17,8 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Final
 
-from cachemw.backends._file_shards import SHARDS, Found, Shards
+from cachemw.backends._file_shards import Found, Shards
+from cachemw.backends._file_usage import SHARDS
 
 __all__ = ["Sweeper"]
 
@@ -56,7 +57,7 @@ class Sweeper:
             self._scan(random.randrange(SHARDS), time.time())  # noqa: S311
 
     def _fits(self, entries: int, size: int) -> bool:
-        held = self._shards.totals()
+        held = self._shards.usage.totals()
         left = self._max_entries - held.entries - entries
         self._entries_left = min(left, self._max_entries // _PART)
         if self._max_bytes is None:
@@ -84,7 +85,7 @@ class Sweeper:
     def _sample(self) -> list[Found]:
         now = time.time()
         sample: list[Found] = []
-        for shard in self._shards.occupied():
+        for shard in self._shards.usage.occupied():
             sample += self._scan(shard, now)
             if len(sample) >= _SAMPLE and self._frequency:
                 break
@@ -97,7 +98,8 @@ class Sweeper:
         except TimeoutError:  # someone works there: another time
             return []
         except FileNotFoundError:
-            self._shards.forget(shard)
+            with self._shards.usage.opened() as slots:
+                slots.state(shard, 0, 0)
             return []
 
     def _remove(self, victims: list[Found]) -> None:

@@ -21,8 +21,9 @@ from typing import Any, BinaryIO, ClassVar, Final
 
 from cachemw._values import integer, refuse
 from cachemw.backends import _file_entry as entry
-from cachemw.backends._file_shards import Place, Shards, make_directories, open_for_reading
+from cachemw.backends._file_shards import Place, Shards, open_for_reading
 from cachemw.backends._file_sweep import Sweeper
+from cachemw.backends._file_usage import make_directories
 from cachemw.backends.base import BlockingCache, Entry, offload
 from cachemw.errors import BackendUnavailable
 

@@ -89,7 +89,7 @@ def test_a_removed_directory_is_created_again(cache: FileBasedCache, directory: 
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
     shutil.rmtree(directory)
     assert cache.add("key", 3) is True
-    assert cache._shards.totals().entries == 1
+    assert cache._shards.usage.totals().entries == 1
 
 
 def test_a_directory_removed_while_an_entry_is_written_is_created_again(
@@ -191,7 +191,7 @@ def test_a_damaged_file_is_a_miss_and_removed(cache: FileBasedCache, damage: str
     DAMAGES[damage](entry(cache, "key"))
     assert cache.get("key", "default") == "default"
     assert not entry(cache, "key").exists()
-    assert cache._shards.totals().entries == 0
+    assert cache._shards.usage.totals().entries == 0
     assert cache.add("key", value) is True
     assert cache.get("key") == value
 
@@ -273,7 +273,7 @@ def test_a_header_caught_half_written_is_read_again(cache: FileBasedCache, monke
 
     monkeypatch.setattr(filebased, "_read", read_then_mend)
     assert cache.get("key") == 7
-    assert cache._shards.totals().entries == 1
+    assert cache._shards.usage.totals().entries == 1
 
 
 # What is not ours

@@ -42,7 +42,7 @@ def test_a_full_store_drops_one_in_so_many(directory: Path, frequency: int, left
         cache.set(f"key{number}", number)
         assert held(cache)[0] <= 30
     assert held(cache)[0] == left
-    assert cache._shards.totals() == held(cache)
+    assert cache._shards.usage.totals() == held(cache)
 
 
 def test_a_bound_below_zero_still_stores_the_new_entry(directory: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_store_larger_than_the_sample_loses_a_part_of_the_sample(
         cache.set(f"key{number}", number)
         assert held(cache)[0] <= 200
     assert held(cache)[0] > 190
-    assert cache._shards.totals() == held(cache)
+    assert cache._shards.usage.totals() == held(cache)
 
 
 def test_bytes_are_bounded_too(directory: Path) -> None:
@@ -136,7 +136,7 @@ def test_an_entry_over_the_bound_is_not_stored_and_its_old_value_is_gone(directo
     assert cache.write_records([("page", b"x" * 10_000, None)]) == ["page"]
     assert cache.add("key", b"x" * 10_000) is False
     assert "key" not in cache
-    assert cache._shards.totals() == held(cache)
+    assert cache._shards.usage.totals() == held(cache)
 
 
 def test_what_other_processes_write_counts(directory: Path) -> None:
@@ -149,7 +149,7 @@ def test_what_other_processes_write_counts(directory: Path) -> None:
     fill("parent")
     in_child(lambda: fill("child"))
     assert held(cache)[0] <= 30
-    assert cache._shards.totals() == held(cache)
+    assert cache._shards.usage.totals() == held(cache)
     fill("again")
     assert held(cache)[0] <= 30
 
@@ -181,7 +181,7 @@ def test_a_lost_or_damaged_count_is_made_again(directory: Path, damage: str) -> 
         with shards.locked(shard) as descriptor:
             shards.scan(descriptor, shard, time.time())
     cache.set("last", 1)
-    assert cache._shards.totals() == held(cache)
+    assert cache._shards.usage.totals() == held(cache)
     assert held(cache)[0] <= 40
 
 
@@ -197,7 +197,7 @@ def test_nothing_is_lost_where_two_begin_the_count(directory: Path, monkeypatch:
 
     monkeypatch.setattr(os, "link", quicker)
     cache.set("key", 1)
-    assert cache._shards.totals() == held(cache) == (2, held(cache)[1])
+    assert cache._shards.usage.totals() == held(cache) == (2, held(cache)[1])
     assert not list(directory.glob("usage-*"))
 
 
@@ -214,7 +214,7 @@ def test_one_write_in_many_looks_after_some_shard(directory: Path, monkeypatch: 
     cache.delete("another")
     shutil.rmtree(directory)
     cache.set("another", 1)  # there is no such shard now
-    assert cache._shards.totals() == held(cache)
+    assert cache._shards.usage.totals() == held(cache)
 
 
 def test_two_do_not_cull_at_once(directory: Path) -> None:
@@ -250,7 +250,7 @@ def test_what_changed_since_it_was_looked_at_is_not_culled(directory: Path, monk
     monkeypatch.setattr(_file_sweep, "_ROUNDS", 1)
     cache.set("new", 4)
     assert cache.get_many(["a", "b", "c", "new"]) == {"a": 1, "new": 4}
-    assert cache._shards.totals() == held(cache)
+    assert cache._shards.usage.totals() == held(cache)
 
 
 def test_leftovers_of_killed_writers_go_and_those_of_living_ones_stay(directory: Path) -> None:
@@ -263,4 +263,4 @@ def test_leftovers_of_killed_writers_go_and_those_of_living_ones_stay(directory:
     os.utime(old, (time.time() - 3600,) * 2)
     cache.clear()
     assert temporaries(directory) == [new]
-    assert cache._shards.totals() == (0, 0)
+    assert cache._shards.usage.totals() == (0, 0)

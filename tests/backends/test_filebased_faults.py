@@ -312,10 +312,10 @@ def test_a_writer_killed_at_any_moment_leaves_whole_entries(cache: FileBasedCach
     for leftover in temporaries(directory):
         os.utime(leftover, (0, 0))
     held = len(entries(directory))
-    assert abs(cache._shards.totals().entries - held) <= 6
+    assert abs(cache._shards.usage.totals().entries - held) <= 6
     cache.clear()
     assert temporaries(directory) == []
-    assert (entries(directory), cache._shards.totals()) == ([], (0, 0))
+    assert (entries(directory), cache._shards.usage.totals()) == ([], (0, 0))
 
 
 def test_a_frozen_writer_does_not_hold_up_readers(cache: FileBasedCache, directory: Path) -> None:
