@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import re
-import time
 from calendar import monthrange
 from datetime import date
 from functools import lru_cache
 from math import floor
+from time import gmtime
 from typing import Final
 
 from cachemw.rfc9111.syntax import OWS
@@ -70,7 +70,7 @@ def _timestamp(match: re.Match[str], year: int) -> int | None:
 
 def _full_year(match: re.Match[str], now: float) -> int:
     """The latest year of these two digits that does not put the date more than 50 years after `now`."""
-    today = time.gmtime(now)
+    today = gmtime(now)
     horizon = today.tm_year + 50
     year = horizon - (horizon - int(match["year"])) % 100
     moment = (_MONTH_NUMBER[match["month"].lower()], *map(int, match.group("day", "hour", "minute", "second")))
@@ -84,5 +84,5 @@ def format_date(timestamp: float) -> str:
 
 @lru_cache(maxsize=64)
 def _format(second: int) -> str:
-    year, month, day, hour, minute, sec, weekday, _, _ = time.gmtime(second)
+    year, month, day, hour, minute, sec, weekday, _, _ = gmtime(second)
     return f"{_DAYS[weekday]}, {day:02} {_MONTHS[month - 1]} {year:04} {hour:02}:{minute:02}:{sec:02} GMT"
