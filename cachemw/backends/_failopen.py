@@ -1,6 +1,6 @@
 """`OPTIONS: {"fail_open": True}`: a store that does not answer holds nothing. The one place for it.
 
-The page cache fails open by itself, behind a breaker that has to see the failures: it calls the class's primitives.
+The page cache fails open by itself, behind a breaker that has to see the failures: it passes this by.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ _ANSWERS: Final[dict[str, Callable[..., Any]]] = {
 
 
 class FailOpen:
-    """Shadows a cache's primitives with ones that never raise BackendUnavailable, and says so once a minute."""
+    """A cache's primitives, by the same names, that never raise BackendUnavailable; it is logged once a minute."""
 
     def __init__(self, cache: Store) -> None:
         self._name = repr(cache)
         self._quiet_until = -_WINDOW
         for name, answer in _ANSWERS.items():
             twin = f"_a{name[1:]}"
-            setattr(cache, name, self._guarded(getattr(cache, name), answer))
-            setattr(cache, twin, self._aguarded(getattr(cache, twin), answer))
+            setattr(self, name, self._guarded(getattr(cache, name), answer))
+            setattr(self, twin, self._aguarded(getattr(cache, twin), answer))
 
     def report(self, error: Exception) -> None:
         """Log the first failure of a window."""

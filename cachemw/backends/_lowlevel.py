@@ -22,7 +22,7 @@ class LowLevel(Store):
         Raises: BackendUnavailable; SerializationError if what is stored is damaged, foreign or not sealed.
         """
         made = self.make_and_validate_key(key, version)
-        return self._found(made, self._get((made,)), default)
+        return self._found(made, self._primitives._get((made,)), default)
 
     def set(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> None:
         """Store a value. timeout: seconds, None for ever, <= 0 removes it; left out: the cache's TIMEOUT.
@@ -33,9 +33,9 @@ class LowLevel(Store):
         stored = self._encode(made, value)
         seconds = self._seconds(timeout)
         if seconds is not None and seconds <= 0:
-            self._delete((made,))
+            self._primitives._delete((made,))
         else:
-            self._set(((made, stored, seconds),))
+            self._primitives._set(((made, stored, seconds),))
 
     def add(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> bool:
         """Store a value unless there is one, atomically; True if it was stored."""
@@ -43,25 +43,25 @@ class LowLevel(Store):
         stored = self._encode(made, value)
         seconds = self._seconds(timeout)
         if seconds is not None and seconds <= 0:
-            return not self._has(made)
-        return self._add(made, stored, seconds)
+            return not self._primitives._has(made)
+        return self._primitives._add(made, stored, seconds)
 
     def touch(self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> bool:
         """Give a stored value a new timeout (<= 0 removes it); True if there was one."""
         made = self.make_and_validate_key(key, version)
         seconds = self._seconds(timeout)
         if seconds is not None and seconds <= 0:
-            return self._delete((made,)) > 0
-        return self._touch(made, seconds)
+            return self._primitives._delete((made,)) > 0
+        return self._primitives._touch(made, seconds)
 
     def delete(self, key: Any, version: Any = None) -> bool:
         """Remove a value; True if there was one."""
-        return self._delete((self.make_and_validate_key(key, version),)) > 0
+        return self._primitives._delete((self.make_and_validate_key(key, version),)) > 0
 
     def get_many(self, keys: Iterable[Any], version: Any = None) -> dict[Any, Any]:
         """What is stored of `keys`, by the caller's keys; one round trip where the store can."""
         made = self._made_all(keys, version)
-        return self._all_found(made, self._get(tuple(made))) if made else {}
+        return self._all_found(made, self._primitives._get(tuple(made))) if made else {}
 
     def set_many(self, data: Mapping[Any, Any], timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> list[Any]:
         """Store several values; returns the keys that could not be stored, where the store can tell."""
@@ -69,18 +69,18 @@ class LowLevel(Store):
         if not entries:
             return []
         if seconds is not None and seconds <= 0:
-            self._delete(tuple(keys))
+            self._primitives._delete(tuple(keys))
             return []
-        return [keys[made] for made in self._set(entries)]
+        return [keys[made] for made in self._primitives._set(entries)]
 
     def delete_many(self, keys: Iterable[Any], version: Any = None) -> None:
         """Remove several values."""
         if made := self._made_all(keys, version):
-            self._delete(tuple(made))
+            self._primitives._delete(tuple(made))
 
     def has_key(self, key: Any, version: Any = None) -> bool:
         """Is there a value?"""
-        return self._has(self.make_and_validate_key(key, version))
+        return self._primitives._has(self.make_and_validate_key(key, version))
 
     def __contains__(self, key: Any) -> bool:
         return self.has_key(key)
@@ -114,7 +114,7 @@ class LowLevel(Store):
         """
         made = self.make_and_validate_key(key, version)
         try:
-            return self._incr(made, operator.index(delta))
+            return self._primitives._incr(made, operator.index(delta))
         except KeyError:
             raise ValueError(f"Key {key!r} not found") from None
 
@@ -128,12 +128,12 @@ class LowLevel(Store):
         Raises: ValueError if the key is missing.
         """
         old, new, target = self._versions(key, delta, version)
-        stored = self._get((old,))
+        stored = self._primitives._get((old,))
         if old not in stored:
             raise ValueError(f"Key {key!r} not found")
         if new != old:
-            self._set(((new, self._rekeyed(old, new, stored[old]), self._timeout_left(old)),))
-            self._delete((old,))
+            self._primitives._set(((new, self._rekeyed(old, new, stored[old]), self._primitives._timeout_left(old)),))
+            self._primitives._delete((old,))
         return target
 
     def decr_version(self, key: Any, delta: int = 1, version: Any = None) -> Any:
@@ -147,7 +147,7 @@ class LowLevel(Store):
 
     def clear(self) -> None:
         """Remove everything of this store."""
-        self._clear()
+        self._primitives._clear()
 
     def close(self) -> None:
         """Let go of connections; the cache may be used again."""
@@ -158,7 +158,7 @@ class LowLevel(Store):
     async def aget(self, key: Any, default: Any = None, version: Any = None) -> Any:
         """`get` without blocking the event loop; so all that begin with an "a"."""
         made = self.make_and_validate_key(key, version)
-        return self._found(made, await self._aget((made,)), default)
+        return self._found(made, await self._primitives._aget((made,)), default)
 
     async def aset(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> None:
         """See `set`."""
@@ -166,9 +166,9 @@ class LowLevel(Store):
         stored = self._encode(made, value)
         seconds = self._seconds(timeout)
         if seconds is not None and seconds <= 0:
-            await self._adelete((made,))
+            await self._primitives._adelete((made,))
         else:
-            await self._aset(((made, stored, seconds),))
+            await self._primitives._aset(((made, stored, seconds),))
 
     async def aadd(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> bool:
         """See `add`."""
@@ -176,25 +176,25 @@ class LowLevel(Store):
         stored = self._encode(made, value)
         seconds = self._seconds(timeout)
         if seconds is not None and seconds <= 0:
-            return not await self._ahas(made)
-        return await self._aadd(made, stored, seconds)
+            return not await self._primitives._ahas(made)
+        return await self._primitives._aadd(made, stored, seconds)
 
     async def atouch(self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> bool:
         """See `touch`."""
         made = self.make_and_validate_key(key, version)
         seconds = self._seconds(timeout)
         if seconds is not None and seconds <= 0:
-            return await self._adelete((made,)) > 0
-        return await self._atouch(made, seconds)
+            return await self._primitives._adelete((made,)) > 0
+        return await self._primitives._atouch(made, seconds)
 
     async def adelete(self, key: Any, version: Any = None) -> bool:
         """See `delete`."""
-        return await self._adelete((self.make_and_validate_key(key, version),)) > 0
+        return await self._primitives._adelete((self.make_and_validate_key(key, version),)) > 0
 
     async def aget_many(self, keys: Iterable[Any], version: Any = None) -> dict[Any, Any]:
         """See `get_many`."""
         made = self._made_all(keys, version)
-        return self._all_found(made, await self._aget(tuple(made))) if made else {}
+        return self._all_found(made, await self._primitives._aget(tuple(made))) if made else {}
 
     async def aset_many(
         self, data: Mapping[Any, Any], timeout: Any = DEFAULT_TIMEOUT, version: Any = None
@@ -204,18 +204,18 @@ class LowLevel(Store):
         if not entries:
             return []
         if seconds is not None and seconds <= 0:
-            await self._adelete(tuple(keys))
+            await self._primitives._adelete(tuple(keys))
             return []
-        return [keys[made] for made in await self._aset(entries)]
+        return [keys[made] for made in await self._primitives._aset(entries)]
 
     async def adelete_many(self, keys: Iterable[Any], version: Any = None) -> None:
         """See `delete_many`."""
         if made := self._made_all(keys, version):
-            await self._adelete(tuple(made))
+            await self._primitives._adelete(tuple(made))
 
     async def ahas_key(self, key: Any, version: Any = None) -> bool:
         """See `has_key`."""
-        return await self._ahas(self.make_and_validate_key(key, version))
+        return await self._primitives._ahas(self.make_and_validate_key(key, version))
 
     async def aget_or_set(self, key: Any, default: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> Any:
         """`get_or_set` for tasks; `default` may also be a coroutine function."""
@@ -240,7 +240,7 @@ class LowLevel(Store):
         """See `incr`."""
         made = self.make_and_validate_key(key, version)
         try:
-            return await self._aincr(made, operator.index(delta))
+            return await self._primitives._aincr(made, operator.index(delta))
         except KeyError:
             raise ValueError(f"Key {key!r} not found") from None
 
@@ -251,12 +251,14 @@ class LowLevel(Store):
     async def aincr_version(self, key: Any, delta: int = 1, version: Any = None) -> Any:
         """See `incr_version`."""
         old, new, target = self._versions(key, delta, version)
-        stored = await self._aget((old,))
+        stored = await self._primitives._aget((old,))
         if old not in stored:
             raise ValueError(f"Key {key!r} not found")
         if new != old:
-            await self._aset(((new, self._rekeyed(old, new, stored[old]), await self._atimeout_left(old)),))
-            await self._adelete((old,))
+            await self._primitives._aset(
+                ((new, self._rekeyed(old, new, stored[old]), await self._primitives._atimeout_left(old)),)
+            )
+            await self._primitives._adelete((old,))
         return target
 
     async def adecr_version(self, key: Any, delta: int = 1, version: Any = None) -> Any:
@@ -265,7 +267,7 @@ class LowLevel(Store):
 
     async def aclear(self) -> None:
         """See `clear`."""
-        await self._aclear()
+        await self._primitives._aclear()
 
     async def aclose(self) -> None:
         """See `close`."""

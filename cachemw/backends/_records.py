@@ -14,8 +14,7 @@ __all__ = ["Records"]
 class Records(Store):
     """What the page cache needs of a store.
 
-    It calls the class's own primitives, `type(self)._get` and not `self._get`: a failure has to reach the page
-    cache's breaker, `fail_open` or not.
+    It calls the primitives themselves: a failure has to reach the page cache's breaker, `fail_open` or not.
     """
 
     def page_key(self, key: str) -> str:
@@ -25,7 +24,7 @@ class Records(Store):
     def read_records(self, keys: Sequence[str]) -> list[Any]:
         """The pages' records in the order of `keys`, None where there is none. Raises: BackendUnavailable."""
         made = [self.page_key(key) for key in keys]
-        return _payloads(made, type(self)._get(self, made))
+        return _payloads(made, self._get(made))
 
     def write_records(self, records: Iterable[tuple[str, Any, float | None]]) -> list[str]:
         """Store (key, payload, timeout) each; returns the keys that could not be stored.
@@ -34,40 +33,40 @@ class Records(Store):
         """
         keys, entries, ended = self._page_entries(records)
         if ended:
-            type(self)._delete(self, ended)
-        return [keys[made] for made in type(self)._set(self, entries)] if entries else []
+            self._delete(ended)
+        return [keys[made] for made in self._set(entries)] if entries else []
 
     def drop_records(self, keys: Sequence[str]) -> int:
         """Remove pages; returns how many were there."""
-        return type(self)._delete(self, [self.page_key(key) for key in keys]) if keys else 0
+        return self._delete([self.page_key(key) for key in keys]) if keys else 0
 
     def add_record(self, key: str, payload: Any, timeout: float | None) -> bool:
         """Store a record unless there is one, atomically (a lease); True if it was stored."""
         if timeout is not None and timeout <= 0:
             return False
-        return type(self)._add(self, self.page_key(key), payload, _bounded(timeout))
+        return self._add(self.page_key(key), payload, _bounded(timeout))
 
     async def aread_records(self, keys: Sequence[str]) -> list[Any]:
         """See `read_records`."""
         made = [self.page_key(key) for key in keys]
-        return _payloads(made, await type(self)._aget(self, made))
+        return _payloads(made, await self._aget(made))
 
     async def awrite_records(self, records: Iterable[tuple[str, Any, float | None]]) -> list[str]:
         """See `write_records`."""
         keys, entries, ended = self._page_entries(records)
         if ended:
-            await type(self)._adelete(self, ended)
-        return [keys[made] for made in await type(self)._aset(self, entries)] if entries else []
+            await self._adelete(ended)
+        return [keys[made] for made in await self._aset(entries)] if entries else []
 
     async def adrop_records(self, keys: Sequence[str]) -> int:
         """See `drop_records`."""
-        return await type(self)._adelete(self, [self.page_key(key) for key in keys]) if keys else 0
+        return await self._adelete([self.page_key(key) for key in keys]) if keys else 0
 
     async def aadd_record(self, key: str, payload: Any, timeout: float | None) -> bool:
         """See `add_record`."""
         if timeout is not None and timeout <= 0:
             return False
-        return await type(self)._aadd(self, self.page_key(key), payload, _bounded(timeout))
+        return await self._aadd(self.page_key(key), payload, _bounded(timeout))
 
     def _page_entries(
         self, records: Iterable[tuple[str, Any, float | None]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, cast
 
 from cachemw._values import boolean, integer, number, refuse, without_password
 from cachemw.backends._failopen import FailOpen
@@ -80,6 +80,11 @@ class Store(ABC):
     def __repr__(self) -> str:
         places = [self.location] if isinstance(self.location, str) else self.location
         return f"<{type(self).__name__} {', '.join(without_password(str(place)) for place in places)}>"
+
+    @property
+    def _primitives(self) -> Store:
+        """Where the low-level API finds the primitives: here, or guarded by `fail_open`."""
+        return self if self._fail_open is None else cast("Store", self._fail_open)
 
     @property
     def key_prefix(self) -> str:

@@ -390,7 +390,7 @@ def test_readers_never_miss_what_is_there_while_writers_cull(make: Make) -> None
     stop = threading.Event()
 
     def misses() -> int:
-        return (cache.read_records(["hot page"]) != ["page"]) + (cache.get("hot") != "value")
+        return int(cache.read_records(["hot page"]) != ["page"]) + int(cache.get("hot") != "value")
 
     def work(number: int) -> int:
         missed = 0
