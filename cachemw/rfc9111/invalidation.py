@@ -79,10 +79,9 @@ def _quoted(text: str) -> str:
 
 def _origin(authority: str, scheme: str) -> str:
     """Host and port in one spelling; one with userinfo stays different from every Host."""
-    host, colon, port = authority.lower().rpartition(":")
-    if not colon or not (port.isdecimal() or not port):
-        return authority.lower()
-    return host if port in ("", _PORTS.get(scheme)) else f"{host}:{port}"
+    authority = authority.lower()
+    host, colon, port = authority.rpartition(":")
+    return host if colon and port in ("", _PORTS.get(scheme)) else authority
 
 
 def _without_dot_segments(path: str) -> str:
