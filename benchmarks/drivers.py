@@ -58,9 +58,15 @@ class WsgiDriver:
         seconds = perf_counter() - started
         return seconds, Received(int(head[0][:3]), list(head[1]), b"".join(chunks))
 
-    def together(self, path: str, requests: int) -> list[Received | BaseException]:
-        """As many requests for one page at the same time, each in a thread of its own."""
-        gate = threading.Barrier(requests)
+    def together(self, path: str, requests: int) -> tuple[float, list[Received | BaseException]]:
+        """As many requests for one page at the same time, each in a thread of its own; seconds, and the responses."""
+        started = 0.0
+
+        def start() -> None:
+            nonlocal started
+            started = perf_counter()
+
+        gate = threading.Barrier(requests, start)  # the threads are there before the clock starts
 
         def one(_: int) -> Received | BaseException:
             gate.wait()
@@ -70,7 +76,8 @@ class WsgiDriver:
                 return error
 
         with ThreadPoolExecutor(requests) as pool:
-            return list(pool.map(one, range(requests)))
+            answers = list(pool.map(one, range(requests)))
+            return perf_counter() - started, answers
 
 
 class _Connection:
@@ -109,8 +116,8 @@ class AsgiDriver:
         """Seconds for one request after the other, one for each path, and the last response."""
         return self.loop.run_until_complete(self._run(paths, fields))
 
-    def together(self, path: str, requests: int) -> list[Received | BaseException]:
-        """As many requests for one page at the same time, each in a task of its own."""
+    def together(self, path: str, requests: int) -> tuple[float, list[Received | BaseException]]:
+        """As many requests for one page at the same time, each in a task of its own; seconds, and the responses."""
 
         async def one() -> Received:
             return (await self._run([path], ()))[1]
@@ -118,7 +125,9 @@ class AsgiDriver:
         async def every() -> list[Received | BaseException]:
             return await asyncio.gather(*(one() for _ in range(requests)), return_exceptions=True)
 
-        return self.loop.run_until_complete(every())
+        started = perf_counter()
+        answers = self.loop.run_until_complete(every())
+        return perf_counter() - started, answers
 
     async def _run(self, paths: Sequence[str], fields: Iterable[tuple[str, str]]) -> tuple[float, Received]:
         app = self.app

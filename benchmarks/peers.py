@@ -24,7 +24,7 @@ __all__ = [
     "starlette_caches",
 ]
 
-_ENTRIES = 100_000
+_ENTRIES = 1_000_000
 _SECONDS = 3600
 
 
@@ -175,7 +175,7 @@ def _cashews(url: str) -> Any:
     from cashews import Cache
 
     cache = Cache()
-    cache.setup("mem://?size=100000&check_interval=3600" if url.startswith("locmem") else url)
+    cache.setup("mem://?size=1000000&check_interval=3600" if url.startswith("locmem") else url)
     return cache
 
 

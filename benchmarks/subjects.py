@@ -29,7 +29,7 @@ class Subject:
 
 URLS: Final = {
     "-": "",
-    "locmem": "locmem://?max_entries=100000&max_bytes=1000000000",  # as every subject: nothing is evicted meanwhile
+    "locmem": "locmem://?max_entries=1000000&max_bytes=1000000000",  # as every subject: nothing is evicted meanwhile
     "redis": "redis://127.0.0.1:{redis}/0",
     "memcached": "memcached://127.0.0.1:{memcached}",
     "file": "file://{folder}/pages",

@@ -21,7 +21,6 @@ import sys
 import warnings
 from collections.abc import Callable
 from itertools import count
-from time import perf_counter
 from typing import Any
 
 from benchmarks.drivers import Driver, Received
@@ -126,9 +125,7 @@ class Bench:
         """`requests` for one cold page at once, from an application that takes `delay` seconds."""
         self.origin.delay = delay
         calls = self.origin.calls
-        started = perf_counter()
-        answers = self.driver.together(f"/s/{page}", requests)
-        seconds = perf_counter() - started
+        seconds, answers = self.driver.together(f"/s/{page}", requests)
         self.origin.delay = 0.0
         good = sum(
             isinstance(answer, Received) and answer.status == 200 and len(answer.body) >= KINDS["s"]
