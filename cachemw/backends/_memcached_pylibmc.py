@@ -47,6 +47,15 @@ class PyLibMCPool(Pool[_Client]):
         self._idle.append(self._connect())  # no connection yet, but what pylibmc says of the options
 
     def get(self, keys: Sequence[str]) -> dict[str, Value]:
+        try:
+            return self._read(keys)
+        except BackendUnavailable as failure:
+            # what another program flagged as compressed, and is not: a damaged value, and no reason to leave the server
+            if "decompress" not in str(failure.__cause__):
+                raise
+            return {} if self._text is None else self._text.get(keys)
+
+    def _read(self, keys: Sequence[str]) -> dict[str, Value]:
         if len(keys) > 1:
             return cast("dict[str, Value]", self._run(lambda client: client.get_multi(keys)))
         value = self._run(lambda client: client.get(keys[0]))
