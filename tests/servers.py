@@ -322,7 +322,20 @@ def start_redis(*options: str, port: int | None = None) -> Server:
     """Start one redis-server that keeps nothing on disk; `options` as on its command line (`--maxmemory`, `8mb`)."""
     program = require("redis-server")
     port = port or free_port()
-    argv = [program, "--port", str(port), "--bind", HOST, "--save", "", "--appendonly", "no", *options]
+    argv = [
+        program,
+        "--port",
+        str(port),
+        "--bind",
+        HOST,
+        "--save",
+        "",
+        "--appendonly",
+        "no",
+        "--shutdown-timeout",
+        "0",
+        *options,
+    ]
     return start(argv, port=port, ready=_redis_answers)
 
 
@@ -441,7 +454,7 @@ class RedisCluster(_Several):
         until(lambda: all(self._knows_all(server) for server in self.servers), "the nodes know each other")
         for leader, replica in zip(self.leaders, self.replicas, strict=True):
             redis_command(replica, "CLUSTER", "REPLICATE", self.node_id(leader))
-        until(lambda: all(self._is_whole(server) for server in self.servers), "the cluster is whole")
+        until(lambda: all(self.is_whole(server) for server in self.servers), "the cluster is whole")
 
     @staticmethod
     def node_id(server: Server) -> str:
@@ -451,7 +464,8 @@ class RedisCluster(_Several):
     def _knows_all(self, server: Server) -> bool:
         return "cluster_known_nodes:6" in str(redis_command(server, "CLUSTER", "INFO"))
 
-    def _is_whole(self, server: Server) -> bool:
+    def is_whole(self, server: Server) -> bool:
+        """Does `server` see all slots served, and has it its leader's data?"""
         facts = str(redis_command(server, "CLUSTER", "INFO"))
         linked = server in self.leaders or _is_linked(server)
         return "cluster_state:ok" in facts and "cluster_size:3" in facts and linked
