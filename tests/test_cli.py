@@ -1,0 +1,184 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from cachemw import Caches
+from cachemw.cli import main
+from tests.servers import mariadb_url, postgresql_url, shared, start_mariadb, start_postgresql
+
+DB = "cachemw.backends.db.DatabaseCache"
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'cache.sqlite3'}"
+
+
+def run(caches: dict[str, Any], *arguments: str) -> Result:
+    result = CliRunner().invoke(main, arguments, obj=Caches({"CACHES": caches}))
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.output
+    return result
+
+
+def tables(path: Path) -> Sequence[str]:
+    with sqlite3.connect(path) as connection:
+        found = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    connection.close()
+    return sorted(found)
+
+
+def test_the_tables_of_all_database_caches_are_created(url: str, tmp_path: Path) -> None:
+    caches = {
+        "default": {"BACKEND": DB, "LOCATION": url},
+        "second": {"BACKEND": DB, "LOCATION": "my second table", "OPTIONS": {"write": url}},
+        "memory": {"BACKEND": "cachemw.backends.locmem.LocMemCache"},
+        "dummy": {"BACKEND": "cachemw.backends.dummy.DummyCache"},
+    }
+    result = run(caches, "createcachetable")
+    assert result.exit_code == 0
+    assert result.output == "Cache table 'cachemw' created.\nCache table 'my second table' created.\n"
+    assert tables(tmp_path / "cache.sqlite3") == ["cachemw", "my second table"]
+
+
+def test_an_existing_table_is_left_alone(url: str) -> None:
+    caches = Caches({"CACHES": {"default": {"BACKEND": DB, "LOCATION": url}}})
+    caches["default"].set("key", "kept")
+    for _ in range(2):
+        result = CliRunner().invoke(main, ["createcachetable"], obj=caches)
+        assert (result.exit_code, result.output) == (0, "Cache table 'cachemw' already exists.\n")
+    assert caches["default"].get("key") == "kept"
+    caches.close_all()
+
+
+def test_a_dry_run_prints_the_sql_and_changes_nothing(url: str, tmp_path: Path) -> None:
+    caches = {"default": {"BACKEND": DB, "LOCATION": url, "OPTIONS": {"table": "my cache"}}}
+    result = run(caches, "createcachetable", "--dry-run")
+    assert result.exit_code == 0
+    assert list(tmp_path.iterdir()) == []
+    with sqlite3.connect(tmp_path / "other.sqlite3") as connection:
+        connection.executescript(result.output)
+    connection.close()
+    assert tables(tmp_path / "other.sqlite3") == ["my cache"]
+
+
+def test_tables_may_be_named(url: str, tmp_path: Path) -> None:
+    caches = {"default": {"BACKEND": DB, "LOCATION": url}, "memory": "locmem://"}
+    result = run(caches, "createcachetable", "first", "second one")
+    assert result.exit_code == 0
+    assert tables(tmp_path / "cache.sqlite3") == ["first", "second one"]
+
+
+def test_with_several_databases_one_must_be_chosen(url: str, tmp_path: Path) -> None:
+    caches = {
+        "default": {"BACKEND": DB, "LOCATION": url},
+        "other": {"BACKEND": DB, "LOCATION": f"sqlite:///{tmp_path / 'other.sqlite3'}"},
+        "memory": "locmem://",
+    }
+    result = run(caches, "createcachetable", "named")
+    assert result.exit_code == 2
+    assert "--cache" in result.output
+    assert "default, other" in result.output
+    assert run(caches, "createcachetable", "--cache", "other", "named").exit_code == 0
+    assert tables(tmp_path / "other.sqlite3") == ["named"]
+    assert run(caches, "createcachetable", "--cache", "other").exit_code == 0
+    assert tables(tmp_path / "other.sqlite3") == ["cachemw", "named"]
+    assert not (tmp_path / "cache.sqlite3").exists()
+    result = run(caches, "createcachetable", "--cache", "memory")
+    assert result.exit_code == 2
+    assert "LocMemCache" in result.output
+
+
+def test_without_a_database_cache_there_is_nothing_to_do() -> None:
+    result = run({"default": "locmem://"}, "createcachetable")
+    assert (result.exit_code, result.output) == (0, "No database cache is configured: nothing to do.\n")
+    assert run({"default": "locmem://"}, "createcachetable", "named").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("caches", "arguments", "message"),
+    [
+        ({"default": {"BACKEND": DB, "LOCATION": "no url"}}, ["createcachetable"], "LOCATION is 'no url'"),
+        ({"default": "locmem://"}, ["createcachetable", "--cache", "nowhere"], "'nowhere' doesn't exist"),
+        ({"default": "locmem://"}, ["clear", "--yes", "default", "nowhere"], "'nowhere' doesn't exist"),
+        ({"default": "db+sqlite:////no/such/directory/x"}, ["createcachetable"], "unable to open database file"),
+        ({"default": "db+sqlite:////tmp/x?table=a;b"}, ["createcachetable"], "table name is 'a;b'"),
+    ],
+)  # fmt: skip
+def test_an_error_is_one_line(caches: dict[str, Any], arguments: list[str], message: str) -> None:
+    result = run(caches, *arguments)
+    assert result.exit_code == 1
+    assert message in result.output
+    assert result.output.startswith("Error: ")
+    assert len(result.output.splitlines()) == 1
+
+
+def test_the_caches_are_those_of_the_environment(monkeypatch: pytest.MonkeyPatch, url: str, tmp_path: Path) -> None:
+    monkeypatch.setenv("CACHEMW_URL", f"db+{url}?table=from+the+environment")
+    monkeypatch.setattr("cachemw.cli.process_caches", Caches())
+    result = CliRunner().invoke(main, ["createcachetable"])
+    assert (result.exit_code, result.output) == (0, "Cache table 'from the environment' created.\n")
+    assert tables(tmp_path / "cache.sqlite3") == ["from the environment"]
+
+
+@pytest.mark.parametrize("server", ["postgresql", "mariadb"])
+def test_servers_have_their_tables_created(server: str) -> None:
+    url = postgresql_url(shared(start_postgresql)) if server == "postgresql" else mariadb_url(shared(start_mariadb))
+    name = f"cli {server}"
+    caches = Caches({"CACHES": {"default": {"BACKEND": DB, "LOCATION": url, "OPTIONS": {"deadline": 5}}}})
+    arguments = ["createcachetable", name]
+    outputs = [
+        CliRunner().invoke(main, arguments, obj=caches, catch_exceptions=False).output
+        for arguments in ([*arguments, "--dry-run"], arguments, arguments, [*arguments, "--dry-run"])
+    ]
+    assert outputs[0].startswith("CREATE TABLE")
+    assert outputs[1:] == [
+        f"Cache table '{name}' created.\n",
+        f"Cache table '{name}' already exists.\n",
+        f"Cache table '{name}' already exists.\n",
+    ]
+    caches.close_all()
+
+
+def test_clear_removes_what_is_in_the_named_caches() -> None:
+    caches = Caches({"CACHES": {name: f"locmem://clear-{name}" for name in ("a", "b", "c")}})
+    for name in caches:
+        caches[name].set("key", name)
+    unsure = CliRunner().invoke(main, ["clear", "a"], obj=caches, input="n\n")
+    assert unsure.exit_code == 1
+    assert caches["a"].get("key") == "a"
+    sure = CliRunner().invoke(main, ["clear", "a", "b"], obj=caches, input="y\n")
+    assert sure.exit_code == 0
+    assert sure.output.endswith("Cleared: a, b\n")
+    assert [caches[name].get("key") for name in caches] == [None, None, "c"]
+    assert CliRunner().invoke(main, ["clear", "--yes", "c"], obj=caches).exit_code == 0
+    assert caches["c"].get("key") is None
+    assert CliRunner().invoke(main, ["clear", "--yes"], obj=caches).exit_code == 2
+
+
+def test_the_group_can_be_mounted_under_another(url: str, tmp_path: Path) -> None:
+    caches = Caches({"CACHES": {"default": f"db+{url}"}})
+
+    @click.group()
+    @click.pass_context
+    def flask(ctx: click.Context) -> None:
+        ctx.obj = caches
+
+    flask.add_command(main, "cachemw")
+    result = CliRunner().invoke(flask, ["cachemw", "createcachetable"])
+    assert (result.exit_code, result.output) == (0, "Cache table 'cachemw' created.\n")
+
+
+def test_every_command_says_what_it_is_for() -> None:
+    for name, command in main.commands.items():
+        result = CliRunner().invoke(main, [name, "--help"])
+        assert result.exit_code == 0
+        assert command.get_short_help_str()
