@@ -469,6 +469,8 @@ class _Passage:
             await self._send_body(message)
         elif kind == "http.response.start":
             await self._send_head(message)
+        elif kind == "http.response.debug":  # what a template was rendered with, for a test client: no part of it
+            await self._send(message)
         else:  # a file, a push, trailers, or something we do not know: it passes, and nothing is stored
             self.exchange.cannot_copy()
             self._drop()
