@@ -1,4 +1,7 @@
-"""`python -m benchmarks [pages|stores|serve|memory|stampede]… [--quick]`: every section without a name."""
+"""`python -m benchmarks [pages|stores|serve|stampede|memory|profile]… [--quick]`.
+
+Without a section: all but `profile`, which shows where our own microseconds go.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Final
 from benchmarks import memory, pages, plot, serve, stampede
 from benchmarks import stores as low_level
 from benchmarks.report import write
-from benchmarks.surroundings import chosen, stores
+from benchmarks.surroundings import MissingSubjectError, Worker, chosen, stores
 
 SECTIONS: Final = ("pages", "stores", "serve", "stampede", "memory")
 
@@ -53,9 +56,21 @@ def run_memory(options: argparse.Namespace) -> None:
     write("memory", memory.table(found), memory.goals(found), missing, found)
 
 
+def run_profile(options: argparse.Namespace) -> None:
+    with stores() as servers:
+        for subject in chosen(options.only or "cachemw-asgi-locmem,cachemw-wsgi-locmem"):
+            for operation, requests in (("hit", 50_000), ("not_modified", 20_000), ("miss", 5_000)):
+                with Worker(subject, servers) as worker:
+                    try:
+                        report = worker.ask("profile", kind="s", requests=requests, operation=operation)
+                    except MissingSubjectError as reason:
+                        report = str(reason)
+                print(f"\n{subject.name}, {operation}: {report}")
+
+
 def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("section", nargs="*", choices=[*SECTIONS, []], help="default: all")
+    parser.add_argument("section", nargs="*", choices=[*SECTIONS, "profile", []], help="default: all")
     parser.add_argument(
         "--quick", action="store_true", help="fewer and shorter rounds, small bodies: under two minutes"
     )

@@ -34,8 +34,9 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class StoreSubject:
-    """A way to use a store; `kind` is "raw", "own" or "peer". The functions of asynchronous ones are coroutine functions.
+    """A way to use a store; `kind` is "raw", "own" or "peer".
 
+    `asynchronous`: its functions are coroutine functions.
     `by_reference`: what is read is the object that was written, so that its figures compare with no other's.
     """
 
