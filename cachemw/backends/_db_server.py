@@ -1,7 +1,7 @@
 """PostgreSQL, MySQL and MariaDB: a pool of connections for threads, and one for each event loop.
 
 Rule 1: every call has a deadline, the wait for a connection included; a call that exceeds it costs its connection, so
-that its reply never reaches the next one.
+that its reply never reaches the next one. (The server may still do what it was asked.)
 Rule 2: each statement is its own transaction (autocommit): one round trip, nothing to roll back.
 Rule 3: a connection serves the process, and the event loop, that opened it.
 """
@@ -9,11 +9,12 @@ Rule 3: a connection serves the process, and the event loop, that opened it.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -61,6 +62,7 @@ class ServerStore:
         self._timeout = timeout
         self._pool_size = pool_size
         self._driver, self._async_driver, self._package = DRIVERS[statements.kind]
+        self._max_packet: float = math.inf
         self._engines = self._make_engine(timeout), self._make_engine(_PATIENCE)
         self._owner = os.getpid()
         self._async_engines: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[AsyncEngine, AsyncEngine]]
@@ -73,6 +75,7 @@ class ServerStore:
             "isolation_level": "AUTOCOMMIT",
             "pool_reset_on_return": None,
             "execution_options": {"preserve_rowcount": True},  # of INSERT too: it says what `add` did
+            "hide_parameters": True,  # values are nobody's business, and may be megabytes
         }
         if seconds == _PATIENCE:
             return {**options, "poolclass": NullPool}
@@ -102,7 +105,20 @@ class ServerStore:
             return _within(2 * self._timeout, lambda: connect(*arguments, **parameters))
 
         event.listen(engine, "do_connect", connect_in_time)
+        self._learn_limit(engine)
         return engine
+
+    def _learn_limit(self, engine: Engine) -> None:
+        """Ask each new connection for MySQL's limit: a larger statement costs the connection, and no reason is given."""
+
+        def ask(connection: Any, _record: Any) -> None:
+            cursor = connection.cursor()
+            cursor.execute("SELECT @@max_allowed_packet")
+            self._max_packet = int(cursor.fetchone()[0])
+            cursor.close()
+
+        if self._statements.counts_by_last_id:
+            event.listen(engine, "connect", ask)
 
     def _make_async_engine(self, seconds: float) -> AsyncEngine:
         url = self._url.set(drivername=f"{self._statements.kind}+{self._async_driver}")
@@ -112,9 +128,11 @@ class ServerStore:
 
             arguments["async_creator_fn"] = limited_async_connection(seconds).connect
         try:
-            return create_async_engine(url, connect_args=arguments, **self._engine_options(seconds))
+            engine = create_async_engine(url, connect_args=arguments, **self._engine_options(seconds))
         except (ImportError, ValueError, SQLAlchemyError) as error:  # ValueError: no greenlet
             raise self._unusable(error) from error
+        self._learn_limit(engine.sync_engine)
+        return engine
 
     def _unusable(self, error: Exception) -> ImproperlyConfigured:
         url = self._url.render_as_string(hide_password=True)
@@ -148,6 +166,7 @@ class ServerStore:
         while True:
             try:
                 with engine.connect() as connection:
+                    self._check_size(call)
                     return self._outcome(connection.execute(statement, call.parameters))
             except _FAILURES as error:
                 if _code(error) not in _DEADLOCK or attempt == _ATTEMPTS:
@@ -164,12 +183,22 @@ class ServerStore:
             try:
                 async with asyncio.timeout(2 * self._timeout) as limit, engine.connect() as connection:
                     limit.reschedule(self._deadline(call))
+                    self._check_size(call)
                     return self._outcome(await connection.execute(statement, call.parameters))
             except _FAILURES as error:
                 if _code(error) not in _DEADLOCK or attempt == _ATTEMPTS:
                     raise self._mapped(error) from error
             await asyncio.sleep(_pause(attempt))
             attempt += 1
+
+    def _check_size(self, call: Call) -> None:
+        """Raises: ValueTooLarge, if a value would not fit into MySQL's packets; connected, one knows their size."""
+        if call.statement in ("set", "add"):
+            rows = call.parameters if isinstance(call.parameters, Sequence) else (call.parameters,)
+            for row in rows:
+                # the drivers write two characters for a byte, at most, and the statement around it
+                if row["value"] is not None and 2 * len(row["value"]) + 1024 > self._max_packet:
+                    raise ValueTooLarge(f"{len(row['value'])} bytes are more than MySQL's max_allowed_packet allows")
 
     def _deadline(self, call: Call) -> float | None:
         """When a statement that begins now has to be over, by the loop's clock; psycopg's connections see to it."""

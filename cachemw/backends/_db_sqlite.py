@@ -29,6 +29,8 @@ __all__ = ["SQLiteStore"]
 
 #: RETURNING
 _OLDEST: Final = (3, 35, 0)
+#: Seconds after which it is made sure again that the file is still there.
+_LOOK_AGAIN: Final = 1.0
 _BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _PRAGMAS: Final = (
     "PRAGMA journal_mode=WAL",
@@ -70,6 +72,8 @@ class SQLiteStore:
         self._prepared = lru_cache(maxsize=1024)(self._prepare)
         self._idle: list[sqlite3.Connection] = []
         self._owner = os.getpid()
+        self._file: tuple[int, int] | None = None
+        self._look_again = 0.0
 
     # -- calls -----------------------------------------------------------------------------------------------------
 
@@ -139,24 +143,50 @@ class SQLiteStore:
 
     def _use(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do the work with a connection that nobody else uses meanwhile, again while another writer is at it."""
-        if self._owner != os.getpid():
-            self._forget()
+        idle = self._connections()
         try:
-            connection = self._idle.pop()
+            connection = idle.pop()
         except IndexError:
             connection = self._patiently(self._connect)
         try:
             try:
                 result = work(connection)
             except sqlite3.Error as error:
-                if error.sqlite_errorcode not in _BUSY:
+                if not _is_busy(error):
                     raise self._mapped(error) from error
                 result = self._patiently(lambda: work(connection))
         except BaseException:
             connection.close()
             raise
-        self._idle.append(connection)
+        if idle is self._idle:
+            idle.append(connection)
+        else:
+            connection.close()
         return result
+
+    def _connections(self) -> list[sqlite3.Connection]:
+        """Those that nobody uses, of this process and of the file that stands at the path now."""
+        if self._owner != os.getpid():  # forked: the parent's must neither be used nor closed here
+            _inherited.append(self._idle)
+            self._idle = []
+            self._owner = os.getpid()
+        now = time.monotonic()
+        if now >= self._look_again:
+            self._look_again = now + _LOOK_AGAIN
+            found = self._identity()
+            if found != self._file:
+                self.close()
+                self._idle = []
+                self._file = found
+        return self._idle
+
+    def _identity(self) -> tuple[int, int] | None:
+        """Which file it is: SQLite does not notice that it was removed, and goes on in what nobody else sees."""
+        try:
+            status = os.stat(self._path)
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
 
     def _patiently(self, action: Callable[[], T]) -> T:
         """Do it, again and again while another connection has the lock, until time is up."""
@@ -166,7 +196,7 @@ class SQLiteStore:
             try:
                 return action()
             except sqlite3.Error as error:
-                if error.sqlite_errorcode not in _BUSY or time.monotonic() >= deadline:
+                if not _is_busy(error) or time.monotonic() >= deadline:
                     raise self._mapped(error) from error
             time.sleep(pause * random.random())  # noqa: S311  spreads the waiters, guards no secret
             pause = min(pause * 2, 0.005)
@@ -194,12 +224,6 @@ class SQLiteStore:
             raise
         return connection
 
-    def _forget(self) -> None:
-        """After a fork: the parent's connections must neither be used nor closed here."""
-        _inherited.append(self._idle)
-        self._idle = []
-        self._owner = os.getpid()
-
     async def arun(self, call: Call) -> Outcome:
         """SQLite has no async client: `is_async` is false."""
         raise NotImplementedError
@@ -210,10 +234,13 @@ class SQLiteStore:
 
     def close(self) -> None:
         """See `Store.close`; a connection in use at this moment is kept."""
-        if self._owner != os.getpid():
-            self._forget()
-        while self._idle:
-            self._idle.pop().close()
+        if self._owner == os.getpid():
+            while self._idle:
+                self._idle.pop().close()
+
+
+def _is_busy(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", None) in _BUSY
 
 
 def _in_transaction(connection: sqlite3.Connection, sql: str, rows: Sequence[tuple[Any, ...]]) -> Outcome:

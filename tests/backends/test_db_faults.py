@@ -1,0 +1,652 @@
+"""The database store when the server, the file or the network does not behave."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from cachemw.backends import _db_server, _db_sqlite
+from cachemw.backends._db_calls import Call
+from cachemw.backends._db_server import ServerStore
+from cachemw.backends.db import DatabaseCache
+from cachemw.errors import BackendUnavailable, ImproperlyConfigured
+from tests.backends.file_store import in_child
+from tests.servers import (
+    Server,
+    free_port,
+    mariadb_url,
+    postgresql_url,
+    start_mariadb,
+    start_postgresql,
+    until,
+)
+
+# SQLite
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    for directory in (tmp_path, *tmp_path.parents):  # an unprivileged process of these tests has to come this far
+        if directory.owner() == Path.home().owner() and directory != Path("/"):
+            directory.chmod(directory.stat().st_mode | 0o011)
+    (tmp_path / "db").mkdir()
+    return tmp_path / "db" / "cache.sqlite3"
+
+
+@pytest.fixture
+def lite(path: Path) -> Iterator[DatabaseCache]:
+    cache = DatabaseCache(f"sqlite:///{path}", {"OPTIONS": {"deadline": 0.1}})
+    yield cache
+    cache.close()
+
+
+def test_a_locked_file_is_backend_unavailable_in_time_and_readers_go_on(lite: DatabaseCache, path: Path) -> None:
+    lite.set_many({"key": "value", "count": 1})
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert lite.get("key") == "value"
+        assert asyncio.run(lite.aget("key")) == "value"
+        for operation in (
+            lambda: lite.set("key", 1),
+            lambda: lite.set_many({"a": 1, "b": 2}),
+            lambda: lite.add("new", 1),
+            lambda: lite.incr("count"),
+            lambda: lite.delete("key"),
+            lambda: lite.clear(),
+            lambda: asyncio.run(lite.aset("key", 1)),
+        ):
+            began = time.monotonic()
+            with pytest.raises(BackendUnavailable, match="locked"):
+                operation()
+            assert time.monotonic() - began < 1
+        other.execute("ROLLBACK")
+    assert lite.incr("count") == 2
+
+
+def test_a_lock_is_waited_for(path: Path) -> None:
+    cache = DatabaseCache(f"sqlite:///{path}", {"OPTIONS": {"deadline": 30}})
+    cache.set("count", 1)
+    done: list[int] = []
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        thread = threading.Thread(target=lambda: done.append(cache.incr("count")))
+        thread.start()
+        thread.join(0.05)
+        assert done == []
+        other.execute("ROLLBACK")
+    thread.join(30)
+    assert done == [2]
+    cache.close()
+
+
+@pytest.mark.parametrize("damage", ["garbage", "cut", "text"])
+def test_a_corrupt_file_is_backend_unavailable_until_it_is_gone(lite: DatabaseCache, path: Path, damage: str) -> None:
+    lite.set_many({f"key{number}": "value" * 1000 for number in range(50)})
+    lite.close()
+    data = path.read_bytes()
+    changed = {"garbage": os.urandom(50_000), "cut": data[:5000], "text": b"not a database" * 100}[damage]
+    path.write_bytes(changed)
+    for operation in (lambda: lite.get_many([f"key{n}" for n in range(50)]), lambda: lite.set("new", 1)):
+        with pytest.raises(BackendUnavailable, match=str(path)):
+            operation()
+    for file in path.parent.iterdir():
+        file.unlink()
+    lite.set("key", "new")
+    assert lite.get("key") == "new"
+
+
+def test_a_file_that_is_removed_or_replaced_while_in_use_is_opened_again(
+    lite: DatabaseCache, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_db_sqlite, "_LOOK_AGAIN", 0)
+    lite.set("key", "old")
+    for file in path.parent.iterdir():
+        file.unlink()
+    assert lite.get("key") is None
+    lite.set("key", "new")
+    assert lite.get("key") == "new"
+    with closing(DatabaseCache(f"sqlite:///{path}", {})) as other:
+        assert other.get("key") == "new"
+
+
+def test_a_directory_that_is_missing_at_first_may_come(lite: DatabaseCache, path: Path) -> None:
+    path.parent.rmdir()
+    for operation in (lambda: lite.get("key"), lambda: lite.set("key", 1), lite.clear):
+        with pytest.raises(BackendUnavailable, match="unable to open"):
+            operation()
+    path.parent.mkdir()
+    lite.set("key", 1)
+    assert lite.get("key") == 1
+
+
+def test_lost_permission_is_backend_unavailable(lite: DatabaseCache, path: Path) -> None:
+    lite.set("key", 1)
+    lite.close()
+
+    def use() -> None:
+        for operation in (lambda: lite.get("key"), lambda: lite.set("key", 2)):
+            with pytest.raises(BackendUnavailable):
+                operation()
+
+    in_child(use, user="nobody")
+    assert lite.get("key") == 1
+
+
+def test_a_full_disk_is_backend_unavailable(lite: DatabaseCache) -> None:
+    lite.set("key", "old")
+    lite.close()
+
+    def use() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+        with pytest.raises(BackendUnavailable):
+            lite.set("key", os.urandom(500_000))
+        assert lite.get("key") == "old"
+        lite.set("small", 1)
+        assert lite.get("small") == 1
+
+    in_child(use)
+
+
+def test_a_value_that_sqlite_does_not_take_is_named_and_gone(lite: DatabaseCache) -> None:
+    lite.set_many({"key": "old", "other": "stays"})
+    [connection] = lite._primary._idle  # type: ignore[attr-defined]
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 10_000)
+    assert lite.set_many({"fits": 1}) == []
+    assert lite.set_many({"key": b"x" * 20_000}) == ["key"]
+    assert lite.get_many(["key", "other", "fits"]) == {"other": "stays", "fits": 1}
+
+
+WRITER = """
+import sys
+from cachemw.backends.db import DatabaseCache
+cache = DatabaseCache(sys.argv[1], {"OPTIONS": {"deadline": 10}})
+print("ready", flush=True)
+while True:
+    for number in range(20):
+        cache.set_many({f"key{number}": bytes([97 + number]) * 50_000, f"twin{number}": number}, None)
+        cache.add("count", 0, None)
+        cache.incr("count")
+"""
+
+
+def test_a_writer_killed_at_any_moment_leaves_a_whole_file(path: Path) -> None:
+    cache = DatabaseCache(f"sqlite:///{path}", {"OPTIONS": {"deadline": 10}})
+
+    def wait_for_counts(count: int) -> None:
+        seen = cache.get("count", 0)
+        until(lambda: cache.get("count", 0) >= seen + count, "the writer writes")
+
+    for turn in range(4):
+        with subprocess.Popen([sys.executable, "-c", WRITER, f"sqlite:///{path}"], stdout=subprocess.PIPE) as writer:
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == b"ready\n"
+            wait_for_counts(1 + 5 * turn)
+            writer.send_signal(signal.SIGKILL)
+        for number in range(20):
+            found = cache.get_many([f"key{number}", f"twin{number}"])
+            assert found in ({}, {f"key{number}": bytes([97 + number]) * 50_000, f"twin{number}": number})
+        assert cache.incr("count") > 0
+    cache.close()
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_a_connection_that_broke_in_the_middle_is_not_used_again(
+    lite: DatabaseCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lite.set("key", 1)
+    store = lite._primary
+    with pytest.raises(KeyboardInterrupt):
+        store._use(_interrupt)  # type: ignore[attr-defined]
+    assert store._idle == []  # type: ignore[attr-defined]
+    assert lite.get("key") == 1
+
+
+def _interrupt(connection: sqlite3.Connection) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    raise KeyboardInterrupt
+
+
+def test_a_failed_transaction_is_rolled_back(lite: DatabaseCache) -> None:
+    lite.set("count", 1)
+    row = {"key": b"a", "expires": None, "number": 1, "value": None}
+    with pytest.raises(BackendUnavailable):
+        lite._primary.run(Call("set", [row, {**row, "key": b"b", "value": object()}]))
+    assert lite.get("count") == 1
+    assert lite.incr("count") == 2
+    assert lite.get("a") is None
+
+
+# Servers
+
+
+@dataclass
+class Kind:
+    start: Callable[..., Server]
+    url: Callable[[Server], str]
+
+
+KINDS = {"postgresql": Kind(start_postgresql, postgresql_url), "mariadb": Kind(start_mariadb, mariadb_url)}
+
+
+@pytest.fixture(params=KINDS, scope="module")
+def kind(request: pytest.FixtureRequest) -> Kind:
+    return KINDS[request.param]
+
+
+@pytest.fixture(scope="module")
+def server(kind: Kind) -> Iterator[Server]:
+    """A server of this module's own: its tests stop, freeze and kill it, and start it again."""
+    with kind.start() as server:
+        yield server
+
+
+Make = Callable[..., DatabaseCache]
+
+
+@pytest.fixture
+def make(kind: Kind, server: Server) -> Iterator[Make]:
+    made: list[DatabaseCache] = []
+
+    def make_one(**options: Any) -> DatabaseCache:
+        defaults = {"table": "faults", "create": True, "deadline": 0.3}
+        made.append(DatabaseCache(kind.url(server), {"OPTIONS": {**defaults, **options}}))
+        return made[-1]
+
+    patient = make_one(deadline=10)
+    patient.clear()
+    yield make_one
+    for cache in made:
+        cache.close()
+
+
+@contextmanager
+def frozen(server: Server) -> Iterator[None]:
+    """The server and all its processes do nothing meanwhile."""
+    assert server.process is not None
+    pid = server.process.pid
+    children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    for one in (pid, *children):
+        os.kill(one, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for one in (pid, *children):
+            os.kill(one, signal.SIGCONT)
+
+
+OPERATIONS: dict[str, Callable[[DatabaseCache], Any]] = {
+    "get": lambda cache: cache.get("key"),
+    "get_many": lambda cache: cache.get_many(["key", "other"]),
+    "has_key": lambda cache: cache.has_key("key"),
+    "set": lambda cache: cache.set("key", 2),
+    "add": lambda cache: cache.add("new", 2),
+    "incr": lambda cache: cache.incr("key"),
+    "touch": lambda cache: cache.touch("key"),
+    "delete": lambda cache: cache.delete("key"),
+    "read_records": lambda cache: cache.read_records(["page"]),
+}
+
+
+def test_a_server_that_is_absent_at_first_may_come(kind: Kind, server: Server, make: Make) -> None:
+    server.kill()
+    cache = make()
+    try:
+        for operation in OPERATIONS.values():
+            with pytest.raises(BackendUnavailable, match="does not work"):
+                operation(cache)
+        with pytest.raises(BackendUnavailable, match="does not work"):
+            cache.has_table()
+        with pytest.raises(BackendUnavailable, match="does not work"):
+            cache.create_table()
+    finally:
+        server.start()
+    patiently(lambda: cache.set("key", 1))
+    assert cache.get("key") == 1
+
+
+def patiently(action: Callable[[], Any]) -> None:
+    """Until it works: a server that was just started may still refuse a connection or two."""
+
+    def works() -> bool:
+        try:
+            action()
+        except BackendUnavailable:
+            return False
+        return True
+
+    until(works, "the server works again")
+
+
+def test_a_server_that_is_killed_and_comes_back_works_again(server: Server, make: Make) -> None:
+    cache = make()
+    cache.set("key", 1)
+    server.kill()
+    try:
+        for _ in range(3):
+            began = time.monotonic()
+            with pytest.raises(BackendUnavailable):
+                cache.get("key")
+            assert time.monotonic() - began < 1
+    finally:
+        server.start()
+    patiently(lambda: cache.set("key", 2))
+    assert cache.get("key") == 2
+
+
+def test_a_frozen_server_is_given_up_in_time(server: Server, make: Make) -> None:
+    cache, cold = make(), make()
+    cache.set_many({"key": 1, "other": 1})
+    with frozen(server):
+        for name, operation in OPERATIONS.items():
+            began = time.monotonic()
+            with pytest.raises(BackendUnavailable):
+                operation(cache)
+            assert time.monotonic() - began < 1.2, name
+        began = time.monotonic()
+        with pytest.raises(BackendUnavailable):
+            cold.get("key")
+        assert time.monotonic() - began < 1.2
+    patiently(lambda: cache.set("key", 7))
+    for _ in range(20):
+        assert cache.get_many(["key", "other"]) == {"key": 7, "other": 1}
+
+
+def test_a_frozen_server_is_given_up_in_time_on_an_event_loop(server: Server, make: Make) -> None:
+    async def main() -> None:
+        cache = make()
+        await cache.aset_many({"key": 1, "other": 1})
+        with frozen(server):
+            began = time.monotonic()
+            results = await asyncio.gather(*(cache.aget("key") for _ in range(5)), return_exceptions=True)
+            results += await asyncio.gather(*(cache.aincr("key") for _ in range(3)), return_exceptions=True)
+            assert {type(result) for result in results} == {BackendUnavailable}
+            assert time.monotonic() - began < 3
+        for _ in range(100):
+            try:
+                await cache.aset("key", 7)
+                break
+            except BackendUnavailable:
+                continue
+        found = await asyncio.gather(*(cache.aget_many(["key", "other"]) for _ in range(20)))
+        assert found == [{"key": 7, "other": 1}] * 20
+        await cache.aclose()
+
+    asyncio.run(main())
+
+
+def test_a_cancelled_task_leaves_no_reply_to_the_next(make: Make) -> None:
+    async def main() -> None:
+        cache = make(deadline=5, pool_size=3)
+        await cache.aset_many({f"key{number}": number for number in range(10)})
+        for turn in range(60):
+            tasks = [asyncio.create_task(cache.aget(f"key{number}")) for number in range(6)]
+            await asyncio.sleep(0.0002 * (turn % 12))
+            for task in tasks[::2]:
+                task.cancel()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+            for number, result in enumerate(results):
+                assert result == number or isinstance(result, asyncio.CancelledError), (number, result)
+        assert [await cache.aget(f"key{number}") for number in range(10)] == list(range(10))
+        await cache.aclose()
+
+    asyncio.run(main())
+
+
+def test_a_statement_that_waits_too_long_is_given_up(server: Server, make: Make) -> None:
+    cache, other = make(), make(deadline=30)
+    cache.set("key", 1)
+    store = other._primary
+    assert isinstance(store, ServerStore)
+    with store._engines[0].connect() as connection:
+        lock = connection.execution_options(isolation_level="READ COMMITTED")
+        lock.execute(store._statements.clear)  # holds the rows until it is rolled back
+        try:
+            began = time.monotonic()
+            with pytest.raises(BackendUnavailable):
+                cache.incr("key")
+            with pytest.raises(BackendUnavailable):
+                asyncio.run(_and_close(cache, cache.aincr("key")))
+            assert time.monotonic() - began < 2
+            assert cache.get("key") == 1
+        finally:
+            lock.rollback()
+    # what was given up may still have been done
+    assert cache.incr("key") in (2, 3, 4)
+
+
+async def _and_close(cache: DatabaseCache, work: Any) -> Any:
+    try:
+        return await work
+    finally:
+        await cache.aclose()
+
+
+def test_more_threads_than_connections_share_them(make: Make) -> None:
+    cache = make(deadline=10, pool_size=2)
+    cache.set("count", 0)
+    threads = [threading.Thread(target=lambda: [cache.incr("count") for _ in range(20)]) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert cache.get("count") == 240
+
+
+def test_a_server_with_too_many_clients_is_backend_unavailable(kind: Kind) -> None:
+    options = ["-c", "max_connections=4", "-c", "superuser_reserved_connections=0"]
+    if kind is KINDS["mariadb"]:
+        options = ["--max-connections=10"]  # its least
+    with kind.start(*options) as server:
+        caches = [DatabaseCache(kind.url(server), {"OPTIONS": {"create": True, "deadline": 5}}) for _ in range(12)]
+        refusals: list[str] = []
+        for cache in caches:
+            try:
+                cache.set("key", 1)
+            except BackendUnavailable as error:
+                refusals.append(str(error).lower())
+        assert 1 <= len(refusals) <= 9
+        assert all("too many" in refusal for refusal in refusals)
+        for cache in caches:
+            cache.close()
+        patiently(lambda: caches[-1].set("key", 2))
+        caches[-1].close()
+
+
+@pytest.mark.parametrize("reply", [b"", b"\x00", b"garbage" * 1000, b"\xff" * 300], ids=["none", "nul", "text", "ones"])
+def test_garbage_on_the_wire_is_backend_unavailable(kind: Kind, reply: bytes) -> None:
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)) as listener:
+        stop = threading.Event()
+        listener.settimeout(0.05)
+
+        def serve() -> None:
+            while not stop.is_set():
+                try:
+                    client, _ = listener.accept()
+                except TimeoutError:
+                    continue
+                with client:
+                    client.sendall(reply)
+                    client.settimeout(0.2)
+                    try:
+                        client.recv(1000)
+                        client.sendall(reply)
+                    except OSError:
+                        continue
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        fake = Server(
+            [], port=port, ready=lambda server: True, directory=Path("/nonexistent"), user=None, environ=None,
+            stop_signal=signal.SIGTERM,
+        )  # fmt: skip
+        cache = DatabaseCache(kind.url(fake), {"OPTIONS": {"deadline": 0.3}})
+        try:
+            with pytest.raises(BackendUnavailable):
+                cache.get("key")
+            with pytest.raises(BackendUnavailable):
+                asyncio.run(_and_close(cache, cache.aget("key")))
+        finally:
+            cache.close()
+            stop.set()
+            thread.join(10)
+
+
+def test_deadlocks_are_tried_again(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = make(deadline=5)
+    cache.set("count", 1)
+    store = cache._primary
+    assert isinstance(store, ServerStore)
+    attempts: list[int] = []
+    code = _db_server._code
+
+    def pretend(error: Exception) -> object:
+        attempts.append(1)
+        return "40P01" if len(attempts) < 4 else code(error)
+
+    monkeypatch.setattr(_db_server, "_code", pretend)
+    failing = make(deadline=5, table="not there", create=False)
+    with pytest.raises(BackendUnavailable, match="createcachetable"):
+        failing.incr("count")
+    assert len(attempts) == 5  # three deadlocks, then the truth, which is looked at twice
+    attempts.clear()
+    monkeypatch.setattr(_db_server, "_code", lambda error: "40P01")
+    with pytest.raises(BackendUnavailable):
+        failing.incr("count")
+    attempts.clear()
+    monkeypatch.setattr(_db_server, "_code", pretend)
+    with pytest.raises(BackendUnavailable, match="createcachetable"):
+        asyncio.run(_and_close(failing, failing.aincr("count")))
+    assert len(attempts) == 5
+
+
+def test_writers_of_the_same_rows_in_other_orders_do_not_block_each_other(make: Make) -> None:
+    cache = make(deadline=10)
+    keys = [f"key{number}" for number in range(30)]
+    errors: list[Exception] = []
+
+    def write(turn: int) -> None:
+        order = keys if turn % 2 else keys[::-1]
+        try:
+            for _ in range(10):
+                cache.set_many(dict.fromkeys(order, turn))
+                cache.delete_many(order[:5])
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=write, args=(turn,)) for turn in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert errors == []
+
+
+def test_a_cull_that_fails_does_not_keep_a_value_from_being_stored(make: Make) -> None:
+    cache = make(max_entries=3, deadline=5)
+    cache.set_many({"a": 1, "b": 2, "c": 3})
+    store = cache._primary
+    assert isinstance(store, ServerStore)
+
+    def fail(connection: Any, cursor: Any, sql: str, parameters: Any, context: Any, many: bool) -> None:
+        if sql.startswith("DELETE"):
+            raise OSError("no")
+
+    event.listen(store._engines[0], "before_cursor_execute", fail)
+    cache.set("d", 4)
+    event.remove(store._engines[0], "before_cursor_execute", fail)
+    assert cache.get_many("abcd") == {"a": 1, "b": 2, "c": 3, "d": 4}
+
+
+def test_engines_of_ended_event_loops_are_let_go(make: Make) -> None:
+    cache = make(deadline=5)
+    store = cache._primary
+    assert isinstance(store, ServerStore)
+
+    async def use() -> None:
+        await cache.aset("key", 1)
+        for engine in store._async_engines[asyncio.get_running_loop()]:
+            await engine.dispose()
+
+    loops = [asyncio.new_event_loop() for _ in range(3)]
+    for loop in loops:
+        loop.run_until_complete(use())
+        loop.close()
+        assert len(store._async_engines) == 1
+
+
+# What only one of them does
+
+
+def test_a_value_over_max_allowed_packet_is_named_and_gone() -> None:
+    with start_mariadb("--max-allowed-packet=1M") as server:
+        cache = DatabaseCache(mariadb_url(server), {"OPTIONS": {"create": True, "deadline": 5}})
+        large = os.urandom(3_000_000)
+        cache.set_many({"key": "old", "other": "stays"})
+        assert cache.set_many({"key": large, "fits": 1}) == ["key"]
+        assert cache.get_many(["key", "other", "fits"]) == {"other": "stays", "fits": 1}
+        assert cache.write_records([("page", large, None)]) == ["page"]
+
+        async def main() -> None:
+            assert await cache.aset_many({"other": large, "fits": 2}) == ["other"]
+            assert await cache.aget_many(["other", "fits"]) == {"fits": 2}
+            await cache.aclose()
+
+        asyncio.run(main())
+        cache.close()
+
+
+def test_a_missing_async_driver_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = DatabaseCache("mysql://127.0.0.1:1/db", {})
+    monkeypatch.setitem(sys.modules, "asyncmy", None)
+    with pytest.raises(ImproperlyConfigured, match=r"cachemw\[mysql\]"):
+        asyncio.run(cache.aget("key"))
+    cache.close()
+
+
+def test_a_connection_that_comes_too_late_is_closed() -> None:
+    released, closed = threading.Event(), threading.Event()
+
+    class Late:
+        def close(self) -> None:
+            closed.set()
+
+    def connect() -> Late:
+        released.wait(30)
+        return Late()
+
+    with pytest.raises(TimeoutError, match="no connection"):
+        _db_server._within(0.01, connect)
+    released.set()
+    assert closed.wait(30)
+
+
+def test_a_connection_that_fails_too_late_is_forgotten() -> None:
+    released, failed = threading.Event(), threading.Event()
+
+    def connect() -> None:
+        released.wait(30)
+        failed.set()
+        raise OSError("refused")
+
+    with pytest.raises(TimeoutError, match="no connection"):
+        _db_server._within(0.01, connect)
+    released.set()
+    assert failed.wait(30)
