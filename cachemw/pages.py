@@ -214,7 +214,7 @@ class Pages:
             yield "drop_records", (drops,)
         if writes and guard is not None:
             key, token = guard
-            (payload,) = yield "read_records", ((key,),)
+            (payload,) = yield "read_latest", ((key,),)
             mark = self._decoded(self.codec, (key,), (payload,))[0] if self.codec else payload
             if (mark.token if type(mark) is Mark else "") != token:
                 yield "drop_records", ([written for written, _, _ in writes],)
@@ -265,7 +265,7 @@ class Pages:
         marks = [(f"{of}\0M", Mark(f"{of}\0M", token), MARK_TIMEOUT) for of in resources]
         yield "write_records", ([self._encoded(*mark) for mark in marks],)
         keys = [key for of in resources for key in (primary_key(of), head_key(of))]
-        payloads = yield "read_records", (keys,)
+        payloads = yield "read_latest", (keys,)
         stale: list[Write] = []
         for record in payloads if self.codec is None else self._decoded(self.codec, keys, payloads):
             if type(record) is VaryIndex:
@@ -278,7 +278,7 @@ class Pages:
 
     def purge_tags(self, marks: Sequence[str], at: float, *, soft: bool) -> Procedure[int]:
         """Note under each tag's mark that everything that began before `at` is gone, or stale; how many tags."""
-        payloads = yield "read_records", (marks,)
+        payloads = yield "read_latest", (marks,)
         found = payloads if self.codec is None else self._decoded(self.codec, marks, payloads)
         writes: list[Write] = []
         for key, before in zip(marks, found, strict=True):

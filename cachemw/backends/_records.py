@@ -8,7 +8,7 @@ from typing import Any
 from cachemw.backends._keys import page_digest
 from cachemw.backends._store import FOREVER, Entry, Store
 
-__all__ = ["Records"]
+__all__ = ["Records", "payloads"]
 
 
 class Records(Store):
@@ -24,7 +24,11 @@ class Records(Store):
     def read_records(self, keys: Sequence[str]) -> list[Any]:
         """The pages' records in the order of `keys`, None where there is none. Raises: BackendUnavailable."""
         made = [self.page_key(key) for key in keys]
-        return _payloads(made, self._get(made))
+        return payloads(made, self._get(made))
+
+    def read_latest(self, keys: Sequence[str]) -> list[Any]:
+        """The same for one who has just written, where a replica or a local tier could still tell what was before."""
+        return self.read_records(keys)
 
     def write_records(self, records: Iterable[tuple[str, Any, float | None]]) -> list[str]:
         """Store (key, payload, timeout) each; returns the keys that could not be stored.
@@ -49,7 +53,11 @@ class Records(Store):
     async def aread_records(self, keys: Sequence[str]) -> list[Any]:
         """See `read_records`."""
         made = [self.page_key(key) for key in keys]
-        return _payloads(made, await self._aget(made))
+        return payloads(made, await self._aget(made))
+
+    async def aread_latest(self, keys: Sequence[str]) -> list[Any]:
+        """See `read_latest`."""
+        return await self.aread_records(keys)
 
     async def awrite_records(self, records: Iterable[tuple[str, Any, float | None]]) -> list[str]:
         """See `write_records`."""
@@ -89,6 +97,6 @@ def _bounded(timeout: float | None) -> float | None:
     return None if timeout is None or timeout >= FOREVER else timeout
 
 
-def _payloads(made: Sequence[str], stored: Mapping[str, Any]) -> list[Any]:
-    """Only what can be a page: an integer is the low-level API's."""
+def payloads(made: Sequence[str], stored: Mapping[str, Any]) -> list[Any]:
+    """What is stored, in the order of the keys. Only what can be a page: an integer is the low-level API's."""
     return [None if type(payload := stored.get(key)) is int else payload for key in made]
