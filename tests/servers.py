@@ -206,6 +206,8 @@ class Server:
     def pause(self) -> None:
         """Freeze it (SIGSTOP): it keeps its connections and answers nobody."""
         self._signal(signal.SIGSTOP)
+        assert self.process is not None
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)  # until then it may still answer
 
     def resume(self) -> None:
         """Thaw it (SIGCONT)."""

@@ -14,6 +14,7 @@ import ssl
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
+from select import POLLIN, poll
 from typing import Any, Final
 
 from cachemw.backends._memcached_ring import Node
@@ -127,11 +128,12 @@ class _Connection(asyncio.Protocol):
         self._rest = bytearray()  # the part of a reply that has come
         self._timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport
+        self._input: poll
 
     async def ask(self, command: bytes, call: _Call) -> Any:
         """Send the command and wait for its reply. Raises: WireError."""
         if self.lost is not None:
-            raise self.lost
+            raise WireError(str(self.lost))
         call.future = self._loop.create_future()
         call.deadline = self._loop.time() + self._timeout
         self._calls.append(call)
@@ -140,6 +142,12 @@ class _Connection(asyncio.Protocol):
             self._timer = self._loop.call_at(call.deadline, self._look_at_the_clock)
         self._transport.write(command)
         return await call.future
+
+    def is_sound(self) -> bool:
+        """Whether a command can be sent: nothing is there to be read that nobody asked for, not even its end."""
+        if self.lost is None and not self._calls and self._input.poll(0):
+            self.drop("ended")  # the event loop has not come to it yet
+        return self.lost is None
 
     def retire(self) -> None:
         """Close it as soon as nobody waits for a reply."""
@@ -162,6 +170,8 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
+        self._input = poll()
+        self._input.register(transport.get_extra_info("socket"), POLLIN)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.drop(f"closed the connection ({exc})" if exc else "closed the connection")
@@ -290,7 +300,7 @@ class AsyncClient:
     async def _ask(self, command: bytes, call: _Call) -> Any:
         try:
             connection = self._connection
-            if connection is None or connection.lost is not None:
+            if connection is None or not connection.is_sound():
                 connection = await self._connected()
             return await connection.ask(command, call)
         except (WireError, OSError) as error:

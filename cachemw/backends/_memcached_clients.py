@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
+from operator import methodcaller
 from select import POLLIN, poll
 from types import SimpleNamespace
 from typing import Any, Final, Generic, TypeVar, cast
@@ -23,6 +24,7 @@ from pymemcache.exceptions import (  # type: ignore[import-untyped]
     MemcacheClientError,
     MemcacheServerError,
     MemcacheUnexpectedCloseError,
+    MemcacheUnknownError,
 )
 
 from cachemw.backends._memcached_ring import Node
@@ -37,6 +39,9 @@ T = TypeVar("T")
 
 #: Bytes from which on a value travels alone: what a server refuses for its size then spoils no other's reply.
 _LARGE: Final = 512 * 1024
+_DELETED: Final = frozenset({b"DELETED", b"NOT_FOUND"})
+_TOUCHED: Final = frozenset({b"TOUCHED", b"NOT_FOUND"})
+_FLUSHED: Final = frozenset({b"OK"})
 #: Commands sent before their replies are read.
 _PIPELINE: Final = 1000
 
@@ -171,7 +176,7 @@ class _Serde:
 
 
 class _Client(Client):  # type: ignore[misc]  # it has no types
-    """pymemcache's client, which can tell whether its connection is idle, and deletes many keys in one round trip."""
+    """pymemcache's client; it can tell whether its connection is idle, and believes no line that it does not know."""
 
     def _connect(self) -> None:
         super()._connect()
@@ -182,14 +187,14 @@ class _Client(Client):  # type: ignore[misc]  # it has no types
         """Whether there is a connection without anything to read: neither its end nor a late reply."""
         return self.sock is not None and not self._input.poll(0)
 
-    def delete_all(self, keys: Sequence[str]) -> int:
-        """Remove them; returns how many were there."""
-        deleted = 0
-        for some in _pipelines(keys):
-            commands = [b"delete %b\r\n" % key.encode() for key in some]
-            lines: list[bytes] = self._misc_cmd(commands, b"delete", False)
-            deleted += lines.count(b"DELETED")
-        return deleted
+    def lines(self, commands: Sequence[bytes], expected: frozenset[bytes]) -> list[bytes]:
+        """Send the commands in one round trip; their replies, all of them expected ones."""
+        lines: list[bytes] = self._misc_cmd(commands, b"command", False)
+        for line in lines:
+            if line not in expected:
+                self.close()
+                raise MemcacheUnknownError(line[:60])
+        return lines
 
 
 class PyMemcachePool(Pool[_Client]):
@@ -230,10 +235,15 @@ class PyMemcachePool(Pool[_Client]):
         return self._run(add)
 
     def touch(self, key: str, expiry: int) -> bool:
-        return cast("bool", self._run(lambda client: client.touch(key, expiry)))
+        command = b"touch %b %d\r\n" % (key.encode(), expiry)
+        return self._run(lambda client: client.lines((command,), _TOUCHED)) == [b"TOUCHED"]
 
     def delete(self, keys: Sequence[str]) -> int:
-        return self._run(lambda client: client.delete_all(keys))
+        deleted = 0
+        for some in _pipelines(keys):
+            commands = [b"delete %b\r\n" % key.encode() for key in some]
+            deleted += self._run(methodcaller("lines", commands, _DELETED)).count(b"DELETED")
+        return deleted
 
     def incr(self, key: str, delta: int) -> int:
         addition = Delta(delta)
@@ -267,7 +277,7 @@ class PyMemcachePool(Pool[_Client]):
         return time_left(self._run(ask))
 
     def flush(self) -> None:
-        self._run(lambda client: client.flush_all())
+        self._run(lambda client: client.lines((b"flush_all\r\n",), _FLUSHED))
 
     def _connect(self) -> _Client:
         return _Client(self._node.address, **self._options)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import pylibmc  # type: ignore[import-untyped]
 
@@ -35,8 +36,8 @@ class PyLibMCPool(Pool[_Client]):
     """Connections by pylibmc. options: keyword arguments of its `Client` (`binary`, `username`, `behaviors`, …).
 
     text: who does, over the text protocol, what libmemcached cannot: several sets or deletions in one round trip, steps
-    of 2**31 and more, sums below zero (its `decr` stops there), telling the timeout. None where SASL allows the binary
-    protocol alone: then it has to do.
+    of 2**31 and more, sums below zero (its `decr` stops there), telling the timeout, `touch` without a wait. None where
+    SASL allows the binary protocol alone: then it has to do.
     """
 
     def __init__(self, node: Node, *, size: int, options: Mapping[str, Any], text: Pool[Any] | None) -> None:
@@ -44,6 +45,7 @@ class PyLibMCPool(Pool[_Client]):
         self._server = _server(node.address)
         self._options = options
         self._text = text
+        self._late = options["behaviors"]["receive_timeout"] / 1e6 * 0.95
         self._idle.append(self._connect())  # no connection yet, but what pylibmc says of the options
 
     def get(self, keys: Sequence[str]) -> dict[str, Value]:
@@ -56,10 +58,19 @@ class PyLibMCPool(Pool[_Client]):
             return {} if self._text is None else self._text.get(keys)
 
     def _read(self, keys: Sequence[str]) -> dict[str, Value]:
-        if len(keys) > 1:
-            return cast("dict[str, Value]", self._run(lambda client: client.get_multi(keys)))
-        value = self._run(lambda client: client.get(keys[0]))
-        return {} if value is None else {keys[0]: value}
+        def read(client: _Client) -> dict[str, Value]:
+            start = time.monotonic()
+            if len(keys) > 1:
+                found: dict[str, Value] = client.get_multi(keys)
+            else:
+                value = client.get(keys[0])
+                found = {} if value is None else {keys[0]: value}
+            # libmemcached says of a reply that was late that there is nothing
+            if len(found) < len(keys) and time.monotonic() - start > self._late:
+                raise TimeoutError("no answer in time")
+            return found
+
+        return self._run(read)
 
     def set(self, entries: Sequence[Stored]) -> list[str]:
         return super().set(entries) if self._text is None or len(entries) == 1 else self._text.set(entries)
@@ -74,7 +85,11 @@ class PyLibMCPool(Pool[_Client]):
         return self._run(lambda client: _stores(client.add, entry))
 
     def touch(self, key: str, expiry: int) -> bool:
-        return cast("bool", self._run(lambda client: client.touch(key, expiry)))
+        if self._text is not None:
+            return self._text.touch(key, expiry)
+        # libmemcached 1.0.18 waits for a second reply here, until it has no more time, and then is content
+        touched: bool = self._run(lambda client: client.touch(key, expiry))
+        return touched
 
     def delete(self, keys: Sequence[str]) -> int:
         if self._text is not None and len(keys) > 1:

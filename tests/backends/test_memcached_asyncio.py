@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,7 +16,7 @@ from cachemw.backends._memcached_ring import Node
 from cachemw.backends._memcached_wire import Stored
 from cachemw.backends.memcached import PyMemcacheCache
 from cachemw.errors import BackendUnavailable
-from tests.servers import Server, memcached_stats, shared, start_memcached, until
+from tests.servers import Server, memcached_stats, start_memcached, until
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -371,8 +371,9 @@ def test_what_the_server_refuses_is_deleted_and_reported() -> None:
 
 
 @pytest.fixture
-def server() -> Server:
-    return shared(start_memcached)
+def server() -> Iterator[Server]:
+    with start_memcached() as server:  # of which nobody else has a connection
+        yield server
 
 
 def connections(server: Server) -> int:
