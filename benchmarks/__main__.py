@@ -17,9 +17,13 @@ from benchmarks.surroundings import MissingSubjectError, Worker, chosen, stores
 SECTIONS: Final = ("pages", "stores", "serve", "stampede", "memory")
 
 
+#: Over sockets and in a stampede every subject costs seconds: these alone, where it is to be quick.
+QUICK: Final = "bare,cachemw,asgi-caches,flask-caching-locmem,cashews-locmem"
+
+
 def run_pages(options: argparse.Namespace) -> None:
     kinds = "s" if options.quick else "sml"
-    rounds = options.rounds or (7 if options.quick else 25)
+    rounds = options.rounds or (5 if options.quick else 25)
     with stores() as servers:
         found = pages.measure(chosen(options.only), servers, rounds=rounds, kinds=kinds)
     raw = {name: {f"{what} {kind}": times for (what, kind), times in by.items()} for name, by in found.times.items()}
@@ -30,13 +34,13 @@ def run_pages(options: argparse.Namespace) -> None:
 def run_stores(options: argparse.Namespace) -> None:
     with stores() as servers:
         found, missing = low_level.measure(
-            servers, rounds=options.rounds or (5 if options.quick else 25), only=options.only
+            servers, rounds=options.rounds or (3 if options.quick else 25), only=options.only
         )
     write("stores", low_level.table(found), low_level.goals(found), missing, found)
 
 
 def run_serve(options: argparse.Namespace) -> None:
-    names = [subject.name for subject in chosen(options.only)]
+    names = [subject.name for subject in chosen(options.only or (QUICK if options.quick else None))]
     rounds = options.rounds or (2 if options.quick else 5)
     with stores() as servers:
         found = serve.measure(names, servers, rounds=rounds, seconds=1, kinds="s" if options.quick else "sm")
@@ -46,7 +50,9 @@ def run_serve(options: argparse.Namespace) -> None:
 
 def run_stampede(options: argparse.Namespace) -> None:
     with stores() as servers:
-        found, missing = stampede.measure(chosen(options.only), servers, runs=1 if options.quick else 3)
+        found, missing = stampede.measure(
+            chosen(options.only or (QUICK if options.quick else None)), servers, runs=1 if options.quick else 3
+        )
     write("stampede", stampede.table(found), stampede.goals(found), missing, found)
 
 

@@ -172,4 +172,16 @@ def goals(pages: Pages) -> list[Goal]:
             Goal(f"{interface} hit, redis, round trips", pages.trips.get(own), 1.0),
             Goal(f"{interface} miss, redis, x prototype", pages.ratio(own, lower, miss), 1.5),
         ]
+    for store, limit in (("memcached", 1.35), ("file", 1.5), ("sqlite", 1.5)):
+        own, lower = f"cachemw-wsgi-{store}", f"proto-wsgi-{store}"
+        best = pages.best_peer("wsgi", store, small)
+        found += [
+            Goal(f"wsgi hit, {store}, x prototype", pages.ratio(own, lower, small), limit),
+            Goal(f"wsgi hit, {store}, 1 MB, x prototype", pages.ratio(own, lower, large), limit),
+        ]
+        if best:
+            found.append(Goal(f"wsgi hit, {store}, x best peer", pages.ratio(own, best, small), 0.25))
+    for interface, limit in (("asgi", 2.0), ("wsgi", 2.2)):
+        own, lower = f"cachemw-{interface}-tiered", f"proto-{interface}-full"
+        found.append(Goal(f"{interface} hit, tiered, x prototype in memory", pages.ratio(own, lower, small), limit))
     return found

@@ -6,16 +6,18 @@ are there; eviction, locks, statistics, time-outs, reconnection and every other 
 
 from __future__ import annotations
 
-import asyncio
-import socket
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from time import time
 from typing import Any
 
-import hiredis
-
-__all__ = ["DictOfPages", "ProtoAsgi", "ProtoAsgiRedis", "ProtoWsgi", "ProtoWsgiRedis"]
+__all__ = [
+    "DictOfPages",
+    "ProtoAsgi",
+    "ProtoAsgiPacked",
+    "ProtoWsgi",
+    "ProtoWsgiPacked",
+]
 
 Raw = list[tuple[bytes, bytes]]
 _BARRIERS_ASGI = (b"cache-control", b"pragma", b"range", b"authorization")
@@ -155,50 +157,20 @@ def _pack(now: float, max_age: float, vary: str, value: str | None, fields: Iter
     return b"%08d%b" % (len(packed), packed)
 
 
-def _command(*parts: bytes) -> bytes:
-    return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)
+class ProtoAsgiPacked:
+    """A store of bytes, ASGI."""
 
-
-class _Link(asyncio.Protocol):
-    """One connection; replies come in the order of the commands."""
-
-    def __init__(self) -> None:
-        self.reader = hiredis.Reader()
-        self.waiting: deque[asyncio.Future[Any]] = deque()
-        self.loop = asyncio.get_running_loop()
-
-    def connection_made(self, transport: Any) -> None:
-        self.transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        self.reader.feed(data)
-        while (reply := self.reader.gets()) is not False:
-            self.waiting.popleft().set_result(reply)
-
-    def call(self, *parts: bytes) -> asyncio.Future[Any]:
-        future = self.loop.create_future()
-        self.waiting.append(future)
-        self.transport.write(_command(*parts))
-        return future
-
-
-class ProtoAsgiRedis:
-    """One connection to Redis over an asyncio Protocol, ASGI."""
-
-    def __init__(self, app: Any, port: int) -> None:
+    def __init__(self, app: Any, store: Any) -> None:
         self.app = app
-        self.port = port
-        self.link: _Link | None = None
+        self.store = store
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if self.link is None:
-            _, self.link = await asyncio.get_running_loop().create_connection(_Link, "127.0.0.1", self.port)
         headers = dict(scope["headers"])
         if scope["method"] != "GET" or any(name in headers for name in _BARRIERS_ASGI):
             await self.app(scope, receive, send)
             return
         key = b"proto:%b%b?%b" % (headers.get(b"host", b""), scope["raw_path"], scope["query_string"])
-        packed = await self.link.call(b"GET", key)
+        packed = await self.store.get(key)
         now = time()
         if packed is not None:
             end = 8 + int(packed[:8])
@@ -231,29 +203,21 @@ class ProtoAsgiRedis:
         value = headers.get(vary.encode())
         max_age = float(answered["cache-control"].partition("max-age=")[2])
         head = _pack(now, max_age, vary, None if value is None else value.decode(), fields)
-        await self.link.call(b"SET", key, head + b"".join(body), b"EX", b"%d" % max_age)
+        await self.store.put(key, head + b"".join(body), int(max_age))
 
 
-class ProtoWsgiRedis:
-    """One blocking connection to Redis, WSGI."""
+class ProtoWsgiPacked:
+    """A store of bytes, WSGI."""
 
-    def __init__(self, app: Any, port: int) -> None:
+    def __init__(self, app: Any, store: Any) -> None:
         self.app = app
-        self.socket = socket.create_connection(("127.0.0.1", port))
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.reader = hiredis.Reader()
-
-    def call(self, *parts: bytes) -> Any:
-        self.socket.sendall(_command(*parts))
-        while (reply := self.reader.gets()) is False:
-            self.reader.feed(self.socket.recv(65536))
-        return reply
+        self.store = store
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if environ["REQUEST_METHOD"] != "GET" or any(name in environ for name in _BARRIERS_WSGI):
             return self.app(environ, start_response)  # type: ignore[no-any-return]
         key = f"proto:{environ.get('HTTP_HOST')}{environ['PATH_INFO']}?{environ['QUERY_STRING']}".encode("latin-1")
-        packed = self.call(b"GET", key)
+        packed = self.store.get(key)
         now = time()
         if packed is not None:
             end = 8 + int(packed[:8])
@@ -280,7 +244,7 @@ class ProtoWsgiRedis:
         vary = "HTTP_" + found["Vary"].upper().replace("-", "_")
         max_age = float(found["Cache-Control"].partition("max-age=")[2])
         head = _pack(now, max_age, vary, environ.get(vary), answered)
-        self.call(b"SET", key, head + body, b"EX", b"%d" % max_age)
+        self.store.put(key, head + body, int(max_age))
         return (body,)
 
 

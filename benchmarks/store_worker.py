@@ -10,7 +10,8 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
-from benchmarks.store_subjects import CLIENTS, Client
+from benchmarks.raw_clients import Client
+from benchmarks.store_subjects import CLIENTS
 from benchmarks.worker import answer
 
 __all__ = ["StoreBench"]

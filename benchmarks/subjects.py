@@ -76,15 +76,25 @@ def _port(url: str) -> int:
 
 
 def _proto_asgi_redis(origin: Origin, url: str) -> Driver:
-    from benchmarks.prototypes import ProtoAsgiRedis
+    from benchmarks.bare_stores import AsyncRedis
+    from benchmarks.prototypes import ProtoAsgiPacked
 
-    return AsgiDriver(ProtoAsgiRedis(bare_asgi(origin), _port(url)))
+    return AsgiDriver(ProtoAsgiPacked(bare_asgi(origin), AsyncRedis(_port(url))))
 
 
-def _proto_wsgi_redis(origin: Origin, url: str) -> Driver:
-    from benchmarks.prototypes import ProtoWsgiRedis
+def _proto_wsgi_packed(origin: Origin, url: str) -> Driver:
+    from benchmarks import bare_stores
+    from benchmarks.prototypes import ProtoWsgiPacked
 
-    return WsgiDriver(ProtoWsgiRedis(bare_wsgi(origin), _port(url)))
+    scheme, _, place = url.partition("://")
+    store: Any
+    if scheme == "redis":
+        store = bare_stores.Redis(_port(url))
+    elif scheme == "memcached":
+        store = bare_stores.Memcached(_port(url))
+    else:
+        store = bare_stores.Files(place) if scheme == "file" else bare_stores.Sqlite(place[1:])
+    return WsgiDriver(ProtoWsgiPacked(bare_wsgi(origin), store))
 
 
 def _peer(function: str) -> Callable[[Origin, str], Any]:
@@ -103,7 +113,10 @@ def _subjects() -> list[Subject]:
         Subject("proto-asgi-full", "prototype", "asgi", "locmem", "", _proto_asgi),
         Subject("proto-wsgi-full", "prototype", "wsgi", "locmem", "", _proto_wsgi),
         Subject("proto-asgi-rawredis", "prototype", "asgi", "redis", URLS["redis"], _proto_asgi_redis),
-        Subject("proto-wsgi-rawredis", "prototype", "wsgi", "redis", URLS["redis"], _proto_wsgi_redis),
+        Subject("proto-wsgi-rawredis", "prototype", "wsgi", "redis", URLS["redis"], _proto_wsgi_packed),
+        Subject("proto-wsgi-memcached", "prototype", "wsgi", "memcached", URLS["memcached"], _proto_wsgi_packed),
+        Subject("proto-wsgi-file", "prototype", "wsgi", "file", URLS["file"], _proto_wsgi_packed),
+        Subject("proto-wsgi-sqlite", "prototype", "wsgi", "sqlite", URLS["sqlite"], _proto_wsgi_packed),
     ]
     found += [
         Subject("dict-bodies", "limit", "wsgi", "dict", "", _dictionary(fields=False)),
