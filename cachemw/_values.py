@@ -87,10 +87,11 @@ def imported(name: str, path: str) -> Any:
         raise ImproperlyConfigured(f"{name} is {path!r}, which cannot be imported: {error}") from error
 
 
-_CREDENTIALS: Final = re.compile(r"(?<=://)[^/?#]*@")
+#: Up to the last "@", as a password may hold anything: rather a host too few in a log than a password.
+_CREDENTIALS: Final = re.compile(r"(?:(?<=://)|^(?!\w[\w+.-]*://)).*@", re.DOTALL)
 _SECRETS: Final = re.compile(r"(?i)(?<![a-z])((?:[a-z_]*password|secret|[a-z_]*passwd)=)[^&#]*")
 
 
 def without_password(text: str) -> str:
     """A URL as it may stand in messages and logs."""
-    return _SECRETS.sub(r"\1***", _CREDENTIALS.sub("***@", text))
+    return _SECRETS.sub(r"\1***", _CREDENTIALS.sub("***@", text, count=1))

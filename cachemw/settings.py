@@ -57,9 +57,9 @@ def _word(name: str, value: Any) -> str:
 
 
 def _preset(name: str, value: Any) -> str:
-    if value not in _PRESETS:
+    if not isinstance(value, str) or value not in _PRESETS:
         raise refuse(name, value, ", ".join(_PRESETS))
-    return str(value)
+    return value
 
 
 def _languages(name: str, value: Any) -> tuple[str, ...]:
@@ -170,7 +170,7 @@ class Settings:
         "the caches by alias, in Django's shape or as URLs; left out: the process-wide `cachemw.caches`, which reads"
         " CACHEMW_URL and CACHEMW_URL_<ALIAS>", _caches, "CACHES", default=None, repr=False,
     )  # fmt: skip
-    secret: tuple[str, ...] | None = _setting(
+    secret: str | tuple[str, ...] | None = _setting(
         "authenticates what stores hold, for every cache without a SECRET of its own; several: one a line,"
         " the newest first",
         _secret, "CACHEMW_SECRET", default=None, repr=False,
@@ -210,9 +210,11 @@ class Settings:
         return dataclasses.replace(settings, caches=None) if environ is None else settings
 
 
-#: Policy's options by the name of their setting; `seconds` is this module's, `django` a matter of the preset.
+#: Policy's options by the name of their setting; `seconds` is this module's, `django_rules` a matter of the preset.
 _POLICY_NAMES: Final = {
-    _PREFIX + one.name.upper(): one.name for one in dataclasses.fields(Policy) if one.name not in ("seconds", "django")
+    _PREFIX + one.name.upper(): one.name
+    for one in dataclasses.fields(Policy)
+    if one.name not in ("seconds", "django_rules")
 }
 _POLICY_TYPES: Final = get_type_hints(Policy)
 _URL: Final = _PREFIX + "URL"
@@ -228,7 +230,7 @@ def _read_option(name: str, option: str, value: Any) -> Any:
             return None
         kind = next(one for one in get_args(kind) if one is not type(None))
     if get_origin(kind) is Literal:
-        if value not in get_args(kind):
+        if not isinstance(value, str) or value not in get_args(kind):
             raise refuse(name, value, ", ".join(get_args(kind)))
         return value
     if get_origin(kind) is frozenset:

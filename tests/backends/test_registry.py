@@ -1,0 +1,263 @@
+"""Aliases, the default cache, and stores from URLs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import threading
+from typing import Any
+
+import pytest
+
+from cachemw.backends import registry
+from cachemw.backends.base import BaseCache
+from cachemw.backends.dummy import DummyCache
+from cachemw.backends.locmem import LocMemCache
+from cachemw.backends.registry import Caches, connect, make_cache
+from cachemw.errors import BackendUnavailable, ImproperlyConfigured, InvalidCacheBackendError
+from cachemw.settings import Settings
+from cachemw.testing._concurrency import in_processes, in_threads
+
+LOCMEM = "cachemw.backends.locmem.LocMemCache"
+
+
+class Closing(LocMemCache):
+    """Counts its closings, and may fail to close."""
+
+    closed = 0
+    error: Exception | None = None
+
+    def close(self) -> None:
+        self.closed += 1
+        if self.error is not None:
+            raise self.error
+
+    async def aclose(self) -> None:
+        self.close()
+
+
+def three() -> Caches:
+    return Caches(
+        {
+            "CACHES": {
+                "default": {"BACKEND": Closing, "LOCATION": "registry default", "KEY_PREFIX": "site"},
+                "second": {"BACKEND": Closing, "LOCATION": "registry second"},
+                "third": {"BACKEND": Closing, "LOCATION": "registry third"},
+            }
+        }
+    )
+
+
+def test_an_alias_is_one_instance_for_all_threads_and_event_loops() -> None:
+    caches = three()
+
+    def ask(number: int) -> BaseCache:
+        async def main() -> BaseCache:
+            return caches["default"]
+
+        return caches["default"] if number % 2 else asyncio.run(main())
+
+    assert {id(cache) for cache in in_threads(8, ask)} == {id(caches["default"])}
+    assert caches["default"] is not caches["second"]
+    assert caches["default"].make_key("key") == "site:1:key"
+
+
+def test_threads_that_are_first_to_ask_make_one_instance() -> None:
+    made: list[int] = []
+    everybody_waits = threading.Event()
+
+    class Slow(LocMemCache):
+        def __init__(self, location: Any, params: Any) -> None:
+            made.append(1)
+            everybody_waits.wait(0.05)
+            super().__init__(location, params)
+
+    caches = Caches({"CACHES": {"default": {"BACKEND": Slow}}})
+    assert len({id(cache) for cache in in_threads(8, lambda number: caches["default"])}) == 1
+    assert made == [1]
+
+
+def test_an_unknown_alias_does_not_exist() -> None:
+    caches = three()
+    with pytest.raises(InvalidCacheBackendError, match=r"^The connection 'nowhere' doesn't exist\.$"):
+        caches["nowhere"]
+    assert "nowhere" not in caches
+    assert "second" in caches
+    assert list(caches) == ["default", "second", "third"]
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("no.such.module.Cache", "Could not find backend 'no.such.module.Cache': No module named 'no'"),
+        ("cachemw.backends.locmem.Nothing", "Could not find backend 'cachemw.backends.locmem.Nothing': module"),
+        ("Cache", "Could not find backend 'Cache': 'Cache' is no dotted path"),
+        ("cachemw.errors.CacheError", "BACKEND is 'cachemw.errors.CacheError'; allowed: a subclass of BaseCache"),
+        (None, "BACKEND is None; allowed"),
+        (dict, "BACKEND is <class 'dict'>; allowed"),
+    ],
+)
+def test_a_backend_that_cannot_be_found_is_an_error_at_first_use(path: Any, message: str) -> None:
+    caches = Caches({"CACHES": {"default": {"BACKEND": path}}})
+    assert "default" in caches
+    with pytest.raises(InvalidCacheBackendError) as caught:
+        caches["default"]
+    assert str(caught.value).startswith(message)
+
+
+def test_a_failed_alias_can_be_asked_for_again() -> None:
+    caches = Caches({"CACHES": {"default": {"BACKEND": LOCMEM, "OPTIONS": {"MAX_ENTRIES": "x"}}}})
+    for _ in range(2):
+        with pytest.raises(ImproperlyConfigured, match="MAX_ENTRIES"):
+            caches["default"]
+    assert caches.all(initialized_only=True) == []
+
+
+def test_all_gives_every_cache_or_those_in_use() -> None:
+    caches = three()
+    assert caches.all(initialized_only=True) == []
+    second = caches["second"]
+    assert caches.all(initialized_only=True) == [second]
+    assert len(caches.all()) == 3
+    assert len(caches.all(initialized_only=True)) == 3
+
+
+@pytest.mark.parametrize("half", ["sync", "async"])
+def test_closing_closes_those_in_use_and_only_those_and_all_of_them(half: str) -> None:
+    caches = three()
+    first, second = caches["default"], caches["second"]
+    assert isinstance(first, Closing)
+    assert isinstance(second, Closing)
+
+    def close() -> None:
+        if half == "sync":
+            caches.close_all()
+        else:
+            asyncio.run(caches.aclose_all())
+
+    close()
+    assert (first.closed, second.closed) == (1, 1)
+    assert len(caches.all(initialized_only=True)) == 2
+    first.error = BackendUnavailable("gone")
+    with pytest.raises(BackendUnavailable):
+        close()
+    assert (first.closed, second.closed) == (2, 2)
+    assert caches["default"] is first
+
+
+def test_without_settings_there_is_local_memory() -> None:
+    assert isinstance(Caches({})["default"], LocMemCache)
+    assert isinstance(Caches(Settings())["default"], LocMemCache)
+    assert list(Caches(Settings())) == ["default"]
+
+
+def test_the_environment_is_read_at_first_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    caches = Caches()
+    monkeypatch.setenv("CACHEMW_URL", "locmem://from-environment?timeout=7")
+    monkeypatch.setenv("CACHEMW_URL_OFF", "dummy://")
+    monkeypatch.setenv("CACHEMW_SECRET", "a secret")
+    assert caches["default"].location == "from-environment"
+    assert caches["default"].default_timeout == 7
+    assert caches["default"].secrets == (b"a secret",)
+    assert isinstance(caches["off"], DummyCache)
+
+
+def test_a_wrong_environment_is_named_at_first_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CACHEMW_URL", "nosuch://user:hidden@host")
+    with pytest.raises(ImproperlyConfigured, match="CACHEMW_URL") as caught:
+        Caches()["default"]
+    assert "hidden" not in str(caught.value)
+
+
+def test_the_secret_of_the_settings_is_for_caches_without_one() -> None:
+    caches = Caches(
+        Settings(
+            secret="for all",
+            caches={"own": {"BACKEND": LOCMEM, "SECRET": "own"}, "none": {"BACKEND": LOCMEM}, "url": "locmem://x"},
+        )
+    )
+    assert caches["own"].secrets == (b"own",)
+    assert caches["none"].secrets == (b"for all",)
+    assert caches["url"].secrets == (b"for all",)
+
+
+def test_djangos_own_paths_mean_their_counterparts() -> None:
+    cache = make_cache(
+        {
+            "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+            "LOCATION": "unique-snowflake",
+            "TIMEOUT": 60,
+            "OPTIONS": {"MAX_ENTRIES": 1000},
+        }
+    )
+    assert type(cache) is LocMemCache
+    assert isinstance(make_cache({"BACKEND": "django.core.cache.backends.dummy.DummyCache"}), DummyCache)
+    with pytest.raises(InvalidCacheBackendError, match=r"cachemw\.backends\.locmem\.Nothing"):
+        make_cache({"BACKEND": "django.core.cache.backends.locmem.Nothing"})
+
+
+def test_connect_opens_a_store_of_its_own() -> None:
+    one, two = connect("locmem://connected"), connect("locmem://connected?version=2")
+    assert one is not two
+    one.set("key", 1)
+    assert two.get("key", version=1) == 1
+    with pytest.raises(ImproperlyConfigured, match="scheme"):
+        connect("localhost:6379")
+
+
+def test_the_default_cache_is_looked_up_at_each_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    for turn in range(2):
+        caches = Caches({"CACHES": {"default": {"BACKEND": LOCMEM, "LOCATION": f"default {turn}"}}})
+        monkeypatch.setattr(registry, "caches", caches)
+        assert "key" not in registry.cache
+        registry.cache.set("key", turn)
+        assert "key" in registry.cache
+        assert caches["default"].get("key") == turn
+        assert isinstance(registry.cache, LocMemCache)
+        assert repr(registry.cache) == f"<LocMemCache default {turn}>"
+        registry.cache.default_timeout = 5
+        assert caches["default"].default_timeout == 5
+
+
+def test_the_default_cache_stands_for_its_alias() -> None:
+    """In a process of its own: `cachemw.caches` is made once."""
+    script = """
+import json, warnings
+warnings.simplefilter("error")
+from cachemw.backends import registry
+from cachemw.backends.base import BaseCache
+assert registry.caches.all(initialized_only=True) == []
+cache = registry.cache
+assert registry.caches.all(initialized_only=True) == []
+cache.set("key", [1])
+cache.key_func = lambda key, prefix, version: "made-" + key
+print(json.dumps([
+    cache.get("key"), "key" in cache, isinstance(cache, BaseCache), registry.caches["default"].make_key("a"),
+    repr(cache), cache.version, {cache: 1}[cache],
+]))
+"""
+    environment = {"CACHEMW_URL": "locmem://proxied?version=4", "PYTHONPATH": os.pathsep.join(sys.path)}
+    output = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert json.loads(output.stdout) == [None, False, True, "made-a", "<LocMemCache proxied>", 4, 1]
+
+
+def test_a_fork_while_another_thread_makes_a_cache_leaves_no_held_lock() -> None:
+    caches = three()
+    holding, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with caches._lock:
+            holding.set()
+            done.wait(30)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    holding.wait(30)
+    try:
+        assert in_processes(2, lambda number: caches["second"].make_key("key")) == [":1:key"] * 2
+    finally:
+        done.set()
+        thread.join()

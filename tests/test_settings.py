@@ -1,0 +1,448 @@
+"""Settings by their three doors, and stores from URLs."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cachemw._urls import cache_from_url
+from cachemw.errors import ImproperlyConfigured
+from cachemw.rfc9111.policy import Policy
+from cachemw.settings import Settings
+
+BACKENDS = "cachemw.backends."
+
+
+# -- the three doors -------------------------------------------------------------------------------------------------
+
+
+def test_without_anything_there_are_the_documented_defaults() -> None:
+    for settings in (Settings(), Settings.from_mapping({}), Settings.from_environ({})):
+        assert settings == Settings()
+        assert (settings.seconds, settings.key_prefix, settings.alias) == (600, "", "default")
+        assert (settings.use_i18n, settings.use_tz, settings.languages) == (False, False, ())
+        assert settings.caches is None
+        assert settings.policy() == Policy()
+
+
+def test_the_three_doors_lead_to_the_same() -> None:
+    by_arguments = Settings(
+        seconds=30,
+        key_prefix="site",
+        alias="pages",
+        use_i18n=True,
+        use_tz=True,
+        languages=("de", "en"),
+        language_code="de",
+        language_cookie="lang",
+        time_zone="Europe/Berlin",
+        clock_skew=0.5,
+        preset="rfc9111",
+        policy_options={"grace": 5.0},
+        rules=({"path": "/a", "lifetime": 5},),
+        secret=("new", "old"),
+        caches={"default": "locmem://x"},
+    )
+    other: dict[Any, Any] = {7: "not even a text"}
+    by_mapping = Settings.from_mapping(
+        {
+            "CACHE_MIDDLEWARE_SECONDS": 30,
+            "CACHE_MIDDLEWARE_KEY_PREFIX": "site",
+            "CACHE_MIDDLEWARE_ALIAS": "pages",
+            "USE_I18N": True,
+            "USE_TZ": True,
+            "LANGUAGES": [("de", "Deutsch"), ("en", "English")],
+            "LANGUAGE_CODE": "de",
+            "LANGUAGE_COOKIE_NAME": "lang",
+            "TIME_ZONE": "Europe/Berlin",
+            "CACHEMW_CLOCK_SKEW": 0.5,
+            "CACHEMW_POLICY": "rfc9111",
+            "CACHEMW_GRACE": 5,
+            "CACHEMW_RULES": [{"path": "/a", "lifetime": 5}],
+            "CACHEMW_SECRET": ["new", "old"],
+            "CACHES": {"default": {"BACKEND": BACKENDS + "locmem.LocMemCache", "LOCATION": "x", "OPTIONS": {}}},
+            "SECRET_KEY": "Flask's own",
+            "DEBUG": False,
+            **other,
+        }
+    )
+    by_environment = Settings.from_environ(
+        {
+            "CACHEMW_SECONDS": "30",
+            "CACHEMW_KEY_PREFIX": "site",
+            "CACHEMW_ALIAS": "pages",
+            "CACHEMW_USE_I18N": "yes",
+            "CACHEMW_USE_TZ": "1",
+            "CACHEMW_LANGUAGES": "de, en",
+            "CACHEMW_LANGUAGE_CODE": "de",
+            "CACHEMW_LANGUAGE_COOKIE": "lang",
+            "CACHEMW_TIME_ZONE": "Europe/Berlin",
+            "CACHEMW_CLOCK_SKEW": "0.5",
+            "CACHEMW_POLICY": "rfc9111",
+            "CACHEMW_GRACE": "5",
+            "CACHEMW_RULES": '[{"path": "/a", "lifetime": 5}]',
+            "CACHEMW_SECRET": "new\nold\n",
+            "CACHEMW_URL": "locmem://x",
+            "PATH": "/bin",
+        }
+    )
+    assert by_arguments == by_mapping == by_environment
+    assert by_environment.policy() == Policy.rfc9111(grace=5.0)
+
+
+def test_the_environment_is_read_under_our_names_only() -> None:
+    assert Settings.from_environ({"USE_TZ": "1", "LANGUAGES": "x", "CACHES": "y", "TIME_ZONE": "z"}) == Settings()
+
+
+def test_our_name_comes_before_djangos() -> None:
+    settings = Settings.from_mapping({"CACHE_MIDDLEWARE_SECONDS": 1, "CACHEMW_SECONDS": 2})
+    assert settings.seconds == 2
+
+
+def test_what_a_mapping_leaves_out_comes_from_its_base() -> None:
+    base = Settings.from_environ({"CACHEMW_SECONDS": "5", "CACHEMW_GRACE": "7", "CACHEMW_KEY_PREFIX": "environment"})
+    settings = Settings.from_mapping({"CACHEMW_KEY_PREFIX": "code", "CACHEMW_LEASE": 0}, base=base)
+    assert (settings.seconds, settings.key_prefix) == (5, "code")
+    assert (settings.policy().grace, settings.policy().lease) == (7, 0)
+    assert Settings.from_mapping({}, base=base) == base
+
+
+def test_the_process_environment_leaves_its_caches_to_the_process_wide_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CACHEMW_URL", "locmem://x")
+    monkeypatch.setenv("CACHEMW_SECONDS", "9")
+    settings = Settings.from_environ()
+    assert (settings.seconds, settings.caches) == (9, None)
+
+
+def test_none_in_a_mapping_is_as_if_it_were_not_there() -> None:
+    assert Settings.from_mapping({"CACHES": None, "CACHEMW_RULES": None, "CACHEMW_SECRET": None}) == Settings()
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Settings().seconds = 5  # type: ignore[misc]
+
+
+def test_no_secret_is_shown() -> None:
+    settings = Settings(secret=("hidden",), caches={"default": "redis://u:hidden@host"})
+    assert "hidden" not in repr(settings)
+
+
+def test_every_field_is_documented_and_has_a_name_in_the_environment() -> None:
+    for one in dataclasses.fields(Settings):
+        assert one.metadata["doc"], one.name
+        assert one.metadata["names"], one.name
+        if one.name != "caches":
+            assert one.metadata["names"][0].startswith("CACHEMW_"), one.name
+        if isinstance(one.default, float):
+            assert one.metadata["unit"] == "seconds", one.name
+
+
+# -- values that cannot be used --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("CACHEMW_SECONDS", "soon", "a number of at least 0"),
+        ("CACHEMW_SECONDS", "-1", "a number of at least 0"),
+        ("CACHEMW_SECONDS", "nan", "a number of at least 0"),
+        ("CACHEMW_USE_I18N", "perhaps", "true or false"),
+        ("CACHEMW_ALIAS", " ", "a text that is not empty"),
+        ("CACHEMW_POLICY", "strict", "default, django, rfc9111"),
+        ("CACHEMW_CLOCK_SKEW", "", "a number of at least 0"),
+        ("CACHEMW_RULES", '{"path": "/"}', "a list of rules"),
+        ("CACHEMW_RULES", '"text"', "a list of rules"),
+        ("CACHEMW_GRACE", "long", "a number of at least 0"),
+        ("CACHEMW_MAX_BODY", "8M", "a whole number of at least 0"),
+        ("CACHEMW_MAX_BODY", "-1", "a whole number of at least 0"),
+        ("CACHEMW_COLLAPSE", "x", "true or false"),
+        ("CACHEMW_SET_COOKIE", "maybe", "refuse, strip, store"),
+        ("CACHEMW_STATUSES", "200,abc", "a whole number"),
+        ("CACHEMW_STATUSES", "20", "a whole number of at least 100"),
+    ],
+)
+def test_a_bad_variable_is_named_with_its_value_and_what_is_allowed(name: str, value: str, allowed: str) -> None:
+    with pytest.raises(ImproperlyConfigured) as caught:
+        Settings.from_environ({name: value})
+    message = str(caught.value)
+    assert name in message
+    assert allowed in message
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("seconds", "x"),
+        ("seconds", True),
+        ("key_prefix", 5),
+        ("key_prefix", None),
+        ("alias", ""),
+        ("use_tz", "never"),
+        ("languages", 5),
+        ("languages", [("de", "Deutsch", "x")]),
+        ("language_code", ""),
+        ("preset", "other"),
+        ("preset", ["default"]),
+        ("policy_options", ["grace"]),
+        ("rules", 5),
+        ("caches", ["locmem://"]),
+        ("caches", {"default": 5}),
+        ("caches", {5: {}}),
+        ("secret", ""),
+        ("secret", ["a", ""]),
+        ("secret", 5),
+    ],
+)
+def test_a_bad_argument_is_named(field: str, value: Any) -> None:
+    with pytest.raises(ImproperlyConfigured, match=f"^{field} is"):
+        Settings(**{field: value})
+
+
+def test_rules_that_are_no_json_are_one_clear_error() -> None:
+    with pytest.raises(ImproperlyConfigured, match=r"CACHEMW_RULES is no JSON: Expecting value"):
+        Settings.from_environ({"CACHEMW_RULES": "path=/"})
+
+
+def test_an_unknown_option_of_the_policy_is_named() -> None:
+    with pytest.raises(
+        ImproperlyConfigured, match="an option of Policy is 'gracious'; allowed: authorization, cache_st"
+    ):
+        Settings(policy_options={"gracious": 1})
+    for option in ("django_rules", "seconds"):
+        with pytest.raises(ImproperlyConfigured, match=f"an option of Policy is '{option}'"):
+            Settings(policy_options={option: 1})
+
+
+@pytest.mark.parametrize(
+    ("given_", "meant"),
+    [
+        ("CACHEMW_SECOND", "CACHEMW_SECONDS"),
+        ("CACHEMW_MAXBODY", "CACHEMW_MAX_BODY"),
+        ("CACHEMW_KEYPREFIX", "CACHEMW_KEY_PREFIX"),
+    ],
+)
+def test_a_misspelt_name_is_an_error_that_knows_better(given_: str, meant: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=f"{given_} is no setting; did you mean {meant}?"):
+        Settings.from_environ({given_: "1"})
+    with pytest.raises(ImproperlyConfigured, match="did you mean"):
+        Settings.from_mapping({given_: "1"})
+
+
+def test_a_strange_name_of_ours_is_logged_and_left_alone(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "cachemw"):
+        assert Settings.from_environ({"CACHEMW_SOMETHING_ELSE_ENTIRELY": "x"}) == Settings()
+    assert "CACHEMW_SOMETHING_ELSE_ENTIRELY" in caplog.text
+
+
+# -- Policy's options ------------------------------------------------------------------------------------------------
+
+
+def test_every_option_of_the_policy_can_be_given_as_text() -> None:
+    for one in dataclasses.fields(Policy):
+        if one.name in ("seconds", "django_rules"):
+            continue
+        value = getattr(Policy(), one.name)
+        if isinstance(value, frozenset):
+            text = ",".join(map(str, value))
+        elif isinstance(value, tuple):
+            text = ", ".join(value)
+        else:
+            text = str(value)
+        settings = Settings.from_environ({f"CACHEMW_{one.name.upper()}": text})
+        assert getattr(settings.policy(), one.name) == value, one.name
+        assert Settings(policy_options={one.name: value}).policy() == Policy()
+
+
+def test_an_option_may_be_none_where_the_policy_says_so() -> None:
+    for text in ("", "none", "None"):
+        assert Settings.from_environ({"CACHEMW_CACHE_STATUS": text}).policy().cache_status is None
+    assert Settings.from_environ({"CACHEMW_CACHE_STATUS": "edge"}).policy().cache_status == "edge"
+    assert Settings(policy_options={"cache_status": None}).policy().cache_status is None
+
+
+@pytest.mark.parametrize("value", [5, {"200": 1}, None])
+def test_statuses_are_numbers(value: Any) -> None:
+    with pytest.raises(ImproperlyConfigured, match="statuses"):
+        Settings(policy_options={"statuses": value})
+
+
+def test_options_change_the_preset() -> None:
+    settings = Settings.from_environ({"CACHEMW_POLICY": "django", "CACHEMW_CONDITIONS": "on"})
+    assert settings.policy() == Policy.django(conditions=True)
+
+
+# -- files -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_variable_may_name_a_file(tmp_path: Path) -> None:
+    secret, url, other = tmp_path / "secret", tmp_path / "url", tmp_path / "other"
+    secret.write_text("new secret\nold secret\n")
+    url.write_text("redis://:password@host/0\r\n")
+    other.write_text("dummy://")
+    settings = Settings.from_environ(
+        {"CACHEMW_SECRET_FILE": str(secret), "CACHEMW_URL_FILE": str(url), "CACHEMW_URL_OTHER_FILE": str(other)}
+    )
+    assert settings.secret == ("new secret", "old secret")
+    assert settings.caches is not None
+    assert settings.caches["default"]["LOCATION"] == "redis://:password@host/0"
+    assert set(settings.caches) == {"default", "other"}
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    for path in (tmp_path / "missing", tmp_path, tmp_path / "binary", "nul\x00"):
+        with pytest.raises(ImproperlyConfigured, match=r"CACHEMW_SECRET_FILE is .*cannot be read"):
+            Settings.from_environ({"CACHEMW_SECRET_FILE": str(path)})
+
+
+def test_a_value_and_its_file_together_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ImproperlyConfigured, match="CACHEMW_SECRET and CACHEMW_SECRET_FILE are both given"):
+        Settings.from_environ({"CACHEMW_SECRET": "a", "CACHEMW_SECRET_FILE": str(tmp_path)})
+
+
+# -- caches ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_alias_is_what_follows_the_name_in_lower_case() -> None:
+    settings = Settings.from_environ({"CACHEMW_URL": "locmem://a", "CACHEMW_URL_TEMPLATE_FRAGMENTS": "locmem://b"})
+    assert settings.caches is not None
+    assert {alias: config["LOCATION"] for alias, config in settings.caches.items()} == {
+        "default": "a",
+        "template_fragments": "b",
+    }
+
+
+def test_caches_and_urls_together_are_an_error() -> None:
+    with pytest.raises(ImproperlyConfigured, match="CACHES and CACHEMW_URL are both given"):
+        Settings.from_mapping({"CACHES": {"default": "locmem://"}, "CACHEMW_URL": "locmem://"})
+
+
+def test_a_bad_url_names_its_variable_and_no_password() -> None:
+    for environ in ({"CACHEMW_URL_PAGES": "what://u:hidden@host"}, {"CACHEMW_URL_PAGES": "u:hidden@host"}):
+        with pytest.raises(ImproperlyConfigured, match=r"^CACHEMW_URL_PAGES: Cache URL") as caught:
+            Settings.from_environ(environ)
+        assert "hidden" not in str(caught.value)
+    with pytest.raises(ImproperlyConfigured, match=r"CACHEMW_URL is '…'"):
+        Settings.from_mapping({"CACHEMW_URL": 5})
+
+
+URLS: list[tuple[str, str, Any, dict[str, Any], dict[str, Any]]] = [
+    ("locmem://", "locmem.LocMemCache", "", {}, {}),
+    ("locmem://name", "locmem.LocMemCache", "name", {}, {}),
+    ("locmemcache://a%20name?max_entries=5", "locmem.LocMemCache", "a name", {}, {"max_entries": "5"}),
+    ("LOCMEM://?MAX_ENTRIES=5&max_bytes=none", "locmem.LocMemCache", "", {}, {"max_entries": "5", "max_bytes": None}),
+    ("dummy://", "dummy.DummyCache", "", {}, {}),
+    ("dummycache://", "dummy.DummyCache", "", {}, {}),
+    ("file:///var/cache/a%20site", "filebased.FileBasedCache", "/var/cache/a site", {}, {}),
+    ("filecache:///tmp/x?timeout=60", "filebased.FileBasedCache", "/tmp/x", {"TIMEOUT": "60"}, {}),
+    (
+        "redis://user:p%40ss@host:6379/0?timeout=300&key_prefix=site&version=2&socket_timeout=0.5",
+        "redis.RedisCache",
+        "redis://user:p%40ss@host:6379/0",
+        {"TIMEOUT": "300", "KEY_PREFIX": "site", "VERSION": 2},
+        {"socket_timeout": "0.5"},
+    ),
+    ("redis://h1,redis://h2", "redis.RedisCache", "redis://h1,redis://h2", {}, {}),
+    ("rediss://host", "redis.RedisCache", "rediss://host", {}, {}),
+    ("rediscache://host/1", "redis.RedisCache", "redis://host/1", {}, {}),
+    ("redis-cache://host/1", "redis.RedisCache", "redis://host/1", {}, {}),
+    ("hiredis://host", "redis.RedisCache", "redis://host", {}, {}),
+    ("valkeys://host", "redis.RedisCache", "rediss://host", {}, {}),
+    ("unix:///run/redis.sock?db=1", "redis.RedisCache", "unix:///run/redis.sock", {}, {"db": "1"}),
+    ("redis+socket:///run/redis.sock", "redis.RedisCache", "unix:///run/redis.sock", {}, {}),
+    ("redis+sentinel://h1:26379,h2/service", "redis.RedisCache", "redis+sentinel://h1:26379,h2/service", {}, {}),
+    ("redis+cluster://h1,h2:7001", "redis.RedisCache", "redis+cluster://h1,h2:7001", {}, {}),
+    ("memcached://h1:11211,h2:11212", "memcached.PyMemcacheCache", ["h1:11211", "h2:11212"], {}, {}),
+    ("memcached://h1;h2/", "memcached.PyMemcacheCache", ["h1", "h2"], {}, {}),
+    ("memcache://[::1]:11211,[::2]", "memcached.PyMemcacheCache", ["[::1]:11211", "[::2]"], {}, {}),
+    ("pymemcache:///run/m%20c.sock", "memcached.PyMemcacheCache", ["unix:/run/m c.sock"], {}, {}),
+    ("memcached://unix:/a,unix:/b", "memcached.PyMemcacheCache", ["unix:/a", "unix:/b"], {}, {}),
+    (
+        "memcached+pylibmc://user:p%40ss@h1?binary=1",
+        "memcached.PyLibMCCache",
+        ["h1"],
+        {},
+        {"binary": "1", "username": "user", "password": "p@ss"},
+    ),
+    ("pylibmc://h1", "memcached.PyLibMCCache", ["h1"], {}, {}),
+    ("db+sqlite:////tmp/c.db?table=my+cache", "db.DatabaseCache", "sqlite:////tmp/c.db", {}, {"table": "my cache"}),
+    (
+        "db+postgresql+psycopg://u:p%40w@h/n?sslmode=require&max_entries=9&timeout=none",
+        "db.DatabaseCache",
+        "postgresql+psycopg://u:p%40w@h/n?sslmode=require",
+        {"TIMEOUT": None},
+        {"max_entries": "9"},
+    ),
+    ("dbcache://my_table?url=sqlite:///c.db", "db.DatabaseCache", "sqlite:///c.db", {}, {"table": "my_table"}),
+    ("db://?url=sqlite:///c.db&table=t", "db.DatabaseCache", "sqlite:///c.db", {}, {"table": "t"}),
+    ("locmem://?secret=a%26b&serializer=json", "locmem.LocMemCache", "", {"SECRET": "a&b", "SERIALIZER": "json"}, {}),
+    (
+        "locmem://?prefix=p&key_function=a.b.c",
+        "locmem.LocMemCache",
+        "",
+        {"KEY_PREFIX": "p", "KEY_FUNCTION": "a.b.c"},
+        {},
+    ),
+    ("locmem://?version=draft", "locmem.LocMemCache", "", {"VERSION": "draft"}, {}),
+    (" locmem://x \n", "locmem.LocMemCache", "x", {}, {}),
+]
+
+
+@pytest.mark.parametrize(("url", "backend", "location", "own", "options"), URLS, ids=[row[0] for row in URLS])
+def test_a_url_is_one_entry_of_caches(url: str, backend: str, location: Any, own: Any, options: Any) -> None:
+    assert cache_from_url(url) == {"BACKEND": BACKENDS + backend, "LOCATION": location, **own, "OPTIONS": options}
+
+
+def test_a_tier_stands_before_any_store() -> None:
+    config = cache_from_url("tiered+redis://host/0?timeout=60&key_prefix=a&local_timeout=2&socket_timeout=1")
+    assert config["BACKEND"] == BACKENDS + "tiered.TieredCache"
+    assert config["TIMEOUT"] == "60"
+    assert config["KEY_PREFIX"] == "a"
+    assert config["OPTIONS"]["local_timeout"] == "2"
+    assert config["OPTIONS"]["shared"] == cache_from_url("redis://host/0?timeout=60&key_prefix=a&socket_timeout=1")
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("", "the URL is ''"),
+        ("localhost:6379", "the URL is"),
+        ("http://host", "the scheme is 'http'; allowed: db, dbcache"),
+        ("uwsgicache://", "the scheme is 'uwsgicache'"),
+        ("file://relative/path", "the directory is 'relative/path'; allowed: an absolute one"),
+        ("file://", "the directory is ''"),
+        ("memcached://", "the servers is"),
+        ("memcached://user:hidden@", "the servers is"),
+        ("dbcache://my_table", "the database is 'dbcache://my_table'"),
+        ("locmem://?timeout=1&timeout=2", "the parameter is 'timeout'; allowed: once"),
+        ("locmem://?prefix=1&key_prefix=2", "the parameter is"),
+        ("tiered+nothing://x", "the scheme is 'nothing'"),
+        ("tiered+", "the URL is"),
+        ("redis+what://u:hidden@h", "the scheme is 'redis+what'"),
+    ],
+)
+def test_a_url_that_cannot_be_understood_is_one_clear_error(url: str, message: str) -> None:
+    with pytest.raises(ImproperlyConfigured) as caught:
+        cache_from_url(url)
+    assert message in str(caught.value)
+    assert "hidden" not in str(caught.value)
+
+
+@given(
+    st.text(max_size=60)
+    | st.builds("{}://{}?{}".format, st.sampled_from(["redis", "memcached", "db+x", "file"]), st.text(), st.text())
+)
+def test_any_text_is_a_store_or_one_clear_error(text: str) -> None:
+    try:
+        config = cache_from_url(text)
+    except ImproperlyConfigured:
+        return
+    assert config["BACKEND"].startswith(BACKENDS)
+    assert isinstance(config["OPTIONS"], dict)
