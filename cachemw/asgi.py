@@ -40,6 +40,7 @@ log = logging.getLogger("cachemw")
 EXCHANGE: Final = "cachemw.exchange"
 LEASE_POLL: Final = 0.02  # seconds between two looks for the answer that another process fetches
 
+_URL: Final = frozenset({"scheme", "host", "mount", "path", "query"})
 _CONDITIONS: Final = frozenset(
     {b"if-match", b"if-modified-since", b"if-none-match", b"if-range", b"if-unmodified-since", b"range"}
 )
@@ -77,28 +78,27 @@ class ASGIRequest(Request):
 
     def __getattr__(self, name: str) -> str:
         """The parts of the URL, read when a rule asks for them; a page seen before needs none."""
-        scope = self.scope
-        if name == "scheme":
-            value = scope.get("scheme") or "http"
-        elif name == "host":
-            host = self.headers.get(b"host")
-            value = host.decode("latin-1") if host is not None else _server(scope)
-        elif name == "query":
-            value = scope.get("query_string", b"").decode("latin-1")
-        elif name == "path":
-            raw = scope.get("raw_path")
-            if raw is not None:
-                value = raw.decode("latin-1")
-            else:
-                value = quote_path(scope["path"].encode("utf-8", "surrogatepass").decode("latin-1"))
-        elif name == "mount":
-            # the path contains the mount already (ASGI: "root_path"), but where a server or a framework did otherwise
-            mount = scope.get("root_path")
-            value = "" if not mount or scope["path"].startswith(mount) else mount
-        else:
+        if name not in _URL:
             raise AttributeError(name)
-        setattr(self, name, value)
-        return value
+        self.scheme, self.host, self.mount, self.path, self.query = self.url
+        return str(getattr(self, name))
+
+    @property
+    def url(self) -> tuple[str, str, str, str, str]:
+        """Scheme, host, mount, path and query."""
+        scope = self.scope
+        host = self.headers.get(b"host")
+        raw = scope.get("raw_path")
+        path = scope["path"].encode("utf-8", "surrogatepass").decode("latin-1") if raw is None else ""
+        # the path contains the mount already (ASGI: "root_path"), but where a server or a framework did otherwise
+        mount = scope.get("root_path") or ""
+        return (
+            scope.get("scheme") or "http",
+            _server(scope) if host is None else host.decode("latin-1"),
+            "" if not mount or scope["path"].startswith(mount) else mount,
+            quote_path(path) if raw is None else raw.decode("latin-1"),
+            scope.get("query_string", b"").decode("latin-1"),
+        )
 
     @property
     def route(self) -> str:
@@ -226,8 +226,12 @@ class _Middleware:
         if locale is not None:
             exchange.language, exchange.timezone = locale.language, locale.timezone
         headers = request.headers
-        plain = headers.keys().isdisjoint(self._special) and len(headers) == len(request._fields)
-        exchange.begin(request, time.time(), plain=plain)
+        special: Sequence[str] = ()
+        if not headers.keys().isdisjoint(self._special):
+            special = [name.decode("latin-1") for name in self._special.intersection(headers)]
+        if len(headers) != len(request._fields):
+            special = [*special, "host"]
+        exchange.begin(request, time.time(), special)
         pages = exchange.engine.pages
         while exchange.wants:
             wants = exchange.wants
@@ -282,7 +286,7 @@ async def _send(exchange: Exchange[Line], send: Send) -> None:
         return
     reply = exchange.reply
     assert reply is not None
-    headers = [*[_encoded(*field) for field in reply.fields], *exchange.extra]
+    headers = [*reply.fields, *exchange.extra]
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body})
 

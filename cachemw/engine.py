@@ -5,7 +5,10 @@ What is learnt makes look-ups cheaper and never decides: it may be lost at any t
 
 from __future__ import annotations
 
+import os
+import secrets
 from collections.abc import Callable, Hashable, Sequence
+from itertools import count
 from typing import Any, Final, TypeVar
 
 from cachemw.rfc9111 import keys
@@ -42,9 +45,12 @@ _CONDITIONAL: Final = frozenset(
 
 
 def bounded(memory: dict[K, V], size: int = _LEARNT) -> dict[K, V]:
-    """The memory, with room for one more: its oldest member goes when it is full."""
+    """The memory, with room for one more: it begins anew when it is full.
+
+    To drop the oldest alone would cost more: a dictionary whose first members went is slow to find its first one.
+    """
     if len(memory) >= size:
-        memory.pop(next(iter(memory), None), None)  # type: ignore[arg-type]
+        memory.clear()
     return memory
 
 
@@ -155,6 +161,7 @@ class Engine:
         self.search: dict[str, NoVarySearch] = {}  # resource without query -> what a response said of its query
         self.mounts: set[str] = set()  # where the application was seen mounted; a purge by URL has to know
         self._stamp = 0.0
+        self._process = 0
 
     def remember(self, of: str, tags: Sequence[str] = ()) -> Learnt:
         """The memory of this URL, made if there is none or if it did not know of these tags."""
@@ -174,20 +181,26 @@ class Engine:
         self._stamp = now if now > self._stamp else self._stamp + 1e-6
         return self._stamp
 
+    def token(self) -> str:
+        """A text that no other call gives, in this process or another."""
+        if self._process != os.getpid():
+            self._process, self._random, self._count = os.getpid(), secrets.token_hex(8), count()
+        return f"{self._random}{next(self._count):x}"
+
     def pass_by(self, flight: str, now: float) -> None:
         """For a while nobody waits for another's answer on this key (hit-for-miss)."""
         bounded(self.passing)[flight] = now + self.policy.hit_for_miss
 
     def resource(self, request: Request, ignore: tuple[str, ...] = ()) -> str:
         """The part that all keys of this request's URL share."""
-        query = request.query
-        if query and not (self.simple_query and not ignore):
+        scheme, host, mount, path, query = request.url
+        if query and (ignore or not self.simple_query):
             policy = self.policy
             query = keys.canonical_query(query, policy.ignore_query + ignore, policy.sort_query)
         if query and self.search:
-            search = self.search.get(keys.resource(self.space, request, ""))
+            search = self.search.get(keys.resource(self.space, scheme, host, mount, path, ""))
             if search is not None:
                 query = search.canonical(query)
-        if request.mount and request.mount not in self.mounts and len(self.mounts) < _MOUNTS:
-            self.mounts.add(request.mount)
-        return keys.resource(self.space, request, query)
+        if mount and mount not in self.mounts and len(self.mounts) < _MOUNTS:
+            self.mounts.add(mount)
+        return keys.resource(self.space, scheme, host, mount, path, query)

@@ -41,6 +41,7 @@ log = logging.getLogger("cachemw")
 EXCHANGE: Final = "cachemw.exchange"
 
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9/:@!$&'()*+,;=~\-._]*").fullmatch
+_URL: Final = frozenset({"scheme", "host", "mount", "path", "query"})
 _STATUS_LINES: Final = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 _NO_BODY: Final = (None, "", "0")
 _CONDITIONS: Final = frozenset(
@@ -87,23 +88,24 @@ class WSGIRequest(Request):
 
     def __getattr__(self, name: str) -> str:
         """The parts of the URL, read when a rule asks for them; a page seen before needs none."""
-        get = self.environ.get
-        if name == "scheme":
-            value = get("wsgi.url_scheme", "http")
-        elif name == "host":
-            value = get("HTTP_HOST")
-            if value is None:
-                value = f"{get('SERVER_NAME', '')}:{get('SERVER_PORT', '')}"
-        elif name == "query":
-            value = get("QUERY_STRING", "")
-        elif name in ("mount", "path"):
-            value = get("SCRIPT_NAME" if name == "mount" else "PATH_INFO", "")
-            if not _PLAIN_PATH(value):
-                value = quote_path(value)
-        else:
+        if name not in _URL:
             raise AttributeError(name)
-        setattr(self, name, value)
-        return str(value)
+        self.scheme, self.host, self.mount, self.path, self.query = self.url
+        return str(getattr(self, name))
+
+    @property
+    def url(self) -> tuple[str, str, str, str, str]:
+        """Scheme, host, mount, path and query."""
+        get = self.environ.get
+        host = get("HTTP_HOST")
+        if host is None:
+            host = f"{get('SERVER_NAME', '')}:{get('SERVER_PORT', '')}"
+        mount, path = get("SCRIPT_NAME", ""), get("PATH_INFO", "")
+        if not _PLAIN_PATH(mount):
+            mount = quote_path(mount)
+        if not _PLAIN_PATH(path):
+            path = quote_path(path)
+        return get("wsgi.url_scheme", "http"), host, mount, path, get("QUERY_STRING", "")
 
     @property
     def identity(self) -> Hashable:
@@ -162,7 +164,8 @@ class _Middleware:
         )
         self.hooks = hooks
         self._refresher = ThreadRefresher()
-        self._special = frozenset(_variable(name) for name in self.caching.line.special) - {"CONTENT_LENGTH"}
+        self._names = {_variable(name): name for name in self.caching.line.special}
+        self._special = frozenset(self._names) - {"CONTENT_LENGTH"}
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         hooks = self.hooks
@@ -192,8 +195,10 @@ class _Middleware:
         locale = environ.get(LOCALE)
         if locale is not None:
             exchange.language, exchange.timezone = locale.language, locale.timezone
-        plain = environ.keys().isdisjoint(self._special) and environ.get("CONTENT_LENGTH") in _NO_BODY
-        exchange.begin(request, time.time(), plain=plain)
+        special: Sequence[str] = ()
+        if not environ.keys().isdisjoint(self._special) or environ.get("CONTENT_LENGTH") not in _NO_BODY:
+            special = [name for variable, name in self._names.items() if variable in environ]
+        exchange.begin(request, time.time(), special)
         lookup = exchange.engine.pages.lookup
         while exchange.wants:
             exchange.found(lookup(exchange.wants))

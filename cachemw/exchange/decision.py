@@ -6,10 +6,11 @@ from typing import Any, Final
 
 from cachemw.exchange.passage import LONGEST, EngineT, Passage, Reply, Step
 from cachemw.rfc9111 import keys
-from cachemw.rfc9111.messages import Head, Request, StoredResponse
+from cachemw.rfc9111.fields import parse_etag
+from cachemw.rfc9111.messages import Head, StoredResponse
 from cachemw.rfc9111.partial import serves, slice_of
 from cachemw.rfc9111.reuse import Reuse, may_reuse, may_serve_in_grace, may_serve_stale_on_error, only_if_cached
-from cachemw.rfc9111.storing import has_session_cookie, may_store
+from cachemw.rfc9111.storing import has_session_cookie, judge
 from cachemw.rfc9111.validation import (
     answer_conditions,
     conditions,
@@ -48,33 +49,49 @@ class Decision(Passage[EngineT]):
         """Answer with a stored response, under the client's own conditions and range."""
         self.forward = ""
         self.extra = self.request.render(self._extra(record))
-        if self.plain:
-            self.hit = record
-        else:
+        if not self.plain:
             self.reply = self._shaped(record, record.head)
-            self.hit = record if self.reply is None else None
+        elif self.conditional:
+            self.reply = self._briefly(record)
+        self.hit = record if self.reply is None else None
+
+    def _briefly(self, record: StoredResponse) -> Reply | None:
+        """The 304 for a client that has this response already, where its condition is all that matters."""
+        if not self.engine.policy.conditions:
+            return None
+        request = self.request
+        if record.tag is None:
+            tags = record.head.lines("etag")
+            record.tag = tags[0] if len(tags) == 1 and parse_etag(tags[0]) is not None else ""
+        if request.value("if-none-match") != record.tag and answer_conditions(request, record.head, self.now) != 304:
+            return None
+        if record.brief is None:
+            record.brief = request.render(not_modified_fields(record.fields))
+        return Reply(304, record.brief)
 
     def _shaped(self, record: StoredResponse, head: Head) -> Reply | None:
         """What the client's conditions and range make of the response; None: it is to be sent as it is."""
         policy, request, body = self.engine.policy, self.request, record.body
         status = answer_conditions(request, head, self.now) if policy.conditions else 0
         if status == 304:
-            return Reply(304, not_modified_fields(record.fields))
+            return Reply(304, request.render(not_modified_fields(record.fields)))
         if status == 412:
-            return Reply(412, _EMPTY)
+            return Reply(412, request.render(_EMPTY))
         if not policy.ranges:
             return None
         if record.status == 206:
             span = serves(record, request)
             assert span is not None  # `_judge` has asked
-            return Reply(206, *slice_of(record, span))
+            fields, part = slice_of(record, span)
+            return Reply(206, request.render(fields), part)
         chosen = select_range(request, head, len(body))
         if chosen is None:
             return None
         if chosen == "unsatisfiable":
-            return Reply(416, (_EMPTY[0], *unsatisfied_fields(len(body))))
+            return Reply(416, request.render((_EMPTY[0], *unsatisfied_fields(len(body)))))
         first, last = chosen
-        return Reply(206, partial_fields(record.fields, first, last, len(body)), body[first : last + 1])
+        fields = partial_fields(record.fields, first, last, len(body))
+        return Reply(206, request.render(fields), body[first : last + 1])
 
     def _forward(self, forward: str, detail: str = "") -> None:
         """The application has to be called: with which conditions, and may others wait for its answer?"""
@@ -86,7 +103,7 @@ class Decision(Passage[EngineT]):
             self.wants = (mark,)
             return
         if policy.request_directives and only_if_cached(request, policy):
-            self.reply = Reply(504, _EMPTY)
+            self.reply = Reply(504, request.render(_EMPTY))
             self.extra = request.render(self._status_fields())
             return
         self.began = self.engine.stamp(self.now)
@@ -171,8 +188,8 @@ class Decision(Passage[EngineT]):
     def _renew(self, fresh: StoredResponse, now: float) -> None:
         """Store a validated response again, or drop it if its new fields forbid storing."""
         engine = self.engine
-        storing = may_store(
-            Request(fields=()), fresh.head, engine.policy, seconds=engine.seconds, timeout=self.timeout, now=now
+        storing = judge(
+            fresh.head, engine.policy, seconds=engine.seconds, timeout=self.timeout, now=now, named=self._named
         )
         if storing.ok:
             fresh.began = self.began

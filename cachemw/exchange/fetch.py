@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 from cachemw.engine import Learnt, bounded
@@ -16,18 +16,22 @@ __all__ = ["Fetch"]
 
 _UNKNOWN: Final[Any] = object()
 
+#: What a client adds that has the page already: the page is the same for it, or not needed at all.
+_CONDITIONS: Final = frozenset({"if-none-match", "if-modified-since"})
+
 
 class Fetch(Decision[EngineT]):
     """Looks a request up: says which keys it wants, and is told what they held."""
 
-    def begin(self, request: Request, now: float, *, plain: bool = False) -> None:
+    def begin(self, request: Request, now: float, special: Collection[str] = ()) -> None:
         """Take up a request as the application will see it.
 
-        plain says that it carries none of `engine.special`; the shell finds that out faster than a rule could.
+        special: which of `engine.special` it carries, and "host" if some field has several lines; the shell finds
+        that out faster than a rule could.
         """
         self.request = request
         self.now = now
-        self.plain = plain
+        self.plain = True
         if request.method != "GET" and request.method != "HEAD":
             self.forward = "method"
             return
@@ -35,12 +39,15 @@ class Fetch(Decision[EngineT]):
             self.forward = "bypass"
             return
         engine = self.engine
-        if not plain:
+        if special:
+            conditions = engine.conditional.intersection(special)
+            self.conditional = bool(conditions)
+            self.plain = conditions <= _CONDITIONS
             if not self._is_cacheable_request():
                 self.forward = "bypass"
                 return
-            self.overrides = keys.override_part(request, engine.policy.keyed_fields)
-            self.plain = not any(request.lines(name) for name in engine.conditional)
+            if len(conditions) < len(special):
+                self.overrides = keys.override_part(request, engine.policy.keyed_fields)
         learnt = engine.seen.get(request.identity) if not self.ignore else None
         self._learnt = learnt is not None
         if learnt is None:
@@ -67,7 +74,7 @@ class Fetch(Decision[EngineT]):
     def _ask(self, learnt: Learnt | None) -> None:
         """Ask for everything that this process knows the answer will need: one look-up is one round trip."""
         if learnt is None:
-            self.wants = (self.primary, f"{self.of}\0M") if self.engine.shared else (self.primary,)
+            self.wants = (self.primary, f"{self.of}\0M")  # most likely a miss, which has to know the mark
         elif learnt.index is None:
             self.wants = learnt.wants
         else:
@@ -112,7 +119,10 @@ class Fetch(Decision[EngineT]):
         engine = self.engine
         self.wants = ()
         self.forward = ""
-        self.hit = record
+        if not self.conditional or (reply := self._briefly(record)) is None:
+            self.hit = record
+        else:
+            self.reply = reply
         age = int(self.now - record.born)
         shown = record.shown
         if shown is not None and shown[0] == age and shown[1] is engine:

@@ -33,11 +33,11 @@ class Step(enum.Enum):
 
 
 class Reply:
-    """A response made of a stored one: a 304, a part, a refusal."""
+    """A response made of a stored one: a 304, a part, a refusal. `fields` are as the interface wants them."""
 
     __slots__ = ("body", "fields", "reason", "status")
 
-    def __init__(self, status: int, fields: Fields, body: bytes = b"", reason: str = "") -> None:
+    def __init__(self, status: int, fields: tuple[Any, ...], body: bytes = b"", reason: str = "") -> None:
         self.status = status
         self.fields = fields
         self.body = body
@@ -79,6 +79,7 @@ class Passage(Generic[EngineT]):
     request: Request
     now: float
     plain = False  # the request carries nothing that could change what a stored response means for it
+    conditional = False  # but, maybe, If-None-Match or If-Modified-Since
     primary = ""  # the primary key
     of: str | None = None  # the resource; None: this request is not looked up
     overrides = ""  # what the policy's `keyed_fields` add to the key
@@ -115,7 +116,8 @@ class Passage(Generic[EngineT]):
 
     def _write(self, writes: Sequence[tuple[str, Record, float | None]]) -> None:
         self.writes = [*self.writes, *writes]
-        self.guard = (f"{self.of}\0M", self._token())
+        if self.known:
+            self.guard = (f"{self.of}\0M", self._token())
 
     def abandoned(self) -> None:
         """The body broke off, the client left, or something failed: nothing of it is stored."""

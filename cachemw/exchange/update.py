@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping
 from typing import Final
 
@@ -15,20 +14,21 @@ from cachemw.rfc9111.fields import (
     format_date,
     parse_no_vary_search,
     parse_tags,
-    parse_vary,
     valid_host,
 )
 from cachemw.rfc9111.freshness import born
 from cachemw.rfc9111.invalidation import invalidates, is_unsafe, target_uris
 from cachemw.rfc9111.messages import Fields, Head, HitForMiss, Record, Request, StoredResponse, VaryIndex
 from cachemw.rfc9111.partial import whole
-from cachemw.rfc9111.storing import may_store, storable_fields
+from cachemw.rfc9111.storing import may_store, needs_vary_authorization, nominated, storable_fields
 from cachemw.rules import Rules
 
 __all__ = ["Update"]
 
 #: Reasons not to store that lie in the answer itself: the next one to this URL will hardly be stored either.
-_LASTING: Final = frozenset({"no-store", "private", "set-cookie", "vary-star", "no-cache", "no-lifetime", "status"})
+_LASTING: Final = frozenset(
+    {"event-stream", "no-store", "private", "set-cookie", "vary-star", "no-cache", "no-lifetime", "status"}
+)
 #: How long a `VaryIndex` stays, at least: it is small, and with it go all variants.
 _INDEX_TIMEOUT: Final = 86_400.0
 
@@ -58,8 +58,8 @@ class Update(Passage[EngineT]):
             if self.timeout is None and rule.lifetime is not None:
                 self.timeout = rule.lifetime
                 self._named = bool(rule.statuses)
-        if policy.authorization == "vary":
-            head = _varying_on_authorization(request, head)
+        if needs_vary_authorization(request, head, policy):
+            head = _varying_on_authorization(head)
         storing = may_store(
             request, head, policy, seconds=engine.seconds, timeout=self.timeout, now=now, named=self._named
         )
@@ -77,8 +77,8 @@ class Update(Passage[EngineT]):
             return self._refuse("too-large", head)
         self.keep = True
         self._left = head
-        self._response_time = now
-        self.stored_ttl = storing.lifetime - (now - born(head, request_time=self.now, response_time=now))
+        self._born = born(head, request_time=self.now, response_time=now)
+        self.stored_ttl = self._born + storing.lifetime - now
         return self._marked(head)
 
     def _refuse(self, reason: str, head: Head) -> Head:
@@ -115,9 +115,9 @@ class Update(Passage[EngineT]):
                 key=key,
                 status=head.status,
                 reason=head.reason,
-                fields=_sized(storable_fields(head, policy), head.status, body),
+                fields=_sized(storable_fields(head, policy), head, body),
                 body=body,
-                born=born(head, request_time=self.now, response_time=self._response_time),
+                born=self._born,
                 lifetime=storing.lifetime,
                 began=self.began,
                 chosen=storing.chosen,
@@ -145,7 +145,7 @@ class Update(Passage[EngineT]):
         assert of is not None
         if self._search_is_news(head):
             return None, None
-        names = parse_vary(head.lines("vary"))
+        names = nominated(head)
         if engine.i18n and self.language is not None:  # the key has what Accept-Language decided, if anybody chose
             names = tuple(name for name in names if name != "accept-language")
         names += engine.properties
@@ -160,11 +160,8 @@ class Update(Passage[EngineT]):
             return (variant if self._has_room(variant) else None), None
         if index is not None:
             names = tuple(dict.fromkeys(index.names + names))
-        index = VaryIndex(primary, names, secrets.token_hex(8))
-        variant = self._secondary(index)
-        engine.remember(of).variants.clear()
-        self._has_room(variant)
-        return variant, index
+        index = VaryIndex(primary, names, engine.token())
+        return self._secondary(index), index
 
     def _search_is_news(self, head: Head) -> bool:
         """The first response with this No-Vary-Search is not stored: its URL's key is another from now on."""
@@ -175,7 +172,7 @@ class Update(Passage[EngineT]):
         if search is None:
             return False
         searches = self.engine.search
-        bare = keys.resource(self.engine.space, self.request, "")
+        bare = keys.resource(self.engine.space, *self.request.url[:4], "")
         if searches.get(bare) == search:
             return False
         bounded(searches)[bare] = search
@@ -183,20 +180,25 @@ class Update(Passage[EngineT]):
         return self.engine.resource(self.request) != self.of
 
     def _has_room(self, variant: str) -> bool:
-        """Variants of one URL are bounded: whoever sends new field values all day fills no store."""
+        """Variants of one URL are bounded: whoever sends new field values all day fills no store.
+
+        The one that came with the index is not among those counted, but it counts.
+        """
         assert self.of is not None
         variants = self.engine.remember(self.of).variants
-        if variant not in variants and len(variants) >= self.engine.policy.max_variants:
+        most = self.engine.policy.max_variants - 1
+        if variant not in variants and len(variants) >= most:
             for key in [key for key, expires in variants.items() if expires <= self.now]:
                 del variants[key]
-            if len(variants) >= self.engine.policy.max_variants:
+            if len(variants) >= most:
                 return False
         assert self._storing is not None
         variants[variant] = self.now + self._storing.lifetime
         return True
 
     def _tags_of(self, head: Head) -> tuple[str, ...]:
-        own = parse_tags(head.lines("cache-tag"), head.lines("surrogate-key"))
+        tags, keys_ = head.lines("cache-tag"), head.lines("surrogate-key")
+        own = parse_tags(tags, keys_) if tags or keys_ else ()
         return tuple(dict.fromkeys(own + self.tags)) if self.tags else own
 
     def _targets(self, head: Head) -> list[str]:
@@ -230,11 +232,8 @@ def _patched(head: Head, lifetime: float, now: float) -> Head:
     return Head(head.status, (*fields, ("Cache-Control", value)), head.reason)
 
 
-def _varying_on_authorization(request: Request, head: Head) -> Head:
-    """Django's way with credentials: the answer to a request with Authorization varies on it, unless it is public."""
-    names = parse_vary(head.lines("vary"))
-    if not request.value("authorization") or "public" in head.cache_control or "authorization" in names or "*" in names:
-        return head
+def _varying_on_authorization(head: Head) -> Head:
+    """Django's way with credentials: the answer to a request with Authorization varies on it."""
     vary = ", ".join((*head.lines("vary"), "Authorization"))
     kept = tuple(field for field in head.fields if field[0].lower() != "vary")
     return Head(head.status, (*kept, ("Vary", vary)), head.reason)
@@ -248,8 +247,8 @@ def _is_complete(head: Head, body: bytes, method: str) -> bool:
     return all(line.strip(" \t") == str(len(body)) for line in lines)
 
 
-def _sized(fields: Fields, status: int, body: bytes) -> Fields:
+def _sized(fields: Fields, head: Head, body: bytes) -> Fields:
     """A stored body's length is known, so a hit says it, and needs no chunks."""
-    if status in (204, 304) or any(name.lower() == "content-length" for name, _ in fields):
+    if head.status in (204, 304) or head.lines("content-length"):
         return fields
     return (*fields, ("Content-Length", str(len(body))))

@@ -55,9 +55,8 @@ def namespace(*parts: str) -> str:
     return _frame(parts)
 
 
-def resource(space: str, request: Request, query: str) -> str:
+def resource(space: str, scheme: str, host: str, mount: str, path: str, query: str) -> str:
     """The part that all keys of one URL share; `space` comes from `namespace`."""
-    scheme, host, mount, path = request.scheme, request.host, request.mount, request.path
     return f"{space}{len(scheme)}:{scheme}{len(host)}:{host}{len(mount)}:{mount}{len(path)}:{path}{len(query)}:{query}"
 
 

@@ -32,6 +32,10 @@ RawFields = tuple[tuple[bytes, bytes], ...]
 
 _NONE: Final[tuple[str, ...]] = ()
 
+#: Bytes of a record without what is as long as the application likes, and of a pair without its text (CPython).
+_OWN_SIZE: Final = 480
+_PAIR_SIZE: Final = 160
+
 
 def _index(fields: Iterable[Field]) -> dict[str, tuple[str, ...]]:
     """Field lines by lower-case name, in order."""
@@ -80,6 +84,11 @@ class Request:
         return ", ".join(lines) if lines else None
 
     @property
+    def url(self) -> tuple[str, str, str, str, str]:
+        """Scheme, host, mount, path and query."""
+        return (self.scheme, self.host, self.mount, self.path, self.query)
+
+    @property
     def route(self) -> str:
         """The path that the application routes by, raw or decoded: without its mount."""
         return self.path
@@ -89,7 +98,7 @@ class Request:
     @property
     def identity(self) -> Hashable:
         """All that tells this request's URL from another."""
-        return (self.scheme, self.host, self.mount, self.path, self.query)
+        return self.url
 
     @staticmethod
     def native(names: Sequence[str]) -> tuple[Any, ...]:
@@ -154,6 +163,7 @@ class StoredResponse:
         "began",
         "body",
         "born",
+        "brief",
         "chosen",
         "fresh_until",
         "key",
@@ -161,6 +171,7 @@ class StoredResponse:
         "reason",
         "shown",
         "status",
+        "tag",
         "tags",
         "validate",
     )
@@ -194,8 +205,15 @@ class StoredResponse:
         self._fields = fields
         self._raw = raw
         self.shown: tuple[int, object, tuple[Any, ...]] | None = None  # rendered for one age, by one cache
+        self.tag: str | None = None  # its entity-tag, when a client's condition first asked for it; "" for none
+        self.brief: tuple[Any, ...] | None = None  # rendered fields of the 304 in its place, likewise
         # 0 where every use needs a validation: the path of a hit compares this one number with the clock
         self.fresh_until = 0.0 if validate else born + lifetime
+
+    def __sizeof__(self) -> int:
+        """Bytes that it takes with all that it holds; stores that bound their memory ask."""
+        pairs: Sequence[tuple[Any, Any]] = self._fields if self._fields is not None else self._raw or ()
+        return _OWN_SIZE + len(self.body) + len(self.key) + sum([len(n) + len(v) + _PAIR_SIZE for n, v in pairs])
 
     @property
     def fields(self) -> Fields:
@@ -246,6 +264,10 @@ class VaryIndex:
     names: tuple[str, ...]  # lower case, in the order learnt
     generation: str  # random
     stale_before: float = 0.0  # a soft purge: variants that began before this time count as stale
+
+    def __sizeof__(self) -> int:
+        """Bytes that it takes with all that it holds."""
+        return _OWN_SIZE + len(self.key)
 
 
 @dataclass(frozen=True, slots=True)
