@@ -37,10 +37,10 @@ class Node:
         self._connection()  # what redis-py refuses, it is to refuse now
         timeout = settings.timeout
         if pool_class is None:
-            self.threads = Pool(self.name, self._connect, timeout=timeout, limit=settings.max_connections)
+            self.threads = Pool(self.name, self.connect, timeout=timeout, limit=settings.max_connections)
         else:
             self.threads = PoolOfRedisPy(self.name, self._redis_pool(pool_class), timeout=timeout)
-        self.tasks = Channels(self.name, self._aconnect, timeout=timeout, patience=settings.connect_timeout + timeout)
+        self.tasks = Channels(self.name, self.aconnect, timeout=timeout, patience=settings.connect_timeout + timeout)
 
     def retire(self) -> None:
         """Drop all its connections: they lead to where the leader has been."""
@@ -85,21 +85,22 @@ class Node:
             arguments["timeout"] = self.settings.timeout
         return pool_class(connection_class=self._class(redis_threads), **arguments)
 
-    def _connect(self) -> Any:
-        """A connection of redis-py's, connected."""
+    def connect(self) -> Any:
+        """A connection of redis-py's, connected. Raises: `CLIENT_ERRORS`."""
         connection = self._connection()
         try:
             connection.connect()
         except ResponseError as error:
             if not self._speaks_only_resp2(error):
                 raise
-            return self._connect()
+            return self.connect()
         except BaseException:
             connection.disconnect()
             raise
         return connection
 
-    async def _aconnect(self) -> Any:
+    async def aconnect(self) -> Any:
+        """The same of the running loop's."""
         try:
             connection = self._class(redis_tasks)(**self._arguments())
         except TypeError as error:
@@ -109,7 +110,7 @@ class Node:
         except ResponseError as error:
             if not self._speaks_only_resp2(error):
                 raise
-            return await self._aconnect()
+            return await self.aconnect()
         except BaseException:
             await connection.disconnect(nowait=True)
             raise

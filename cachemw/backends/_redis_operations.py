@@ -36,11 +36,11 @@ _NOT_STORED: Final = ("OOM", "ERR string exceeds maximum allowed size")
 _SPECIAL: Final = re.compile(r"([\\*?\[\]^-])")
 
 
-def get(routes: Routes, keys: Sequence[str]) -> Steps[dict[str, Any]]:
-    """MGET: what is there. A foreign key of another type counts as absent."""
+def get(routes: Routes, keys: Sequence[str], *, latest: bool = False) -> Steps[dict[str, Any]]:
+    """MGET: what is there, of the leader if it has to be the latest. A foreign key of another type counts as absent."""
     if not keys:
         return {}
-    values = _values((yield from _executed(routes, _gets(routes, keys), writes=False)), len(keys))
+    values = _values((yield from _executed(routes, _gets(routes, keys), writes=latest)), len(keys))
     return {key: load(value) for key, value in zip(keys, values, strict=True) if type(value) is bytes}
 
 

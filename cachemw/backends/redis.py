@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from typing import Any, ClassVar
 
 from cachemw.backends import _redis_operations as operations
-from cachemw.backends._keys import page_digest
+from cachemw.backends._keys import default_key_func, page_digest
+from cachemw.backends._records import payloads
 from cachemw.backends._redis_cluster import Cluster
 from cachemw.backends._redis_node import arun, run
 from cachemw.backends._redis_options import OPTION_NAMES, Deployment, read_deployment, without_passwords
 from cachemw.backends._redis_routes import Replicas, Routes, Sentinels
+from cachemw.backends._redis_tracking import Invalidations
 from cachemw.backends.base import BaseCache, Entry
 from cachemw.errors import ImproperlyConfigured
 
@@ -53,6 +55,7 @@ class RedisCache(BaseCache):
         super().__init__(without_passwords(location), _with_serializer(params))
         deployment = read_deployment(location, self.options)
         self._routes = _routes_to(deployment)
+        self._settings = deployment.settings
         self._is_cluster = deployment.kind == "cluster"
         _caches.add(self)
 
@@ -121,6 +124,37 @@ class RedisCache(BaseCache):
     async def _aclose(self) -> None:
         for node in self._routes.nodes():
             await node.tasks.close()
+
+    def read_latest(self, keys: Sequence[str]) -> list[Any]:
+        made = [self.page_key(key) for key in keys]
+        return payloads(made, run(operations.get(self._routes, made, latest=True)))
+
+    async def aread_latest(self, keys: Sequence[str]) -> list[Any]:
+        made = [self.page_key(key) for key in keys]
+        return payloads(made, await arun(operations.get(self._routes, made, latest=True)))
+
+    # -- for a local tier before this store (`tiered.TieredCache`) -----------------------------------------------
+
+    def get_with_time_left(self, keys: Sequence[str]) -> dict[str, tuple[Any, float | None]]:
+        """What the leader has under made keys, each with the seconds it has left, None for ever; one round trip."""
+        return run(operations.time_left_and_get(self._routes, keys))
+
+    async def aget_with_time_left(self, keys: Sequence[str]) -> dict[str, tuple[Any, float | None]]:
+        """See `get_with_time_left`."""
+        return await arun(operations.time_left_and_get(self._routes, keys))
+
+    def invalidations(self, on_keys: Callable[[list[str]], None], on_flush: Callable[[], None]) -> Invalidations | None:
+        """A channel that tells of every change of this cache's keys by anybody; None in a Cluster, which has many."""
+        if self._is_cluster:
+            return None
+        prefix = self._own_prefix() if self.key_func is default_key_func else ""
+        return Invalidations(
+            self._connect_to_leader, prefix, on_keys=on_keys, on_flush=on_flush, timeout=self._settings.timeout
+        )
+
+    def _connect_to_leader(self) -> Any:
+        (leader,) = run(self._routes.leaders())
+        return leader.connect()
 
     def _own_prefix(self) -> str:
         """What all made keys of this cache, in every version, begin with.

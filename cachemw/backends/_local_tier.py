@@ -1,0 +1,260 @@
+"""What a process keeps of a shared store: values and pages, and the certainty that none of them is old.
+
+Rule 1: nothing enters that may have changed since it was read: a read that is under way hears of what is forgotten
+meanwhile, and that does not get in.
+Rule 2: nothing is answered while changes may go unheard (`usable`).
+Rule 3: nothing outlives the shared entry, where the store tells its time, nor the limit.
+That a key is absent is kept too: the marks that a page's hit looks for are absent nearly always.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from math import inf
+from typing import Any, Final, Protocol
+
+from cachemw.backends import locmem
+from cachemw.backends.locmem import LocMemCache
+
+__all__ = ["Channel", "Decode", "LocalTier", "Reading", "Timed"]
+
+#: What turns a page's payload into the record that is kept: (full key, payload) -> record, None if it is damaged.
+Decode = Callable[[str, Any], Any]
+
+#: What the shared store has under a key, and the seconds it has left (None: for ever, or not told).
+Timed = tuple[Any, float | None]
+
+#: Seconds that an entry is kept where nobody tells of changes.
+BLIND: Final = 1.0
+
+#: Kept for a key that the shared store does not have.
+_ABSENT: Final = object()
+
+_names = itertools.count()
+
+
+class Channel(Protocol):
+    """Tells of every change of the shared store's entries (`_redis_tracking.Invalidations`)."""
+
+    ready: bool
+    supported: bool | None
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def end(self) -> None: ...
+
+    def forget(self) -> None: ...
+
+
+class Reading:
+    """A read of the shared store under way, and what has changed since it began."""
+
+    __slots__ = ("began", "changed", "era")
+
+    def __init__(self, era: int, began: float) -> None:
+        self.era = era
+        self.began = began
+        self.changed: set[str] = set()
+
+
+class _Decoded:
+    """A page's record, and who decoded it: several page caches may share a store."""
+
+    __slots__ = ("decode", "record")
+
+    def __init__(self, decode: Decode, record: Any) -> None:
+        self.decode = decode
+        self.record = record
+
+
+class LocalTier:
+    """The entries, by key.
+
+    options: those of `LocMemCache`, by which it is bounded.
+    limit: seconds that an entry is kept at most; None: as long as the shared one while a channel tells of changes,
+        else one second.
+    """
+
+    def __init__(
+        self, options: Mapping[str, Any], *, limit: float | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        name = f"local tier {next(_names)}"
+        self._memory = LocMemCache(name, {"OPTIONS": dict(options)}, clock=clock)
+        weakref.finalize(self, _drop_store, name)
+        self._clock = clock
+        self._limit = limit
+        self._lock = threading.RLock()
+        self._readings: set[Reading] = set()
+        self._era = 0
+        self.channel: Channel | None = None
+        _tiers.add(self)
+
+    def listen_to(self, channel: Channel) -> None:
+        """Trust what is kept while this channel tells of changes; before the first use."""
+        self.channel = channel
+        weakref.finalize(self, channel.end)
+
+    @property
+    def usable(self) -> bool:
+        """May it answer? Not while there is a channel that is not heard."""
+        channel = self.channel
+        return channel is None or channel.ready or channel.supported is False
+
+    # -- answering -----------------------------------------------------------------------------------------------
+
+    def values(self, keys: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+        """What is kept of `keys`, and which of them the shared store has to be asked for."""
+        if not self.usable:
+            return {}, list(keys)
+        now = self._clock()
+        entries = self._memory._store.entries
+        found = {}
+        missing = []
+        for key in keys:
+            item = entries.get(key)
+            if item is None or item.expires <= now or item.__class__ is not locmem._Item:
+                missing.append(key)
+                continue
+            item.seen = True
+            if item.value is not _ABSENT:
+                found[key] = item.value
+        return found, missing
+
+    def pages(self, prefix: str, keys: Sequence[str], decode: Decode) -> tuple[list[Any], list[int]]:
+        """The records of the keys, None for those that are absent, and the places of those that are not known."""
+        if not self.usable:
+            return [None] * len(keys), list(range(len(keys)))
+        now = self._clock()
+        entries = self._memory._store.entries
+        found: list[Any] = []
+        missing: list[int] = []
+        for place, key in enumerate(keys):
+            item = entries.get(prefix + key)
+            record = None
+            if item is None or item.expires <= now or item.__class__ is not locmem._Page:
+                missing.append(place)
+            else:
+                item.seen = True
+                kept = item.value
+                if kept is not _ABSENT:
+                    if kept.decode == decode:
+                        record = kept.record
+                    else:
+                        missing.append(place)
+            found.append(record)
+        return found, missing
+
+    # -- filling -------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def reading(self) -> Iterator[Reading]:
+        """While the shared store is read: what is forgotten meanwhile is noted."""
+        if self.channel is not None:
+            self.channel.start()
+        with self._lock:
+            reading = Reading(self._era, self._clock())
+            self._readings.add(reading)
+        try:
+            yield reading
+        finally:
+            with self._lock:
+                self._readings.discard(reading)
+
+    def keep_values(self, reading: Reading, keys: Iterable[str], fetched: Mapping[str, Timed]) -> None:
+        """Keep what was read, and what was found absent."""
+        self._keep(locmem._Item, reading, ((key, *fetched.get(key, (_ABSENT, None))) for key in keys))
+
+    def keep_pages(self, reading: Reading, decode: Decode, records: Iterable[tuple[str, Any, float | None]]) -> None:
+        """Keep decoded records, and None for what was found absent: (key, record, seconds left)."""
+        self._keep(
+            locmem._Page,
+            reading,
+            (
+                (key, _ABSENT if record is None else _Decoded(decode, record), seconds)
+                for key, record, seconds in records
+            ),
+        )
+
+    def _keep(self, kind: type[Any], reading: Reading, entries: Iterable[tuple[str, Any, float | None]]) -> None:
+        with self._lock:
+            if reading.era != self._era or not self.usable:
+                return
+            passed = self._clock() - reading.began
+            limit = self._limit
+            if limit is None and (self.channel is None or not self.channel.ready):
+                limit = BLIND
+            for key, value, seconds in entries:
+                left = min(inf if seconds is None else seconds - passed, inf if limit is None else limit)
+                if left > 0 and key not in reading.changed:
+                    self._memory._keep(kind, key, value, None if left == inf else left)
+
+    # -- forgetting ----------------------------------------------------------------------------------------------
+
+    def forget(self, keys: Sequence[str]) -> None:
+        """The shared entries have changed, or are about to."""
+        with self._lock:
+            self._memory._delete(keys)
+            for reading in self._readings:
+                reading.changed.update(keys)
+
+    @contextmanager
+    def changing(self, keys: Sequence[str]) -> Iterator[None]:
+        """While this process writes to the shared store: forgotten before, and afterwards what was read meanwhile."""
+        self.forget(keys)
+        try:
+            yield
+        finally:
+            self.forget(keys)
+
+    @contextmanager
+    def changing_all(self) -> Iterator[None]:
+        """The same for all entries."""
+        self.flush()
+        try:
+            yield
+        finally:
+            self.flush()
+
+    def flush(self) -> None:
+        """Everything may have changed."""
+        with self._lock:
+            self._era += 1
+            self._memory._clear()
+
+    def close(self) -> None:
+        """Listen no longer; keep nothing."""
+        if self.channel is not None:
+            self.channel.stop()
+        self.flush()
+
+    def _after_fork(self) -> None:
+        self._lock = threading.RLock()
+        self._readings = set()
+        if self.channel is not None:
+            self.channel.forget()
+        self.flush()
+
+
+#: The tiers of this process, for the child of a fork.
+_tiers: weakref.WeakSet[LocalTier] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for tier in _tiers:
+        tier._after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def _drop_store(name: str) -> None:
+    with locmem._stores_lock:
+        locmem._stores.pop(name, None)
