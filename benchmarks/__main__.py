@@ -18,7 +18,7 @@ SECTIONS: Final = ("pages", "stores", "serve", "stampede", "memory")
 
 
 #: Over sockets and in a stampede every subject costs seconds: these alone, where it is to be quick.
-QUICK: Final = "bare,cachemw,asgi-caches,flask-caching-locmem,cashews-locmem"
+QUICK: Final = "bare,cachemw-asgi-locmem,cachemw-wsgi-locmem,cachemw-asgi-redis,asgi-caches,flask-caching-locmem"
 
 
 def run_pages(options: argparse.Namespace) -> None:
