@@ -107,7 +107,3 @@ def clear(ctx: click.Context, aliases: tuple[str, ...]) -> None:
         cache.clear()
         cache.close()
     click.echo(f"Cleared: {', '.join(aliases)}")
-
-
-if __name__ == "__main__":
-    main()

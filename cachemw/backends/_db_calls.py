@@ -41,14 +41,11 @@ class ValueTooLarge(BackendUnavailable):
 class Store(Protocol):
     """Executes calls. Raises BackendUnavailable, and nothing else, for whatever the database or the network does."""
 
-    #: Has it an async client of its own?
-    is_async: bool
-
     def run(self, call: Call) -> Outcome:
         """Execute; each set of parameters takes effect at once, or not at all."""
 
     async def arun(self, call: Call) -> Outcome:
-        """The same on the event loop; only if `is_async`."""
+        """The same without blocking the event loop."""
 
     def has_table(self) -> bool:
         """Is the cache's table there?"""

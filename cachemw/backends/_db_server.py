@@ -54,8 +54,6 @@ class ServerStore:
     Raises: ImproperlyConfigured if the driver is not installed, or does not understand the URL.
     """
 
-    is_async = True
-
     def __init__(self, url: URL, statements: Statements, *, timeout: float, pool_size: int) -> None:
         self._url = url
         self._statements = statements
@@ -109,7 +107,7 @@ class ServerStore:
         return engine
 
     def _learn_limit(self, engine: Engine) -> None:
-        """Ask each new connection for MySQL's limit: a larger statement costs the connection, and no reason is given."""
+        """Ask new connections for MySQL's limit: a larger statement costs the connection, and no reason is given."""
 
         def ask(connection: Any, _record: Any) -> None:
             cursor = connection.cursor()
@@ -220,7 +218,7 @@ class ServerStore:
         reason = error.orig if isinstance(error, DBAPIError) else error
         url = self._url.render_as_string(hide_password=True)
         kind = ValueTooLarge if code in _TOO_LARGE else BackendUnavailable
-        return kind(f"The cache database {url!r} does not work: {reason or type(reason).__name__}")
+        return kind(f"The cache database {url!r} does not work: {str(reason) or 'no answer in time'}")
 
     # -- the table -----------------------------------------------------------------------------------------------
 

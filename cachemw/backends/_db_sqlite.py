@@ -23,6 +23,7 @@ from sqlalchemy.dialects.sqlite.pysqlite import dialect as make_dialect
 from cachemw._values import refuse
 from cachemw.backends._db_calls import Call, MissingTable, Outcome, ValueTooLarge
 from cachemw.backends._db_schema import Statements
+from cachemw.backends.base import offload
 from cachemw.errors import BackendUnavailable, ImproperlyConfigured
 
 __all__ = ["SQLiteStore"]
@@ -39,7 +40,7 @@ _PRAGMAS: Final = (
 )
 
 
-#: Connections that a parent process opened: kept, as closing them would end its locks on the file.
+#: Connections that a parent process opened: kept, as SQLite allows nothing to be done with them here, not even closing.
 _inherited: Final[list[list[sqlite3.Connection]]] = []
 
 T = TypeVar("T")
@@ -55,8 +56,6 @@ class SQLiteStore:
 
     Raises: ImproperlyConfigured if the library is too old, or the URL names no file.
     """
-
-    is_async = False
 
     def __init__(self, url: URL, statements: Statements, *, timeout: float) -> None:
         if sqlite3.sqlite_version_info < _OLDEST:
@@ -225,8 +224,8 @@ class SQLiteStore:
         return connection
 
     async def arun(self, call: Call) -> Outcome:
-        """SQLite has no async client: `is_async` is false."""
-        raise NotImplementedError
+        """See `Store.arun`: in a thread, as SQLite waits for the disk."""
+        return await offload(self.run, call)
 
     async def aclose(self) -> None:
         """See `Store.aclose`."""

@@ -227,8 +227,6 @@ class DatabaseCache(BaseCache):
             return stop.value  # type: ignore[no-any-return]
 
     async def _adrive(self, plan: Plan[T]) -> T:
-        if not self._primary.is_async:
-            return await offload(self._drive, plan)
         try:
             call = next(plan)
             while True:

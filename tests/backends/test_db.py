@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import stat
@@ -433,6 +434,42 @@ def test_what_is_expired_is_neither_counted_nor_revived(cache: DatabaseCache, mo
         assert cache.add("lasting", 6) is False
     assert cache.get("d") == 6
     assert cache.incr("d") == 7
+
+
+def test_a_count_that_appears_in_the_middle_is_added_to(lite: DatabaseCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    lite.set("warm", 1)
+    store = lite._primary
+    run = store.run
+
+    def run_late(call: Call) -> Any:
+        if call.statement == "peek" and "count" not in lite:
+            monkeypatch.setattr(store, "run", run)
+            lite.set("count", 41)
+        return run(call)
+
+    monkeypatch.setattr(store, "run", lambda call: run_late(call) if call.statement == "peek" else run(call))
+    monkeypatch.setattr(type(lite), "__contains__", lambda self, key: False)
+    assert lite.incr("count") == 42
+
+
+def test_what_goes_while_it_is_moved_gets_the_default_timeout(lite: DatabaseCache) -> None:
+    assert lite._timeout_left(":1:gone") == 300
+
+
+def test_a_missing_table_is_made_on_an_event_loop_too(make: Make) -> None:
+    async def main() -> None:
+        cache = make(table="made on a loop")
+        assert await cache.aget("key") is None
+        await cache.aset("key", 1)
+        assert await cache.aget("key") == 1
+        await cache.aclose()
+        careful = make(table="not there", create=False)
+        with pytest.raises(BackendUnavailable, match="createcachetable"):
+            await careful.aget("key")
+        await careful.aclose()
+
+    asyncio.run(main())
+    drop(make(table="made on a loop"))
 
 
 def test_a_race_for_an_expired_row_has_one_winner(cache: DatabaseCache, monkeypatch: pytest.MonkeyPatch) -> None:

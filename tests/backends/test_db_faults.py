@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from sqlalchemy import event
 from cachemw.backends import _db_server, _db_sqlite
 from cachemw.backends._db_calls import Call
 from cachemw.backends._db_server import ServerStore
+from cachemw.backends._db_sqlite import SQLiteStore
 from cachemw.backends.db import DatabaseCache
 from cachemw.errors import BackendUnavailable, ImproperlyConfigured
 from tests.backends.file_store import in_child
@@ -231,6 +233,32 @@ def test_a_failed_transaction_is_rolled_back(lite: DatabaseCache) -> None:
     assert lite.get("count") == 1
     assert lite.incr("count") == 2
     assert lite.get("a") is None
+
+
+def test_what_sqlite_rolled_back_by_itself_is_not_rolled_back_twice(lite: DatabaseCache, path: Path) -> None:
+    lite.set("key", 1)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute(
+            "CREATE TRIGGER refuse BEFORE INSERT ON cachemw WHEN new.number = 13"
+            " BEGIN SELECT RAISE(ROLLBACK, 'no'); END"
+        )
+    with pytest.raises(BackendUnavailable, match="no"):
+        lite.set_many({"a": 1, "b": 13})
+    assert lite.get_many(["a", "b", "key"]) == {"key": 1}
+
+
+def test_a_forked_process_leaves_its_parents_connections_alone(lite: DatabaseCache) -> None:
+    lite.set("key", 1)
+    store = lite._primary
+    assert isinstance(store, SQLiteStore)
+    [parents] = store._idle
+    store._owner = -1  # as a child sees it
+    lite.close()
+    assert store._idle == [parents]
+    assert lite.get("key") == 1
+    assert parents not in store._idle
+    assert parents.execute("SELECT 1").fetchone() == (1,)
+    parents.close()
 
 
 # Servers
@@ -575,6 +603,21 @@ def test_a_cull_that_fails_does_not_keep_a_value_from_being_stored(make: Make) -
     assert cache.get_many("abcd") == {"a": 1, "b": 2, "c": 3, "d": 4}
 
 
+def test_a_forked_process_leaves_its_parents_server_connections_alone(make: Make) -> None:
+    cache = make(deadline=5)
+    cache.set("key", 1)
+    store = cache._primary
+    assert isinstance(store, ServerStore)
+    with store._engines[0].connect() as connection:
+        driver_connection = connection.connection.dbapi_connection
+        store._owner = -1  # as a child sees it
+        assert cache.get("key") == 1
+        assert connection.exec_driver_sql("SELECT 1").scalar() == 1
+        with store._engines[0].connect() as another:
+            assert another.connection.dbapi_connection is not driver_connection
+        connection.invalidate()
+
+
 def test_engines_of_ended_event_loops_are_let_go(make: Make) -> None:
     cache = make(deadline=5)
     store = cache._primary
@@ -650,3 +693,15 @@ def test_a_connection_that_fails_too_late_is_forgotten() -> None:
         _db_server._within(0.01, connect)
     released.set()
     assert failed.wait(30)
+
+
+def test_a_connection_that_comes_just_in_time_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    class JustInTime(Future[Any]):
+        def result(self, timeout: float | None = None) -> Any:
+            found = super().result(30)
+            if timeout is None:
+                return found
+            raise TimeoutError  # it came after the wait had ended, and before it could be called off
+
+    monkeypatch.setattr(_db_server, "Future", JustInTime)
+    assert _db_server._within(0.01, lambda: "connection") == "connection"
