@@ -30,7 +30,7 @@ _OWN: Final = {
 
 #: The options of a database cache; what else is in its query is SQLAlchemy's, and stays in the URL.
 _DATABASE_OPTIONS: Final = frozenset(
-    {"table", "max_entries", "cull_frequency", "max_bytes", "create", "read", "write", "fail_open"}
+    {"table", "read", "write", "max_entries", "cull_frequency", "create", "deadline", "pool_size", "fail_open"}
 )
 
 _REDIS: Final = {

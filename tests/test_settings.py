@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cachemw._urls import cache_from_url
+from cachemw.backends.db import DatabaseCache
 from cachemw.errors import ImproperlyConfigured
 from cachemw.rfc9111.policy import Policy
 from cachemw.settings import Settings
@@ -398,6 +399,15 @@ URLS: list[tuple[str, str, Any, dict[str, Any], dict[str, Any]]] = [
 @pytest.mark.parametrize(("url", "backend", "location", "own", "options"), URLS, ids=[row[0] for row in URLS])
 def test_a_url_is_one_entry_of_caches(url: str, backend: str, location: Any, own: Any, options: Any) -> None:
     assert cache_from_url(url) == {"BACKEND": BACKENDS + backend, "LOCATION": location, **own, "OPTIONS": options}
+
+
+def test_a_databases_own_options_are_told_from_sqlalchemys() -> None:
+    names = DatabaseCache.option_names
+    assert names is not None
+    query = "&".join(f"{name}=1" for name in sorted(names | {"fail_open"}))
+    config = cache_from_url(f"db+postgresql://h/n?{query}&sslmode=require")
+    assert set(config["OPTIONS"]) == names | {"fail_open"}
+    assert config["LOCATION"] == "postgresql://h/n?sslmode=require"
 
 
 def test_a_tier_stands_before_any_store() -> None:

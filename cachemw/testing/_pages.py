@@ -123,6 +123,16 @@ class PageContract(Contract):
         cache.clear()
         assert cache.read_records([OTHER]) == [None]
 
+    def test_the_latest_is_what_was_just_written(self, cache: Face) -> None:
+        for number in range(10):
+            record = payload(cache, b"write %d" % number)
+            cache.write_records([(VARIANT, record, 100.0)])
+            latest = cache.read_latest([OTHER, VARIANT])
+            assert latest[0] is None
+            assert same(cache, latest[1], record)
+        cache.drop_records([VARIANT])
+        assert cache.read_latest([VARIANT]) == [None]
+
     def test_both_halves_see_the_same(self, cache: Face) -> None:
         record = payload(cache, b"by the synchronous half")
         cache.cache.write_records([(OTHER, record, None)])
