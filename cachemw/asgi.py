@@ -342,6 +342,7 @@ class _Passage:
         "_copied",
         "_copy",
         "_flight",
+        "_held",
         "_lease",
         "_middleware",
         "_receive",
@@ -367,6 +368,7 @@ class _Passage:
         self._replaced = False  # a reply of ours was sent: what the application sends is dropped
         self._retry = False  # the same, because the application is to be called once more
         self._complete = False
+        self._held: Head | None = None  # of a part that is read whole before anything of it is sent
         self._copy: list[bytes] | None = None  # the body so far, where it is kept
         self._copied = 0
 
@@ -443,10 +445,10 @@ class _Passage:
             scope = _with_conditions(scope, exchange.conditions)
         try:
             await self._middleware.app(scope, self._receiving, self._sending)
-            if self._retry:  # the 304 is of another representation than ours (RFC 9111 §4.3.3)
+            if self._retry:  # what came does not fit what is stored (RFC 9111 §4.3.3)
                 self._retry = False
                 self._receive = _no_body()
-                await self._middleware.app(_with_conditions(self.scope, ()), self._receiving, self._sending)
+                await self._middleware.app(self.scope, self._receiving, self._sending)
         except Exception as error:
             if self._started or self._replaced or not exchange.failed(time.time()):
                 raise
@@ -490,6 +492,10 @@ class _Passage:
             exchange.cannot_copy()
         if middleware._fetches and exchange.stale is not None:
             step = exchange.answered(given, now)
+            if step is Step.HOLD:
+                self._held = given
+                self._copy = []
+                return
             if step is Step.REPLY:
                 await self._replace()
                 return
@@ -527,6 +533,10 @@ class _Passage:
                 self._drop()
             else:
                 self._copy.append(bytes(chunk))
+        if self._held is not None:
+            if not message.get("more_body", False):
+                await self._release(self._held)
+            return
         if message.get("more_body", False):
             await self._send(message)
             return
@@ -539,6 +549,15 @@ class _Passage:
         self._complete = True
         await self._send(message)
         await self._settle()
+
+    async def _release(self, head: Head) -> None:
+        """The part that completes a stored one has come."""
+        self._held = None
+        body, self._copy = self._copy, None
+        if body is not None and self.exchange.combined(head, b"".join(body), time.time()) is Step.REPLY:
+            await self._replace()
+        else:
+            self._retry = True
 
     def _drop(self) -> None:
         """Nothing of this response is stored; whoever waits for it goes on alone."""

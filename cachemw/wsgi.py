@@ -481,7 +481,7 @@ class _Passage:
         self._keep(data)
         self._write(data)
 
-    def _send_head(self) -> bool:
+    def _send_head(self, read: bytes = b"") -> bool:
         """Decide about the head and send it; True if the body is another now, and what was read of it is void."""
         exchange = self.exchange
         status = self._status
@@ -492,6 +492,8 @@ class _Passage:
         middleware = self._middleware
         if middleware._fetches and exchange.stale is not None:
             step = exchange.answered(head, now)
+            if step is Step.HOLD:
+                step = self._hold(head, read)
             if step is Step.REPLY:
                 self._replace()
                 return True
@@ -514,11 +516,22 @@ class _Passage:
         self._write = self._server(status, fields, exc_info) if exc_info else self._server(status, fields)
         return False
 
+    def _hold(self, head: Head, read: bytes) -> Step:
+        """Read the part that completes a stored one, if it is not too long to be stored."""
+        body = [read]
+        left = self.exchange.engine.policy.max_body - len(read)
+        for chunk in self._iterator:
+            body.append(chunk)
+            left -= len(chunk)
+            if left < 0:
+                return Step.RETRY
+        return self.exchange.combined(head, b"".join(body), time.time())
+
     def _call_again(self) -> bool:
-        """The 304 is of another representation than ours: ask once more, without our conditions (RFC 9111 §4.3.3)."""
+        """What came does not fit what is stored: ask once more, with the client's own fields (RFC 9111 §4.3.3)."""
         self._close_application()
         self._status = None
-        self._enter(_with_conditions(self.environ, ()))
+        self._enter(self.environ)
         if self._status is not None:
             self._send_head()
         return True
@@ -557,7 +570,7 @@ class _Passage:
             if self._raised(error):
                 return next(self._iterator)
             raise
-        if not self._sent and self._status is not None and self._send_head():
+        if not self._sent and self._status is not None and self._send_head(chunk):
             return self.__next__()
         if self._copy is not None:
             self._keep(chunk)

@@ -11,7 +11,8 @@ The order of the calls (`Fetch` and `Update` are the two halves; `CacheMiddlewar
     exchange.flight                         Fetch    else: wait for the leader of this key, then `again(now)`
     exchange.conditions                     Fetch    else: fields to put into the request instead of its own conditions
     exchange.answered(head, now)            Fetch    the application's head; the `Step` to take: relay it, send `reply`
-                                                     in its place, or call again without conditions
+                                                     in its place, call again without conditions, or hold it back
+    exchange.combined(head, body, now)      Fetch    a held response, whole: the `Step` to take
     exchange.failed(now)                    Fetch    the application raised; True: `reply` is to be sent instead
     exchange.leaving(head, now)             Update   the head as it leaves the stack; returns it patched;
                                                      `keep` says whether the body is to be copied aside

@@ -8,7 +8,7 @@ from cachemw.exchange.passage import LONGEST, EngineT, Passage, Reply, Step
 from cachemw.rfc9111 import keys
 from cachemw.rfc9111.fields import parse_etag
 from cachemw.rfc9111.messages import Head, StoredResponse
-from cachemw.rfc9111.partial import serves, slice_of
+from cachemw.rfc9111.partial import combine, missing, serves, slice_of
 from cachemw.rfc9111.reuse import Reuse, may_reuse, may_serve_in_grace, may_serve_stale_on_error, only_if_cached
 from cachemw.rfc9111.storing import has_session_cookie, judge
 from cachemw.rfc9111.validation import (
@@ -33,6 +33,8 @@ class Decision(Passage[EngineT]):
 
     def _judge(self, record: StoredResponse, softened: bool) -> None:
         if record.status == 206 and serves(record, self.request) is None:
+            self._lacking = missing(record, self.request)
+            self.stale = record if self._lacking else None
             self._forward("partial")
             return
         verdict = may_reuse(self.request, record, self.engine.policy, self.now, softened=softened)
@@ -107,7 +109,9 @@ class Decision(Passage[EngineT]):
             self.extra = request.render(self._status_fields())
             return
         self.began = self.engine.stamp(self.now)
-        if self.stale is not None and policy.revalidate:
+        if self._lacking:
+            self.conditions = self._lacking
+        elif self.stale is not None and policy.revalidate:
             self.conditions = conditions(self.stale) or None
         if policy.collapse and self._may_wait():
             key = self._variant if self._index is not None else self.primary
@@ -143,6 +147,8 @@ class Decision(Passage[EngineT]):
         stale = self.stale
         if stale is None:
             return Step.RELAY
+        if self._lacking:
+            return self._part_answered(head)
         if head.status == 304 and self.conditions is not None:
             return self._validated(stale, head, now)
         if head.status >= 500 and may_serve_stale_on_error(stale, self.engine.policy, now, status=head.status):
@@ -151,6 +157,25 @@ class Decision(Passage[EngineT]):
         if self.request.method == "HEAD" and self.engine.policy.freshen_by_head and head.status < 500:
             self._told_by_head(stale, head, now)
         return Step.RELAY
+
+    def _part_answered(self, head: Head) -> Step:
+        """The answer to the request for what a stored part lacks (RFC 9111 §3.4)."""
+        if head.status == 206:
+            return Step.HOLD
+        self.stale = self.conditions = None
+        return Step.RELAY if head.status < 400 else Step.RETRY
+
+    def combined(self, head: Head, body: bytes, now: float) -> Step:
+        """The whole body of a response that `answered` wanted held: reply with both parts as one, or call again."""
+        stale = self.stale
+        assert stale is not None
+        fresh = combine(stale, head, body, self.engine.policy, **self._moment(now))
+        if fresh is None or (fresh.status == 206 and serves(fresh, self.request) is None):
+            self.stale = self.conditions = None
+            return Step.RETRY
+        self._renew(fresh, now)
+        self._serve_instead(fresh, now)
+        return Step.REPLY
 
     def failed(self, now: float) -> bool:
         """The application raised before its head left: True if `reply`, a stale response, stands in for it."""
@@ -161,6 +186,8 @@ class Decision(Passage[EngineT]):
 
     def _validated(self, stale: StoredResponse, head: Head, now: float) -> Step:
         """A 304 to our own conditions (RFC 9111 §4.3.3)."""
+        if self.candidates:
+            self._obey_rules(stale.status, stale.head.value("content-type"))
         fresh = freshen(stale, head, self.engine.policy, **self._moment(now))
         if fresh is None:
             self.stale = self.conditions = None

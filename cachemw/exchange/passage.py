@@ -11,7 +11,7 @@ from cachemw.engine import Engine, variant_key
 from cachemw.rfc9111.freshness import current_age
 from cachemw.rfc9111.messages import Fields, Head, Mark, Record, Request, StoredResponse, VaryIndex
 from cachemw.rfc9111.storing import Storing
-from cachemw.rules import Rule
+from cachemw.rules import Rule, Rules
 
 __all__ = ["LONGEST", "NOTHING", "EngineT", "Passage", "Reply", "Step"]
 
@@ -29,6 +29,7 @@ class Step(enum.Enum):
 
     RELAY = "relay"
     REPLY = "reply"  # send `reply` in its place
+    HOLD = "hold"  # it is a part: read its whole body and hand it to `combined`
     RETRY = "retry"  # it does not fit what is stored: drop it, and call the application without our conditions
 
 
@@ -89,6 +90,7 @@ class Passage(Generic[EngineT]):
     detail = ""
     stale: StoredResponse | None = None
     candidates: Sequence[Rule] | None = None  # the rules that may apply to the response
+    _lacking: Fields = ()  # what the application is asked for to complete a stored part
     _named = False  # the lifetime comes from a rule that names the status
     _learnt = False  # this process knew the URL
     _index: VaryIndex | None = None
@@ -123,6 +125,17 @@ class Passage(Generic[EngineT]):
         """The body broke off, the client left, or something failed: nothing of it is stored."""
         self.keep = False
         self.stored_ttl = None
+
+    def _obey_rules(self, status: int, content_type: str | None) -> bool:
+        """Take lifetime and tags from the rule for this response, unless a view gave them; False: it is not stored."""
+        rule = Rules.for_response(self.candidates, status, content_type)
+        if rule is None:
+            return True
+        self.tags += rule.tags
+        if self.timeout is None and rule.lifetime is not None:
+            self.timeout = rule.lifetime
+            self._named = bool(rule.statuses)
+        return not rule.never
 
     @property
     def settled(self) -> bool:

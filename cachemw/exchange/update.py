@@ -21,7 +21,6 @@ from cachemw.rfc9111.invalidation import invalidates, is_unsafe, target_uris
 from cachemw.rfc9111.messages import Fields, Head, HitForMiss, Record, Request, StoredResponse, VaryIndex
 from cachemw.rfc9111.partial import whole
 from cachemw.rfc9111.storing import may_store, needs_vary_authorization, nominated, storable_fields
-from cachemw.rules import Rules
 
 __all__ = ["Update"]
 
@@ -50,14 +49,10 @@ class Update(Passage[EngineT]):
                 return self._marked(head)
             self.of = engine.resource(request)
             self.primary = keys.primary_key(self.of)
-        rule = Rules.for_response(self.candidates, head.status, head.value("content-type"))
-        if self.of is None or self.never or (rule is not None and rule.never):
+        if self.of is None or self.never:
             return self._marked(head)
-        if rule is not None:
-            self.tags += rule.tags
-            if self.timeout is None and rule.lifetime is not None:
-                self.timeout = rule.lifetime
-                self._named = bool(rule.statuses)
+        if self.candidates and not self._obey_rules(head.status, head.value("content-type")):
+            return self._refuse("rule", head)
         if needs_vary_authorization(request, head, policy):
             head = _varying_on_authorization(head)
         storing = may_store(

@@ -206,6 +206,75 @@ def test_partial_responses_under_the_strict_policy(site: Site) -> None:
     assert len(site.calls) == 1
 
 
+def parts(site: Site, whole: bytes = b"0123456789", tag: str = '"1"') -> None:
+    """An application that answers single ranges by the book."""
+
+    def respond(asked: Asked) -> Script:
+        fields = [("Cache-Control", "max-age=60"), ("ETag", tag)]
+        asked_range = asked.fields.get("range")
+        if asked_range is None or asked.fields.get("if-range", tag) != tag:
+            return Script(200, fields, whole)
+        first, _, last = asked_range.removeprefix("bytes=").partition("-")
+        start, end = int(first), min(int(last or len(whole)), len(whole) - 1)
+        part = whole[start : end + 1]
+        return Script(206, [*fields, ("Content-Range", f"bytes {start}-{end}/{len(whole)}")], [part[:1], part[1:]])
+
+    site.respond = respond
+
+
+def test_a_stored_part_is_completed_by_what_it_lacks(site: Site) -> None:
+    site.build(policy=Policy.rfc9111())
+    parts(site)
+    site.get("/", {"Range": "bytes=0-3"})
+    whole = site.get()
+    assert (whole.status, whole.body) == (200, b"0123456789")
+    assert site.calls[-1].fields["range"] == "bytes=4-"
+    assert site.get().hit
+    assert site.get("/", {"Range": "bytes=2-8"}).body == b"2345678"
+    assert len(site.calls) == 2
+
+
+def test_a_part_of_another_representation_is_not_joined(site: Site) -> None:
+    site.build(policy=Policy.rfc9111())
+    parts(site)
+    site.get("/", {"Range": "bytes=0-3"})
+    parts(site, b"abcdefghij", '"2"')
+    whole = site.get()
+    assert (whole.status, whole.body) == (200, b"abcdefghij")
+    assert site.get().body == b"abcdefghij"
+
+
+def test_a_part_that_does_not_join_is_asked_for_again(site: Site) -> None:
+    site.build(policy=Policy.rfc9111())
+    parts(site)
+    site.get("/", {"Range": "bytes=0-3"})
+    wrong = [("ETag", '"2"'), ("Content-Range", "bytes 4-9/10")]
+    whole = Script(fields=[("ETag", '"2"'), ("Cache-Control", "max-age=60")], body=b"abcdefghij")
+    site.answers(Script(206, wrong, b"efghij"), whole)
+    assert site.get().body == b"abcdefghij"
+    assert "range" not in site.calls[-1].fields
+
+
+def test_a_post_may_answer_a_later_get_under_the_strict_policy(site: Site) -> None:
+    site.build(policy=Policy.rfc9111())
+    site.page(cache_control="max-age=60", content_location="/")
+    site.request("POST")
+    assert site.get().hit
+
+
+def test_a_rule_s_lifetime_holds_after_a_validation_too(site: Site) -> None:
+    from cachemw import Rule
+
+    site.build(rules=[Rule("/", lifetime=100)])
+    versions(site, etag='"1"')
+    site.get()
+    for _ in range(2):
+        site.clock.advance(101)
+        assert "fwd-status=304" in site.get().trace
+        site.clock.advance(99)
+        assert site.get().hit
+
+
 def test_request_directives_are_for_the_strict_policy(site: Site) -> None:
     site.page(cache_control="max-age=60")
     site.get()
