@@ -12,8 +12,10 @@ from cachemw.errors import (
 )
 from cachemw.headers import (
     add_never_cache_headers,
+    get_cache_key,
     get_max_age,
     has_vary_header,
+    learn_cache_key,
     patch_cache_control,
     patch_response_headers,
     patch_vary_headers,
@@ -30,6 +32,7 @@ from cachemw.purging import apurge, purge
 from cachemw.rfc9111.policy import Policy
 from cachemw.rules import Rule, Rules
 from cachemw.settings import Settings
+from cachemw.views import cache_control, cache_page, conditional, never_cache, vary_on_cookie, vary_on_headers
 
 __version__ = "0.1.0"
 
@@ -56,14 +59,22 @@ __all__ = [
     "add_never_cache_headers",
     "apurge",
     "cache",
+    "cache_control",
+    "cache_page",
     "caches",
+    "conditional",
     "connect",
+    "get_cache_key",
     "get_language",
     "get_max_age",
     "get_timezone",
     "has_vary_header",
+    "learn_cache_key",
+    "never_cache",
     "patch_cache_control",
     "patch_response_headers",
     "patch_vary_headers",
     "purge",
+    "vary_on_cookie",
+    "vary_on_headers",
 ]

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from functools import lru_cache
-from typing import Any, Final, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack
 
 from cachemw.rfc9111.fields import (
     CacheControl,
@@ -26,12 +26,18 @@ from cachemw.rfc9111.fields import (
     parse_list,
 )
 
+if TYPE_CHECKING:
+    from cachemw.backends.base import BaseCache
+
 __all__ = [
     "Directives",
     "add_never_cache_headers",
     "check_directives",
+    "get_cache_key",
     "get_max_age",
     "has_vary_header",
+    "learn_cache_key",
+    "lines_of",
     "merge_vary",
     "patch_cache_control",
     "patch_response_headers",
@@ -73,7 +79,7 @@ def patch_cache_control(
     unknown directive raises `TypeError`, as a value of the wrong type does; a value out of range raises `ValueError`.
     """
     checked = check_directives(directives, extensions)
-    present = parse_cache_control(_lines(headers, "Cache-Control"))
+    present = parse_cache_control(lines_of(headers, "Cache-Control"))
     arguments: dict[str, list[str | None]] = {}
     for name, argument in present.directives:
         arguments.setdefault(name, []).append(argument)
@@ -111,7 +117,7 @@ def _seconds(arguments: Iterable[str | None]) -> list[int]:
 
 def get_max_age(headers: Any) -> int | None:
     """`max-age` of Cache-Control in seconds, the smallest of several; None if there is none that is a number."""
-    present = parse_cache_control(_lines(headers, "Cache-Control"))
+    present = parse_cache_control(lines_of(headers, "Cache-Control"))
     return min(_seconds(argument for name, argument in present.directives if name == "max-age"), default=None)
 
 
@@ -122,7 +128,7 @@ def patch_response_headers(headers: Any, timeout: float, *, now: float | None = 
     epoch, from which `Expires` is counted.
     """
     timeout = max(0, int(timeout))
-    if not _lines(headers, "Expires"):
+    if not lines_of(headers, "Expires"):
         _set(headers, "Expires", format_date((time.time() if now is None else now) + timeout))
     patch_cache_control(headers, max_age=timeout)
 
@@ -136,7 +142,7 @@ def add_never_cache_headers(headers: Any, *, now: float | None = None) -> None:
     patch_response_headers(headers, 0, now=now)
     patch_cache_control(headers, no_cache=True, no_store=True, must_revalidate=True, private=True)
     for targeted in ("CDN-Cache-Control", "Surrogate-Control"):
-        if _lines(headers, targeted):
+        if lines_of(headers, targeted):
             _set(headers, targeted, "no-store")
 
 
@@ -154,7 +160,7 @@ def patch_vary_headers(headers: Any, names: Iterable[str]) -> None:
     for name in names:
         if not isinstance(name, str) or not is_token(name):
             raise ValueError(f"Vary takes names of request fields; got {name!r}.")
-    lines = _lines(headers, "Vary")
+    lines = lines_of(headers, "Vary")
     if lines or names:
         _set(headers, "Vary", merge_vary(lines, names))
 
@@ -174,7 +180,42 @@ def _merge_vary(lines: tuple[str, ...], names: tuple[str, ...]) -> str:
 
 def has_vary_header(headers: Any, name: str) -> bool:
     """Whether Vary names this request field, in whatever case; "*" is a name of its own."""
-    return name.lower() in (member.lower() for member in parse_list(_lines(headers, "Vary")))
+    return name.lower() in (member.lower() for member in parse_list(lines_of(headers, "Vary")))
+
+
+# -- page keys ----------------------------------------------------------------------------------------------------
+
+
+def get_cache_key(
+    request: Any, key_prefix: str | None = None, method: str = "GET", cache: str | BaseCache | None = None
+) -> str | None:
+    """The key of the page that would answer a request, None as long as no response to its URL was learnt.
+
+    `request` is any framework's, a WSGI environ or an ASGI scope. `key_prefix` and `cache` (an alias, a URL or a
+    store) are the settings' if left out. The key depends on scheme, host, path and query, on the fields that Vary
+    names, and on language and time zone where these are part of the key. In the store, the record is under
+    `cache.page_key(key)`.
+    """
+    from cachemw._views_keys import find  # this module is at the bottom of the house, keys and stores are further up
+
+    return find(request, key_prefix=key_prefix, method=method, cache=cache)
+
+
+def learn_cache_key(
+    request: Any,
+    response: Any,
+    cache_timeout: float | None = None,
+    key_prefix: str | None = None,
+    cache: str | BaseCache | None = None,
+) -> str:
+    """Note what the response varies on, for `cache_timeout` seconds, and return the key of its page.
+
+    The arguments are those of `get_cache_key`; `response` is any framework's, or its headers. Whatever HEAD learns
+    serves GET too. The middlewares do this by themselves.
+    """
+    from cachemw._views_keys import learn
+
+    return learn(request, response, timeout=cache_timeout, key_prefix=key_prefix, cache=cache)
 
 
 # -- what a caller may ask for --------------------------------------------------------------------------------------
@@ -274,7 +315,7 @@ def _headers(target: Any) -> Any:
     return getattr(target, "headers", target)
 
 
-def _lines(target: Any, name: str) -> list[str]:
+def lines_of(target: Any, name: str) -> list[str]:
     """The lines of a field, whatever holds it."""
     headers = _headers(target)
     if isinstance(headers, list | tuple):

@@ -1,0 +1,236 @@
+"""Pages on ASGI: views of Starlette's kind, and whole applications.
+
+A view returns its response before it is sent, and decorators further out may still look at it. So a passage through the
+cache is made in two steps: `open_page` looks up and waits before the view is called, `keep` decides about the response
+that it returned; the body is copied aside while the response is sent.
+
+Rule 1: what a view returned is what is stored, before anything further out changes it: that will happen to hits too.
+Rule 2: a view that read the session varies on Cookie, one that changed it is not stored, though SessionMiddleware says
+        so only when the response leaves.
+Rule 3: a plain view runs in the worker thread that it was called in; only the cache's work goes to the event loop.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from cachemw import asgi
+from cachemw._views_kinds import Call
+from cachemw._views_page import EXCHANGE, Page
+from cachemw.activation import KEY as LOCALE
+from cachemw.activation import enter, leave
+from cachemw.asgi import ASGIRequest, Message, Receive, Scope, Send
+from cachemw.headers import patch_vary_headers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from starlette.responses import Response
+
+__all__ = ["ViewPassage", "cached_application", "cached_view", "cached_view_async", "open_page"]
+
+_VIEW: Final = "cachemw.view"
+
+
+async def _call_view(scope: Scope, receive: Receive, send: Send) -> None:
+    """The application of every page's middleware: the request brings along what is to be called."""
+    await scope[_VIEW](scope, receive, send)
+
+
+def make_middleware(**options: Any) -> asgi.CacheMiddleware:
+    """The machinery for calls that requests bring along."""
+    return asgi.CacheMiddleware(_call_view, **options)
+
+
+async def cached_application(page: Page, app: Any, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request to a whole application from the cache, or join the cache around it."""
+    if page.join(scope.get(EXCHANGE)):
+        await app(scope, receive, send)
+        return
+
+    async def call(scope: Scope, receive: Receive, send: Send) -> None:
+        page.tell(scope[EXCHANGE])
+        await app(scope, receive, send)
+
+    inner = {**scope, _VIEW: call}
+    inner.pop(EXCHANGE, None)
+    await page.open(make_middleware)(inner, receive, send)
+
+
+# -- views ------------------------------------------------------------------------------------------------------------
+
+
+async def cached_view_async(page: Page, call: Call) -> Any:
+    """Answer from the cache, or by calling the coroutine view, which returns a response."""
+    request = call.starlette
+    if page.join(request.scope.get(EXCHANGE), call.args, call.kwargs):
+        return await call()
+    passage = await open_page(page, request, call.args, call.kwargs)
+    if not isinstance(passage, ViewPassage):
+        return passage
+    try:
+        with passage.current():
+            response = call.response(await call())
+        return await passage.keep(response)
+    except BaseException as error:
+        return await passage.failed(error)
+
+
+def cached_view(page: Page, call: Call) -> Any:
+    """The same for a plain view, in the worker thread that Starlette calls it in."""
+    from anyio import from_thread
+
+    request = call.starlette
+    if page.join(request.scope.get(EXCHANGE), call.args, call.kwargs):
+        return call()
+    passage = from_thread.run(open_page, page, request, call.args, call.kwargs)
+    if not isinstance(passage, ViewPassage):
+        return passage
+    try:
+        with passage.current():
+            response = call.response(call())
+        return from_thread.run(passage.keep, response)
+    except BaseException as error:
+        return from_thread.run(passage.failed, error)
+
+
+async def open_page(
+    page: Page, request: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> ViewPassage | Response:
+    """Look a page up: the stored response, or the passage of one that the view has to make."""
+    middleware = page.open(make_middleware)
+    # a background refresh would call the view with this client's request, so a stale page is fetched in the foreground
+    exchange = middleware.caching.exchange(asgi_request := ASGIRequest(request.scope))
+    exchange.refreshing = True
+    page.tell(exchange, args, kwargs)
+    await middleware._begin(exchange, asgi_request)
+    sent: list[Message] = []
+    passage = ViewPassage(middleware, request.scope, request.receive, _into(sent), exchange)
+    if not exchange.settled:
+        await passage.board()
+    if exchange.settled and not sent:
+        await asgi._send(exchange, _into(sent))
+    passage.sent = sent
+    return _as_response(sent) if sent else passage
+
+
+def _into(messages: list[Message]) -> Send:
+    async def send(message: Message) -> None:
+        messages.append(message)
+
+    return send
+
+
+def _as_response(messages: list[Message]) -> Response:
+    """The whole response that these messages are."""
+    from starlette.responses import Response
+
+    start = messages[0]
+    response = Response(b"".join(message.get("body", b"") for message in messages[1:]), start["status"])
+    response.raw_headers = list(start["headers"])
+    return response
+
+
+class ViewPassage(asgi._Passage):
+    """A passage through the cache whose response is made between `board` and `keep`, and sent later."""
+
+    __slots__ = ("_started_at_once", "sent")
+
+    sent: list[Message]
+
+    async def call(self) -> None:
+        """Whoever has boarded calls the view."""
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """While the view runs, decorators further in join this exchange, and it may activate a language."""
+        scope, exchange = self.scope, self.exchange
+        outer = scope.get(EXCHANGE)
+        scope[EXCHANGE] = exchange
+        token = None
+        if exchange.engine.properties:
+            token = enter(scope)
+            scope[LOCALE].keyed = exchange.engine.properties
+        try:
+            yield
+        finally:
+            if token is not None:
+                leave(token)
+            if outer is None:
+                del scope[EXCHANGE]
+            else:
+                scope[EXCHANGE] = outer
+
+    async def keep(self, response: Response) -> Response:
+        """Decide about the view's response; what is returned is to be sent in its place."""
+        self._mind_session(response)
+        self._started_at_once = hasattr(response, "body") or hasattr(response, "body_iterator")
+        if self._started_at_once:  # a file's fields are known when it is sent
+            start = {"type": "http.response.start", "status": response.status_code}
+            await self._sending({**start, "headers": list(response.raw_headers)})
+            if self._replaced:
+                await self._settle()
+                return _as_response(self.sent)
+            response.raw_headers = list(self.sent[0]["headers"])
+            response.__dict__.pop("_headers", None)
+        return kept(response, self)
+
+    async def failed(self, error: BaseException) -> Response:
+        """The view raised: the stale response that stands in for it, or the error again."""
+        exchange = self.exchange
+        if isinstance(error, Exception) and exchange.failed(time.time()):
+            asgi.log.error("The view failed; a stale response stands in for it.", exc_info=error)
+            await self._replace()
+            await self._settle()
+            return _as_response(self.sent)
+        exchange.abandoned()
+        await self._settle()
+        raise error
+
+    async def relay(self, response: Any, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the view's response, and store it when its last byte has left."""
+        self._receive, self._send = receive, send
+
+        async def sending(message: Message) -> None:
+            if self._started_at_once and message["type"] == "http.response.start":
+                await send(message)
+            else:
+                await self._sending(message)
+
+        try:
+            await response(scope, self._receiving, sending)
+        finally:
+            if not self._complete:
+                self.exchange.abandoned()
+            await self._settle()
+
+    def _mind_session(self, response: Any) -> None:
+        session = self.scope.get("session")
+        if session is None:
+            return
+        if getattr(session, "modified", False):
+            self.exchange.never = True
+        if getattr(session, "accessed", bool(session)):  # who does not say is taken to have been read
+            patch_vary_headers(response, ["Cookie"])
+
+    def __del__(self) -> None:
+        """A response that is never sent must not keep others waiting for it."""
+        if hasattr(self, "_flight"):
+            self._land()
+
+
+def kept(response: Any, passage: ViewPassage) -> Response:
+    """The response, sent through the passage: the same attributes, status, headers, background tasks."""
+    from starlette.responses import Response
+
+    class Kept(Response):
+        def __init__(self) -> None:
+            self.__dict__ = response.__dict__  # what decorators further out change, they change in both
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            await passage.relay(response, scope, receive, send)
+
+    return Kept()

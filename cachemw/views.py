@@ -1,0 +1,333 @@
+"""Decorators of views: what may be stored for how long, what caches downstream are told, and what a client has already.
+
+    @app.get("/news")                                   Route("/news", cache_page(900)(news))
+    @cache_page(900)
+    @vary_on_headers("Accept-Language")                 app.add_url_rule("/news", view_func=cache_page(900)(news))
+    def news(): ...                                     Mount("/shop", cache_page(900)(shop))
+
+They stand on functions and coroutine functions, on classes of views (Flask's `View`, Starlette's `HTTPEndpoint`) and
+their methods, and on whole WSGI or ASGI applications, in Flask, Starlette, and what is made of them. For FastAPI's path
+operations, which return plain values, the same names are in `cachemw.integrations.fastapi`. On any framework's views
+that return responses with `.headers` stand the decorators that only say something in headers.
+
+Rule 1: `cache_page` stands outermost, below the route: it stores what those inside of it made of the response.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from inspect import isawaitable
+from typing import Any, Final, Unpack
+
+from cachemw import _views_asgi, _views_wsgi
+from cachemw._views_kinds import PAGE, Call, ViewDecorator, ViewT, describe, in_flask
+from cachemw._views_page import EXCHANGE, Page, Tags
+from cachemw.asgi import ASGIRequest
+from cachemw.backends.base import BaseCache
+from cachemw.calling import is_async
+from cachemw.headers import (
+    Directives,
+    add_never_cache_headers,
+    check_directives,
+    patch_cache_control,
+    patch_vary_headers,
+)
+from cachemw.rfc9111.fields import format_date, is_token, parse_etag
+from cachemw.rfc9111.messages import Fields, Head, Request
+from cachemw.rfc9111.validation import answer_conditions
+from cachemw.wsgi import WSGIRequest
+
+__all__ = ["cache_control", "cache_page", "conditional", "never_cache", "vary_on_cookie", "vary_on_headers"]
+
+
+class CachePage(ViewDecorator):
+    """See `cache_page`."""
+
+    name = "cache_page"
+
+    def __init__(self, timeout: float, cache: str | BaseCache | None, key_prefix: str | None, tags: Tags) -> None:
+        self._options: Any = {"timeout": timeout, "cache": cache, "key_prefix": key_prefix, "tags": tags}
+        self.page = Page(**self._options)
+
+    def __call__(self, view: ViewT) -> ViewT:
+        """The view, cached. Each has a page of its own, whose errors name it."""
+        own = CachePage(**self._options)
+        own.page.name = describe(view)
+        return super(CachePage, own).__call__(view)
+
+    def check(self, view: Any) -> None:
+        if self.page.needs_arguments and (isinstance(view, type) or hasattr(view, "asgi_app")):
+            raise TypeError(f"cache_page on {describe(view)}: tags of a class or an application are a list.")
+
+    def mark(self, decorated: Any) -> None:
+        setattr(decorated, PAGE, self.page)
+
+    def around(self, call: Call) -> Any:
+        if call.starlette is not None:
+            return _views_asgi.cached_view(self.page, call)
+        if call.request is None and in_flask():
+            return _views_wsgi.cached_view(self.page, call)
+        self._join(call)
+        return call()
+
+    async def around_async(self, call: Call) -> Any:
+        if call.starlette is not None:
+            return await _views_asgi.cached_view_async(self.page, call)
+        if call.request is None and in_flask():
+            return await _views_wsgi.cached_view_async(self.page, call)
+        self._join(call)
+        return await call()
+
+    def _join(self, call: Call) -> None:
+        """Elsewhere, the site-wide middleware does it."""
+        exchange = getattr(call.request, "META", {}).get(EXCHANGE)
+        if not self.page.join(exchange, call.args, call.kwargs):
+            raise TypeError(
+                f"cache_page: {describe(call.view)} was called without a request of Flask's or Starlette's. In "
+                "FastAPI, take cache_page from cachemw.integrations.fastapi; elsewhere put CacheMiddleware around the "
+                "application, with a Rule for this page."
+            )
+
+    async def asgi(self, app: Any, scope: Any, receive: Any, send: Any) -> None:
+        await _views_asgi.cached_application(self.page, app, scope, receive, send)
+
+    def wsgi(self, app: Any, environ: Any, start_response: Any) -> Iterable[bytes]:
+        return _views_wsgi.cached_application(self.page, app, environ, start_response)
+
+
+def cache_page(
+    timeout: float, *, cache: str | BaseCache | None = None, key_prefix: str | None = None, tags: Tags = ()
+) -> CachePage:
+    """Store the view's responses for `timeout` seconds, whatever `max-age` they state; 0: do not store them.
+
+    cache       alias, URL or store; None: the site's, or the default of the environment
+    key_prefix  a part of the keys; None: the site's
+    tags        what the pages can be purged by: texts, or a function of the view's arguments that returns them
+
+    Under a `CacheMiddleware` of the same cache and prefix the view only tells it so. Otherwise the page is cached here:
+    what stands outside (login checks, before hooks) then runs for hits too, which it does not before a site-wide cache;
+    a view for some visitors only has to say `vary_on_cookie`, `vary_on_headers("Authorization")` or `private`.
+
+    `no-store`, `private`, `Set-Cookie` and `Vary: *` are never stored. A page that read the session varies on Cookie.
+
+    Raises: TypeError or ValueError for an argument that cannot be meant or a view that is none; at the first request
+    (with an extension of ours, at start-up) ImproperlyConfigured for an unknown alias.
+    """
+    return CachePage(timeout, cache, key_prefix, tags)
+
+
+# -- what headers say -------------------------------------------------------------------------------------------------
+
+
+class _Patching(ViewDecorator):
+    """Patches the headers of every response of the view."""
+
+    def __init__(self, name: str, patch: Callable[[Any], None], *, storing_depends: bool) -> None:
+        self.name = name
+        self._patch = patch
+        self._storing_depends = storing_depends
+
+    def check(self, view: Any) -> None:
+        if self._storing_depends and hasattr(view, PAGE):
+            raise TypeError(
+                f"{self.name} is outside of cache_page on {describe(view)}: the page is stored before {self.name} has "
+                f"its say. Write cache_page above {self.name}."
+            )
+
+    def around(self, call: Call) -> Any:
+        response = call.response(call())
+        self._patch(response)
+        return response
+
+    async def around_async(self, call: Call) -> Any:
+        response = call.response(await call())
+        self._patch(response)
+        return response
+
+    async def asgi(self, app: Any, scope: Any, receive: Any, send: Any) -> None:
+        async def patched(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                headers = [tuple(pair) for pair in message.get("headers", ())]
+                self._patch(headers)
+                message = {**message, "headers": headers}
+            await send(message)
+
+        await app(scope, receive, patched)
+
+    def wsgi(self, app: Any, environ: Any, start_response: Any) -> Iterable[bytes]:
+        def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
+            headers = list(headers)
+            self._patch(headers)
+            return start_response(status, headers, *exc_info)
+
+        return app(environ, start)  # type: ignore[no-any-return]
+
+
+def cache_control(
+    *, extensions: Mapping[str, str | int | bool] | None = None, **directives: Unpack[Directives]
+) -> ViewDecorator:
+    """Add directives to the Cache-Control of the view's responses; see `patch_cache_control`.
+
+    Raises: TypeError or ValueError for a directive that is none or has a wrong argument, where it is written.
+    """
+    checked = dict(check_directives(directives, extensions))
+
+    def patch(headers: Any) -> None:
+        patch_cache_control(headers, extensions=extensions, **directives)
+
+    forbids = any(checked.get(name) for name in ("no-store", "private", "no-cache"))
+    return _Patching("cache_control", patch, storing_depends=forbids)
+
+
+#: Tell every cache not to keep the view's responses; see `add_never_cache_headers`.
+never_cache: Final[ViewDecorator] = _Patching("never_cache", add_never_cache_headers, storing_depends=True)
+
+
+def vary_on_headers(*names: str) -> ViewDecorator:
+    """Name request fields in Vary: the page is another one for each of their values.
+
+    Raises: TypeError or ValueError where they are no names of fields.
+    """
+    if not names:
+        raise TypeError('vary_on_headers: name the request fields, as in vary_on_headers("Accept-Language").')
+    for name in names:
+        if not isinstance(name, str) or not is_token(name):
+            raise TypeError(f"vary_on_headers: {name!r} is no name of a request field, such as 'Accept-Language'.")
+
+    def patch(headers: Any) -> None:
+        patch_vary_headers(headers, names)
+
+    return _Patching("vary_on_headers", patch, storing_depends=True)
+
+
+#: The page is another one for each value of Cookie.
+vary_on_cookie: Final[ViewDecorator] = _Patching(
+    "vary_on_cookie", lambda headers: patch_vary_headers(headers, ["Cookie"]), storing_depends=True
+)
+
+
+# -- what a client has already ----------------------------------------------------------------------------------------
+
+#: Functions of the view's arguments.
+ETagFunction = Callable[..., str | None]
+LastModifiedFunction = Callable[..., datetime | float | None]
+
+
+class _Conditional(ViewDecorator):
+    """See `conditional`."""
+
+    name = "conditional"
+
+    def __init__(self, etag: ETagFunction | None, last_modified: LastModifiedFunction | None) -> None:
+        self._etag = etag
+        self._last_modified = last_modified
+        self._is_async = any(function is not None and is_async(function) for function in (etag, last_modified))
+
+    def check(self, view: Any) -> None:
+        if isinstance(view, type) or not (is_async(view) or callable(view)):
+            raise TypeError(f"conditional decorates a function that returns a response; {describe(view)} is none.")
+        if self._is_async and not is_async(view):
+            raise TypeError(f"conditional: {describe(view)} is a plain view, so its functions have to be plain, too.")
+
+    def around(self, call: Call) -> Any:
+        fields = _validators(
+            self._etag and self._etag(*call.args, **call.kwargs),
+            self._last_modified and self._last_modified(*call.args, **call.kwargs),
+        )
+        return _short(call, fields) or _with(call.response(call()), fields)
+
+    async def around_async(self, call: Call) -> Any:
+        fields = _validators(
+            self._etag and await _awaited(self._etag(*call.args, **call.kwargs)),
+            self._last_modified and await _awaited(self._last_modified(*call.args, **call.kwargs)),
+        )
+        return _short(call, fields) or _with(call.response(await call()), fields)
+
+    async def asgi(self, app: Any, scope: Any, receive: Any, send: Any) -> None:
+        raise TypeError(f"conditional decorates views, not applications: {app!r}")
+
+    wsgi = asgi  # type: ignore[assignment]
+
+
+def conditional(
+    *, etag: ETagFunction | None = None, last_modified: LastModifiedFunction | None = None
+) -> ViewDecorator:
+    """Answer 304 or 412 without calling the view, where the client's own conditions allow (RFC 9110 §13).
+
+    etag           a function of the view's arguments that returns an entity-tag ('"v1"', 'W/"v1"', or the bare text),
+                   or None
+    last_modified  likewise, a datetime (one without a time zone is UTC) or seconds since the epoch, or None
+
+    What they return is put into the response as ETag and Last-Modified, unless it has them. For coroutine views they
+    may be coroutine functions. On requests that change something, If-Match and If-Unmodified-Since guard against lost
+    updates. Raises: TypeError where no function is given.
+    """
+    for function in (etag, last_modified):
+        if function is not None and not callable(function):
+            raise TypeError(f"conditional: a function of the view's arguments is expected; got {function!r}.")
+    if etag is None and last_modified is None:
+        raise TypeError("conditional: give etag=, last_modified= or both.")
+    return _Conditional(etag, last_modified)
+
+
+async def _awaited(value: Any) -> Any:
+    return await value if isawaitable(value) else value
+
+
+def _validators(etag: str | None, last_modified: datetime | float | None) -> Fields:
+    fields: list[tuple[str, str]] = []
+    if etag is not None:
+        text = etag if parse_etag(etag) is not None else f'"{etag}"'
+        if parse_etag(text) is None:
+            raise ValueError(f"conditional: {etag!r} cannot be an entity-tag: visible ASCII without quotes can.")
+        fields.append(("ETag", text))
+    if last_modified is not None:
+        if isinstance(last_modified, datetime):
+            last_modified = last_modified.replace(tzinfo=last_modified.tzinfo or UTC).timestamp()
+        fields.append(("Last-Modified", format_date(last_modified)))
+    return tuple(fields)
+
+
+def _short(call: Call, fields: Fields) -> Any | None:
+    """The 304 or 412 that is the whole answer, if one is."""
+    request: Request
+    make: Any
+    if call.starlette is not None:
+        from starlette.responses import Response
+
+        request, make = ASGIRequest(call.starlette.scope), Response
+    elif call.request is None and in_flask():
+        from flask import current_app
+        from flask import request as flask_request
+
+        request, make = WSGIRequest(flask_request.environ), current_app.response_class
+    else:
+        raise TypeError(f"conditional: {describe(call.view)} was called without a request of Flask's or Starlette's.")
+    status = _status(request, Head(200, fields), time.time())
+    if not status:
+        return None
+    response = make(None, status)
+    if status == 304:
+        del response.headers["Content-Type"]
+        _with(response, fields)
+    return response
+
+
+def _status(request: Request, head: Head, now: float) -> int:
+    """The rules of the cache for GET and HEAD; for what changes something, every condition that fails is a 412."""
+    if request.method in ("GET", "HEAD"):
+        return answer_conditions(request, head, now)
+    as_get = Request("GET", fields=[(n, v) for n in _UNSAFE_CONDITIONS for v in request.lines(n)])
+    return 412 if answer_conditions(as_get, head, now) else 0
+
+
+_UNSAFE_CONDITIONS: Final = ("if-match", "if-none-match", "if-unmodified-since")
+
+
+def _with(response: Any, fields: Fields) -> Any:
+    for name, value in fields:
+        if name not in response.headers:
+            response.headers[name] = value
+    return response
