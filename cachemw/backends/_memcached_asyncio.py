@@ -27,6 +27,9 @@ __all__ = ["AsyncClient"]
 #: The longest line that a server has reason to send; a longer one is no memcached's.
 _LONGEST_LINE: Final = 2048
 
+#: Seconds by which an event loop that is not busy may be late.
+_BUSY: Final = 0.01
+
 _STORED: Final = re.compile(rb"STORED|NOT_STORED|SERVER_ERROR .*")
 _DELETED: Final = re.compile(rb"DELETED|NOT_FOUND")
 _TOUCHED: Final = re.compile(rb"TOUCHED|NOT_FOUND")
@@ -42,8 +45,9 @@ class WireError(Exception):
 class _Call(ABC):
     """What a task waits for; it takes its own reply from the stream."""
 
-    __slots__ = ("deadline", "future", "reply")
+    __slots__ = ("deadline", "future", "granted", "reply")
     deadline: float
+    granted: bool
     future: asyncio.Future[Any]
     reply: Any
 
@@ -135,7 +139,7 @@ class _Connection(asyncio.Protocol):
         if self.lost is not None:
             raise WireError(str(self.lost))
         call.future = self._loop.create_future()
-        call.deadline = self._loop.time() + self._timeout
+        call.deadline, call.granted = self._loop.time() + self._timeout, False
         self._calls.append(call)
         # one timer for all calls: they all have the same time, so the oldest is always the first to be late
         if self._timer is None:
@@ -204,10 +208,15 @@ class _Connection(asyncio.Protocol):
     def _look_at_the_clock(self) -> None:
         if not self._calls:
             self._timer = None
-        elif self._calls[0].deadline > self._loop.time():
-            self._timer = self._loop.call_at(self._calls[0].deadline, self._look_at_the_clock)
-        else:
+            return
+        oldest, now = self._calls[0], self._loop.time()
+        if now > oldest.deadline + _BUSY and not oldest.granted:
+            # it is not the server that is late but this event loop: give it the time again, once
+            oldest.deadline, oldest.granted = now + self._timeout, True
+        if now >= oldest.deadline:
             self.drop(f"did not answer within {self._timeout * 1000:g} ms")
+        else:
+            self._timer = self._loop.call_at(oldest.deadline, self._look_at_the_clock)
 
 
 class AsyncClient:

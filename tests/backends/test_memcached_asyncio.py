@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cachemw.backends._memcached_asyncio import AsyncClient
+from cachemw.backends._memcached_asyncio import AsyncClient, WireError, _Values
 from cachemw.backends._memcached_ring import Node
 from cachemw.backends._memcached_wire import Stored
 from cachemw.backends.memcached import PyMemcacheCache
@@ -296,6 +297,70 @@ def test_closing_lets_those_finish_who_wait() -> None:
             assert ends == [b""]
 
     asyncio.run(main())
+
+
+def test_a_call_that_was_cancelled_does_not_mind_that_the_connection_ends() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"b\r\n")
+
+    async def main() -> None:
+        async with scripted(serve) as client:
+            first = asyncio.create_task(client.get(("a",)))
+            await asyncio.sleep(0.01)
+            first.cancel()
+            with pytest.raises(BackendUnavailable, match="closed the connection"):
+                await client.get(("b",))
+
+    asyncio.run(main())
+
+
+def test_a_connection_that_is_lost_before_it_is_used_fails_at_once() -> None:
+    async def main() -> None:
+        async with scripted(answering(b"END\r\n"), timeout=60) as client:
+            connection = await client._connected()
+            connection.drop("ended meanwhile")
+            with pytest.raises(WireError, match="ended meanwhile"):
+                await connection.ask(b"get a\r\n", _Values({b"a": "a"}))
+
+    asyncio.run(main())
+
+
+def test_an_idle_connection_has_no_clock_running() -> None:
+    async def main() -> None:
+        async with scripted(answering(b"END\r\n"), timeout=0.02) as client:
+            assert await client.get(("a",)) == {}
+            connection = (
+                await asyncio.wait_for(client._connected(), 5) if client._connection is None else client._connection
+            )
+            while connection._timer is not None:
+                await asyncio.sleep(0.005)
+            assert connection.is_sound()
+            client.close()
+            assert not connection.is_sound()
+
+    asyncio.run(main())
+
+
+def test_a_busy_event_loop_does_not_make_the_server_late() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+
+    with start_memcached() as server:
+        cache = PyMemcacheCache(server.address, {"OPTIONS": {"timeout": 0.1}})
+        value = b"x" * 1_000_000
+        cache.set("large", value)
+
+        async def main() -> None:
+            await cache.aget("connect")
+            for _ in range(5):
+                call = asyncio.create_task(cache.aget("large"))
+                await asyncio.sleep(0)  # it is sent
+                time.sleep(0.25)  # and now some view computes
+                assert await call == value
+            await cache.aclose()
+
+        asyncio.run(main())
+        cache.close()
 
 
 def test_a_server_that_refuses_or_does_not_exist_is_unavailable() -> None:

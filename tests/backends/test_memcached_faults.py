@@ -10,7 +10,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,11 @@ from tests.servers import (
     start_memcached,
     until,
 )
+
+# The wheel of pylibmc has a libsasl2 of its own, which looks for plugins where its builder had them; it looks once,
+# when the first client of the process is made.
+for _plugin in Path("/usr/lib").glob("*/sasl2/libplain.so"):
+    os.environ.setdefault("SASL_PATH", str(_plugin.parent))
 
 Make = Callable[..., BaseCache]
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -247,6 +252,62 @@ def test_of_the_servers_that_hang_each_costs_one_deadline(opened: Open, ring: Me
         cache.get(key)
     assert time.monotonic() - start < 2
     assert cache.set_many(dict.fromkeys(KEYS, "new")) == []
+
+
+def test_with_all_servers_dead_the_error_names_them(opened: Open, ring: MemcachedRing) -> None:
+    cache = opened(ring.location)
+    cache.set_many(dict.fromkeys(KEYS, "old"))
+    for server in ring.servers:
+        server.kill()
+    fails(lambda: cache.get_many(KEYS), cache)  # libmemcached may have to learn it
+    for call in (lambda: cache.get_many(KEYS), lambda: cache.set("a", 1), lambda: cache.incr("a"), cache.clear):
+        with pytest.raises(BackendUnavailable, match="memcached"):
+            call()
+    with pytest.raises(BackendUnavailable) as caught:
+        cache.get("a")
+    assert all(server.address in str(caught.value) for server in ring.servers)
+
+
+def away(cache: Half, server: Server) -> None:
+    """Let the cache notice that the server hangs, and wait until it is time to ask it again."""
+    assert isinstance(cache.cache, MemcachedCache)
+    server.pause()
+    fails(lambda: cache.get("a"), cache)
+    with pytest.raises(BackendUnavailable):
+        cache.get("a")
+    server.resume()
+    node = cache.cache._ring.nodes[0]
+    until(lambda: node.retry_at <= time.monotonic(), "the pause is over")
+
+
+def test_what_is_deleted_while_a_server_forgets_is_forgotten_too() -> None:
+    with start_memcached() as server:
+
+        async def main() -> None:
+            cache = PyMemcacheCache(server.address, {})
+            await cache.aset("a", "old")
+            await asyncio.to_thread(away, Half(cache, None), server)
+            results = await asyncio.gather(cache.aget("b"), cache.adelete("a"), return_exceptions=True)
+            assert results[0] is None  # this one has asked the server to come back
+            assert isinstance(results[1], BackendUnavailable)  # and this one was too early
+            assert await cache.aget("a") is None
+            await cache.aclose()
+
+        asyncio.run(main())
+        cache = PyMemcacheCache(server.address, {})
+        cache.set("a", "old")
+        away(Half(cache, None), server)
+        node, pool = cache._ring.nodes[0], cache._pools[cache._ring.nodes[0]]
+        forget = pool.delete
+
+        def delete(keys: Sequence[str]) -> int:
+            pool.delete = forget  # type: ignore[method-assign]
+            node.miss([":1:a"])  # another thread's deletion, just now
+            return forget(keys)
+
+        pool.delete = delete  # type: ignore[method-assign]
+        assert cache.get("a") is None
+        cache.close()
 
 
 # -- nonsense on the wire -------------------------------------------------------------------------------------------
@@ -494,14 +555,6 @@ def guarded() -> Iterator[Server]:
     assert os.waitpid(child, 0)[1] == 0
     with start_memcached("-S", environ={"SASL_CONF_PATH": str(directory)}) as server:
         yield server
-
-
-@pytest.fixture(autouse=True)
-def sasl_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
-    # the wheel of pylibmc has a libsasl2 of its own, which looks for plugins where its builder had them
-    found = [str(path.parent) for path in Path("/usr/lib").glob("*/sasl2/libplain.so")]
-    if found:
-        monkeypatch.setenv("SASL_PATH", found[0])
 
 
 LOGIN = {**PATIENT, "binary": True, "username": "user", "password": "secret"}
