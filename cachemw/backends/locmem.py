@@ -35,6 +35,11 @@ _OVERHEAD: Final = 240
 _INT64: Final = 2**63
 
 
+def _now() -> float:
+    """The time of the wall clock, as in Django; asked for anew, so that whoever freezes it freezes this store too."""
+    return time.time()
+
+
 class _Item:
     """A value of the low-level API. expires: by the cache's clock, inf for never."""
 
@@ -111,7 +116,7 @@ class LocMemCache(InlineCache):
         location: str | Sequence[str] = "",
         params: Mapping[str, Any] | None = None,
         *,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         super().__init__(location, params or {})
         self._max_entries, self._cull_frequency = self._cull_options(max_entries=10_000)
@@ -119,7 +124,7 @@ class LocMemCache(InlineCache):
         self._max_bytes: float = inf if limit is None else integer("MAX_BYTES", limit, minimum=1)
         self._store = _store(str(location))
         self._seal = None  # for stores that others can write to: what is here never left this process
-        self._clock = clock
+        self._clock = clock or _now
         self._plain = _PLAIN if self._pickles else frozenset({int})
 
     # -- values --------------------------------------------------------------------------------------------------
