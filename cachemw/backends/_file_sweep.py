@@ -47,14 +47,19 @@ class Sweeper:
         self._entries_left = 0
         self._bytes_left = 0
 
-    def admit(self, *, entries: int, size: int) -> None:
-        """Make room for so many entries and bytes more; to be called before they are stored, without a lock held."""
+    def admit(self, *, entries: int, size: int) -> bool:
+        """Make room for so many entries and bytes more; to be called before they are stored, without a lock held.
+
+        Returns: whether it had to cull.
+        """
         self._entries_left -= entries
         self._bytes_left -= size
-        if (self._entries_left < 0 or self._bytes_left < 0) and not self._fits(entries, size):
+        full = (self._entries_left < 0 or self._bytes_left < 0) and not self._fits(entries, size)
+        if full:
             self.cull(entries=entries, size=size)
         if random.randrange(_HOUSEKEEPING) == 0:  # noqa: S311  chooses a shard, guards no secret
             self._scan(random.randrange(SHARDS), time.time())  # noqa: S311
+        return full
 
     def _fits(self, entries: int, size: int) -> bool:
         held = self._shards.usage.totals()

@@ -167,7 +167,9 @@ class FileBasedCache(BlockingCache):
             self._remove_one(place)
             return False
         old = _file_size(place.path)
-        self._sweeper.admit(entries=1 if old is None else 0, size=size - (old or 0))
+        culled = self._sweeper.admit(entries=1 if old is None else 0, size=size - (old or 0))
+        if culled and old is not None and _file_size(place.path) is None:  # what it was to replace is gone
+            self._sweeper.admit(entries=1, size=size)
         try:
             return self._write(place, (head, data), replace=replace)
         except FileNotFoundError:  # the directory was removed while we wrote there: once more, in a new one

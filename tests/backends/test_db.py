@@ -273,6 +273,14 @@ def test_the_table_can_be_made_and_the_sql_be_seen(make: Make, url: str) -> None
     drop(cache)
 
 
+def test_a_table_that_cannot_be_made_is_backend_unavailable(make: Make) -> None:
+    cache = make(table="nowhere.cache")
+    with pytest.raises(BackendUnavailable, match="nowhere"):
+        cache.set("key", 1)
+    with pytest.raises(BackendUnavailable, match="nowhere"):
+        cache.create_table()
+
+
 def test_asking_for_a_table_makes_no_file(tmp_path: Path) -> None:
     cache = DatabaseCache(KINDS["sqlite"](tmp_path), {})
     assert cache.has_table() is False

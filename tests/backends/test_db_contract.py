@@ -31,12 +31,16 @@ class TestSQLite(BackendContract):
 
 
 class TestPostgreSQL(BackendContract):
+    shortest_timeout = 0.3  # two calls of a busy server fit into it
+
     @pytest.fixture
     def make_cache(self) -> MakeCache:
         return maker(postgresql_url(shared(start_postgresql)))
 
 
 class TestMariaDB(BackendContract):
+    shortest_timeout = 0.3
+
     @pytest.fixture
     def make_cache(self) -> MakeCache:
         return maker(mariadb_url(shared(start_mariadb)))

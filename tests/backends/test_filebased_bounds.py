@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cachemw.backends import _file_sweep
+from cachemw.backends import _file_shards, _file_sweep
 from cachemw.backends.filebased import FileBasedCache
 from cachemw.errors import ImproperlyConfigured
 from tests.backends.file_store import entries, entry, in_child, temporaries
@@ -264,3 +264,48 @@ def test_leftovers_of_killed_writers_go_and_those_of_living_ones_stay(directory:
     cache.clear()
     assert temporaries(directory) == [new]
     assert cache._shards.usage.totals() == (0, 0)
+
+
+@pytest.mark.parametrize("size", [0, 10, 60])
+def test_damaged_files_that_nobody_reads_go_too(directory: Path, size: int) -> None:
+    cache = FileBasedCache(directory, {"OPTIONS": {"max_entries": 5}})
+    cache.set_many({f"key{number}": number for number in range(5)})
+    path = entry(cache, "key3")
+    path.write_bytes(path.read_bytes().ljust(100, b"x")[:size])
+    cache.set("new", 1)
+    assert not path.exists()
+    assert len(cache.get_many([f"key{number}" for number in range(5)])) == 4
+    assert cache._shards.usage.totals() == held(cache)
+
+
+def test_files_that_somebody_removes_meanwhile_are_not_counted(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = FileBasedCache(directory, {"OPTIONS": {"max_entries": 5}})
+    cache.set_many({f"key{number}": number for number in range(5)})
+    look = _file_shards._look
+
+    def remove_then_look(*args: Any) -> Any:
+        for one in entries(directory):
+            one.unlink()
+        return look(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_file_shards, "_look", remove_then_look)
+        cache.set("new", 1)
+    assert cache._shards.usage.totals() == held(cache) == (1, held(cache)[1])
+
+
+def test_a_store_far_over_its_bound_is_cut_down_in_several_goes(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = FileBasedCache(directory, {})
+    large.set_many({f"key{number}": number for number in range(200)})
+    monkeypatch.setattr(_file_sweep, "_SAMPLE", 6)
+    monkeypatch.setattr(_file_sweep, "_ROUNDS", 10)
+    small = FileBasedCache(directory, {"OPTIONS": {"max_entries": 20}})
+    small.set("new", 1)
+    assert 100 < held(small)[0] < 200
+    for number in range(15):
+        small.set(f"new{number}", number)
+    assert held(small)[0] <= 20
