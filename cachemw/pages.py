@@ -208,8 +208,9 @@ class Pages:
         removes the record; this writes the record and then reads the mark: in every order one of the two removes it.
         """
         if writes:
-            failed = yield "write_records", ([self._encoded(*write) for write in writes],)
-            self.counts["not-stored"] += len(failed)
+            failed = yield "write_records", ([self._encoded(*write) for write in writes] if self.codec else writes,)
+            if failed:
+                self.counts["not-stored"] += len(failed)
         if drops:
             yield "drop_records", (drops,)
         if writes and guard is not None:

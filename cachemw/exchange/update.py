@@ -110,7 +110,7 @@ class Update(Passage[EngineT]):
                 key=key,
                 status=head.status,
                 reason=head.reason,
-                fields=_sized(storable_fields(head, policy), head, body),
+                fields=engine.shared_pairs(_sized(storable_fields(head, policy), head, body)),
                 body=body,
                 born=self._born,
                 lifetime=storing.lifetime,
