@@ -205,7 +205,7 @@ def test_teardown_gets_the_application_s_exception(site: Site) -> None:
 def test_teardown_runs_when_the_client_leaves(site: Site) -> None:
     hooks = Hooks()
     site.build(hooks=hooks).page([b"a", b"b", b"c"])
-    torn = []
+    torn: list[BaseException | None] = []
     hooks.teardown_request(torn.append)
     site.get(stop_after=1)
     assert len(torn) == 1
