@@ -96,7 +96,7 @@ class Statements:
     """What is executed, for one table and one kind of database ("sqlite", "postgresql", "mysql" or "mariadb").
 
     The parameters are `key`, `keys`, `now` (seconds since the epoch), `expires` (the same, or None), `number`, `value`,
-    `delta`, `low` and `high` (between which a number may be added to), `limit`. With `how_many`, there are so many
+    `until` (a new expiry), those of `addends`, `limit`. With `how_many`, there are so many
     parameters `key_0`, `key_1`, … instead of `keys`: for who prepares statements.
     """
 
@@ -168,11 +168,12 @@ class Statements:
 
     @cached_property
     def incr(self) -> Executable:
-        """Add `delta` to a live number between `low` and `high`; one row with the sum, or see `counts_by_last_id`."""
+        """Add to a live number between `low` and `high`; one row with the sum, or see `counts_by_last_id`."""
         number = self.table.c.number
         in_range = number.between(bindparam("low"), bindparam("high"))
         statement = update(self.table).where(self._is_key, self._is_live, in_range)
-        total = number + bindparam("delta", type_=BigInteger)
+        # by halves, as a difference between two numbers of 64 bits may have 65
+        total = number + bindparam("half", type_=BigInteger) + bindparam("rest", type_=BigInteger)
         if self.counts_by_last_id:
             # LAST_INSERT_ID() is unsigned: the cast makes a negative sum one again
             return statement.values(number=cast(func.last_insert_id(total), BigInteger))
@@ -180,8 +181,13 @@ class Statements:
 
     @staticmethod
     def addends(delta: int) -> dict[str, int]:
-        """The parameters `low`, `high` and `delta` of `incr`, such that the sum has 64 bits."""
-        return {"delta": delta, "low": max(_MIN_INT64, _MIN_INT64 - delta), "high": min(_MAX_INT64, _MAX_INT64 - delta)}
+        """The parameters of `incr` that add `delta` (of up to 64 bits and a sign) where the sum has 64 bits."""
+        return {
+            "half": delta // 2,
+            "rest": delta - delta // 2,
+            "low": max(_MIN_INT64, _MIN_INT64 - delta),
+            "high": min(_MAX_INT64, _MAX_INT64 - delta),
+        }
 
     @cached_property
     def delete(self) -> Executable:

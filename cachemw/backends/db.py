@@ -42,6 +42,8 @@ _CULL_LIMIT: Final = 5000
 #: Keys in one statement.
 _KEYS_AT_ONCE: Final = 500
 _INT64: Final = range(-(2**63), 2**63)
+#: The largest number whose halves have 64 bits.
+_MAX_DELTA: Final = 2**64 - 2
 
 
 class DatabaseCache(BaseCache):
@@ -164,7 +166,7 @@ class DatabaseCache(BaseCache):
     def _plan_incr(self, key: str, delta: int) -> Plan[int]:
         while True:  # again only if the row changed between two statements
             here = {"key": column_key(key), "now": time.time()}
-            if delta in _INT64:
+            if abs(delta) <= _MAX_DELTA:
                 outcome = yield Call("incr", {**here, **Statements.addends(delta)})
                 if outcome.rows:
                     return int(outcome.rows[0][0])
@@ -175,7 +177,7 @@ class DatabaseCache(BaseCache):
                 raise KeyError(key)
             if rows[0][0] is None:
                 raise TypeError(f"the value of {key!r} is no integer")
-            if delta not in _INT64 or rows[0][0] + delta not in _INT64:
+            if abs(delta) > _MAX_DELTA or rows[0][0] + delta not in _INT64:
                 raise OverflowError(f"{rows[0][0]} + {delta} has more than 64 bits")
 
     def _plan_clear(self) -> Plan[None]:

@@ -488,6 +488,18 @@ def test_a_race_for_an_expired_row_has_one_winner(cache: DatabaseCache, monkeypa
         assert cache.get("key") == won.index(True)
 
 
+def test_what_is_added_may_have_more_than_64_bits_where_the_sum_has_not(cache: DatabaseCache) -> None:
+    cache.set("count", -(2**63))
+    assert cache.incr("count", 2**64 - 2) == 2**63 - 2
+    assert cache.decr("count", 2**63) == -2
+    assert cache.incr("count", 2**63) == 2**63 - 2
+    assert cache.decr("count", 2**64 - 2) == -(2**63)
+    for delta in (2**64, 2**200, -1, -(2**64), -(2**200)):
+        with pytest.raises(OverflowError):
+            cache.incr("count", delta)
+    assert cache.get("count") == -(2**63)
+
+
 # The bound
 
 
