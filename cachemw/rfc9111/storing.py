@@ -211,6 +211,8 @@ def _forbidden(head: Head, directives: CacheControl, varies_on: Iterable[str], p
             return "set-cookie"
         if policy.set_cookie == "store" and "cookie" in varies_on:
             return "set-cookie"  # every newcomer, without a cookie yet, would be given the first one's (Django)
+    if (head.value("content-type") or "").partition(";")[0].strip(" \t").lower() == "text/event-stream":
+        return "event-stream"  # what happened to the first listener is no answer to the next, who must not wait for it
     return ""
 
 

@@ -224,6 +224,8 @@ def test_a_part_is_never_taken_for_the_page(response: Head, policy: Policy, aske
         (["Set-Cookie: a=b"], "set-cookie"),
         (["Set-Cookie: a=b", "Cache-Control: public, max-age=60"], "set-cookie"),
         (["SET-COOKIE: ", "Cache-Control: public, s-maxage=60"], "set-cookie"),
+        (["Content-Type: text/event-stream"], "event-stream"),
+        (["Content-Type: Text/Event-Stream ; charset=utf-8", "Cache-Control: max-age=60"], "event-stream"),
     ],
 )
 def test_what_forbids_to_store_forbids_it_whatever_the_lifetime(
