@@ -169,12 +169,18 @@ class _Middleware:
         hooks: Hooks | None = None,
         settings: Any = None,
     ) -> None:
-        if hooks is not None:
-            hooks.check(async_allowed=True)
         self.app = app
         self.caching = Caching(
-            cache=cache, policy=policy, seconds=seconds, key_prefix=key_prefix, rules=rules, settings=settings
+            cache=cache,
+            policy=policy,
+            seconds=seconds,
+            key_prefix=key_prefix,
+            rules=rules,
+            hooks=hooks,
+            settings=settings,
         )
+        if hooks is not None:
+            hooks.check(async_allowed=True)
         self.hooks = hooks
         self._refresher = TaskRefresher()
         self._special = frozenset(_raw(name) for name in self.caching.line.special)

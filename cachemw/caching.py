@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from cachemw._values import number, refuse
 from cachemw.backends.base import BaseCache
 from cachemw.backends.registry import Caches, caches, connect
 from cachemw.engine import Engine
@@ -25,6 +26,16 @@ __all__ = ["Caching", "Line", "pages_of"]
 
 _pages: weakref.WeakKeyDictionary[BaseCache, Pages] = weakref.WeakKeyDictionary()
 _pages_lock = threading.Lock()
+
+
+def _settings(given: Settings | Mapping[str, Any] | None) -> Settings:
+    if given is None:
+        return Settings.from_environ()
+    if isinstance(given, Settings):
+        return given
+    if isinstance(given, Mapping):
+        return Settings.from_mapping(given)
+    raise refuse("settings", given, "a Settings, a mapping in Django's shape, or None for the environment's")
 
 
 def pages_of(cache: BaseCache) -> Pages:
@@ -53,7 +64,7 @@ class Caching:
     seconds     lifetime where a response states none; None: the policy's, then the settings'
     key_prefix  a part of every key; None: the settings'
     rules       a table of `Rule`; None: the settings'
-    settings    None: the environment's
+    settings    a `Settings`, or a mapping in Django's shape (Flask's `app.config`); None: the environment's
 
     Raises: ImproperlyConfigured, before the first request.
     """
@@ -67,11 +78,23 @@ class Caching:
         key_prefix: str | None = None,
         rules: Iterable[Rule | Mapping[str, Any]] | None = None,
         hooks: Hooks | None = None,
-        settings: Settings | None = None,
+        settings: Settings | Mapping[str, Any] | None = None,
     ) -> None:
-        self.settings = settings = Settings.from_environ() if settings is None else settings
+        self.settings = settings = _settings(settings)
         self.policy = settings.policy() if policy is None else policy
-        self.seconds = seconds
+        if not isinstance(self.policy, Policy):
+            raise refuse("policy", policy, "a Policy, such as Policy() or Policy.rfc9111()")
+        if hooks is not None and not isinstance(hooks, Hooks):
+            raise refuse("hooks", hooks, "a cachemw.Hooks with the hooks registered on it")
+        if seconds is not None:
+            seconds = number("seconds", seconds, minimum=0)
+        elif policy is None and settings.seconds != Settings.seconds:
+            seconds = settings.seconds  # said for this site, where a preset speaks for any
+        elif self.policy.seconds is not None:
+            seconds = self.policy.seconds
+        else:
+            seconds = settings.seconds
+        self.seconds: float = seconds
         self.key_prefix = settings.key_prefix if key_prefix is None else key_prefix
         rules = settings.rules if rules is None else rules
         self.rules = rules if isinstance(rules, Rules) or rules is None else Rules(rules)
@@ -95,13 +118,10 @@ class Caching:
             )
         settings = self.settings
         policy = self.policy
-        seconds = self.seconds
-        if seconds is None:
-            seconds = settings.seconds if policy.seconds is None else policy.seconds
         return Line(
             pages_of(cache),
             policy,
-            seconds=seconds,
+            seconds=self.seconds,
             space=namespace(self.key_prefix),
             i18n=settings.use_i18n,
             tz=settings.use_tz,

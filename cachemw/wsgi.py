@@ -156,12 +156,18 @@ class _Middleware:
         hooks: Hooks | None = None,
         settings: Any = None,
     ) -> None:
-        if hooks is not None:
-            hooks.check(async_allowed=False)
         self.app = app
         self.caching = Caching(
-            cache=cache, policy=policy, seconds=seconds, key_prefix=key_prefix, rules=rules, settings=settings
+            cache=cache,
+            policy=policy,
+            seconds=seconds,
+            key_prefix=key_prefix,
+            rules=rules,
+            hooks=hooks,
+            settings=settings,
         )
+        if hooks is not None:
+            hooks.check(async_allowed=False)
         self.hooks = hooks
         self._refresher = ThreadRefresher()
         self._names = {_variable(name): name for name in self.caching.line.special}

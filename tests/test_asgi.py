@@ -1,0 +1,148 @@
+"""ASGI's own ways: other scopes, unknown messages, disconnects. The stories are in scenarios/."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from cachemw import asgi
+from cachemw.backends.locmem import LocMemCache
+
+
+def cached(app: Any, **options: Any) -> Any:
+    return asgi.CacheMiddleware(app, cache=LocMemCache(f"asgi-{id(app)}"), **options)
+
+
+def scope(**parts: Any) -> dict[str, Any]:
+    given = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": [(b"host", b"a")]}
+    return {**given, **parts}
+
+
+async def silence() -> dict[str, Any]:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+def ask(app: Any, receive: Callable[[], Any] = silence, **parts: Any) -> list[dict[str, Any]]:
+    """All messages of one request."""
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    async def run() -> None:
+        await app(scope(**parts), receive, send)
+
+    asyncio.run(run())
+    return sent
+
+
+def trace(sent: list[dict[str, Any]]) -> str:
+    return dict(sent[0]["headers"]).get(b"cache-status", b"").decode()
+
+
+def app_of(*messages: dict[str, Any]) -> Any:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for message in messages:
+            await send(message)
+
+    return app
+
+
+START = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]}
+END = {"type": "http.response.body", "body": b"page"}
+
+
+@pytest.mark.parametrize("kind", ["websocket", "lifespan", "something.new"])
+def test_other_scopes_pass_untouched(kind: str) -> None:
+    message = {"type": f"{kind}.whatever"}
+    assert ask(cached(app_of(message)), type=kind) == [message]
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [START, {"type": "http.response.pathsend", "path": "/etc/hostname"}],
+        [START, {"type": "http.response.zerocopysend", "file": 1}, END],
+        [{**START, "trailers": True}, END, {"type": "http.response.trailers", "headers": []}],
+        [{"type": "http.response.push", "path": "/a", "headers": []}, START, END],
+        [START, {"type": "http.response.unheard_of"}, END],
+        [START, {**END, "more_body": True}],
+        [START],
+    ],
+)
+def test_what_is_not_a_whole_plain_body_passes_and_is_not_stored(messages: list[dict[str, Any]]) -> None:
+    middleware = cached(app_of(*messages))
+    for _ in range(2):
+        sent = ask(middleware)
+        assert [message["type"] for message in sent] == [message["type"] for message in messages]
+        assert not any("hit" in dict(m.get("headers", [])).get(b"cache-status", b"").decode() for m in sent)
+    assert len(middleware.caching.line.flights) == 0
+
+
+def test_an_application_that_sees_the_client_leave_stores_nothing() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(START)
+        await receive()
+        await send(END)
+
+    async def gone() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    middleware = cached(app)
+    ask(middleware, gone)
+    assert "hit" not in trace(ask(middleware))
+    assert "hit" in trace(ask(middleware))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ({"path": "/a"}, {"path": "/a", "raw_path": b"/a"}, True),
+        ({"path": "/ä"}, {"path": "/ä", "raw_path": b"/%C3%A4"}, True),
+        ({"path": "/a", "raw_path": b"/%61"}, {"path": "/a", "raw_path": b"/a"}, False),
+        ({"headers": []}, {"headers": [], "server": ("a", 80)}, False),
+        ({"headers": [], "server": ("a", 80)}, {"headers": [], "server": ("b", 80)}, False),
+        ({"scheme": "http"}, {"scheme": "https"}, False),
+        ({"path": "/m/a", "root_path": "/m"}, {"path": "/m/a"}, True),
+        ({"path": "/a", "root_path": "/m"}, {"path": "/a"}, False),
+    ],
+)
+def test_which_scopes_are_one_page(one: Any, other: Any, same: bool) -> None:
+    middleware = cached(app_of(START, END))
+    ask(middleware, **one)
+    assert ("hit" in trace(ask(middleware, **one))) is True
+    assert ("hit" in trace(ask(middleware, **other))) is same
+
+
+def test_a_header_list_of_ours_is_never_the_stored_one() -> None:
+    middleware = cached(app_of(START, END))
+    ask(middleware)
+    hit = ask(middleware)
+    hit[0]["headers"].append((b"x-evil", b"1"))
+    assert (b"x-evil", b"1") not in ask(middleware)[0]["headers"]
+
+
+def test_shutdown_ends_refreshes() -> None:
+    async def story() -> None:
+        middleware = cached(app_of({"type": "lifespan.shutdown.complete"}))
+        never = asyncio.Event()
+        assert middleware._refresher.start("key", never.wait)
+        assert not middleware._refresher.start("key", never.wait)
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            assert len(middleware._refresher) == 0
+            sent.append(message)
+
+        await middleware({"type": "lifespan"}, silence, send)
+        assert len(sent) == 1
+
+    asyncio.run(story())
+
+
+def test_a_lone_start_out_of_order_is_the_server_s_business() -> None:
+    middleware = cached(app_of(END))
+    assert ask(middleware) == [END]

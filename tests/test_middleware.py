@@ -1,0 +1,127 @@
+"""One name for both interfaces, and arguments that are refused before the first request."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import pytest
+
+import cachemw
+from cachemw import CacheMiddleware, ImproperlyConfigured, InvalidCacheBackendError, asgi, wsgi
+from cachemw.backends.locmem import LocMemCache
+from cachemw.middleware import interface_of
+
+
+def wsgi_app(environ: Any, start_response: Any) -> list[bytes]:
+    return []
+
+
+async def asgi_app(scope: Any, receive: Any, send: Any) -> None: ...
+
+
+class WSGIClass:
+    def __call__(self, environ: Any, start_response: Any) -> list[bytes]:
+        return []
+
+    def method(self, environ: Any, start_response: Any) -> list[bytes]:
+        return []
+
+
+class ASGIClass:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
+
+    async def method(self, scope: Any, receive: Any, send: Any) -> None: ...
+
+
+def asgi_by_hand(scope: Any, receive: Any, send: Any) -> Any:
+    return asgi_app(scope, receive, send)
+
+
+@functools.wraps(asgi_app)
+def wrapped(*args: Any) -> Any:
+    return asgi_app(*args)
+
+
+@pytest.mark.parametrize("app", [wsgi_app, WSGIClass(), WSGIClass().method, functools.partial(wsgi_app)])
+def test_wsgi_applications_are_known(app: Any) -> None:
+    assert interface_of(app) == "wsgi"
+    assert isinstance(CacheMiddleware(app), wsgi.CacheMiddleware)
+    assert isinstance(cachemw.UpdateCacheMiddleware(app), wsgi.UpdateCacheMiddleware)
+    assert isinstance(cachemw.FetchFromCacheMiddleware(app), wsgi.FetchFromCacheMiddleware)
+
+
+@pytest.mark.parametrize(
+    "app", [asgi_app, ASGIClass(), ASGIClass().method, asgi_by_hand, wrapped, functools.partial(asgi_app)]
+)
+def test_asgi_applications_are_known(app: Any) -> None:
+    assert interface_of(app) == "asgi"
+    assert isinstance(CacheMiddleware(app), asgi.CacheMiddleware)
+
+
+def test_frameworks_and_wrapped_frameworks_are_known() -> None:
+    from flask import Flask
+    from starlette.applications import Starlette
+
+    assert interface_of(CacheMiddleware(Flask("x"))) == "wsgi"
+    assert interface_of(CacheMiddleware(CacheMiddleware(Starlette()))) == "asgi"
+
+
+@pytest.mark.parametrize("app", [None, "app", 5, object(), lambda: None, lambda a: None, WSGIClass])
+def test_what_is_no_application_is_refused(app: Any) -> None:
+    with pytest.raises(ImproperlyConfigured, match=r"WSGI application .* ASGI application"):
+        CacheMiddleware(app)
+
+
+@pytest.mark.parametrize("app", [wsgi_app, asgi_app])
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"cache": 5}, ImproperlyConfigured, "cache=5"),
+        ({"cache": "nowhere"}, InvalidCacheBackendError, "nowhere"),
+        ({"cache": "gopher://x"}, ImproperlyConfigured, "gopher"),
+        ({"rules": [{"path": "nonsense"}]}, ImproperlyConfigured, "nonsense"),
+        ({"seconds": "many"}, ImproperlyConfigured, "many"),
+        ({"seconds": -1}, ImproperlyConfigured, "-1"),
+        ({"policy": "strict"}, ImproperlyConfigured, "strict"),
+        ({"settings": {"seconds": 5}}, ImproperlyConfigured, "settings"),
+        ({"hooks": [print]}, ImproperlyConfigured, "hooks"),
+    ],
+)
+def test_wrong_arguments_are_one_clear_error(app: Any, options: Any, error: Any, message: str) -> None:
+    with pytest.raises(error, match=message):
+        CacheMiddleware(app, **options)
+
+
+def test_an_unknown_option_is_an_error() -> None:
+    with pytest.raises(TypeError, match="secnods"):
+        CacheMiddleware(wsgi_app, secnods=5)
+
+
+def test_a_cache_by_alias_url_and_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert CacheMiddleware(wsgi_app, cache="locmem://a").caching.line.pages.cache.location == "a"
+    store = LocMemCache("b")
+    first, second = (CacheMiddleware(wsgi_app, cache=store).caching.line.pages for _ in range(2))
+    assert first is second
+    settings = cachemw.Settings.from_mapping({"CACHES": {"default": "locmem://c", "pages": "locmem://d"}})
+    made = CacheMiddleware(wsgi_app, cache="pages", settings=settings)
+    assert made.caching.line.pages.cache.location == "d"
+
+
+def test_rules_may_name_another_cache() -> None:
+    settings = cachemw.Settings.from_mapping({"CACHES": {"default": "locmem://e", "big": "locmem://f"}})
+    made = CacheMiddleware(wsgi_app, settings=settings, rules=[cachemw.Rule("/big/*", cache="big")])
+    assert [line.pages.cache.location for line in made.caching.lines] == ["e", "f"]
+    with pytest.raises(InvalidCacheBackendError, match="gone"):
+        CacheMiddleware(wsgi_app, settings=settings, rules=[cachemw.Rule("/", cache="gone")])
+
+
+def test_the_environment_s_settings_reach_the_middleware(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CACHEMW_SECONDS", "42")
+    monkeypatch.setenv("CACHEMW_KEY_PREFIX", "site")
+    monkeypatch.setenv("CACHEMW_POLICY", "rfc9111")
+    caching = CacheMiddleware(wsgi_app).caching
+    assert caching.line.seconds == 42
+    assert caching.key_prefix == "site"
+    assert caching.policy.request_directives
+    assert CacheMiddleware(wsgi_app, seconds=7).caching.line.seconds == 7

@@ -1,0 +1,268 @@
+"""WSGI's own ways (PEP 3333): write(), exc_info, late starts, files, close. The stories are in scenarios/."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from io import BytesIO
+from typing import Any
+from wsgiref.util import FileWrapper, setup_testing_defaults
+
+import pytest
+
+from cachemw import Policy, wsgi
+from cachemw.backends.locmem import LocMemCache
+
+Start = Callable[..., Callable[[bytes], object]]
+
+
+class Server:
+    """A WSGI server for one request; it keeps what it got, in order."""
+
+    def __init__(self, app: Any, path: str = "/", **variables: Any) -> None:
+        environ: dict[str, Any] = {}
+        setup_testing_defaults(environ)
+        environ.update({"PATH_INFO": path, "wsgi.file_wrapper": FileWrapper, **variables})
+        self.events: list[Any] = []
+        self.status = ""
+        self.headers: list[tuple[str, str]] = []
+        self.body = b""
+        self.result: Any = app(environ, self.start)
+        self.environ = environ
+
+    def start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
+        if exc_info and self.body:
+            raise exc_info[1]
+        self.events.append(status)
+        self.status, self.headers = status, headers
+        return self.write
+
+    def write(self, data: bytes) -> None:
+        self.events.append(data)
+        self.body += data
+
+    def finish(self) -> Server:
+        for chunk in self.result:
+            if chunk:
+                assert self.status, "start_response comes before the first byte"
+            self.events.append(chunk)
+            self.body += chunk
+        getattr(self.result, "close", lambda: None)()
+        return self
+
+    @property
+    def trace(self) -> str:
+        return next((value for name, value in self.headers if name == "Cache-Status"), "")
+
+
+def cached(app: Any, **options: Any) -> Any:
+    return wsgi.CacheMiddleware(app, cache=LocMemCache(f"wsgi-{id(app)}"), **options)
+
+
+def test_write_is_relayed_and_kept() -> None:
+    def app(environ: Any, start_response: Start) -> Iterable[bytes]:
+        write = start_response("200 OK", [("Content-Type", "text/plain")])
+        write(b"one ")
+        write(b"two ")
+        return [b"three"]
+
+    middleware = cached(app)
+    first = Server(middleware).finish()
+    assert first.body == b"one two three"
+    assert first.events[1] == b"one "  # nothing waits for the end
+    second = Server(middleware).finish()
+    assert "hit" in second.trace
+    assert second.body == b"one two three"
+
+
+def test_a_second_start_response_replaces_the_first_before_the_body() -> None:
+    def app(environ: Any, start_response: Start) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        try:
+            raise LookupError("late")
+        except LookupError:
+            start_response("500 Oops", [("Content-Type", "text/plain")], sys.exc_info())
+        return [b"error"]
+
+    middleware = cached(app)
+    assert Server(middleware).finish().status == "500 Oops"
+    assert "hit" not in Server(middleware).finish().trace
+
+
+def test_an_error_after_the_first_byte_is_the_server_s() -> None:
+    def app(environ: Any, start_response: Start) -> Iterator[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        yield b"half"
+        try:
+            raise LookupError("late")
+        except LookupError:
+            start_response("500 Oops", [("Content-Type", "text/plain")], sys.exc_info())
+        yield b"never"
+
+    middleware = cached(app)
+    server = Server(middleware)
+    with pytest.raises(LookupError):
+        server.finish()
+    server.result.close()
+    assert "hit" not in Server(middleware).trace
+
+
+def test_calling_start_response_twice_is_an_error() -> None:
+    def app(environ: Any, start_response: Start) -> Iterable[bytes]:
+        start_response("200 OK", [])
+        start_response("200 OK", [])
+        return []
+
+    with pytest.raises(AssertionError, match="twice"):
+        Server(cached(app))
+
+
+def test_a_generator_starts_late() -> None:
+    def app(environ: Any, start_response: Start) -> Iterator[bytes]:
+        yield b""
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        yield b"page"
+
+    middleware = cached(app)
+    assert Server(middleware).finish().body == b"page"
+    assert "hit" in Server(middleware).finish().trace
+
+
+def test_an_empty_generator_has_its_head() -> None:
+    def app(environ: Any, start_response: Start) -> Iterator[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        yield from ()
+
+    middleware = cached(app)
+    assert Server(middleware).finish().status == "200 OK"
+    assert "hit" in Server(middleware).finish().trace
+
+
+def test_a_file_goes_to_the_server_as_it_is() -> None:
+    def app(environ: Any, start_response: Start) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        wrapped: Iterable[bytes] = environ["wsgi.file_wrapper"](BytesIO(b"file"))
+        return wrapped
+
+    middleware = cached(app)
+    for _ in range(2):
+        server = Server(middleware)
+        assert isinstance(server.result, FileWrapper)
+        assert server.finish().body == b"file"
+        assert "hit" not in server.trace
+    assert len(middleware.caching.line.flights) == 0
+
+
+def test_the_application_s_close_is_called_once_whatever_happens() -> None:
+    class Body:
+        closed = 0
+
+        def __iter__(self) -> Iterator[bytes]:
+            return iter([b"a", b"b"])
+
+        def close(self) -> None:
+            self.closed += 1
+
+    body = Body()
+
+    def app(environ: Any, start_response: Start) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return body
+
+    middleware = cached(app)
+    server = Server(middleware)
+    next(server.result)
+    server.result.close()
+    server.result.close()
+    assert body.closed == 1
+    assert "hit" not in Server(middleware).finish().trace
+    assert "hit" in Server(middleware).finish().trace
+
+
+def test_a_close_that_fails_is_seen_and_stores_nothing_half() -> None:
+    class Body(list[bytes]):
+        def close(self) -> None:
+            raise RuntimeError("cannot close")
+
+    def app(environ: Any, start_response: Start) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return Body([b"a"])
+
+    middleware = cached(app)
+    server = Server(middleware)
+    for _ in server.result:
+        pass
+    with pytest.raises(RuntimeError, match="cannot close"):
+        server.result.close()
+    assert len(middleware.caching.line.flights) == 0
+
+
+@pytest.mark.parametrize("variables", [{"REQUEST_METHOD": "HEAD"}])
+def test_a_server_need_not_read_the_body_of_head(variables: Any) -> None:
+    def app(environ: Any, start_response: Start) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "4")])
+        return []
+
+    middleware = cached(app)
+    Server(middleware, **variables).result.close()
+    assert "hit" in Server(middleware, **variables).trace
+
+
+def test_a_request_without_a_host_is_known_by_its_server() -> None:
+    def app(environ: Any, start_response: Start) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [environ["SERVER_NAME"].encode()]
+
+    middleware = cached(app)
+
+    def ask(name: str) -> Server:
+        environ: dict[str, Any] = {}
+        setup_testing_defaults(environ)
+        del environ["HTTP_HOST"]
+        server = Server.__new__(Server)
+        server.events, server.status, server.headers, server.body = [], "", [], b""
+        server.result = middleware({**environ, "SERVER_NAME": name}, server.start)
+        return server.finish()
+
+    assert [ask("a").body, ask("b").body, ask("a").body] == [b"a", b"b", b"a"]
+    assert "hit" in ask("b").trace
+
+
+def test_the_mount_is_part_of_the_key_and_a_purge_finds_it() -> None:
+    from cachemw import purge
+
+    def app(environ: Any, start_response: Start) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [environ["SCRIPT_NAME"].encode() + b"|" + environ["PATH_INFO"].encode()]
+
+    middleware = cached(app)
+    assert Server(middleware, "/b", SCRIPT_NAME="/a").finish().body == b"/a|/b"
+    assert Server(middleware, "/a/b", SCRIPT_NAME="").finish().body == b"|/a/b"
+    assert Server(middleware, "/b", SCRIPT_NAME="/a").finish().body == b"/a|/b"
+    assert purge("http://127.0.0.1/a/b", caching=middleware.caching) == 2
+    assert "hit" not in Server(middleware, "/b", SCRIPT_NAME="/a").finish().trace
+
+
+def test_a_stale_page_in_place_of_a_generator_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    fail = False
+
+    def app(environ: Any, start_response: Start) -> Iterator[bytes]:
+        if fail:
+            raise RuntimeError("down")
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Cache-Control", "max-age=1")])
+        yield b"page"
+
+    middleware = cached(app, policy=Policy(stale_if_error=60))
+    Server(middleware).finish()
+    monkeypatch.setattr("cachemw.wsgi.time.time", lambda: 2e9)
+    import time
+
+    middleware.caching.line.pages.cache._clock = time.monotonic
+    for item in middleware.caching.line.pages.cache._store.entries.values():
+        item.value.born = 2e9 - 30
+        item.value.fresh_until = 2e9 - 29
+        item.expires = float("inf")
+    fail = True
+    server = Server(middleware).finish()
+    assert server.body == b"page"
+    assert server.status == "200 OK"
