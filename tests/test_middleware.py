@@ -84,7 +84,7 @@ def test_what_is_no_application_is_refused(app: Any) -> None:
         ({"seconds": "many"}, ImproperlyConfigured, "many"),
         ({"seconds": -1}, ImproperlyConfigured, "-1"),
         ({"policy": "strict"}, ImproperlyConfigured, "strict"),
-        ({"settings": {"seconds": 5}}, ImproperlyConfigured, "settings"),
+        ({"settings": 5}, ImproperlyConfigured, "settings"),
         ({"hooks": [print]}, ImproperlyConfigured, "hooks"),
     ],
 )
