@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import pylibmc  # type: ignore[import-untyped]
 
@@ -15,6 +15,8 @@ from cachemw.backends.base import Value
 from cachemw.errors import BackendUnavailable
 
 __all__ = ["PyLibMCPool"]
+
+T = TypeVar("T")
 
 #: pylibmc hands a C int to libmemcached.
 _LARGEST_STEP: Final = 2**31 - 1
@@ -141,6 +143,16 @@ class PyLibMCPool(Pool[_Client]):
 
     def flush(self) -> None:
         self._run(lambda client: client.flush_all())
+
+    def _run(self, work: Callable[[_Client], T]) -> T:
+        try:
+            return super()._run(work)
+        except BackendUnavailable as failure:
+            # libmemcached reads the server's SASL mechanisms into a buffer that it has not cleared, and now and then
+            # does not understand them: the command was not sent then, and another connection may do
+            if "FAILED TO SEND AUTHENTICATION" not in str(failure.__cause__):
+                raise
+        return super()._run(work)
 
     def _connect(self) -> _Client:
         return _Client([self._server], **self._options)

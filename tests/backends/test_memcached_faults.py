@@ -32,7 +32,7 @@ from tests.servers import (
 )
 
 # The wheel of pylibmc has a libsasl2 of its own, which looks for plugins where its builder had them; it looks once,
-# when the first client of the process is made.
+# when pylibmc is imported.
 for _plugin in Path("/usr/lib").glob("*/sasl2/libplain.so"):
     os.environ.setdefault("SASL_PATH", str(_plugin.parent))
 
@@ -557,6 +557,13 @@ def guarded() -> Iterator[Server]:
         yield server
 
 
+def pylibmc_client() -> Any:
+    """The class; imported late, as pylibmc looks for SASL_PATH when it is imported."""
+    from cachemw.backends._memcached_pylibmc import _Client
+
+    return _Client
+
+
 LOGIN = {**PATIENT, "binary": True, "username": "user", "password": "secret"}
 
 
@@ -633,15 +640,32 @@ def test_sasl_server_that_dies_is_unavailable_and_not_a_type_error(guarded: Serv
 def test_a_value_wrongly_flagged_as_compressed_is_absent_with_sasl(
     guarded: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cachemw.backends import _memcached_pylibmc
-
     cache = PyLibMCCache(guarded.address, {"OPTIONS": LOGIN})
-    monkeypatch.setattr(_memcached_pylibmc._Client, "serialize", lambda self, value: (value.data, 8))
+    monkeypatch.setattr(pylibmc_client(), "serialize", lambda self, value: (value.data, 8))
     cache.set("a", "not compressed")
     monkeypatch.undo()
     assert cache.get("a") is None
     cache.set("b", 1)
     assert cache.get("b") == 1
+    cache.close()
+
+
+def test_a_log_in_that_libmemcached_bungles_is_tried_again(guarded: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = PyLibMCCache(guarded.address, {"OPTIONS": LOGIN})
+    client = pylibmc_client()
+    get, failures = client.get, ["FAILED TO SEND AUTHENTICATION TO SERVER"]
+
+    def bungle(self: Any, *args: Any) -> Any:
+        if failures:
+            raise RuntimeError(f"error 40 from memcached_get: {failures.pop()}")
+        return get(self, *args)
+
+    monkeypatch.setattr(client, "get", bungle)
+    cache.set("a", 1)
+    assert cache.get("a") == 1
+    failures += ["FAILED TO SEND AUTHENTICATION TO SERVER"] * 2
+    with pytest.raises(BackendUnavailable, match="AUTHENTICATION"):
+        cache.get("a")
     cache.close()
 
 
