@@ -215,6 +215,7 @@ class _Middleware:
         if exchange is None:
             exchange = self.caching.exchange(request)
         if not self._fetches:
+            exchange.request = request  # whatever is in between may answer without the inner half
             scope[EXCHANGE] = exchange
             await _Passage(self, scope, receive, send, exchange).call()
             return

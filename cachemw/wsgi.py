@@ -187,6 +187,7 @@ class _Middleware:
         if exchange is None:
             exchange = self.caching.exchange(request)
         if not self._fetches:
+            exchange.request = request  # whatever is in between may answer without the inner half
             environ[EXCHANGE] = exchange
             return _Passage(self, environ, start_response, exchange).call()
         self._begin(exchange, request, environ)
