@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any, Final, NamedTuple, TypeVar
 
 from sqlalchemy import URL
@@ -113,7 +114,8 @@ class SQLiteStore:
         def arguments(parameters: Mapping[str, Any]) -> tuple[Any, ...]:
             return tuple([parameters[name] if name in parameters else fixed[name] for name in order])
 
-        return _Prepared(str(compiled), arguments)
+        simple = len(order) > 1 and not fixed
+        return _Prepared(str(compiled), itemgetter(*order) if simple else arguments)
 
     # -- the table ---------------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Generator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, ClassVar, Final, TypeVar
 
 from sqlalchemy import URL, make_url
@@ -129,7 +130,7 @@ class DatabaseCache(BaseCache):
     def _plan_set(self, entries: Sequence[Entry]) -> Plan[list[str]]:
         now = time.time()
         # in order of keys, so that two writers of the same rows do not wait for one another
-        rows = sorted((_row(entry, now) for entry in entries), key=lambda row: row["key"])
+        rows = sorted([_row(entry, now) for entry in entries], key=itemgetter("key"))
         yield from self._make_room([row["key"] for row in rows])
         try:
             yield Call("set", rows[0] if len(rows) == 1 else rows)
