@@ -24,7 +24,15 @@ from cachemw.headers import patch_vary_headers
 if TYPE_CHECKING:
     from flask import Flask, Response
 
-__all__ = ["FLASK_EXTENSION", "cached_application", "cached_view", "cached_view_async", "respond", "tell_locale"]
+__all__ = [
+    "FLASK_EXTENSION",
+    "cached_application",
+    "cached_view",
+    "cached_view_async",
+    "make_inner_half",
+    "make_middleware",
+    "respond",
+]
 
 #: Where the extension keeps its state, in `app.extensions`.
 FLASK_EXTENSION = "cachemw"
@@ -40,6 +48,11 @@ def _call_view(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
 def make_middleware(**options: Any) -> wsgi.CacheMiddleware:
     """The machinery for calls that requests bring along."""
     return wsgi.CacheMiddleware(_call_view, **options)
+
+
+def make_inner_half(**options: Any) -> wsgi.FetchFromCacheMiddleware:
+    """The same for the inner half of a cache whose outer half is elsewhere."""
+    return wsgi.FetchFromCacheMiddleware(_call_view, **options)
 
 
 def cached_application(page: Page, app: Any, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -122,7 +135,7 @@ def respond(
             else:
                 request.environ[EXCHANGE] = outer
         if middleware.caching.line.properties:
-            tell_locale(app, environ[LOCALE])
+            _tell_locale(app, environ[LOCALE])
         _mind_session(exchange, response)
         given.append(response)
         return response(environ, start_response)
@@ -135,7 +148,7 @@ def respond(
         if locale is None:
             locale = environ[LOCALE] = Locale()
             locale.language, locale.timezone = get_language(), get_timezone()
-        tell_locale(app, locale)
+        _tell_locale(app, locale)
     head: list[Any] = []
 
     def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None, /) -> Callable[[bytes], object]:
@@ -191,7 +204,7 @@ def _mind_session(exchange: Any, response: Response) -> None:
         patch_vary_headers(response, ["Cookie"])
 
 
-def tell_locale(app: Flask, locale: Locale) -> None:
+def _tell_locale(app: Flask, locale: Locale) -> None:
     """Write down what Flask-Babel has chosen for the current request; without it, what was activated stays."""
     if "babel" not in app.extensions:
         return

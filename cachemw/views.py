@@ -121,12 +121,12 @@ def cache_page(
 # -- what headers say -------------------------------------------------------------------------------------------------
 
 
-class _Patching(ViewDecorator):
+class Patching(ViewDecorator):
     """Patches the headers of every response of the view."""
 
     def __init__(self, name: str, patch: Callable[[Any], None], *, storing_depends: bool) -> None:
         self.name = name
-        self._patch = patch
+        self.patch = patch
         self._storing_depends = storing_depends
 
     def check(self, view: Any) -> None:
@@ -138,19 +138,19 @@ class _Patching(ViewDecorator):
 
     def around(self, call: Call) -> Any:
         response = call.response(call())
-        self._patch(response)
+        self.patch(response)
         return response
 
     async def around_async(self, call: Call) -> Any:
         response = call.response(await call())
-        self._patch(response)
+        self.patch(response)
         return response
 
     async def asgi(self, app: Any, scope: Any, receive: Any, send: Any) -> None:
         async def patched(message: Any) -> None:
             if message["type"] == "http.response.start":
                 headers = [tuple(pair) for pair in message.get("headers", ())]
-                self._patch(headers)
+                self.patch(headers)
                 message = {**message, "headers": headers}
             await send(message)
 
@@ -159,7 +159,7 @@ class _Patching(ViewDecorator):
     def wsgi(self, app: Any, environ: Any, start_response: Any) -> Iterable[bytes]:
         def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
             headers = list(headers)
-            self._patch(headers)
+            self.patch(headers)
             return start_response(status, headers, *exc_info)
 
         return app(environ, start)  # type: ignore[no-any-return]
@@ -178,11 +178,11 @@ def cache_control(
         patch_cache_control(headers, extensions=extensions, **directives)
 
     forbids = any(checked.get(name) for name in ("no-store", "private", "no-cache"))
-    return _Patching("cache_control", patch, storing_depends=forbids)
+    return Patching("cache_control", patch, storing_depends=forbids)
 
 
 #: Tell every cache not to keep the view's responses; see `add_never_cache_headers`.
-never_cache: Final[ViewDecorator] = _Patching("never_cache", add_never_cache_headers, storing_depends=True)
+never_cache: Final[ViewDecorator] = Patching("never_cache", add_never_cache_headers, storing_depends=True)
 
 
 def vary_on_headers(*names: str) -> ViewDecorator:
@@ -199,11 +199,11 @@ def vary_on_headers(*names: str) -> ViewDecorator:
     def patch(headers: Any) -> None:
         patch_vary_headers(headers, names)
 
-    return _Patching("vary_on_headers", patch, storing_depends=True)
+    return Patching("vary_on_headers", patch, storing_depends=True)
 
 
 #: The page is another one for each value of Cookie.
-vary_on_cookie: Final[ViewDecorator] = _Patching(
+vary_on_cookie: Final[ViewDecorator] = Patching(
     "vary_on_cookie", lambda headers: patch_vary_headers(headers, ["Cookie"]), storing_depends=True
 )
 

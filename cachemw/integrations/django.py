@@ -1,0 +1,304 @@
+"""Django: the stores for its CACHES, and the page cache as its middleware.
+
+    CACHES = {"default": {"BACKEND": "cachemw.integrations.django.RedisCache", "LOCATION": "redis://localhost:6379/0"}}
+
+    MIDDLEWARE = [
+        "cachemw.integrations.django.UpdateCacheMiddleware",
+        …,  # sessions, locale, gzip
+        "cachemw.integrations.django.FetchFromCacheMiddleware",
+    ]
+
+or `CacheMiddleware` for both at one place. Settings are Django's own (CACHES, CACHE_MIDDLEWARE_ALIAS, …_SECONDS,
+…_KEY_PREFIX, USE_I18N, USE_TZ) and CACHEMW_…; they come before the environment. A page has the same key as behind the
+other middlewares, so a Django site and, say, a Flask site that share a store, the key prefix and these switches answer
+from each other's pages under one host. On Django's views, `cache_page` of cachemw tells this cache how long.
+
+Rule 1: what Django's middlewares make of a response is what is stored; the client's conditions reach the views.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.conf import settings as django_settings  # type: ignore[import-untyped]
+from django.http import HttpResponse  # type: ignore[import-untyped]
+from django.utils import timezone, translation  # type: ignore[import-untyped]
+
+from cachemw import asgi, wsgi
+from cachemw._views_asgi import ViewPassage
+from cachemw._views_page import EXCHANGE
+from cachemw.activation import KEY as LOCALE
+from cachemw.activation import Locale
+from cachemw.asgi import ASGIRequest, Message
+from cachemw.backends.registry import Caches
+from cachemw.caching import Caching
+from cachemw.integrations._django_backends import BACKENDS, django_cache, named
+from cachemw.settings import Settings
+
+__all__ = ["CacheMiddleware", "FetchFromCacheMiddleware", "UpdateCacheMiddleware", "django_cache"]
+
+_VIEW = "cachemw.view"
+
+
+def __getattr__(name: str) -> Any:
+    """The stores: made when Django imports one, so that nobody needs the clients of the others."""
+    if name not in BACKENDS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    backend = globals()[name] = named(name)
+    return backend
+
+
+def _options() -> dict[str, Any]:
+    """What the project's settings say, for a middleware."""
+    given = {name: getattr(django_settings, name) for name in dir(django_settings) if name.isupper()}
+    settings = Settings.from_mapping(given, base=Settings.from_environ())
+    policy = replace(settings.policy(), revalidate=False)
+    if policy.session_cookies:
+        names = (*policy.session_cookies, django_settings.SESSION_COOKIE_NAME)
+        policy = replace(policy, session_cookies=tuple(dict.fromkeys(names)))
+    return {"cache": Caches(settings)[settings.alias], "policy": policy, "settings": settings}
+
+
+class _Middleware:
+    """A Django middleware around one of ours, for both of its interfaces."""
+
+    sync_capable = async_capable = True
+    _wsgi: type[Any]
+    _asgi: type[Any]
+
+    def __init__(self, get_response: Callable[[Any], Any]) -> None:
+        self.get_response = get_response
+        self._in_tasks = iscoroutinefunction(get_response)
+        self._cache: Any = (
+            self._asgi(_call_view_in_task, **_options()) if self._in_tasks else self._wsgi(_call_view, **_options())
+        )
+        if self._in_tasks:
+            markcoroutinefunction(self)
+
+    def __call__(self, request: Any) -> Any:
+        return self._answer_in_task(request) if self._in_tasks else self._answer(request)
+
+    @property
+    def caching(self) -> Caching:
+        """What pages are cached with, for `purge(caching=…)`."""
+        caching: Caching = self._cache.caching
+        return caching
+
+    # -- threads ----------------------------------------------------------------------------------------------------
+
+    def _answer(self, request: Any) -> Any:
+        given: list[Any] = []
+        thread = threading.get_ident()
+
+        def call(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+            # a background refresh is for nobody in particular: another request, in another thread
+            asked = request if threading.get_ident() == thread else type(request)(environ)
+            exchange = asked.META[EXCHANGE] = environ[EXCHANGE]
+            response = self.get_response(asked)
+            _tell_locale(asked, environ)
+            given[:] = response, exchange
+            fields = _fields(response)
+            start_response(f"{response.status_code} {response.reason_phrase}", fields)
+            if not response.streaming:
+                return (response.content,)
+            if response.is_async:  # it is not ours to wait for
+                exchange.cannot_copy()
+            return response.streaming_content  # type: ignore[no-any-return]
+
+        environ = {**_environ(request), _VIEW: call}
+        _tell_locale(request, environ)
+        head: list[Any] = []
+
+        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None, /) -> Callable[[bytes], object]:
+            head[:] = int(status[:3]), status[4:], headers
+            return _unused
+
+        body = self._cache(environ, start)
+        if given and not given[1].settled:
+            return _patched(given[0], head[2], body)
+        status, reason, fields = head
+        try:
+            return _made(status, reason, fields, b"".join(body))
+        finally:
+            getattr(body, "close", bool)()
+
+    # -- tasks ------------------------------------------------------------------------------------------------------
+
+    async def _answer_in_task(self, request: Any) -> Any:
+        cache, asked = self._cache, ASGIRequest(request.scope)
+        exchange = request.META.get(EXCHANGE) if not cache._updates else None
+        if exchange is None:
+            exchange = cache.caching.exchange(asked)
+        exchange.request = asked
+        exchange.refreshing = True  # a refresh would be made with this client's request
+        request.META[EXCHANGE] = exchange
+        sent: list[Message] = []
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        passage = ViewPassage(cache, request.scope, _receive, send, exchange)
+        passage.sent = sent
+        _tell_locale(request, request.scope)
+        if cache._fetches:
+            await cache._begin(exchange, asked)
+            if not exchange.settled:
+                await passage.board()
+            if exchange.settled:
+                if not sent:
+                    await asgi._send(exchange, send)
+                return _from_messages(sent)
+        try:
+            response = await self.get_response(request)
+            _tell_locale(request, request.scope)
+            return await self._sent(passage, response)
+        except BaseException as error:
+            await passage.failed(error)
+            return _from_messages(sent)
+
+    async def _sent(self, passage: ViewPassage, response: Any) -> Any:
+        headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in _fields(response)]
+        await passage._sending({"type": "http.response.start", "status": response.status_code, "headers": headers})
+        if passage._replaced:
+            await passage._settle()
+            return _from_messages(passage.sent)
+        _set_fields(response, [(n.decode("latin-1"), v.decode("latin-1")) for n, v in passage.sent[0]["headers"]])
+        if not response.streaming:
+            await passage._sending({"type": "http.response.body", "body": response.content})
+        elif response.is_async:
+            response.streaming_content = _relayed(passage, response.streaming_content)
+        else:
+            passage._drop()
+            await passage._settle()
+        return response
+
+
+async def _relayed(passage: ViewPassage, parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The parts of a stream, copied aside as they pass."""
+    try:
+        async for part in parts:
+            await passage._sending({"type": "http.response.body", "body": part, "more_body": True})
+            passage.sent.clear()
+            yield part
+        await passage._sending({"type": "http.response.body"})
+    finally:
+        if not passage._complete:
+            passage.exchange.abandoned()
+        await passage._settle()
+
+
+async def _call_view_in_task(scope: Any, receive: Any, send: Any) -> None:
+    """Django calls its views itself."""
+
+
+def _call_view(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    """The application of the middleware: the request brings along what is to be called."""
+    return environ[_VIEW](environ, start_response)  # type: ignore[no-any-return]
+
+
+async def _receive() -> Message:
+    """Whether the client is still there, Django finds out."""
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+def _unused(data: bytes) -> None:
+    """The `write` of PEP 3333, which no response of Django's calls."""
+
+
+class CacheMiddleware(_Middleware):
+    """Both halves of the cache at one place of MIDDLEWARE."""
+
+    _wsgi, _asgi = wsgi.CacheMiddleware, asgi.CacheMiddleware
+
+
+class UpdateCacheMiddleware(_Middleware):
+    """The outer half: the first of MIDDLEWARE."""
+
+    _wsgi, _asgi = wsgi.UpdateCacheMiddleware, asgi.UpdateCacheMiddleware
+
+
+class FetchFromCacheMiddleware(_Middleware):
+    """The inner half: the last of MIDDLEWARE."""
+
+    _wsgi, _asgi = wsgi.FetchFromCacheMiddleware, asgi.FetchFromCacheMiddleware
+
+
+# -- requests and responses -------------------------------------------------------------------------------------------
+
+
+def _environ(request: Any) -> dict[str, Any]:
+    """The request's environment; made from its scope, if an ASGI request goes through plain middlewares."""
+    scope = getattr(request, "scope", None)
+    if scope is None:
+        return dict(request.META)
+    path = request.META["PATH_INFO"].encode().decode("latin-1")
+    return {**request.META, "PATH_INFO": path, "wsgi.url_scheme": scope.get("scheme", "http")}
+
+
+def _tell_locale(request: Any, state: Any) -> None:
+    """Write down what is active; LocaleMiddleware leaves the language in the request."""
+    locale = state.get(LOCALE)
+    if locale is None:
+        locale = state[LOCALE] = Locale()
+    code = getattr(request, "LANGUAGE_CODE", None) or translation.get_language()
+    locale.language = None if code is None else _tag(code)
+    locale.timezone = timezone.get_current_timezone_name()
+
+
+def _tag(code: str) -> str:
+    """Django's "pt-br" and "zh-hans" as tags are usually written (RFC 5646 §2.1.1): "pt-BR", "zh-Hans"."""
+    first, *rest = code.replace("_", "-").split("-")
+    sizes = {2: str.upper, 4: str.title}
+    return "-".join((first.lower(), *(sizes.get(len(part), str.lower)(part) for part in rest)))
+
+
+def _fields(response: Any) -> list[tuple[str, str]]:
+    cookies = (("Set-Cookie", cookie.output(header="").strip()) for cookie in response.cookies.values())
+    return [*response.items(), *cookies]
+
+
+def _set_fields(response: Any, fields: Iterable[tuple[str, str]]) -> None:
+    """Make these the fields of the response; cookies are where Django keeps them."""
+    combined: dict[str, tuple[str, str]] = {}
+    for name, value in fields:
+        known = combined.get(name.lower())
+        combined[name.lower()] = (name, value if known is None else f"{known[1]}, {value}")
+    combined.pop("set-cookie", None)
+    for name in list(response.headers):
+        if name.lower() not in combined:
+            del response.headers[name]
+    for name, value in combined.values():
+        response.headers[name] = value
+
+
+def _patched(response: Any, fields: Iterable[tuple[str, str]], body: Any) -> Any:
+    """Django's response with the fields that left the cache, its body passing through it."""
+    _set_fields(response, fields)
+    if response.streaming and not response.is_async:
+        response.streaming_content = body
+        return response
+    if not response.streaming:
+        for _ in body:  # the content, which is copied aside
+            pass
+    getattr(body, "close", bool)()
+    return response
+
+
+def _made(status: int, reason: str, fields: Iterable[tuple[str, str]], content: bytes) -> HttpResponse:
+    """A stored response as Django's."""
+    response = HttpResponse(content, status=status, reason=reason or None)
+    fields = list(fields)
+    _set_fields(response, fields)
+    for name, value in fields:
+        if name.lower() == "set-cookie":
+            response.cookies.load(value)
+    return response
+
+
+def _from_messages(sent: list[Message]) -> HttpResponse:
+    fields = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in sent[0]["headers"]]
+    return _made(sent[0]["status"], "", fields, b"".join(message.get("body", b"") for message in sent[1:]))

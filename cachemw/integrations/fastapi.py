@@ -1,0 +1,347 @@
+"""FastAPI: the decorators for path operations, which return plain values, and `Depends(page(60))`.
+
+    @app.get("/items/{item_id}")
+    @cache_page(60)
+    async def item(item_id: int) -> Item: ...
+
+Response models, dependencies and the OpenAPI document are what they are without. Dependencies run before a stored page
+is looked up, so those that check a login guard it; what they set (headers, cookies) goes to the client and is not
+stored. A site-wide `CacheMiddleware` looks up before all of them: under it, a page for some clients only has to vary on
+what they are known by.
+
+`Depends(page(60))` does the same, for a route, a router or the application: under a site-wide `CacheMiddleware`, or
+with `APIRouter(route_class=CachedRoute)`.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import weakref
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, TypeVar, Unpack, cast, get_args
+
+from anyio import from_thread
+from fastapi import Request, Response, params, routing
+from fastapi.dependencies.utils import get_dependant
+
+from cachemw import views
+from cachemw._views_asgi import ViewPassage, open_page
+from cachemw._views_kinds import PAGE, ViewDecorator, describe
+from cachemw._views_page import EXCHANGE, Page, Tags
+from cachemw.asgi import CacheMiddleware
+from cachemw.backends.base import BaseCache
+from cachemw.calling import is_async
+from cachemw.errors import ImproperlyConfigured
+from cachemw.headers import Directives
+from cachemw.integrations.starlette import lifespan
+
+__all__ = [
+    "CacheMiddleware",
+    "CachedRoute",
+    "PageDependency",
+    "cache_control",
+    "cache_page",
+    "lifespan",
+    "never_cache",
+    "page",
+    "vary_on_cookie",
+    "vary_on_headers",
+]
+
+OperationT = TypeVar("OperationT", bound=Callable[..., Any])
+Decorator = Callable[[OperationT], OperationT]
+
+#: Parameters that FastAPI fills in for us; the OpenAPI document does not have them.
+_REQUEST: Final = "cachemw_request"
+_RESPONSE: Final = "cachemw_response"
+_VALUE: Final = "cachemw.value"
+
+
+class _Operation:
+    """A path operation whose decorator is given the request and the response that dependencies patch."""
+
+    def __init__(self, name: str, operation: Any) -> None:
+        if not callable(operation) or isinstance(operation, type):
+            raise TypeError(f"{name} decorates a path operation, which is a function; {operation!r} is none.")
+        if inspect.isgeneratorfunction(operation) or inspect.isasyncgenfunction(operation):
+            raise TypeError(f"{name}: {describe(operation)} is a generator; return a StreamingResponse from it.")
+        self.call = operation
+        self.is_async = is_async(operation)
+        self.signature = inspect.signature(operation)
+        self._inner = _REQUEST in self.signature.parameters  # it has a decorator of ours already
+
+    def taken(self, kwargs: dict[str, Any]) -> tuple[Request, Response]:
+        """The two that FastAPI filled in; out of the arguments, unless a decorator further in wants them too."""
+        take = kwargs.__getitem__ if self._inner else kwargs.pop
+        return take(_REQUEST), take(_RESPONSE)
+
+    def own(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """The operation's own arguments."""
+        return {name: value for name, value in kwargs.items() if name not in (_REQUEST, _RESPONSE)}
+
+    def wrapped(self, wrapper: Any) -> Any:
+        """The wrapper with the operation's name, and its signature with the two parameters."""
+        wrapper = functools.wraps(self.call)(wrapper)
+        parameters = dict(self.signature.parameters)
+        if not self._inner:
+            rest = parameters.popitem() if _takes_any(parameters) else None
+            for name, kind in ((_REQUEST, Request), (_RESPONSE, Response)):
+                parameters[name] = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kind)
+            parameters.update([rest] if rest else [])
+        wrapper.__signature__ = self.signature.replace(parameters=list(parameters.values()))
+        return wrapper
+
+
+def _takes_any(parameters: Mapping[str, inspect.Parameter]) -> bool:
+    return any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
+
+
+# -- cache_page -------------------------------------------------------------------------------------------------------
+
+
+def cache_page(
+    timeout: float, *, cache: str | BaseCache | None = None, key_prefix: str | None = None, tags: Tags = ()
+) -> Decorator[OperationT]:
+    """Store what the path operation answers for `timeout` seconds; see `cachemw.cache_page`.
+
+    It stands directly below the route. `tags` as a function gets the operation's arguments, by name.
+    """
+    options: Any = {"timeout": timeout, "cache": cache, "key_prefix": key_prefix, "tags": tags}
+    Page(**options)  # errors belong to the line where it is written
+
+    def decorate(operation: OperationT) -> OperationT:
+        page = Page(**options)
+        page.name = describe(operation)
+        return _cached(page, operation)
+
+    return decorate
+
+
+def _cached(page: Page, function: OperationT) -> OperationT:
+    operation = _Operation("cache_page", function)
+
+    async def answer(*args: Any, **kwargs: Any) -> Any:
+        request, response = operation.taken(kwargs)
+        own = operation.own(kwargs)
+        if page.join(request.scope.get(EXCHANGE), args, own):
+            return await operation.call(*args, **kwargs)
+        passage, given = await open_page(page, request, args, own), _Given(response)
+        if not isinstance(passage, ViewPassage):
+            return given.merged(passage)
+        try:
+            with passage.current():
+                value = await operation.call(*args, **kwargs)
+            return given.merged(await passage.keep(await _response(value, request, given.taken(), function)))
+        except BaseException as error:
+            return given.merged(await passage.failed(error))
+
+    def answer_in_thread(*args: Any, **kwargs: Any) -> Any:
+        request, response = operation.taken(kwargs)
+        own = operation.own(kwargs)
+        if page.join(request.scope.get(EXCHANGE), args, own):
+            return operation.call(*args, **kwargs)
+        passage, given = from_thread.run(open_page, page, request, args, own), _Given(response)
+        if not isinstance(passage, ViewPassage):
+            return given.merged(passage)
+        try:
+            with passage.current():
+                value = operation.call(*args, **kwargs)
+            made = from_thread.run(_response, value, request, given.taken(), function)
+            return given.merged(from_thread.run(passage.keep, made))
+        except BaseException as error:
+            return given.merged(from_thread.run(passage.failed, error))
+
+    wrapper = operation.wrapped(answer if operation.is_async else answer_in_thread)
+    setattr(wrapper, PAGE, page)
+    return cast(OperationT, wrapper)
+
+
+class _Given:
+    """The response that dependencies and operation are given to patch; told apart is what each of them put there.
+
+    What a dependency says is said to this client, and a hit's dependencies say it anew: it is never stored.
+    """
+
+    def __init__(self, response: Response) -> None:
+        self._response = response
+        self._before = list(response.headers.raw)
+
+    def taken(self) -> tuple[int | None, list[tuple[bytes, bytes]]]:
+        """The status, and the fields that the operation itself has set."""
+        raw, before = list(self._response.headers.raw), self._before
+        if raw[: len(before)] == before:
+            return self._response.status_code, raw[len(before) :]
+        self._before = []  # it changed what a dependency had set
+        return self._response.status_code, raw
+
+    def merged(self, response: Response) -> Response:
+        """The response with what the dependencies have set, as FastAPI does with a plain value's."""
+        response.headers.raw.extend(self._before)
+        return response
+
+
+_givers: weakref.WeakKeyDictionary[Any, Callable[[Request], Awaitable[Response]]] = weakref.WeakKeyDictionary()
+
+
+async def _response(
+    value: Any, request: Request, given: tuple[int | None, list[tuple[bytes, bytes]]], function: Any
+) -> Response:
+    """What FastAPI makes of an operation's value: by its own handler, for an operation that does nothing else."""
+    if isinstance(value, Response):
+        return value
+    route = routing._get_scope_effective_route_context(request.scope) or request.scope["route"]
+    key = route if isinstance(route, routing.APIRoute) else request.scope["route"]
+    handler = _givers.get(key)
+    if handler is None:
+        handler = _givers[key] = _giver(route, function)
+    request.scope[_VALUE] = value, given
+    try:
+        return await handler(request)
+    finally:
+        del request.scope[_VALUE]
+
+
+def _giver(route: Any, function: Any) -> Callable[[Request], Awaitable[Response]]:
+    async def give(request: Request, response: Response) -> Any:
+        value, (status, fields) = request.scope[_VALUE]
+        response.status_code = status
+        response.headers.raw.extend(fields)
+        return value
+
+    signature = inspect.signature(give, eval_str=True)
+    give = functools.wraps(function)(give)  # errors about the value name the operation
+    give.__signature__ = signature  # type: ignore[attr-defined]
+    dependant = get_dependant(path="", call=give)
+    return routing.APIRoute.get_route_handler(cast(Any, _Giving(route, dependant)))
+
+
+class _Giving:
+    """A route like another, but for its dependencies and its body: it has none."""
+
+    def __init__(self, route: Any, dependant: Any) -> None:
+        self._route = route
+        self.dependant = dependant
+        self.body_field = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._route, name)
+
+
+# -- what headers say -------------------------------------------------------------------------------------------------
+
+
+def _patching(decorator: ViewDecorator) -> Decorator[OperationT]:
+    """The decorator for operations that patches the same headers as one for views."""
+    patching = cast(views.Patching, decorator)
+
+    def decorate(function: OperationT) -> OperationT:
+        operation = _Operation(patching.name, function)
+        patching.check(function)
+
+        def patched(response: Response, value: Any) -> Any:
+            patching.patch(value if isinstance(value, Response) else response)
+            return value
+
+        async def answer(*args: Any, **kwargs: Any) -> Any:
+            _, response = operation.taken(kwargs)
+            return patched(response, await operation.call(*args, **kwargs))
+
+        def answer_in_thread(*args: Any, **kwargs: Any) -> Any:
+            _, response = operation.taken(kwargs)
+            return patched(response, operation.call(*args, **kwargs))
+
+        return cast(OperationT, operation.wrapped(answer if operation.is_async else answer_in_thread))
+
+    return decorate
+
+
+def cache_control(
+    *, extensions: Mapping[str, str | int | bool] | None = None, **directives: Unpack[Directives]
+) -> Decorator[OperationT]:
+    """Add directives to Cache-Control; see `cachemw.cache_control`."""
+    return _patching(views.cache_control(extensions=extensions, **directives))
+
+
+def vary_on_headers(*names: str) -> Decorator[OperationT]:
+    """Name request fields in Vary; see `cachemw.vary_on_headers`."""
+    return _patching(views.vary_on_headers(*names))
+
+
+def never_cache(operation: OperationT) -> OperationT:
+    """Tell every cache not to keep what the operation answers."""
+    return _patching(views.never_cache)(operation)  # type: ignore[arg-type]
+
+
+def vary_on_cookie(operation: OperationT) -> OperationT:
+    """The answer is another one for each value of Cookie."""
+    return _patching(views.vary_on_cookie)(operation)  # type: ignore[arg-type]
+
+
+# -- Depends(page(60)) ------------------------------------------------------------------------------------------------
+
+
+class PageDependency:
+    """See `page`."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+
+    def __call__(self, request: Request) -> None:
+        """Tell the site-wide cache; the route caches by itself if it is a `CachedRoute`."""
+        route = request.scope.get("route")
+        if self.page.join(request.scope.get(EXCHANGE), (), request.path_params):
+            return
+        if not isinstance(route, CachedRoute) or self.page not in route.pages:
+            raise ImproperlyConfigured(
+                f"Depends(page({self.page.timeout:g})) on {request.method} {request.url.path}: there is no cache to "
+                "tell. Add CacheMiddleware to the application, make the router with route_class=CachedRoute, or "
+                "decorate the path operation with cache_page."
+            )
+
+
+def page(
+    timeout: float, *, cache: str | BaseCache | None = None, key_prefix: str | None = None, tags: Tags = ()
+) -> PageDependency:
+    """A dependency that has the answer stored for `timeout` seconds: `Depends(page(60))`; see `cache_page`.
+
+    `tags` as a function gets the path's parameters under a site-wide cache, the operation's arguments otherwise.
+    """
+    page = Page(timeout, cache=cache, key_prefix=key_prefix, tags=tags)
+    page.name = f"Depends(page({timeout:g}))"
+    return PageDependency(page)
+
+
+class CachedRoute(routing.APIRoute):
+    """A route that obeys `Depends(page(60))` without a site-wide cache; the last one counts, the operation's own most.
+
+    router = APIRouter(route_class=CachedRoute)
+    """
+
+    def __init__(
+        self,
+        path: str,
+        endpoint: Callable[..., Any],
+        *,
+        dependencies: Sequence[params.Depends] | None = None,
+        **rest: Any,
+    ) -> None:
+        found = [*_page_dependencies(dependencies or ()), *_page_dependencies(_depends(endpoint))]
+        self.pages = [one.page for one in found]
+        if found:
+            endpoint = _cached(found[-1].page, endpoint)
+        super().__init__(path, endpoint, dependencies=dependencies, **rest)
+
+
+def _page_dependencies(dependencies: Iterable[params.Depends]) -> Iterator[PageDependency]:
+    for one in dependencies:
+        if isinstance(one.dependency, PageDependency):
+            yield one.dependency
+
+
+def _depends(endpoint: Any) -> Iterator[params.Depends]:
+    """What the operation's parameters depend on, by their defaults or annotations."""
+    for parameter in inspect.signature(endpoint, eval_str=True).parameters.values():
+        for one in (parameter.default, *get_args(parameter.annotation)):
+            if isinstance(one, params.Depends):
+                yield one

@@ -1,0 +1,313 @@
+"""Flask: the cache around an application, in front of blueprints and views, with its settings in `app.config`.
+
+    cachemw = CacheMW(app)                              the whole site
+    cachemw.blueprint(blog, timeout=900)                the pages of a blueprint, for another time
+    @cache_page(60)                                     a view (`cachemw.cache_page`)
+    cachemw.purge(url_for("blog.entry", id=7))          when something has changed
+
+`app.config` has the keys of Django's settings (CACHES, CACHE_MIDDLEWARE_ALIAS, …) and those of the environment
+(CACHEMW_SECONDS, …), and comes before the environment. `flask cachemw` has the commands of `cachemw`.
+
+Where a page is looked up: before Flask, which costs least. Flask's before functions then do not run for hits, as they
+would not behind any cache in front of the site: what only some visitors may see has to vary on what they are known by
+(a session does so by itself). With `inside=True` pages are looked up after all before functions of application and
+blueprints, so these guard them; so it is, too, where language or time zone is part of the key (USE_I18N, USE_TZ),
+because only then Flask-Babel can say which they are, or a before function that calls `activate_language`.
+
+Rule 1: a look-up inside of Flask is the last thing before the view: whatever guards the view guards the stored page.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+import click
+from flask import Blueprint, Flask, current_app, has_request_context, request
+
+from cachemw import purging, wsgi
+from cachemw._views_kinds import PAGE
+from cachemw._views_page import EXCHANGE, Page, Tags
+from cachemw._views_wsgi import FLASK_EXTENSION, make_inner_half, make_middleware, respond
+from cachemw.backends.base import BaseCache
+from cachemw.backends.registry import Caches
+from cachemw.caching import Caching
+from cachemw.errors import ImproperlyConfigured
+from cachemw.hooks import Hooks
+from cachemw.rfc9111.policy import Policy
+from cachemw.rules import Rule
+from cachemw.settings import Settings
+from cachemw.wsgi import WSGIRequest
+
+__all__ = ["CacheMW", "FlaskSite"]
+
+BlueprintT = TypeVar("BlueprintT", bound=Blueprint)
+
+#: Where Flask and Flask-Login have the names of the cookies that make a session.
+_SESSION_COOKIES: Final = ("SESSION_COOKIE_NAME", "REMEMBER_COOKIE_NAME")
+
+
+class FlaskSite:
+    """The state of one application, in `app.extensions["cachemw"]`.
+
+    caching   what the site is cached with; `caches` are its stores by alias
+    cachings  the same, and those of views that have a cache or a key prefix of their own
+    """
+
+    def __init__(self, caching: Caching) -> None:
+        self.caching = caching
+        self.cachings: list[Caching] = [caching]
+
+    @property
+    def caches(self) -> Caches:
+        """The application's stores, by alias."""
+        return self.caching.caches
+
+    def opened(self, caching: Caching) -> None:
+        """A view has a cache of its own: purges have to reach it."""
+        self.cachings.append(caching)
+
+
+class CacheMW:
+    """The extension. Of use for several applications, by `init_app`.
+
+    cache, policy, seconds, key_prefix, rules, hooks   as `CacheMiddleware` takes them; before what app.config says
+    site    False: do not cache the whole site, only blueprints and views that ask for it
+    inside  look pages up after Flask's before functions; None: where language or time zone is part of the key
+
+    Raises: ImproperlyConfigured for a wrong setting, and for an application that has the extension already.
+    """
+
+    def __init__(
+        self,
+        app: Flask | None = None,
+        *,
+        cache: str | BaseCache | None = None,
+        policy: Policy | None = None,
+        seconds: float | None = None,
+        key_prefix: str | None = None,
+        rules: Iterable[Rule | Mapping[str, Any]] | None = None,
+        hooks: Hooks | None = None,
+        site: bool = True,
+        inside: bool | None = None,
+    ) -> None:
+        self._options: dict[str, Any] = {
+            "cache": cache,
+            "policy": policy,
+            "seconds": seconds,
+            "key_prefix": key_prefix,
+            "rules": rules,
+        }
+        self._hooks = hooks
+        self._site = site
+        self._inside = inside
+        self._pages: dict[Any, Page] = {}  # by blueprint
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Put the cache around an application whose config is complete."""
+        if FLASK_EXTENSION in app.extensions:
+            raise ImproperlyConfigured(f"{app!r} has a CacheMW already: call CacheMW(app) or init_app(app), once.")
+        settings = Settings.from_mapping(app.config, base=Settings.from_environ())
+        options = {**self._options, "settings": settings}
+        options["policy"] = _knowing_sessions(options["policy"] or settings.policy(), app)
+        caching = Caching(**options)
+        options["cache"] = caching.line.pages.cache  # one store, whoever of ours uses it
+        inside = bool(caching.line.properties) if self._inside is None else self._inside
+        start = _Start(app, FlaskSite(caching), self._pages)
+        app.wsgi_app = start  # type: ignore[method-assign]
+        if self._site:
+            kind = wsgi.UpdateCacheMiddleware if inside else wsgi.CacheMiddleware
+            outer = kind(start, hooks=self._hooks, **options)
+            start.site.caching = start.site.cachings[0] = outer.caching
+            start.inner_half = make_inner_half(**options) if inside else None
+            app.wsgi_app = outer  # type: ignore[method-assign]
+        app.extensions[FLASK_EXTENSION] = start.site
+        app.cli.add_command(_commands(start.site))
+        _check_views(app, start.site)
+
+    def blueprint(
+        self,
+        blueprint: BlueprintT,
+        *,
+        timeout: float,
+        cache: str | BaseCache | None = None,
+        key_prefix: str | None = None,
+        tags: Tags = (),
+    ) -> BlueprintT:
+        """Cache the pages of a blueprint, and of those nested in it, for `timeout` seconds, as `cache_page` does.
+
+        They are looked up after all before functions of application and blueprints, which so guard stored pages, and
+        go through the after functions, hit or miss. A `cache_page` on a view counts more, and a nested blueprint's own
+        call. Returns the blueprint. Raises: as `cache_page`.
+        """
+        page = Page(timeout, cache=cache, key_prefix=key_prefix, tags=tags)
+        page.name = f"the blueprint {blueprint.name!r}"
+        self._pages[blueprint] = page
+        return blueprint
+
+    @property
+    def caches(self) -> Caches:
+        """The current application's stores, by alias."""
+        return self._current().caches
+
+    def purge(self, *urls: str, tags: Iterable[str] = (), soft: bool = False) -> int:
+        """Remove stored pages of the current application by URL, as `url_for` gives it, or by tag.
+
+        A URL without a host is taken to be of the current request's, or of SERVER_NAME where there is no request; of
+        a site with several hosts, name the page of each, or purge by tag. See `cachemw.purge` for the rest.
+        Raises: ValueError where the host is not known.
+        """
+        site, absolute, mounts = self._current(), _absolute(urls), _mounts()
+        tags = _listed(tags)
+        return sum(
+            purging.purge(*absolute, tags=tags, soft=soft, caching=caching, mounts=mounts) for caching in site.cachings
+        )
+
+    async def apurge(self, *urls: str, tags: Iterable[str] = (), soft: bool = False) -> int:
+        """`purge` for coroutine views."""
+        site, absolute, mounts = self._current(), _absolute(urls), _mounts()
+        tags, total = _listed(tags), 0
+        for caching in site.cachings:
+            total += await purging.apurge(*absolute, tags=tags, soft=soft, caching=caching, mounts=mounts)
+        return total
+
+    def _current(self) -> FlaskSite:
+        site = current_app.extensions.get(FLASK_EXTENSION)
+        if not isinstance(site, FlaskSite):
+            raise ImproperlyConfigured(f"{current_app.name!r} has no CacheMW: call init_app(app) first.")
+        return site
+
+
+def _knowing_sessions(policy: Policy, app: Flask) -> Policy:
+    """The policy with the names that this application gave to its session's cookies."""
+    names = [app.config[key] for key in _SESSION_COOKIES if app.config.get(key)]
+    if not policy.session_cookies or set(names) <= set(policy.session_cookies):
+        return policy
+    return replace(policy, session_cookies=tuple(dict.fromkeys((*policy.session_cookies, *names))))
+
+
+class _Start:
+    """The application. Before its first request, when all is registered, it sets what has to be last in its place."""
+
+    def __init__(self, app: Flask, site: FlaskSite, pages: Mapping[Any, Page]) -> None:
+        self.site = site
+        self.inner_half: Any = None
+        self._app = app
+        self._wsgi_app = app.wsgi_app
+        self._pages = pages
+        self._started = False
+        self._lock = threading.Lock()
+
+    def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
+        if not self._started:
+            with self._lock:
+                if not self._started:
+                    self._start()
+        return self._wsgi_app(environ, start_response)
+
+    def _start(self) -> None:
+        app = self._app
+        _check_views(app, self.site)
+        pages = {name: self._pages[one] for name, one in app.blueprints.items() if one in self._pages}
+        for page in pages.values():
+            page.check(self.site)
+        if pages or self.inner_half is not None:
+            for level in (None, *app.blueprints):
+                app.before_request_funcs.setdefault(level, []).append(self._looker(level, pages))
+        self._started = True
+
+    def _looker(self, level: str | None, pages: Mapping[str, Page]) -> Callable[[], Any]:
+        """The last of the before functions of application or blueprint: it acts where no other is to come."""
+
+        def look_up() -> Any:
+            if request.blueprint != level:
+                return None
+            page = next((pages[name] for name in request.blueprints if name in pages), None)
+            return self._look_up(page)
+
+        return look_up
+
+    def _look_up(self, page: Page | None) -> Any:
+        arguments = request.view_args or {}
+        dispatch = self._app.dispatch_request
+        if page is not None and not page.join(request.environ.get(EXCHANGE), kwargs=arguments, site=self.site):
+            alone = page.open(make_middleware, self.site)
+            return respond(alone, dispatch, lambda exchange: page.tell(exchange, kwargs=arguments))
+        if self.inner_half is None:
+            return None
+        return respond(self.inner_half, dispatch, _nothing, inner_half=True)
+
+
+def _nothing(exchange: Any) -> None:
+    """The site-wide cache needs to be told nothing."""
+
+
+def _check_views(app: Flask, site: FlaskSite) -> None:
+    for view in app.view_functions.values():
+        page = getattr(view, PAGE, None)
+        if isinstance(page, Page):
+            page.check(site)
+
+
+def _commands(site: FlaskSite) -> click.Group:
+    """`flask cachemw`: the commands of `cachemw`, on the stores of this application."""
+    from cachemw.cli import main
+
+    @click.group("cachemw", cls=type(main), help="Look after this application's caches.")
+    @click.pass_context
+    def group(ctx: click.Context) -> None:
+        ctx.obj = site.caches
+
+    for name, command in main.commands.items():
+        group.add_command(command, name)
+    return group
+
+
+# -- URLs -------------------------------------------------------------------------------------------------------------
+
+
+def _listed(tags: Iterable[str]) -> Any:
+    """Tags that can be read several times; what is no list, `purge` refuses."""
+    return tags if isinstance(tags, str) else tuple(tags)
+
+
+def _absolute(urls: Sequence[str]) -> list[str]:
+    found: list[str] = []
+    for url in urls:
+        parts = urlsplit(url)
+        if parts.scheme:
+            found.append(url)
+        elif not url.startswith("/"):
+            raise ValueError(f"cannot purge {url!r}: a path begins with '/', as url_for writes it.")
+        else:
+            found += [f"{scheme}:{url if parts.netloc else f'//{host}{url}'}" for scheme, host in _hosts(url)]
+    return found
+
+
+def _hosts(url: str) -> list[tuple[str, str]]:
+    """Scheme and host of the current request, as it came and as a ProxyFix has made it; or the configured ones."""
+    if has_request_context():
+        environ = request.environ
+        seen = [WSGIRequest(environ)]
+        original = environ.get("werkzeug.proxy_fix.orig")
+        if original is not None:
+            seen.append(WSGIRequest({**environ, **{name: value for name, value in original.items() if value}}))
+        return list(dict.fromkeys((one.scheme, one.host) for one in seen))
+    host = current_app.config.get("SERVER_NAME")
+    if not host:
+        raise ValueError(
+            f"cannot purge {url!r}: outside of a request, give the absolute URL (url_for(..., _external=True)), or set "
+            "SERVER_NAME."
+        )
+    return [(current_app.config.get("PREFERRED_URL_SCHEME") or "http", host)]
+
+
+def _mounts() -> tuple[str, ...]:
+    """Where the application is mounted."""
+    root = request.script_root if has_request_context() else current_app.config.get("APPLICATION_ROOT") or ""
+    return (root.rstrip("/"),) if root.rstrip("/") else ()
