@@ -218,6 +218,7 @@ _POLICY_NAMES: Final = {
 }
 _POLICY_TYPES: Final = get_type_hints(Policy)
 _URL: Final = _PREFIX + "URL"
+_APP: Final = _PREFIX + "APP"  # which application `cachemw.autowrap` wraps: no setting, and no mistake
 
 
 def _read_option(name: str, option: str, value: Any) -> Any:
@@ -290,7 +291,8 @@ def _cache(name: str, url: Any) -> dict[str, Any]:
 
 def _refuse_misspelt(mapping: Mapping[str, Any]) -> None:
     """A name of ours that is nearly one we know is a mistake; others may be somebody else's."""
-    known = {_URL, *_POLICY_NAMES, *(name for one in dataclasses.fields(Settings) for name in one.metadata["names"])}
+    names = (name for one in dataclasses.fields(Settings) for name in one.metadata["names"])
+    known = {_URL, _APP, *_POLICY_NAMES, *names}
     for name in mapping:
         if isinstance(name, str) and name.startswith(_PREFIX) and name not in known and not name.startswith(_URL + "_"):
             if near := difflib.get_close_matches(name, known, n=1, cutoff=0.88):

@@ -21,7 +21,7 @@ FLOORS = [
     ["middleware"],
     ["views", "fragments", "memoize", "busting", "observing", "testing"],
     ["integrations"],
-    ["cli", "__main__"],
+    ["cli", "autowrap", "__main__"],
 ]
 
 

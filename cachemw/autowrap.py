@@ -1,0 +1,52 @@
+"""Any application, WSGI or ASGI, cached through the environment alone: `app` is the one that CACHEMW_APP names.
+
+    CACHEMW_APP=shop:app CACHEMW_SECONDS=60 gunicorn cachemw.autowrap:app
+    CACHEMW_APP=shop:app CACHEMW_URL=redis://localhost:6379/0 uvicorn cachemw.autowrap:app
+
+CACHEMW_APP is "module:name"; the name may have dots, and "module:make_app()" calls a factory without arguments. All
+other settings are those of `cachemw.Settings`; CACHEMW_RULES says per path what is cached for how long.
+
+Importing this module imports the application. Raises: ImproperlyConfigured, which names CACHEMW_APP.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import reduce
+from importlib import import_module
+from typing import Any, Final
+
+from cachemw._values import refuse
+from cachemw.errors import ImproperlyConfigured
+from cachemw.middleware import CacheMiddleware
+
+__all__ = ["app", "application"]
+
+_NAME: Final = "CACHEMW_APP"
+_ALLOWED: Final = "module:name, such as shop:app, or module:make_app() for a function that makes the application"
+
+
+def application(environ: Mapping[str, str]) -> Any:
+    """The application that CACHEMW_APP names, as it is. Raises: ImproperlyConfigured; what importing it raises."""
+    place = environ.get(_NAME, "").strip()
+    if not place:
+        raise ImproperlyConfigured(f"{_NAME} is not set; allowed: {_ALLOWED}")
+    module, _, name = place.partition(":")
+    path = name.removesuffix("()")
+    if not all(part.isidentifier() for part in (*module.split("."), *path.split("."))):
+        raise refuse(_NAME, place, _ALLOWED)
+    try:
+        found = import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise  # the module is there, and lacks one that it imports itself
+        raise ImproperlyConfigured(f"{_NAME} is {place!r}: there is no module {error.name!r} on the path") from None
+    try:
+        made = reduce(getattr, path.split("."), found)
+    except AttributeError as error:
+        raise ImproperlyConfigured(f"{_NAME} is {place!r}: {error}") from None
+    return made if path == name else made()  # type: ignore[operator]
+
+
+app: Any = CacheMiddleware(application(os.environ))
