@@ -50,7 +50,6 @@ __all__ = [
 ]
 
 OperationT = TypeVar("OperationT", bound=Callable[..., Any])
-Decorator = Callable[[OperationT], OperationT]
 
 #: Parameters that FastAPI fills in for us; the OpenAPI document does not have them.
 _REQUEST: Final = "cachemw_request"
@@ -102,7 +101,7 @@ def _takes_any(parameters: Mapping[str, inspect.Parameter]) -> bool:
 
 def cache_page(
     timeout: float, *, cache: str | BaseCache | None = None, key_prefix: str | None = None, tags: Tags = ()
-) -> Decorator[OperationT]:
+) -> Callable[[OperationT], OperationT]:
     """Store what the path operation answers for `timeout` seconds; see `cachemw.cache_page`.
 
     It stands directly below the route. `tags` as a function gets the operation's arguments, by name.
@@ -231,7 +230,7 @@ class _Giving:
 # -- what headers say -------------------------------------------------------------------------------------------------
 
 
-def _patching(decorator: ViewDecorator) -> Decorator[OperationT]:
+def _patching(decorator: ViewDecorator) -> Callable[[OperationT], OperationT]:
     """The decorator for operations that patches the same headers as one for views."""
     patching = cast(views.Patching, decorator)
 
@@ -258,24 +257,24 @@ def _patching(decorator: ViewDecorator) -> Decorator[OperationT]:
 
 def cache_control(
     *, extensions: Mapping[str, str | int | bool] | None = None, **directives: Unpack[Directives]
-) -> Decorator[OperationT]:
+) -> Callable[[OperationT], OperationT]:
     """Add directives to Cache-Control; see `cachemw.cache_control`."""
     return _patching(views.cache_control(extensions=extensions, **directives))
 
 
-def vary_on_headers(*names: str) -> Decorator[OperationT]:
+def vary_on_headers(*names: str) -> Callable[[OperationT], OperationT]:
     """Name request fields in Vary; see `cachemw.vary_on_headers`."""
     return _patching(views.vary_on_headers(*names))
 
 
 def never_cache(operation: OperationT) -> OperationT:
     """Tell every cache not to keep what the operation answers."""
-    return _patching(views.never_cache)(operation)  # type: ignore[arg-type]
+    return _patching(views.never_cache)(operation)
 
 
 def vary_on_cookie(operation: OperationT) -> OperationT:
     """The answer is another one for each value of Cookie."""
-    return _patching(views.vary_on_cookie)(operation)  # type: ignore[arg-type]
+    return _patching(views.vary_on_cookie)(operation)
 
 
 # -- Depends(page(60)) ------------------------------------------------------------------------------------------------
