@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import http.client
 import os
-import socket
 import sys
 import threading
 import time
@@ -21,10 +20,9 @@ from typing import Any
 from urllib.parse import urlencode
 
 import http_sf
-import uvicorn
-from waitress.server import create_server
 
 from examples import flask_site, starlette_site
+from examples.serving import listen, serve_asgi, serve_wsgi
 
 __all__ = ["Passed", "explain", "main"]
 
@@ -148,25 +146,6 @@ class WatchedASGI:
             await self.app(scope, receive, sending)
         finally:
             passed.end()
-
-
-def listen(port: int = 0) -> socket.socket:
-    """A socket of 127.0.0.1 that holds requests back until its server has started; 0 is any free port."""
-    listening = socket.create_server(("127.0.0.1", port), backlog=128)
-    listening.set_inheritable(False)
-    return listening
-
-
-def serve_wsgi(app: Any, listening: socket.socket) -> None:
-    """Serve with waitress in a thread that ends with the process."""
-    server = create_server(app, sockets=[listening], threads=32)
-    threading.Thread(target=server.run, daemon=True).start()
-
-
-def serve_asgi(app: Any, listening: socket.socket) -> None:
-    """Serve with uvicorn in a thread that ends with the process."""
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", date_header=False))
-    threading.Thread(target=server.run, args=([listening],), daemon=True).start()
 
 
 # -- a few requests to begin with --------------------------------------------------------------------------------------

@@ -100,7 +100,6 @@ app.wsgi_app = site  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":
-    import waitress
+    from examples.serving import run
 
-    print("http://127.0.0.1:8000/", flush=True)
-    waitress.serve(app, listen="127.0.0.1:8000")
+    run(app)

@@ -1,6 +1,6 @@
 """A Starlette site with its pages cached: what `flask_site` does, async, and two endpoints that stream.
 
-    python -m examples.starlette_site        then http://127.0.0.1:8001/
+    python -m examples.starlette_site        then http://127.0.0.1:8000/
 
 `/log` streams a text that ends, line by line: it reaches the client as it is made, and is stored when it is complete.
 `/events` is a stream of server-sent events that never ends: it passes the cache by.
@@ -153,6 +153,6 @@ app = Starlette(
 
 
 if __name__ == "__main__":
-    import uvicorn
+    from examples.serving import run
 
-    uvicorn.run(app, port=8001, log_level="warning", date_header=False)
+    run(app)

@@ -1,0 +1,43 @@
+"""How the examples are served: waitress for WSGI, uvicorn for ASGI, on one port of this machine."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from typing import Any
+
+import uvicorn
+from waitress.server import create_server
+
+from cachemw.middleware import interface_of
+
+__all__ = ["listen", "run", "serve_asgi", "serve_wsgi"]
+
+
+def listen(port: int = 0) -> socket.socket:
+    """A socket of 127.0.0.1 that holds requests back until its server has started; 0 is any free port."""
+    return socket.create_server(("127.0.0.1", port), backlog=128)
+
+
+def serve_wsgi(app: Any, listening: socket.socket) -> None:
+    """Serve with waitress in a thread that ends with the process."""
+    server = create_server(app, sockets=[listening], threads=32)
+    threading.Thread(target=server.run, daemon=True).start()
+
+
+def serve_asgi(app: Any, listening: socket.socket) -> None:
+    """Serve with uvicorn in a thread that ends with the process."""
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+    threading.Thread(target=server.run, args=([listening],), daemon=True).start()
+
+
+def run(app: Any) -> None:
+    """Serve an application of either kind until Ctrl-C, on port 8000 or the one that PORT names."""
+    listening = listen(int(os.environ.get("PORT", "8000")))
+    print(f"http://127.0.0.1:{listening.getsockname()[1]}/", flush=True)
+    (serve_asgi if interface_of(app) == "asgi" else serve_wsgi)(app, listening)
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        print()
