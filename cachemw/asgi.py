@@ -531,6 +531,7 @@ class _Passage:
         self._replaced = self._complete = True
         self._land(self.exchange.records)
         await _send(self.exchange, self._send)
+        await self._settle()  # the application may go on for long, and everybody would validate again until then
 
     async def _send_body(self, message: Message) -> None:
         if self._copy is not None:

@@ -74,7 +74,7 @@ class Policy:
     store_unusable: bool = False  # store what needs validation at once: `no-cache`, `max-age=0`, no freshness at all
     store_partial: bool = False  # store 206 parts and combine them (§3.3, §3.4)
     store_post: bool = False  # a POST answer that says it is what GET of this URL gives (RFC 9110 §9.3.3)
-    must_understand: bool = False  # obey must-understand (§5.2.2.3)
+    must_understand: bool = True  # obey must-understand (§5.2.2.3)
     max_body: int = 8 * 1024 * 1024  # a larger body is relayed and not stored
     max_variants: int = 100  # per URL; further ones are answered by the application and not stored
     keep: float = 3600  # how long a stale response with a validator is kept for validation
@@ -122,7 +122,6 @@ class Policy:
                 store_unusable=True,
                 store_partial=True,
                 store_post=True,
-                must_understand=True,
                 keep=86400,
                 normalize_vary=True,
                 request_directives=True,
@@ -144,6 +143,7 @@ class Policy:
                 set_cookie="store",
                 authorization="vary",
                 session_cookies=(),
+                must_understand=False,
                 keep=0,
                 no_vary_search=False,
                 conditions=False,

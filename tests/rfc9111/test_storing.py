@@ -158,7 +158,7 @@ def test_django_does_not_store_errors_however_marked() -> None:
         (404, "max-age=60, must-understand, no-store", STRICT, ""),
         (200, "max-age=60, must-understand, no-store, private", STRICT, "private"),
         (200, "max-age=60, no-store", STRICT, "no-store"),
-        (200, "max-age=60, must-understand, no-store", DEFAULT, "no-store"),
+        (200, "max-age=60, must-understand, no-store", DJANGO, "no-store"),
     ],
 )
 def test_must_understand(status: int, directives: str, policy: Policy, reason: str) -> None:
