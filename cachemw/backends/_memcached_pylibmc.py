@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
 import pylibmc  # type: ignore[import-untyped]
@@ -148,11 +149,13 @@ class PyLibMCPool(Pool[_Client]):
         try:
             return super()._run(work)
         except BackendUnavailable as failure:
-            # libmemcached reads the server's SASL mechanisms into a buffer that it has not cleared, and now and then
-            # does not understand them: the command was not sent then, and another connection may do
             if "FAILED TO SEND AUTHENTICATION" not in str(failure.__cause__):
                 raise
-        return super()._run(work)
+        # libmemcached (1.0.18, sasl.cc) reads the server's SASL mechanisms into a buffer on the stack that it has not
+        # cleared, and does not understand them if there was something: the command was not sent. A new thread has a
+        # clean stack.
+        with ThreadPoolExecutor(1) as executor:
+            return executor.submit(super()._run, work).result()
 
     def _connect(self) -> _Client:
         return _Client([self._server], **self._options)
