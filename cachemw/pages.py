@@ -2,104 +2,37 @@
 
 Rule 1: nothing here raises because of the store. What cannot be read is not there; what cannot be written is not kept.
 Rule 2: a store that fails is left alone: after a few failures, or one that took long, the breaker opens, and requests
-        pass it by; one a second asks whether it is back.
+        pass it by; once a second a thread asks whether it is back. A store that only refuses writes is still read.
 Rule 3: whoever writes looks again at the mark of the URL afterwards, and takes back what a purge should have removed.
+Rule 4: a purge that does not reach the store is owed to it, and until that is paid this process does not read it.
+        What was written, perhaps, and could not be looked at again (rule 3) is removed as soon as the store answers.
 """
 
 from __future__ import annotations
 
-import logging
-import secrets
-import threading
 import time
-from collections import Counter
-from collections.abc import Generator, Sequence
-from dataclasses import replace
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any, Final, TypeVar
 
+from cachemw._pages_procedures import Kind, Procedure, Procedures
+from cachemw._pages_recovery import Breaker, Recovery
 from cachemw.backends.base import BaseCache
 from cachemw.codec import Codec
-from cachemw.rfc9111.keys import head_key, primary_key
-from cachemw.rfc9111.messages import HitForMiss, Mark, Record, StoredResponse, VaryIndex
+from cachemw.errors import InvalidCacheKey
+from cachemw.rfc9111.messages import Record
 
-__all__ = ["Breaker", "Pages"]
-
-log = logging.getLogger("cachemw")
+__all__ = ["Breaker", "Kind", "Pages", "Procedure"]
 
 T = TypeVar("T")
 Default = TypeVar("Default")
 
-MARK_TIMEOUT = 3_600.0  # seconds; longer than any request takes: only those under way have to see a URL's mark
-OWED = 100_000  # purges remembered while the store is down
-TAG_TIMEOUT = 366 * 86_400.0  # seconds; longer than any response is kept
-INDEX_TIMEOUT = 86_400.0  # seconds a `VaryIndex` stays, at least: it is small, and with it go all its variants
-SOFT_TIMEOUT = 86_400.0  # seconds that a softly purged response waits for its validation
-
-#: (key, record, seconds it is to be kept, None for ever)
-Write = tuple[str, Record, float | None]
-
-#: What a procedure does to the store: it yields the name of an operation and its arguments, and is sent the result.
-Procedure = Generator[tuple[str, tuple[Any, ...]], Any, T]
-
-_FAILURES = 5  # in a row; then the breaker opens
-_SLOW = 0.05  # seconds; a failure that took longer (a time-out) opens it at once
-_PROBE = 1.0  # seconds between two attempts while it is open
-_WINDOW = 60.0  # seconds; one log record per store and window
+OWED: Final = 100_000  # removals remembered while the store is down; were there more, all of it goes
+BATCH: Final = 200  # URLs or tags removed at a time: an operation has a deadline
+_EVERYTHING: Final[tuple[Kind, str]] = ("everything", "")
 
 
-class Breaker:
-    """Lets requests pass a store by while it is down, so that an outage costs a visitor nothing."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.open = False
-        self.failures = 0
-        self._next_probe = 0.0
-        self._next_log = 0.0
-        self._unlogged = 0
-        self._lock = threading.Lock()
-
-    def admits(self) -> bool:
-        """May the store be asked? While the breaker is open: once a second, by one request."""
-        if not self.open:
-            return True
-        now = time.monotonic()
-        with self._lock:
-            if now < self._next_probe:
-                return False
-            self._next_probe = now + _PROBE
-            return True
-
-    def succeeded(self) -> None:
-        """The store answered."""
-        if self.failures or self.open:
-            with self._lock:
-                was_open, self.open, self.failures = self.open, False, 0
-            if was_open:
-                log.warning("cache %s answers again", self.name)
-
-    def failed(self, error: BaseException, began: float) -> None:
-        """The store did not answer, or refused; `began` is when it was asked (`time.monotonic`)."""
-        now = time.monotonic()
-        with self._lock:
-            self.failures += 1
-            self._unlogged += 1
-            if self.failures >= _FAILURES or now - began > _SLOW:
-                self.open = True
-                self._next_probe = now + _PROBE
-            if now < self._next_log:
-                return
-            self._next_log = now + _WINDOW
-            count, self._unlogged = self._unlogged, 0
-        log.warning(
-            "cache %s failed, %d time(s) since the last report; pages are served without it: %r",
-            self.name,
-            count,
-            error,
-        )
-
-
-class Pages:
+class Pages(Procedures):
     """The records of one store, for the middlewares.
 
     Synchronous and asynchronous twins do the same. `counts` says how often what happened; `immediate` that the store
@@ -107,193 +40,206 @@ class Pages:
     """
 
     def __init__(self, cache: BaseCache, *, codec: Codec | None = None) -> None:
+        super().__init__(None if cache.by_reference else codec or Codec(cache.secrets))
         self.cache = cache
-        self.codec = None if cache.by_reference else codec or Codec()
         self.shared = cache.shared
         self.immediate = cache.by_reference and not cache.shared
-        self.breaker = Breaker(f"{type(cache).__name__}({cache.location!r})")
-        self.counts: Counter[str] = Counter()
-        self._owed: dict[str, None] = {}  # resources whose purge did not reach the store
+        self.breaker = Breaker(f"reading pages from {cache!r}")
+        self.write_breaker = Breaker(f"writing pages to {cache!r}")
+        self.recovery = Recovery(self._recover)
+        self._tier: Any = cache if hasattr(cache, "read_decoded") else None  # it keeps what was decoded
+        self._owed: dict[tuple[Kind, str], tuple[object, float]] = {}  # -> (which time it was owed, since when)
+        self._doubtful: dict[str, None] = {}  # keys whose records may be there, and may be older than a purge
 
     # -- look-up: the path of a hit, so twice by hand ---------------------------------------------------------------
 
     def lookup(self, keys: Sequence[str]) -> Sequence[Record | None]:
         """The record of each key, None where there is none."""
         breaker = self.breaker
-        if self._owed:
-            self.run_purge(())
-        if self._owed or (breaker.open and not breaker.admits()):
-            return [None] * len(keys)
+        if breaker.open or self._owed:
+            self.recovery.wanted(may_block=True)
+            if breaker.open or self._owed:
+                return [None] * len(keys)
         began = time.monotonic()
         try:
-            payloads = self.cache.read_records(keys)
+            found: Sequence[Record | None]
+            if self._tier is not None:
+                found = self._tier.read_decoded(keys, self._decode)
+            else:
+                found = self._decoded(keys, self.cache.read_records(keys))
         except Exception as error:  # whatever a store raises is a miss
-            self._failed(error, began)
+            self._failed(breaker, error, began, keys)
             return [None] * len(keys)
         if breaker.failures:
             breaker.succeeded()
-        return payloads if self.codec is None else self._decoded(self.codec, keys, payloads)
+        return found
 
     async def alookup(self, keys: Sequence[str]) -> Sequence[Record | None]:
         """The record of each key, None where there is none."""
         breaker = self.breaker
-        if self._owed:
-            await self.arun_purge(())
-        if self._owed or (breaker.open and not breaker.admits()):
+        if breaker.open or self._owed:
+            self.recovery.wanted()
             return [None] * len(keys)
         began = time.monotonic()
         try:
-            payloads = await self.cache.aread_records(keys)
+            found: Sequence[Record | None]
+            if self._tier is not None:
+                found = await self._tier.aread_decoded(keys, self._decode)
+            else:
+                found = self._decoded(keys, await self.cache.aread_records(keys))
         except Exception as error:
-            self._failed(error, began)
+            self._failed(breaker, error, began, keys)
             return [None] * len(keys)
         if breaker.failures:
             breaker.succeeded()
-        return payloads if self.codec is None else self._decoded(self.codec, keys, payloads)
+        return found
 
-    @staticmethod
-    def _decoded(codec: Codec, keys: Sequence[str], payloads: Sequence[Any]) -> list[Record | None]:
-        decode = codec.decode
-        return [None if payload is None else decode(key, payload) for key, payload in zip(keys, payloads, strict=True)]
-
-    def _failed(self, error: Exception, began: float) -> None:
+    def _failed(self, breaker: Breaker, error: Exception, began: float, asked: Sequence[str] = ()) -> None:
         self.counts["store-error"] += 1
-        self.breaker.failed(error, began)
+        if not isinstance(error, InvalidCacheKey):  # which is a visitor's doing, and must not cost the others
+            breaker.failed(error, began, asked)
 
     # -- everything else: written once, run by either driver --------------------------------------------------------
 
     def run(self, procedure: Procedure[T], otherwise: Default) -> T | Default:
         """Carry out a procedure; `otherwise` if the store is passed by, or fails on the way."""
-        if not self.breaker.admits():
+        if self.breaker.open or self.write_breaker.open:
+            self.recovery.wanted()
             return otherwise
         began = time.monotonic()
         try:
             name, arguments = next(procedure)
             while True:
+                began = time.monotonic()
                 result = getattr(self.cache, name)(*arguments)
                 name, arguments = procedure.send(result)
         except StopIteration as end:
-            self.breaker.succeeded()
+            self.write_breaker.succeeded()
             return end.value  # type: ignore[no-any-return]
         except Exception as error:
-            self._failed(error, began)
+            self._failed(self.write_breaker, error, began)
             return otherwise
+        finally:
+            procedure.close()
 
     async def arun(self, procedure: Procedure[T], otherwise: Default) -> T | Default:
         """Carry out a procedure; `otherwise` if the store is passed by, or fails on the way."""
-        if not self.breaker.admits():
+        if self.breaker.open or self.write_breaker.open:
+            self.recovery.wanted()
             return otherwise
         began = time.monotonic()
         try:
             name, arguments = next(procedure)
             while True:
+                began = time.monotonic()
                 result = await getattr(self.cache, f"a{name}")(*arguments)
                 name, arguments = procedure.send(result)
         except StopIteration as end:
-            self.breaker.succeeded()
+            self.write_breaker.succeeded()
             return end.value  # type: ignore[no-any-return]
         except Exception as error:
-            self._failed(error, began)
+            self._failed(self.write_breaker, error, began)
             return otherwise
+        finally:
+            procedure.close()
 
-    def _encoded(self, key: str, record: Record, timeout: float | None) -> tuple[str, Any, float | None]:
-        return key, record if self.codec is None else self.codec.encode(record), timeout
+    # -- purging ----------------------------------------------------------------------------------------------------
 
-    def commit(
-        self, writes: Sequence[Write], drops: Sequence[str] = (), guard: tuple[str, str] | None = None
-    ) -> Procedure[bool]:
-        """Write and drop records; False if a purge that came meanwhile has taken the writes back.
+    def remove(self, kind: Kind, of: Sequence[str], at: float = 0.0) -> int:
+        """Purge resources or marks of tags, or make their responses stale at this time; how many were touched."""
+        total = 0
+        for start in range(0, len(of), BATCH):
+            done = None
+            try:
+                done = self.run(self.removal(kind, of[start : start + BATCH], at), None)
+            finally:
+                if done is None:
+                    self._owe(kind, of[start:], at)
+            if done is None:
+                break
+            total += done
+        return total
 
-        guard: the key of the URL's mark and its token when the request began. A purge writes the mark and then
-        removes the record; this writes the record and then reads the mark: in every order one of the two removes it.
-        """
-        if writes:
-            failed = yield "write_records", ([self._encoded(*write) for write in writes] if self.codec else writes,)
-            if failed:
-                self.counts["not-stored"] += len(failed)
-        if drops:
-            yield "drop_records", (drops,)
-        if writes and guard is not None:
-            key, token = guard
-            (payload,) = yield "read_latest", ((key,),)
-            mark = self._decoded(self.codec, (key,), (payload,))[0] if self.codec else payload
-            if (mark.token if type(mark) is Mark else "") != token:
-                yield "drop_records", ([written for written, _, _ in writes],)
-                return False
-        return True
-
-    def purge(self, resources: Sequence[str]) -> Procedure[int]:
-        """Remove every response of these resources, also those that are still under way; how many records went.
-
-        The marks go first: whoever writes after them sees them, and whoever wrote before them is removed after them.
-        """
-        token = secrets.token_hex(8)
-        marks = [(f"{of}\0M", Mark(f"{of}\0M", token), MARK_TIMEOUT) for of in resources]
-        yield "write_records", ([self._encoded(*mark) for mark in marks],)
-        removed: int = yield "drop_records", ([key for of in resources for key in (primary_key(of), head_key(of))],)
-        return removed
+    async def aremove(self, kind: Kind, of: Sequence[str], at: float = 0.0) -> int:
+        """See `remove`."""
+        total = 0
+        for start in range(0, len(of), BATCH):
+            done = None
+            try:
+                done = await self.arun(self.removal(kind, of[start : start + BATCH], at), None)
+            finally:
+                if done is None:
+                    self._owe(kind, of[start:], at)
+            if done is None:
+                break
+            total += done
+        return total
 
     def run_purge(self, resources: Sequence[str]) -> int:
-        """Purge; what does not reach the store is owed to it, and until it is paid the store is not read."""
-        owed = self._owe(resources)
-        removed = self.run(self.purge(owed), None)
-        return self._paid(owed, removed)
+        """Remove every response of these resources, also those under way; how many records went."""
+        return self.remove("purge", resources)
 
     async def arun_purge(self, resources: Sequence[str]) -> int:
-        """Purge; what does not reach the store is owed to it, and until it is paid the store is not read."""
-        owed = self._owe(resources)
-        removed = await self.arun(self.purge(owed), None)
-        return self._paid(owed, removed)
+        """See `run_purge`."""
+        return await self.aremove("purge", resources)
 
-    def _owe(self, resources: Sequence[str]) -> Sequence[str]:
-        return [*self._owed, *resources] if self._owed else resources
+    # -- after a failure ----------------------------------------------------------------------------------------------
 
-    def _paid(self, owed: Sequence[str], removed: int | None) -> int:
-        if removed is None:
-            for of in owed[:OWED]:
-                self._owed[of] = None
-            return 0
-        for of in owed:
-            self._owed.pop(of, None)
-        return removed
+    def _owe(self, kind: Kind, of: Sequence[str], at: float) -> None:
+        """The store is not read until it has been told."""
+        if len(self._owed) + len(of) > OWED:
+            self._owed[_EVERYTHING] = (object(), at)
+        else:
+            self._owed.update({(kind, one): (object(), at) for one in of})
+        self.recovery.wanted()
 
-    def soften(self, resources: Sequence[str], now: float) -> Procedure[int]:
-        """Make every response of these resources stale, to be validated or served while a new one is fetched.
+    def _doubt(self, keys: Sequence[str]) -> None:
+        """Nobody knows whether these were written: to be removed, as nobody compared them with the marks."""
+        if len(self._doubtful) < OWED:
+            self._doubtful.update(dict.fromkeys(keys))
+        if keys:
+            self.recovery.wanted()
 
-        One that is under way is not stored at all: its application may have seen what was before the purge.
+    def _recover(self) -> bool:
+        """Ask the store whether it is back, and tell it what it is owed; True if something is left to be told.
+
+        In a thread of its own, with the synchronous half.
         """
-        token = secrets.token_hex(8)
-        marks = [(f"{of}\0M", Mark(f"{of}\0M", token), MARK_TIMEOUT) for of in resources]
-        yield "write_records", ([self._encoded(*mark) for mark in marks],)
-        keys = [key for of in resources for key in (primary_key(of), head_key(of))]
-        payloads = yield "read_latest", (keys,)
-        stale: list[Write] = []
-        for record in payloads if self.codec is None else self._decoded(self.codec, keys, payloads):
-            if type(record) is VaryIndex:
-                stale.append((record.key, replace(record, stale_before=now), INDEX_TIMEOUT))
-            elif type(record) is StoredResponse:
-                stale.append((record.key, record.aged(now), SOFT_TIMEOUT))
-        if stale:
-            yield "write_records", ([self._encoded(*write) for write in stale],)
-        return len(stale)
+        breaker, began = self.breaker, time.monotonic()
+        try:
+            if breaker.open:
+                self.cache.read_latest(breaker.asked)  # of the store itself: a local tier would always answer
+                breaker.succeeded()
+            breaker, began = self.write_breaker, time.monotonic()
+            self._pay()
+            if breaker.open:
+                self._do(self.probe())
+                breaker.succeeded()
+        except Exception as error:
+            self._failed(breaker, error, began, breaker.asked)
+        return bool(self._owed or self._doubtful)
 
-    def purge_tags(self, marks: Sequence[str], at: float, *, soft: bool) -> Procedure[int]:
-        """Note under each tag's mark that everything that began before `at` is gone, or stale; how many tags."""
-        payloads = yield "read_latest", (marks,)
-        found = payloads if self.codec is None else self._decoded(self.codec, marks, payloads)
-        writes: list[Write] = []
-        for key, before in zip(marks, found, strict=True):
-            old = before if type(before) is Mark else Mark(key, "")
-            new = replace(old, soft=max(at, old.soft)) if soft else replace(old, hard=max(at, old.hard))
-            writes.append((key, new, TAG_TIMEOUT))
-        yield "write_records", ([self._encoded(*write) for write in writes],)
-        return len(writes)
+    def _pay(self) -> None:
+        while owed := self._owed.copy():
+            kind = "everything" if _EVERYTHING in owed else next(iter(owed))[0]
+            if kind != "everything":
+                owed = dict(islice(((due, since) for due, since in owed.items() if due[0] == kind), BATCH))
+            self._do(self.removal(kind, [of for _, of in owed], max(at for _, at in owed.values())))
+            for due, since in owed.items():
+                if self._owed.get(due) == since:  # else it was purged once more meanwhile
+                    self._owed.pop(due, None)
+        while doubtful := list(islice(self._doubtful.copy(), BATCH)):
+            self.cache.drop_records(doubtful)
+            for key in doubtful:
+                self._doubtful.pop(key, None)
 
-    def take_lease(self, key: str, timeout: float) -> Procedure[bool]:
-        """Become the one who fetches this page, for all processes; False if somebody else is."""
-        taken: bool = yield "add_record", (*self._encoded(key, HitForMiss(key), timeout),)
-        return taken
-
-    def drop_lease(self, key: str) -> Procedure[None]:
-        """Let the next one fetch."""
-        yield "drop_records", ((key,),)
+    def _do(self, procedure: Procedure[T]) -> T:
+        """Carry out a procedure, whatever the breakers say. Raises: what the store raises."""
+        try:
+            name, arguments = next(procedure)
+            while True:
+                name, arguments = procedure.send(getattr(self.cache, name)(*arguments))
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        finally:
+            procedure.close()

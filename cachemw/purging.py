@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from cachemw.caching import Caching, Line
-from cachemw.pages import Procedure
+from cachemw.pages import Kind, Pages
 from cachemw.rfc9111.keys import quote_path, tag_key
 from cachemw.rfc9111.messages import Request
 
@@ -37,11 +37,8 @@ def purge(
     before the store is read again). Raises: ValueError for a URL that is not absolute.
     """
     total = 0
-    for line, procedure, resources in _plan(urls, tags, soft, caching, mounts):
-        if resources is not None:
-            total += line.pages.run_purge(resources)
-        else:
-            total += line.pages.run(procedure, 0) if procedure is not None else 0
+    for pages, kind, of, at in _plan(urls, tags, soft, caching, mounts):
+        total += pages.remove(kind, of, at)
     return total
 
 
@@ -50,19 +47,16 @@ async def apurge(
 ) -> int:
     """`purge` without blocking the event loop."""
     total = 0
-    for line, procedure, resources in _plan(urls, tags, soft, caching, mounts):
-        if resources is not None:
-            total += await line.pages.arun_purge(resources)
-        else:
-            total += await line.pages.arun(procedure, 0) if procedure is not None else 0
+    for pages, kind, of, at in _plan(urls, tags, soft, caching, mounts):
+        total += await pages.aremove(kind, of, at)
     return total
 
 
-Plan = Iterable[tuple[Line, Procedure[int] | None, Sequence[str] | None]]
+Plan = Iterable[tuple[Pages, Kind, Sequence[str], float]]
 
 
 def _plan(urls: Sequence[str], tags: Iterable[str], soft: bool, caching: Caching | None, mounts: Sequence[str]) -> Plan:
-    """What to do on each line: a procedure, or a list of resources to purge for good."""
+    """What to remove from which pages, and as of when."""
     if isinstance(tags, str):
         raise TypeError(f"tags={tags!r}: a list of tags is expected, such as [{tags!r}]")
     tags = tuple(tags)
@@ -70,12 +64,8 @@ def _plan(urls: Sequence[str], tags: Iterable[str], soft: bool, caching: Caching
     for line in (Caching() if caching is None else caching).lines:
         now = line.stamp(time.time())
         resources = list(dict.fromkeys(of for request in requests for of in _resources(line, request, mounts)))
-        if resources and soft:
-            yield line, line.pages.soften(resources, now), None
-        elif resources:
-            yield line, None, resources
-        if tags:
-            yield line, line.pages.purge_tags([tag_key(line.space, tag) for tag in tags], now, soft=soft), None
+        yield line.pages, "soften" if soft else "purge", resources, now
+        yield line.pages, "soften tag" if soft else "purge tag", [tag_key(line.space, tag) for tag in tags], now
 
 
 def _requests(url: str) -> list[Request]:

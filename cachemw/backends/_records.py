@@ -50,6 +50,10 @@ class Records(Store):
             return False
         return self._add(self.page_key(key), payload, _bounded(timeout))
 
+    def clear_records(self) -> None:
+        """Remove everything of this store."""
+        self._clear()
+
     async def aread_records(self, keys: Sequence[str]) -> list[Any]:
         """See `read_records`."""
         made = [self.page_key(key) for key in keys]

@@ -1,0 +1,208 @@
+"""Procedures: what the page cache does to a store, step by step; threads and event loops carry the steps out.
+
+Rule 1: whoever writes looks again at the mark of the URL afterwards, and takes back what a purge should have removed.
+Rule 2: a procedure may end at any step. What is then in doubt (was it written? did a purge come?) goes to `_doubt`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+from typing import Any, Final, Literal, TypeVar
+
+from cachemw.codec import Codec
+from cachemw.errors import BackendUnavailable
+from cachemw.rfc9111.keys import head_key, mark_key, primary_key
+from cachemw.rfc9111.messages import HitForMiss, Mark, Record, StoredResponse, VaryIndex
+
+__all__ = ["Kind", "Procedure", "Procedures", "Write"]
+
+T = TypeVar("T")
+
+MARK_TIMEOUT: Final = 3_600.0  # seconds; longer than any request takes: only those under way have to see a URL's mark
+TAG_TIMEOUT: Final = 366 * 86_400.0  # seconds; longer than any response is kept
+INDEX_TIMEOUT: Final = 86_400.0  # seconds a `VaryIndex` stays, at least: it is small, and with it go all its variants
+SOFT_TIMEOUT: Final = 86_400.0  # seconds that a softly purged response waits for its validation
+PROBE: Final = "\0P"  # the key that is written to know whether a store takes writes again
+
+#: (key, record, seconds it is to be kept, None for ever)
+Write = tuple[str, Record, float | None]
+
+#: What a procedure does to the store: it yields the name of an operation and its arguments, and is sent the result.
+Procedure = Generator[tuple[str, tuple[Any, ...]], Any, T]
+
+#: What a removal is about: resources to purge, resources to make stale, tags to purge, tags to make stale, everything.
+Kind = Literal["purge", "soften", "purge tag", "soften tag", "everything"]
+
+
+class Procedures(ABC):
+    """Written once, for both halves of a store.
+
+    codec: None where the store keeps the records themselves. `counts` says how often what happened.
+    """
+
+    def __init__(self, codec: Codec | None) -> None:
+        self.codec = codec
+        self.counts: Counter[str] = Counter()
+        self._decode = None if codec is None else codec.decode
+
+    @abstractmethod
+    def _doubt(self, keys: Sequence[str]) -> None:
+        """Nobody knows whether these were written, and nobody compared them with the marks: they have to go."""
+
+    def _decoded(self, keys: Sequence[str], payloads: Sequence[Any]) -> Sequence[Record | None]:
+        decode = self._decode
+        if decode is None:
+            return payloads
+        return [None if payload is None else decode(key, payload) for key, payload in zip(keys, payloads, strict=True)]
+
+    def _encoded(self, writes: Sequence[Write]) -> list[tuple[str, Any, float | None]]:
+        codec = self.codec
+        return [(key, record if codec is None else codec.encode(record), timeout) for key, record, timeout in writes]
+
+    def commit(
+        self, writes: Sequence[Write], drops: Sequence[str] = (), guard: tuple[str, str] | None = None
+    ) -> Procedure[bool]:
+        """Write and drop records; False if a purge that came meanwhile has taken the writes back.
+
+        guard: the key of the URL's mark and its token when the request began. A purge writes the mark and then
+        removes the record; this writes the record and then reads the mark: in every order one of the two removes it.
+        """
+        try:
+            encoded = self._encoded(writes)
+        except ValueError:  # text that no HTTP message can carry: the page's fault, not the store's
+            self.counts["not-stored"] += len(writes)
+            encoded = []
+        written = [key for key, _, _ in encoded]
+        settled = guard is None and not drops
+        try:
+            if encoded:
+                failed = yield "write_records", (encoded,)
+                self.counts["not-stored"] += len(failed)
+            if drops:
+                yield "drop_records", (drops,)
+            if written and guard is not None and (yield from self._tokens((guard[0],))) != [guard[1]]:
+                yield "drop_records", (written,)
+                written = []
+            settled = True
+        finally:
+            if not settled:
+                self._doubt([*written, *drops])
+        return bool(written) or not writes
+
+    def _tokens(self, marks: Sequence[str]) -> Procedure[list[str]]:
+        """The tokens of the last purges that left these marks, "" where there was none."""
+        payloads = yield "read_latest", (marks,)
+        return [mark.token if type(mark) is Mark else "" for mark in self._decoded(marks, payloads)]
+
+    def take_lease(self, key: str, timeout: float) -> Procedure[bool]:
+        """Become the one who fetches this page, for all processes; False if somebody else is."""
+        settled = False
+        lease = self._encoded([(key, HitForMiss(key), timeout)])
+        try:
+            taken: bool = yield "add_record", lease[0]
+            if not taken:
+                (payload,) = yield "read_latest", ((key,),)
+                if payload is not None and self._decoded((key,), (payload,)) == [None]:
+                    yield "write_records", (lease,)  # garbage holds no lease
+                    taken = True
+            settled = True
+        finally:
+            if not settled:  # it may be taken, by nobody: others would wait for its end
+                self._doubt((key,))
+        return taken
+
+    def drop_lease(self, key: str) -> Procedure[None]:
+        """Let the next one fetch."""
+        settled = False
+        try:
+            yield "drop_records", ((key,),)
+            settled = True
+        finally:
+            if not settled:
+                self._doubt((key,))
+
+    def probe(self) -> Procedure[None]:
+        """Write something small. Raises: BackendUnavailable if it was not stored."""
+        yield from self._written(self._encoded([(PROBE, HitForMiss(PROBE), 1.0)]))
+
+    # -- removing ---------------------------------------------------------------------------------------------------
+
+    def removal(self, kind: Kind, of: Sequence[str], at: float) -> Procedure[int]:
+        """Purge, or make stale, what began before `at`; how many records or tags were touched."""
+        match kind:
+            case "purge":
+                return self._purge(of)
+            case "soften":
+                return self._soften(of, at)
+            case "everything":
+                return self._clear()
+            case _:
+                return self._purge_tags(of, at, soft=kind == "soften tag")
+
+    def _purge(self, resources: Sequence[str]) -> Procedure[int]:
+        """The marks go first: whoever writes after them sees them, and whoever wrote before is removed after them."""
+        _, removed = yield from self._mark(resources)
+        gone: int = yield "drop_records", ([key for of in resources for key in _keys(of)],)
+        return removed + gone
+
+    def _mark(self, resources: Sequence[str]) -> Procedure[tuple[str, int]]:
+        """Leave new marks; their token, and how many records had to go to make room for them."""
+        token = secrets.token_hex(8)
+        marks = self._encoded([(key, Mark(key, token), MARK_TIMEOUT) for key in map(mark_key, resources)])
+        removed = 0
+        if (yield "write_records", (marks,)):
+            removed = yield "drop_records", ([key for of in resources for key in _keys(of)],)
+            yield from self._written(marks)
+        return token, removed
+
+    def _soften(self, resources: Sequence[str], at: float) -> Procedure[int]:
+        """Write every response again as one that was stale at this time, to be validated or served meanwhile.
+
+        One that is under way is not stored at all: its application may have seen what was before the purge.
+        """
+        token, _ = yield from self._mark(resources)
+        keys = [key for of in resources for key in _keys(of)]
+        stale: list[Write] = []
+        for record in self._decoded(keys, (yield "read_latest", (keys,))):
+            if type(record) is VaryIndex:
+                stale.append((record.key, replace(record, stale_before=at), INDEX_TIMEOUT))
+            elif type(record) is StoredResponse:
+                stale.append((record.key, record.aged(at), SOFT_TIMEOUT))
+        if stale:
+            yield "write_records", (self._encoded(stale),)
+            tokens = yield from self._tokens([mark_key(of) for of in resources])
+            purged = [of for of, found in zip(resources, tokens, strict=True) if found != token]
+            if purged:  # by somebody else meanwhile: what was read here must not come back
+                yield "drop_records", ([key for of in purged for key in _keys(of)],)
+        return len(stale)
+
+    def _purge_tags(self, marks: Sequence[str], at: float, *, soft: bool) -> Procedure[int]:
+        """Note under each tag's mark that everything that began before `at` is gone, or stale."""
+        found = self._decoded(marks, (yield "read_latest", (marks,)))
+        writes: list[Write] = []
+        for key, before in zip(marks, found, strict=True):
+            old = before if type(before) is Mark else Mark(key, "")
+            new = replace(old, soft=max(at, old.soft)) if soft else replace(old, hard=max(at, old.hard))
+            writes.append((key, new, TAG_TIMEOUT))
+        yield from self._written(self._encoded(writes))
+        return len(writes)
+
+    @staticmethod
+    def _written(records: Sequence[tuple[str, Any, float | None]]) -> Procedure[None]:
+        """Write records without which a purge is none. Raises: BackendUnavailable if one was not stored."""
+        if failed := (yield "write_records", (records,)):
+            raise BackendUnavailable(f"{len(failed)} records that tell of a purge were not stored")
+
+    @staticmethod
+    def _clear() -> Procedure[int]:
+        yield "clear_records", ()
+        return 0
+
+
+def _keys(of: str) -> tuple[str, str]:
+    """The keys at which the responses of a resource begin; with them go all variants."""
+    return primary_key(of), head_key(of)
