@@ -40,7 +40,7 @@ def ask(app: Any, receive: Callable[[], Any] = silence, **parts: Any) -> list[di
 
 
 def trace(sent: list[dict[str, Any]]) -> str:
-    return dict(sent[0]["headers"]).get(b"cache-status", b"").decode()
+    return str(dict(sent[0]["headers"]).get(b"cache-status", b""), "latin-1")
 
 
 def app_of(*messages: dict[str, Any]) -> Any:
