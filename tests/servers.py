@@ -431,13 +431,23 @@ class RedisSentinel(RedisReplication):
 
 
 class RedisCluster(_Several):
-    """Three leaders that share the 16384 slots, and a replica of each."""
+    """Three leaders that share the 16384 slots, and a replica of each.
 
-    def __init__(self) -> None:
+    node_timeout: milliseconds after which a silent leader is replaced; on a busy machine a short one loses live ones.
+    """
+
+    def __init__(self, node_timeout: int = 15_000) -> None:
         self.servers = []
         try:
             for port, bus in zip(*[iter(free_ports(12))] * 2, strict=True):
-                options = ["--cluster-enabled", "yes", "--cluster-port", str(bus), "--cluster-node-timeout", "1000"]
+                options = [
+                    "--cluster-enabled",
+                    "yes",
+                    "--cluster-port",
+                    str(bus),
+                    "--cluster-node-timeout",
+                    str(node_timeout),
+                ]
                 self.servers.append(start_redis(*options, "--repl-diskless-sync-delay", "0", port=port))
             self.leaders, self.replicas = self.servers[:3], self.servers[3:]
             self._join()

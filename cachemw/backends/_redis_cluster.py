@@ -77,7 +77,8 @@ class Cluster(Routes):
                 raise failure
             if not waiting:
                 return replies
-        raise BackendUnavailable(f"The Redis Cluster sent a command on more than {_REDIRECTIONS} times")
+        last = replies[next(iter(waiting))]
+        raise BackendUnavailable(f"The Redis Cluster sent a command on more than {_REDIRECTIONS} times: {last}")
 
     def _owner(self, key: str | bytes | None) -> Node:
         slot = key_slot(key.encode(errors="surrogatepass") if isinstance(key, str) else key or b"")

@@ -101,10 +101,9 @@ class Node:
 
     async def aconnect(self) -> Any:
         """The same of the running loop's."""
-        try:
-            connection = self._class(redis_tasks)(**self._arguments())
-        except TypeError as error:
-            raise ImproperlyConfigured(f"An option of RedisCache has no async counterpart: {error}") from error
+        arguments = self._arguments()
+        arguments.pop("parser_class", None)  # it is one for threads
+        connection = self._class(redis_tasks)(**arguments)
         try:
             await connection.connect()
         except ResponseError as error:

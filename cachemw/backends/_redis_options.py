@@ -11,9 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, NoReturn
 from urllib.parse import unquote, urlsplit
 
-from redis.backoff import NoBackoff
 from redis.connection import parse_url
-from redis.retry import Retry
 
 from cachemw._values import boolean, imported, integer, number, refuse
 from cachemw.errors import ImproperlyConfigured
@@ -225,7 +223,6 @@ def _settings(given: Mapping[str, Any]) -> Settings:
             connection[name] = boolean(f"OPTIONS[{name!r}]", connection[name])
     if isinstance(parser := connection.get("parser_class"), str):
         connection["parser_class"] = imported("OPTIONS['parser_class']", parser)
-    connection.setdefault("retry", Retry(NoBackoff(), 0))  # a cache that must be asked twice is a miss
     limit = given.get("max_connections")
     return Settings(
         timeout=timeout,

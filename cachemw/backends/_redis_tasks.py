@@ -69,7 +69,7 @@ class Channel(asyncio.Protocol):
         """Send, and give the future of `count` replies. It may fail with BackendUnavailable."""
         future: Future[list[Any]] = self._loop.create_future()
         if self.closed:
-            future.set_exception(unavailable(self._server, "the connection was closed"))
+            future.set_exception(unavailable(self._server, "the connection was dropped"))
             return future
         deadline = self._loop.time() + self._timeout
         if not self._calls:

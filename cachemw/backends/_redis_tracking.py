@@ -79,8 +79,7 @@ class Invalidations:
                 self._thread.start()
 
     def end(self) -> None:
-        """Let the thread end soon."""
-        self._ending.set()
+        """Their object is gone: let the thread see it. Takes no lock: the garbage collector calls this anywhere."""
         self._hang_up()
 
     def stop(self) -> None:
@@ -101,14 +100,11 @@ class Invalidations:
         self._socket = None
 
     def _run(self, ending: threading.Event) -> None:
-        while not ending.is_set():
+        while not ending.is_set() and self._on_flush() is not None:
             try:
                 self._listen(ending)
             except _UnsupportedError:
                 self.supported = False
-                with self._lock:
-                    if self._ending is ending:
-                        self._thread = None
                 return
             except (*CLIENT_ERRORS, BackendUnavailable):
                 ending.wait(_PAUSE)

@@ -124,6 +124,7 @@ class RedisCache(BaseCache):
     async def _aclose(self) -> None:
         for node in self._routes.nodes():
             await node.tasks.close()
+        self._close()
 
     def read_latest(self, keys: Sequence[str]) -> list[Any]:
         made = [self.page_key(key) for key in keys]

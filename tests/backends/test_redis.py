@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import pickle
 import subprocess
 from pathlib import Path
@@ -261,6 +262,10 @@ class TestConnecting(BothHalves):
             assert cache.get("key") == 1
             assert sum(words[0] == b"HELLO" for words in fake.commands) == 1
 
+    def test_a_database_that_is_not_there_is_unavailable(self, open_cache: OpenCache, server: Server) -> None:
+        with pytest.raises(BackendUnavailable, match="DB index is out of range"):
+            open_cache(f"redis://{server.address}/99").get("key")
+
     def test_a_closed_cache_may_be_used_again(self, open_cache: OpenCache, server: Server) -> None:
         cache = open_cache(url(server))
         cache.set("key", 1)
@@ -294,6 +299,22 @@ class TestPoolClass:
         cache._forget()
         assert cache.get("key") == 1
         cache.close()
+
+    def test_a_pool_that_does_not_wait_has_no_waiting_time(self, server: Server) -> None:
+        cache = RedisCache(url(server), {"OPTIONS": {"pool_class": "redis.ConnectionPool", "socket_timeout": 5}})
+        cache.set("key", 1)
+        assert cache.get("key") == 1
+        cache.close()
+
+    def test_a_parser_class_is_for_threads_and_tasks_have_their_own(self, server: Server) -> None:
+        async def scenario() -> None:
+            cache = RedisCache(url(server), {"OPTIONS": {"parser_class": "redis.connection._RESP2Parser"}})
+            cache.set("key", 1)
+            assert cache.get("key") == 1
+            assert await cache.aget("key") == 1
+            await cache.aclose()
+
+        asyncio.run(scenario())
 
 
 class TestPageKeys:

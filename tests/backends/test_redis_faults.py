@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from cachemw.backends import _redis_threads
-from cachemw.backends.redis import RedisCache
+from cachemw.backends.redis import RedisCache, _after_fork
 from cachemw.errors import BackendUnavailable
 from tests.backends.redis_tools import BothHalves, FakeRedis, OpenCache
 from tests.servers import Server, free_port, redis_command, redis_info, start_redis
@@ -249,6 +251,8 @@ class TestRefusals(BothHalves):
         assert cache.get("key") is None
         with pytest.raises(BackendUnavailable, match="NOPERM"):
             cache.set("key", 1)
+        with pytest.raises(BackendUnavailable, match="NOPERM"):
+            cache.incr("key")
 
 
 class TestThreads:
@@ -327,8 +331,101 @@ class TestProcesses:
         assert cache.get("parent") == "parent"
         cache.close()
 
+    def test_what_was_connected_before_a_fork_is_not_used_after_it(self, server: Server) -> None:
+        async def scenario() -> None:
+            before = str(redis_command(server, "CLIENT", "LIST"))
+            await cache.aset("key", 1)
+            cache.get("key")
+            connected = clients() - ids(before)
+            _after_fork()
+            assert await cache.aget("key") == 1
+            assert cache.get("key") == 1
+            assert len(clients() - connected - ids(before)) == 2
+            await cache.aclose()
+
+        def ids(clients: str) -> set[str]:
+            return {line.split(" ")[0] for line in clients.splitlines() if "cmd=client" not in line}
+
+        def clients() -> set[str]:
+            return ids(str(redis_command(server, "CLIENT", "LIST")))
+
+        cache = RedisCache(url(server), {"OPTIONS": {"socket_timeout": 5}})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # in a child the parent's loop is never looked at again
+            asyncio.run(scenario())
+            gc.collect()
+
 
 class TestTasks:
+    def test_a_loop_that_ended_without_closing_is_forgotten(self, server: Server) -> None:
+        cache = RedisCache(url(server), {"OPTIONS": {"socket_timeout": 5}})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # as of any client that is not closed
+            for _ in range(3):
+                asyncio.run(cache.aset("key", 1))
+            (node,) = cache._routes.nodes()
+            assert len(node.tasks._channels) == 1
+            asyncio.run(cache.aclose())
+            assert asyncio.run(cache.aget("key")) == 1
+            del node
+            cache._forget()
+            gc.collect()
+
+    def test_closing_waits_for_a_connection_that_is_being_made(self, server: Server) -> None:
+        async def scenario(cache: RedisCache) -> None:
+            reading = asyncio.create_task(cache.aget("key"))
+            await asyncio.sleep(0)
+            await cache.aclose()
+            with pytest.raises(BackendUnavailable, match="was dropped"):
+                await reading
+
+        asyncio.run(scenario(RedisCache(url(server), {})))
+
+    def test_a_dropped_connection_takes_no_more_calls_and_fails_those_not_yet_sent(self, server: Server) -> None:
+        async def scenario(cache: RedisCache) -> None:
+            await cache.aget("key")
+            (node,) = cache._routes.nodes()
+            (channel,) = node.tasks._channels.values()
+            calls = [channel.call(b"PING\r\n", 1) for _ in range(3)]  # one sent, two about to be
+            channel.abort()
+            await asyncio.sleep(0)
+            for call in (*calls, channel.call(b"PING\r\n", 1)):
+                with pytest.raises(BackendUnavailable, match="was dropped"):
+                    await call
+            assert await cache.aget("key") is None
+            await cache.aclose()
+
+        asyncio.run(scenario(RedisCache(url(server), {})))
+
+    def test_a_loop_may_end_while_a_connection_is_being_made(self) -> None:
+        async def scenario(cache: RedisCache) -> None:
+            reading = asyncio.create_task(cache.aget("key"))
+            while not fake.commands:
+                await asyncio.sleep(0)
+            assert not reading.done()
+
+        with FakeRedis(lambda words: None) as fake:
+            fake.HANDSHAKE = {}
+            asyncio.run(scenario(RedisCache(fake.url, {"OPTIONS": {"socket_timeout": 5}})))
+
+    def test_a_reply_that_never_ends_takes_its_connection_with_it(self) -> None:
+        def drip(words: list[bytes]) -> bytes | None:
+            fake._connections[-1].sendall(b"*1\r\n$100000\r\n")
+            while not fake.ending.wait(0.005):
+                fake._connections[-1].sendall(b"x")
+            return None
+
+        async def scenario(cache: RedisCache) -> None:
+            give_up = time.monotonic() + 10
+            while sum(words[0] == b"HELLO" for words in fake.commands) < 2:
+                assert time.monotonic() < give_up
+                with pytest.raises(BackendUnavailable):
+                    await cache.aget("key")
+            await cache.aclose()
+
+        with FakeRedis(drip) as fake:
+            asyncio.run(scenario(RedisCache(fake.url, {"OPTIONS": {"socket_timeout": 0.02}})))
+
     def test_a_cancelled_task_leaves_its_reply_to_nobody(self) -> None:
         replies = threading.Event()
 

@@ -116,7 +116,8 @@ class TestOptions:
     def test_the_defaults_never_wait_long_and_never_ask_twice(self) -> None:
         settings = read("redis://h").settings
         assert (settings.timeout, settings.connect_timeout) == (0.1, 0.25)
-        assert settings.connection["retry"].get_retries() == 0
+        (node,) = RedisCache("redis://h", {})._routes.nodes()
+        assert node._connection().retry.get_retries() == 0
         assert settings.connection["protocol"] == 3
 
     def test_text_is_understood_as_from_a_url(self) -> None:

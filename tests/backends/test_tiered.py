@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from cachemw.backends import _redis_tracking
+from cachemw.backends._local_tier import _after_fork
 from cachemw.backends.redis import RedisCache
 from cachemw.backends.tiered import TieredCache
 from cachemw.errors import BackendUnavailable, ImproperlyConfigured
@@ -408,6 +409,27 @@ class TestTheChannel:
         os.close(ready)
         os.close(told)
         cache.close()
+
+    def test_what_was_kept_and_listened_to_before_a_fork_is_not_trusted_after_it(
+        self, server: Server, other: RedisCache
+    ) -> None:
+        cache = TieredCache(url(server), {})
+        other.set("key", "old")
+        cache.get("key")
+        until(lambda: cache._tier.usable and cache.get("key") == "old", "the channel is heard")
+        (theirs,) = listeners()
+        with cache._tier.reading() as reading:
+            _after_fork()
+            cache._tier.keep_values(reading, [":1:key"], {":1:key": (b"old", None)})
+        assert not cache._tier.usable
+        assert cache._tier.values([":1:key"]) == ({}, [":1:key"])
+        assert cache.get("key") == "old"
+        until(lambda: cache._tier.usable, "a channel of its own is heard")
+        assert len(listeners()) == 2
+        redis_command(server, "CLIENT", "KILL", "TYPE", "normal")
+        cache.close()
+        cache._tier.channel._ending.set()  # type: ignore[union-attr]
+        until(lambda: listeners() in ([], [theirs]), "ours has ended")
 
 
 def listeners() -> list[threading.Thread]:
