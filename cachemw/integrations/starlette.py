@@ -60,7 +60,7 @@ def lifespan(inner: Lifespan | None = None, *, caches: Caches | None = None) -> 
         for page in pages:
             page.check()
         try:
-            async with (inner or nullcontext)(app) as state:
+            async with inner(app) if inner is not None else nullcontext() as state:
                 yield state
         finally:
             stores = [store for caching in _cachings(app, pages) for store in _stores(caching)]
