@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import pytest
@@ -11,9 +12,11 @@ import pytest
 from cachemw import asgi
 from cachemw.backends.locmem import LocMemCache
 
+names = count()
+
 
 def cached(app: Any, **options: Any) -> Any:
-    return asgi.CacheMiddleware(app, cache=LocMemCache(f"asgi-{id(app)}"), **options)
+    return asgi.CacheMiddleware(app, cache=LocMemCache(f"asgi-{next(names)}"), **options)
 
 
 def scope(**parts: Any) -> dict[str, Any]:

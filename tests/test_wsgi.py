@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
+from itertools import count
 from typing import Any
 from wsgiref.util import FileWrapper, setup_testing_defaults
 
@@ -55,8 +56,11 @@ class Server:
         return next((value for name, value in self.headers if name == "Cache-Status"), "")
 
 
+names = count()
+
+
 def cached(app: Any, **options: Any) -> Any:
-    return wsgi.CacheMiddleware(app, cache=LocMemCache(f"wsgi-{id(app)}"), **options)
+    return wsgi.CacheMiddleware(app, cache=LocMemCache(f"wsgi-{next(names)}"), **options)
 
 
 def test_write_is_relayed_and_kept() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from cachemw import Policy, asgi, wsgi
 from cachemw.backends.locmem import LocMemCache
 
+names = count()
 Fields = list[tuple[str, str]]
 
 
@@ -49,7 +51,7 @@ class Threads(Crowd):
             start_response("200 OK", [("Content-Type", "text/html"), *headers])
             yield body
 
-        middleware = wsgi.CacheMiddleware(app, cache=LocMemCache(f"crowd-{id(self)}"), policy=self.policy)
+        middleware = wsgi.CacheMiddleware(app, cache=LocMemCache(f"crowd-{next(names)}"), policy=self.policy)
         flights = middleware.caching.line.flights
         join = flights.join
 
@@ -96,7 +98,7 @@ class Tasks(Crowd):
             await send({"type": "http.response.start", "status": 200, "headers": raw})
             await send({"type": "http.response.body", "body": body})
 
-        middleware = asgi.CacheMiddleware(app, cache=LocMemCache(f"crowd-{id(self)}"), policy=self.policy)
+        middleware = asgi.CacheMiddleware(app, cache=LocMemCache(f"crowd-{next(names)}"), policy=self.policy)
 
         async def client(number: int) -> bytes:
             raw = [(name.lower().encode(), value.encode()) for name, value in [("Host", "a"), *fields(number)]]

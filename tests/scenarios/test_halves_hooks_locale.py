@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import pytest
@@ -13,10 +14,12 @@ from cachemw.backends.locmem import LocMemCache
 from cachemw.locale import ASGILocaleMiddleware, WSGILocaleMiddleware
 from tests.scenarios.conftest import Answer, Asked, Script, Site
 
+names = count()
+
 
 def halves(site: Site, between: Callable[[Any], Any] = lambda app: app, **options: Any) -> None:
     """Update outermost, `between` in the middle, Fetch innermost."""
-    cache = LocMemCache(f"halves-{id(site)}")
+    cache = LocMemCache(f"halves-{next(names)}")
     module: Any = wsgi if site.interface == "wsgi" else asgi
 
     def around(app: Any, interface: str) -> Any:
