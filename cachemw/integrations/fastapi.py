@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import weakref
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar, Unpack, cast, get_args
 
@@ -180,7 +179,7 @@ class _Given:
         return response
 
 
-_givers: weakref.WeakKeyDictionary[Any, Callable[[Request], Awaitable[Response]]] = weakref.WeakKeyDictionary()
+_GIVER: Final = "cachemw_giver"  # on the route, which cannot be hashed
 
 
 async def _response(
@@ -190,10 +189,11 @@ async def _response(
     if isinstance(value, Response):
         return value
     route = routing._get_scope_effective_route_context(request.scope) or request.scope["route"]
-    key = route if isinstance(route, routing.APIRoute) else request.scope["route"]
-    handler = _givers.get(key)
+    keeper = route if isinstance(route, routing.APIRoute) else request.scope["route"]
+    handler: Callable[[Request], Awaitable[Response]] | None = getattr(keeper, _GIVER, None)
     if handler is None:
-        handler = _givers[key] = _giver(route, function)
+        handler = _giver(route, function)
+        setattr(keeper, _GIVER, handler)
     request.scope[_VALUE] = value, given
     try:
         return await handler(request)
