@@ -20,24 +20,28 @@ def listen(port: int = 0) -> socket.socket:
     return socket.create_server(("127.0.0.1", port), backlog=128)
 
 
-def serve_wsgi(app: Any, listening: socket.socket) -> None:
+def serve_wsgi(app: Any, listening: socket.socket) -> threading.Thread:
     """Serve with waitress in a thread that ends with the process."""
     server = create_server(app, sockets=[listening], threads=32)
-    threading.Thread(target=server.run, daemon=True).start()
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    return thread
 
 
-def serve_asgi(app: Any, listening: socket.socket) -> None:
+def serve_asgi(app: Any, listening: socket.socket) -> threading.Thread:
     """Serve with uvicorn in a thread that ends with the process."""
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-    threading.Thread(target=server.run, args=([listening],), daemon=True).start()
+    thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
+    thread.start()
+    return thread
 
 
 def run(app: Any) -> None:
     """Serve an application of either kind until Ctrl-C, on port 8000 or the one that PORT names."""
     listening = listen(int(os.environ.get("PORT", "8000")))
     print(f"http://127.0.0.1:{listening.getsockname()[1]}/", flush=True)
-    (serve_asgi if interface_of(app) == "asgi" else serve_wsgi)(app, listening)
+    serve = serve_asgi if interface_of(app) == "asgi" else serve_wsgi
     try:
-        threading.Event().wait()
+        serve(app, listening).join()
     except KeyboardInterrupt:
         print()

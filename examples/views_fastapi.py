@@ -25,7 +25,7 @@ class Weather(BaseModel):
 
     place: str
     made: datetime
-    unit: str = "°C"
+    unit: str = "Celsius"
 
 
 @app.get("/weather/{place}")
@@ -39,7 +39,7 @@ async def weather(place: str) -> Weather:
 @app.get("/unit")
 @cache_page(3600)
 @vary_on_headers("X-Unit")
-async def unit(x_unit: Annotated[str, Header()] = "°C") -> dict[str, str]:
+async def unit(x_unit: Annotated[str, Header()] = "Celsius") -> dict[str, str]:
     """Another answer for each value of a field."""
     return {"unit": x_unit}
 

@@ -14,7 +14,7 @@ from typing import Final, Self
 
 from tests.servers import Server, free_port, new_directory, start
 
-__all__ = ["ASGI_SERVERS", "ROOT", "SERVERS", "WSGI_SERVERS", "Gates", "serve"]
+__all__ = ["ASGI_SERVERS", "ROOT", "SERVERS", "WSGI_SERVERS", "Gates", "run_example", "serve"]
 
 ROOT: Final = Path(__file__).parent.parent
 
@@ -43,6 +43,13 @@ def serve(kind: str, app: str, *, environ: Mapping[str, str] | None = None, path
         port=port,
         environ={"PYTHONPATH": os.pathsep.join([str(path), str(ROOT)]), **(environ or {})},
     )
+
+
+def run_example(name: str, *, environ: Mapping[str, str] | None = None) -> Server:
+    """Run an example by its one command, `python -m examples.<name>`, on a free port."""
+    port = free_port()
+    variables = {"PYTHONPATH": str(ROOT), "PORT": str(port), **(environ or {})}
+    return start([sys.executable, "-m", f"examples.{name}"], port=port, environ=variables)
 
 
 class Gates:
