@@ -30,8 +30,10 @@ Decode = Callable[[str, Any], Any]
 #: What the shared store has under a key, and the seconds it has left (None: for ever, or not told).
 Timed = tuple[Any, float | None]
 
-#: Seconds that an entry is kept where nobody tells of changes.
-BLIND: Final = 1.0
+#: Seconds that an entry is kept where nobody tells of changes, and that a key counts as absent there: somebody may be
+#: waiting for it to appear.
+_BLIND: Final = 1.0
+_BLIND_ABSENT: Final = 0.1
 
 #: Kept for a key that the shared store does not have.
 _ABSENT: Final = object()
@@ -188,11 +190,12 @@ class LocalTier:
             if reading.era != self._era or not self.usable:
                 return
             passed = self._clock() - reading.began
-            limit = self._limit
-            if limit is None and (self.channel is None or not self.channel.ready):
-                limit = BLIND
+            limit = absent = inf if self._limit is None else self._limit
+            if self.channel is None or not self.channel.ready:
+                limit = _BLIND if self._limit is None else limit
+                absent = min(limit, _BLIND_ABSENT)
             for key, value, seconds in entries:
-                left = min(inf if seconds is None else seconds - passed, inf if limit is None else limit)
+                left = min(inf if seconds is None else seconds - passed, absent if value is _ABSENT else limit)
                 if left > 0 and key not in reading.changed:
                     self._memory._keep(kind, key, value, None if left == inf else left)
 

@@ -207,7 +207,7 @@ class PoolOfRedisPy(Pool):
         self._pool.release(link.connection)
 
     def close(self) -> None:
-        self._pool.disconnect(inuse_connections=False)
+        self._pool.disconnect()
 
     def forget(self) -> None:
         self._pool.reset()

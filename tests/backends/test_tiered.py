@@ -445,6 +445,8 @@ class TestWithoutAChannel:
         assert tier_of(cache).usable
         item = tier_of(cache)._memory._store.entries[":1:key"]
         assert 0 < item.expires - time.monotonic() <= 1
+        assert cache.get("absent") is None
+        assert tier_of(cache)._memory._store.entries[":1:absent"].expires - time.monotonic() <= 0.1
         change()
         until(lambda: cache.get("key") == "new", "the local entry has ended", 5)
 
