@@ -10,7 +10,7 @@ from contextlib import suppress
 from itertools import chain
 from operator import attrgetter, methodcaller
 from typing import Any, ClassVar, Final, TypeVar
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakSet
 
 from cachemw._values import boolean, integer, number, refuse
 from cachemw.backends._memcached_clients import Pool
@@ -60,7 +60,7 @@ class MemcachedCache(BaseCache):
         self._unicode_keys = boolean("OPTIONS['allow_unicode_keys']", options.get("allow_unicode_keys", True))
         self._ring = Ring(parse_location(location))
         self._pools: dict[Node, Pool[Any]] = {node: self._make_pool(node) for node in self._ring.nodes}
-        self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopClients] = WeakKeyDictionary()
+        self._loops: dict[asyncio.AbstractEventLoop, _LoopClients] = {}
         self._latest: tuple[asyncio.AbstractEventLoop | None, _LoopClients] = (None, _LoopClients())
         try:
             self.validate_key(self.page_key("\x00"))
@@ -197,16 +197,16 @@ class MemcachedCache(BaseCache):
             self._welcome(node)
         answers: list[Any] = []
         for _ in self._ring.nodes:
-            shares = self._ring.shares(items, key, write=write)
-            items = []
-            for node, share in shares:
+            failed: list[Item] = []
+            for node, share in self._ring.shares(items, key, write=write):
                 try:
                     answers.append(ask(self._pools[node], share))
                 except BackendUnavailable as failure:
                     self._lost(node, failure, map(key, share) if write else ())
-                    items = [*items, *share]
-            if not items:
+                    failed.extend(share)
+            if not failed:
                 return answers
+            items = failed
         raise self._ring.unavailable()
 
     async def _aeach(
@@ -221,23 +221,24 @@ class MemcachedCache(BaseCache):
         for node in self._ring.returning():
             await self._awelcome(node, clients)
         answers: list[Any] = []
+        failed: list[Item]
 
-        async def attempt(node: Node, share: Sequence[Item]) -> Sequence[Item]:
+        async def attempt(node: Node, share: Sequence[Item]) -> None:
             try:
                 answers.append(await ask(clients[node], share))
             except BackendUnavailable as failure:
                 self._lost(node, failure, map(key, share) if write else ())
-                return share
-            return ()
+                failed.extend(share)
 
         for _ in self._ring.nodes:
-            shares = self._ring.shares(items, key, write=write)
+            shares, failed = self._ring.shares(items, key, write=write), []
             if len(shares) == 1:
-                items = await attempt(*shares[0])
+                await attempt(*shares[0])
             else:
-                items = [*chain(*await asyncio.gather(*(attempt(*share) for share in shares)))]
-            if not items:
+                await asyncio.gather(*(attempt(*share) for share in shares))
+            if not failed:
                 return answers
+            items = failed
         raise self._ring.unavailable()
 
     def _lost(self, node: Node, failure: BackendUnavailable, keys: Iterable[str]) -> None:
@@ -280,6 +281,8 @@ class MemcachedCache(BaseCache):
         if last is not loop:
             found = self._loops.get(loop)
             if found is None:
+                for ended in [one for one in list(self._loops) if one.is_closed()]:
+                    del self._loops[ended]
                 found = self._loops[loop] = _LoopClients((node, self._make_client(node)) for node in self._ring.nodes)
                 found.watch()
             clients = found
@@ -295,7 +298,7 @@ class MemcachedCache(BaseCache):
             pool.close()
         # kept, not closed: closing would take the parent's sockets out of the selector that both have
         self._inherited = self._loops
-        self._loops = WeakKeyDictionary()
+        self._loops = {}
         self._latest = (None, _LoopClients())
 
 

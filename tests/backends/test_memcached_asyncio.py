@@ -6,6 +6,7 @@ import asyncio
 import gc
 import time
 import warnings
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -460,6 +461,20 @@ def test_a_connection_ends_with_its_event_loop(server: Server) -> None:
         gc.collect()
     assert [str(warning.message) for warning in caught] == []
     until(lambda: connections(server) == before, "the server has seen the connections end")
+
+
+def test_event_loops_that_ended_are_forgotten(server: Server) -> None:
+    cache = PyMemcacheCache(server.address, {})
+    loops = []
+
+    async def main() -> None:
+        loops.append(weakref.ref(asyncio.get_running_loop()))
+        await cache.aset("a", 1)
+
+    for _ in range(5):
+        asyncio.run(main())
+    gc.collect()
+    assert [loop() for loop in loops[:-1]] == [None] * 4
 
 
 def test_an_event_loop_makes_one_connection_for_many_tasks(server: Server) -> None:
