@@ -16,7 +16,7 @@ import pytest
 from cachemw.testing import BackendContract
 from examples.demo import explain
 from examples.own_backend import DictCache
-from tests.servers import Server
+from tests.servers import Server, shared, start_redis
 from tests.serving import ASGI_SERVERS, ROOT, SERVERS, WSGI_SERVERS, run_example, serve
 
 BERLIN = "de-DE,de;q=0.9"
@@ -281,6 +281,39 @@ def test_any_application_is_wrapped_by_the_environment_alone(kind: str, app: str
         assert visitor.get("/now").text != visitor.get("/now").text
     with visiting(serve(kind, "cachemw.autowrap:app", environ=environ)) as visitor:
         assert visitor.get("/", headers={"Host": cold.request.url.netloc.decode()}).text == cold.text  # from the disk
+
+
+def test_django_and_flask_answer_from_each_others_pages_in_redis() -> None:
+    redis = shared(start_redis)
+    environ = {"CACHEMW_URL": f"redis://{redis.address}/7"}
+    host = {"Host": "harbour.example"}
+    with (
+        visiting(serve("gunicorn", "examples.django_and_flask:django_app", environ=environ)) as at_django,
+        visiting(serve("gunicorn", "examples.django_and_flask:flask_app", environ=environ)) as at_flask,
+    ):
+        news = at_django.get("/news", headers=host)
+        assert stored(news)
+        assert at_flask.get("/news", headers=host).text == news.text  # of which Flask has no view
+        assert at_flask.get("/", headers=host).text == "The news was made 1 times.\n"
+        assert at_flask.post("/refresh", headers=host).text == "purged: 1\n"
+        newer = at_django.get("/news", headers=host)
+        assert newer.text.endswith("number 2.\n")
+        assert at_flask.get("/news", headers=host).text == newer.text
+
+
+@pytest.fixture
+def redis_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store of what is run by the test."""
+    monkeypatch.setenv("CACHEMW_URL", f"redis://{shared(start_redis).address}/8")
+
+
+@pytest.mark.usefixtures("redis_url")
+@example("django_and_flask")
+def test_django_and_flask_behind_one_host(visitor: httpx.Client) -> None:
+    assert visitor.get("/news").text == visitor.get("/news").text
+    assert visitor.get("/").text == "The news was made 1 times.\n"
+    visitor.post("/refresh")
+    assert visitor.get("/news").text.endswith("number 2.\n")
 
 
 # -- a store of one's own ----------------------------------------------------------------------------------------------
