@@ -5,10 +5,8 @@ What is learnt makes look-ups cheaper and never decides: it may be lost at any t
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Callable, Hashable, Sequence
-from itertools import count
 from typing import Any, Final, TypeVar
 
 from cachemw.rfc9111 import keys
@@ -167,7 +165,6 @@ class Engine:
         self.mounts: set[str] = set()  # where the application was seen mounted; a purge by URL has to know
         self._pairs: dict[Field, Field] = {}
         self._stamp = 0.0
-        self._process = 0
 
     def remember(self, of: str, tags: Sequence[str] = ()) -> Learnt:
         """The memory of this URL, made if there is none or if it did not know of these tags."""
@@ -196,9 +193,7 @@ class Engine:
 
     def token(self) -> str:
         """A text that no other call gives, in this process or another."""
-        if self._process != os.getpid():
-            self._process, self._random, self._count = os.getpid(), secrets.token_hex(8), count()
-        return f"{self._random}{next(self._count):x}"
+        return secrets.token_hex(8)
 
     def pass_by(self, flight: str, now: float) -> None:
         """For a while nobody waits for another's answer on this key (hit-for-miss)."""
