@@ -470,6 +470,7 @@ def test_an_interrupted_call_leaves_its_reply_to_nobody() -> None:
 def test_children_do_not_share_the_parents_connections(make: Make) -> None:
     server = shared(start_memcached)
     parent = make(server.address, {"OPTIONS": PATIENT})
+    parent.clear()
 
     async def use(name: str) -> list[Any]:
         await asyncio.gather(*(parent.aset(f"{name}{i}", [name, i]) for i in range(20)))
@@ -491,7 +492,11 @@ def test_children_do_not_share_the_parents_connections(make: Make) -> None:
             parent.close()
             return results
 
-        for number, (own, seen) in enumerate(in_processes(3, child)):
+        before = int(memcached_stats(server)["total_connections"])
+        results = in_processes(3, child)
+        # each child has made one for its loop and one for itself; the seventh is that of `stats`
+        assert int(memcached_stats(server)["total_connections"]) == before + 7
+        for number, (own, seen) in enumerate(results):
             assert own == [[f"child{number}-", i] for i in range(20)]
             assert seen == list(range(20))
         # the children's end has not touched the connections of this loop, nor those of this process
