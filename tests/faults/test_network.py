@@ -1,0 +1,79 @@
+"""A store on the network that is away, hangs, is slow or talks nonsense: no visitor notices more than a miss."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.site import INTERFACES, Site
+from tests.faults.stores import NETWORKED, open_networked
+from tests.faults.wire import Fault, Wire
+from tests.servers import Server
+
+pytestmark = [
+    # a connection that breaks while it is being made is closed by whoever collects it
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture(scope="module", params=NETWORKED)
+def store(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def server(store: str) -> Iterator[Server]:
+    """A server of this module's own, which its tests kill."""
+    with NETWORKED[store][0]() as server:
+        yield server
+
+
+@pytest.fixture(params=INTERFACES)
+def interface(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_a_store_that_is_absent_at_first_is_used_when_it_comes(store: str, server: Server, interface: str) -> None:
+    server.kill()
+    with Site(interface, open_networked(store, server.address)) as site:
+        for _ in range(20):
+            assert not site.get("/").hit
+        assert len([call for call in site.calls if call.error]) <= 10  # then the breakers are open
+        assert not any(call.late for call in site.calls)
+        server.start()
+        site.until_hit("/")
+
+
+def test_a_store_killed_and_restarted_under_load(store: str, server: Server, interface: str) -> None:
+    with Site(interface, open_networked(store, server.address)) as site, site.load() as load:
+        load.await_hits(50, within=10)
+        server.kill()
+        load.await_answers(100)
+        down = time.monotonic()
+        load.await_answers(600)
+        up = time.monotonic()
+        server.start()
+        load.await_hits(20)
+    assert load.delay(down, up) < 0.005
+    assert max(load.late().values(), default=0) <= 2
+
+
+@pytest.mark.parametrize("fault", ["silent", "slow", "cut", "garbage"])
+def test_a_fault_on_the_wire_under_load(store: str, server: Server, interface: str, fault: Fault) -> None:
+    with (
+        Wire((server.host, server.port)) as wire,
+        Site(interface, open_networked(store, wire.address)) as site,
+        site.load() as load,
+    ):
+        load.await_hits(50, within=10)
+        wire.fault = fault
+        load.await_answers(100)
+        broken = time.monotonic()
+        load.await_answers(600)
+        mended = time.monotonic()
+        wire.fault = "pass"
+        load.await_hits(20)
+    assert load.delay(broken, mended) < 0.005
+    assert max(load.late().values(), default=0) <= 2
