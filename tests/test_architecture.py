@@ -13,15 +13,16 @@ ROOT = Path(__file__).parent.parent / "cachemw"
 FLOORS = [
     ["errors", "_values", "calling"],
     ["rfc9111"],
-    ["paths", "codec", "engine", "exchange", "hooks", "rules", "headers", "activation", "negotiation", "_urls"],
+    ["paths", "codec", "engine", "exchange", "hooks", "rules", "activation", "negotiation", "_urls"],
     ["settings"],
     ["backends"],
-    ["flights", "pages", "caching"],
+    ["flights", "pages", "caching", "headers"],
     ["locale", "wsgi", "asgi", "purging"],
     ["middleware"],
     ["views", "fragments", "memoize", "busting", "observing", "testing"],
+    ["cli"],
     ["integrations"],
-    ["cli", "autowrap", "__main__"],
+    ["autowrap", "__main__"],
 ]
 
 
