@@ -12,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import click
 
+from cachemw._busting_command import static
 from cachemw.backends.registry import Caches
 from cachemw.backends.registry import caches as process_caches
 from cachemw.errors import CacheError
@@ -35,6 +36,9 @@ def _caches(ctx: click.Context) -> Caches:
 @click.version_option(package_name="cachemw")
 def main() -> None:
     """Look after the caches of CACHEMW_URL and CACHEMW_URL_<ALIAS>."""
+
+
+main.add_command(static)
 
 
 @runtime_checkable

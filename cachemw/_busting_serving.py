@@ -1,0 +1,89 @@
+"""What a response with a static file tells caches. Pure but for the look at the file; `_busting_shells` has the I/O.
+
+Rule 1: only a response whose URL names the version that the file held both before and after the application opened it
+        is immutable. Everything else of ours lives shortly or is validated.
+Rule 2: on such a URL the version is the validator. What frameworks make of a file's time and size is the same for two
+        contents where a build clamps the times of its files, and a 304 would keep the wrong one for a year.
+Rule 3: what is for one visitor stays so: `private` in the place of `public` beside Set-Cookie, after Authorization, and
+        where the response varies on either. `no-store` is left alone, and so is what comes out of a cache (Age).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from cachemw._busting_folder import Asked, StaticFolder
+from cachemw.rfc9111.entity_tags import parse_etag
+from cachemw.rfc9111.fields import parse_cache_control, parse_vary
+from cachemw.rfc9111.messages import Field, Head, Request
+from cachemw.rfc9111.validation import answer_conditions, not_modified_fields
+
+__all__ = ["SHORT", "YEAR", "Serving"]
+
+YEAR: Final = 31_536_000  # seconds; what RFC 8246 and every CDN take for "for ever"
+SHORT: Final = 60  # seconds that a file under another version's URL is kept: about as long as a rolling deploy
+
+_FAILED: Final = [("Content-Type", "text/plain"), ("Content-Length", "0")]
+_VALIDATED: Final = ("if-none-match", "if-modified-since", "if-match", "if-unmodified-since")
+
+
+class Serving:
+    """One request for a static file, from what it asks for to what its response says."""
+
+    def __init__(self, folder: StaticFolder, asked: Asked, request: Request) -> None:
+        self._folder = folder
+        self._asked = asked
+        self._personal = bool(request.lines("authorization"))
+        self._conditions = Request(
+            request.method,
+            fields=[(name, line) for name in ("if-match", "if-none-match") for line in request.lines(name)],
+        )
+        #: Names of request fields that the framework is not to see: the version is the validator, not what it makes.
+        self.hidden: tuple[str, ...] = ()
+        if asked.current:
+            ranges = request.lines("if-range")
+            same = len(ranges) == 1 and parse_etag(ranges[0]) == parse_etag(self._etag)
+            self.hidden = (*_VALIDATED, *(("if-range",) if same or not ranges else ("if-range", "range")))
+
+    @property
+    def refused(self) -> bool:
+        """Whether the URL leads out of the folder, and is to be answered with 404."""
+        return self._asked.refused
+
+    @property
+    def _etag(self) -> str:
+        return f'"{self._asked.version}"'
+
+    def leaving(self, status: int, fields: Sequence[Field]) -> tuple[int, Sequence[Field]]:
+        """Status and fields as they are to leave; with 304 and 412 without the body."""
+        asked, head = self._asked, Head(status, tuple(fields))
+        says = parse_cache_control(head.lines("cache-control"))
+        if asked.version is None or status not in (200, 206, 304) or head.lines("age") or "no-store" in says:
+            return status, fields
+        scope = "private" if self._is_private(head) else "public"
+        if not asked.named:
+            says_nothing = not (head.lines("cache-control") or head.lines("expires"))
+            return status, [*fields, ("Cache-Control", "no-cache")] if says_nothing else fields
+        if status == 304 or not asked.current or self._folder.version(asked.name) != asked.version:
+            return status, _lasting(fields, f"{scope}, max-age={SHORT}")
+        lasting = _lasting(fields, f"{scope}, max-age={YEAR}, immutable", "etag")
+        lasting.append(("ETag", f"W/{self._etag}" if head.lines("content-encoding") else self._etag))
+        outcome = answer_conditions(self._conditions, Head(status, tuple(lasting)), time.time())
+        if outcome == 304:
+            return 304, not_modified_fields(tuple(lasting))
+        return (412, _FAILED) if outcome == 412 else (status, lasting)
+
+    def _is_private(self, head: Head) -> bool:
+        return (
+            self._personal
+            or bool(head.lines("set-cookie"))
+            or "private" in parse_cache_control(head.lines("cache-control"))
+            or not {"*", "authorization", "cookie"}.isdisjoint(parse_vary(head.lines("vary")))
+        )
+
+
+def _lasting(fields: Sequence[Field], cache_control: str, *without: str) -> list[Field]:
+    left_out = {"cache-control", "expires", "pragma", *without}
+    return [*(field for field in fields if field[0].lower() not in left_out), ("Cache-Control", cache_control)]

@@ -1,0 +1,54 @@
+"""Cache busting: URLs of static files that carry the version of their content, and are kept for ever.
+
+    static_url = StaticFolder("static")          # static_url("style.css") -> /static/style.css?v=2c26b46b68ff
+    version_flask(app)                           # Flask's own url_for, in application and blueprints
+    version_starlette(app)                       # Starlette's and FastAPI's
+    version_jinja(environment, static_url)       # templates of anything else
+    app = StaticMiddleware(app, static_url)      # whatever serves the files: says how long they may be kept
+
+The URL of a file changes when its content does. So a response to a URL that names the version of what the file holds
+carries `Cache-Control: public, max-age=31536000, immutable`: no browser asks for it again. A response to a URL that
+names another version (one server of several has the new files already) lives for a minute. `cachemw static build`
+writes hashed names instead, for servers that hand out files by themselves.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cachemw._busting_build import Built, Problem, build
+from cachemw._busting_folder import StaticFolder, StaticVersionWarning
+from cachemw._busting_frameworks import version_flask, version_jinja, version_starlette
+from cachemw._busting_shells import ASGIStatic, WSGIStatic
+from cachemw.errors import ImproperlyConfigured
+from cachemw.middleware import interface_of
+
+__all__ = [
+    "Built",
+    "Problem",
+    "StaticFolder",
+    "StaticMiddleware",
+    "StaticVersionWarning",
+    "build",
+    "version_flask",
+    "version_jinja",
+    "version_starlette",
+]
+
+
+class StaticMiddleware:
+    """Say of static files how long they may be kept, where any WSGI or ASGI application serves them.
+
+        app = StaticMiddleware(app, StaticFolder("static", url="/static/"))
+
+    Requests below a folder's URL are looked at, all others pass untouched; a URL that leads out of its folder is a 404.
+    Put it inside of the cache of pages. Flask and Starlette need no more than `version_flask`, `version_starlette`.
+
+    Raises: ImproperlyConfigured if `app` speaks neither interface, or there is no folder.
+    """
+
+    def __new__(cls, app: Any, *folders: StaticFolder) -> Any:
+        """The middleware of the interface that `app` speaks."""
+        if not folders or not all(isinstance(folder, StaticFolder) for folder in folders):
+            raise ImproperlyConfigured("StaticMiddleware(app, folder, …) takes one StaticFolder or several.")
+        return ASGIStatic(app, *folders) if interface_of(app) == "asgi" else WSGIStatic(app, *folders)
