@@ -16,7 +16,7 @@ Rule 1: `cache_page` stands outermost, below the route: it stores what those ins
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from inspect import isawaitable
 from typing import Any, Final, Unpack
@@ -211,8 +211,8 @@ vary_on_cookie: Final[ViewDecorator] = Patching(
 # -- what a client has already ----------------------------------------------------------------------------------------
 
 #: Functions of the view's arguments.
-ETagFunction = Callable[..., str | None]
-LastModifiedFunction = Callable[..., datetime | float | None]
+ETagFunction = Callable[..., str | None | Awaitable[str | None]]
+LastModifiedFunction = Callable[..., datetime | float | None | Awaitable[datetime | float | None]]
 
 
 class _Conditional(ViewDecorator):
@@ -276,7 +276,7 @@ async def _awaited(value: Any) -> Any:
     return await value if isawaitable(value) else value
 
 
-def _validators(etag: str | None, last_modified: datetime | float | None) -> Fields:
+def _validators(etag: Any, last_modified: Any) -> Fields:
     fields: list[tuple[str, str]] = []
     if etag is not None:
         text = etag if parse_etag(etag) is not None else f'"{etag}"'

@@ -22,7 +22,7 @@ from typing import Any, Final, TypeVar, Unpack, cast, get_args
 
 from anyio import from_thread
 from fastapi import Request, Response, params, routing
-from fastapi.dependencies.utils import get_dependant
+from fastapi.dependencies.utils import get_dependant, get_typed_signature
 
 from cachemw import views
 from cachemw._views_asgi import ViewPassage, open_page
@@ -51,13 +51,15 @@ __all__ = [
 OperationT = TypeVar("OperationT", bound=Callable[..., Any])
 
 #: Parameters that FastAPI fills in for us; the OpenAPI document does not have them.
-_REQUEST: Final = "cachemw_request"
-_RESPONSE: Final = "cachemw_response"
+_PARAMETERS: Final[Mapping[str, type]] = {"cachemw_request": Request, "cachemw_response": Response}
 _VALUE: Final = "cachemw.value"
 
 
 class _Operation:
-    """A path operation whose decorator is given the request and the response that dependencies patch."""
+    """A path operation whose decorator is given the request, and the response that dependencies patch.
+
+    FastAPI fills in one parameter of each kind, so where the operation has one, it is shared; else it is added.
+    """
 
     def __init__(self, name: str, operation: Any) -> None:
         if not callable(operation) or isinstance(operation, type):
@@ -66,29 +68,41 @@ class _Operation:
             raise TypeError(f"{name}: {describe(operation)} is a generator; return a StreamingResponse from it.")
         self.call = operation
         self.is_async = is_async(operation)
-        self.signature = inspect.signature(operation)
-        self._inner = _REQUEST in self.signature.parameters  # it has a decorator of ours already
+        self._signature = inspect.signature(operation)
+        typed = get_typed_signature(operation).parameters
+        self._names = [_parameter_of(kind, typed) or name for name, kind in _PARAMETERS.items()]
+        self._added = [name for name in self._names if name not in typed]
 
     def taken(self, kwargs: dict[str, Any]) -> tuple[Request, Response]:
-        """The two that FastAPI filled in; out of the arguments, unless a decorator further in wants them too."""
-        take = kwargs.__getitem__ if self._inner else kwargs.pop
-        return take(_REQUEST), take(_RESPONSE)
+        """The two that FastAPI filled in; out of the arguments, unless the operation has them too."""
+        request, response = (kwargs[name] for name in self._names)
+        for name in self._added:
+            del kwargs[name]
+        return request, response
 
     def own(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """The operation's own arguments."""
-        return {name: value for name, value in kwargs.items() if name not in (_REQUEST, _RESPONSE)}
+        """The operation's own arguments, without what decorators further in have added."""
+        return {name: value for name, value in kwargs.items() if name not in _PARAMETERS}
 
     def wrapped(self, wrapper: Any) -> Any:
         """The wrapper with the operation's name, and its signature with the two parameters."""
         wrapper = functools.wraps(self.call)(wrapper)
-        parameters = dict(self.signature.parameters)
-        if not self._inner:
-            rest = parameters.popitem() if _takes_any(parameters) else None
-            for name, kind in ((_REQUEST, Request), (_RESPONSE, Response)):
-                parameters[name] = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kind)
-            parameters.update([rest] if rest else [])
-        wrapper.__signature__ = self.signature.replace(parameters=list(parameters.values()))
+        parameters = dict(self._signature.parameters)
+        rest = parameters.popitem() if _takes_any(parameters) else None
+        for name in self._added:
+            parameters[name] = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=_PARAMETERS[name])
+        parameters.update([rest] if rest else [])
+        wrapper.__signature__ = self._signature.replace(parameters=list(parameters.values()))
         return wrapper
+
+
+def _parameter_of(kind: type, parameters: Mapping[str, inspect.Parameter]) -> str | None:
+    """The last parameter of this kind, which is the one that FastAPI fills in."""
+    found = None
+    for name, parameter in parameters.items():
+        if isinstance(parameter.annotation, type) and issubclass(parameter.annotation, kind):
+            found = name
+    return found
 
 
 def _takes_any(parameters: Mapping[str, inspect.Parameter]) -> bool:
@@ -340,7 +354,7 @@ def _page_dependencies(dependencies: Iterable[params.Depends]) -> Iterator[PageD
 
 def _depends(endpoint: Any) -> Iterator[params.Depends]:
     """What the operation's parameters depend on, by their defaults or annotations."""
-    for parameter in inspect.signature(endpoint, eval_str=True).parameters.values():
+    for parameter in get_typed_signature(endpoint).parameters.values():
         for one in (parameter.default, *get_args(parameter.annotation)):
             if isinstance(one, params.Depends):
                 yield one

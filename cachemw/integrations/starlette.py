@@ -80,6 +80,7 @@ def _pages(routes: Any) -> Iterator[Page]:
                 yield page
                 break
         yield from _pages(getattr(route, "routes", None))
+        yield from _pages(getattr(getattr(route, "original_router", None), "routes", None))  # FastAPI's include_router
 
 
 def _cachings(app: Any, pages: list[Page]) -> Iterator[Caching]:

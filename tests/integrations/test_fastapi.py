@@ -1,0 +1,520 @@
+"""The decorators on FastAPI's path operations, and `Depends(page(60))`."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Annotated, Any
+
+import pytest
+from fastapi import (
+    APIRouter,
+    BackgroundTasks,
+    Cookie,
+    Depends,
+    FastAPI,
+    Header,
+    HTTPException,
+    Query,
+    Request,
+    Response,
+)
+from fastapi.responses import HTMLResponse, PlainTextResponse, StreamingResponse
+from fastapi.testclient import TestClient
+from pydantic import BaseModel, Field
+
+from cachemw import ImproperlyConfigured
+from cachemw import cache_page as cache_page_of_views
+from cachemw.backends.base import BaseCache
+from cachemw.backends.locmem import LocMemCache
+from cachemw.integrations.fastapi import (
+    CachedRoute,
+    CacheMiddleware,
+    cache_control,
+    cache_page,
+    lifespan,
+    never_cache,
+    vary_on_cookie,
+    vary_on_headers,
+)
+from cachemw.integrations.fastapi import (
+    page as page_for,
+)
+from tests.integrations.conftest import Counter
+from tests.scenarios.conftest import Clock
+
+
+class Item(BaseModel):
+    name: str
+    price: float = 1
+    secret: str = Field(default="hidden", exclude=True)
+
+
+class PublicItem(BaseModel):
+    title: str = Field(alias="Title")
+
+
+def is_hit(response: Any) -> bool:
+    return "; hit" in response.headers.get("Cache-Status", "")
+
+
+@pytest.fixture(params=["coroutine", "function"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+# -- what FastAPI does stays what it is -------------------------------------------------------------------------------
+
+
+def operations(app: FastAPI, kind: str, cached: Any, page: Counter) -> None:
+    """The same operations, of either kind, decorated or not."""
+
+    def item(item_id: int, q: Annotated[str | None, Query(max_length=5)] = None) -> Item:
+        """One item."""
+        return Item(name=f"{item_id} {q} {page()}")
+
+    async def item_in_task(item_id: int, q: Annotated[str | None, Query(max_length=5)] = None) -> Item:
+        """One item."""
+        await asyncio.sleep(0)
+        return Item(name=f"{item_id} {q} {page()}")
+
+    async def renamed() -> dict[str, str]:
+        return {"Title": page(), "more": "than the model has"}
+
+    def created(response: Response) -> str:
+        response.headers["X-Page"] = page()
+        return response.headers["X-Page"]
+
+    async def anything(**more: str) -> list[str]:
+        return [page()]
+
+    plain = item if kind == "function" else item_in_task
+    app.get("/items/{item_id}", name="item")(cached(plain))
+    app.get("/renamed", response_model=PublicItem, response_model_exclude_unset=True)(cached(renamed))
+    app.get("/created", response_class=HTMLResponse)(cached(created))
+    app.get("/text", response_class=PlainTextResponse)(cached(lambda: page()))
+
+
+def test_answers_are_those_without_the_decorator(kind: str) -> None:
+    bare, cached = FastAPI(), FastAPI()
+    operations(bare, kind, lambda operation: operation, Counter())
+    operations(cached, kind, cache_page(60), Counter())
+    for path in ("/items/7?q=abc", "/renamed", "/created", "/text", "/items/7?q=too-long", "/items/x", "/missing"):
+        expected = TestClient(bare).get(path)
+        answers = [TestClient(cached).get(path) for _ in range(2)]
+        for answer in answers:
+            assert (answer.status_code, answer.text) == (expected.status_code, expected.text)
+            assert answer.headers.get("Content-Type") == expected.headers.get("Content-Type")
+        assert is_hit(answers[1]) is (expected.status_code == 200)
+
+
+def test_the_openapi_document_is_the_same(kind: str) -> None:
+    bare, cached = FastAPI(), FastAPI()
+    operations(bare, kind, lambda operation: operation, Counter())
+    operations(cached, kind, lambda operation: cache_page(60)(vary_on_cookie(operation)), Counter())
+    assert cached.openapi() == bare.openapi()
+
+
+def test_what_the_operation_sets_is_stored(page: Counter) -> None:
+    app = FastAPI()
+
+    @app.get("/")
+    @cache_page(60)
+    async def view(response: Response) -> dict[str, str]:
+        response.headers["X-Page"] = page()
+        response.status_code = 200
+        return {"page": response.headers["X-Page"]}
+
+    client = TestClient(app)
+    assert client.get("/").headers["X-Page"] == client.get("/").headers["X-Page"] == "page 1"
+
+
+def test_what_a_dependency_sets_goes_to_this_client_and_is_not_stored(kind: str, page: Counter) -> None:
+    app = FastAPI()
+    visits = Counter()
+
+    async def visit(response: Response) -> None:
+        response.headers["X-Visit"] = visits()
+        response.set_cookie("visit", visits())
+
+    def view(response: Response, visit: Annotated[None, Depends(visit)]) -> dict[str, str]:
+        response.headers["X-Own"] = "yes"
+        return {"page": page()}
+
+    async def view_in_task(response: Response, visit: Annotated[None, Depends(visit)]) -> dict[str, str]:
+        return view(response, visit)
+
+    app.get("/")(cache_page(60)(view if kind == "function" else view_in_task))
+    client = TestClient(app)
+    answers = [client.get("/") for _ in range(3)]
+    assert [answer.headers.get_list("X-Visit") for answer in answers] == [["page 1"], ["page 3"], ["page 5"]]
+    assert all(answer.cookies for answer in answers)
+    assert [answer.headers.get_list("X-Own") for answer in answers] == [["yes"]] * 3
+    assert is_hit(answers[2])
+    assert page.calls == 1
+
+
+def test_an_operation_that_changes_what_a_dependency_set(page: Counter) -> None:
+    app = FastAPI()
+
+    async def before(response: Response) -> None:
+        response.headers["X-Said"] = "by the dependency"
+
+    @app.get("/", dependencies=[Depends(before)])
+    @cache_page(60)
+    async def view(response: Response) -> dict[str, str]:
+        response.headers["X-Said"] = "by the operation"
+        return {"page": page()}
+
+    assert TestClient(app).get("/").headers.get_list("X-Said") == ["by the operation"]
+
+
+def test_a_dependency_guards_stored_pages(kind: str, page: Counter) -> None:
+    app = FastAPI()
+
+    async def key(x_key: Annotated[str | None, Header()] = None) -> None:
+        if x_key != "right":
+            raise HTTPException(403)
+
+    def view() -> dict[str, str]:
+        return {"page": page()}
+
+    async def view_in_task() -> dict[str, str]:
+        return view()
+
+    app.get("/", dependencies=[Depends(key)])(cache_page(60)(view if kind == "function" else view_in_task))
+    client = TestClient(app)
+    assert client.get("/", headers={"X-Key": "right"}).json() == {"page": "page 1"}
+    assert is_hit(client.get("/", headers={"X-Key": "right"}))
+    assert client.get("/").status_code == 403
+
+
+def test_dependencies_with_an_end_last_as_long_as_the_operation(page: Counter) -> None:
+    app = FastAPI()
+    order: list[str] = []
+
+    async def connection() -> AsyncIterator[str]:
+        order.append("open")
+        yield "connected"
+        order.append("close")
+
+    @app.get("/")
+    @cache_page(60)
+    async def view(connection: Annotated[str, Depends(connection)]) -> str:
+        order.append(connection)
+        return page()
+
+    client = TestClient(app)
+    client.get("/")
+    assert order == ["open", "connected", "close"]
+    assert is_hit(client.get("/"))
+
+
+def test_background_tasks_run_for_each_call_of_the_operation(page: Counter) -> None:
+    app = FastAPI()
+    ran: list[int] = []
+
+    @app.get("/")
+    @cache_page(60)
+    async def view(tasks: BackgroundTasks) -> str:
+        tasks.add_task(ran.append, 1)
+        return page()
+
+    client = TestClient(app)
+    client.get("/")
+    assert is_hit(client.get("/"))
+    assert ran == [1]
+
+
+def test_a_response_of_the_operations_own_and_a_stream(page: Counter) -> None:
+    app = FastAPI()
+
+    @app.get("/own")
+    @cache_page(60)
+    async def own() -> Response:
+        return PlainTextResponse(page(), headers={"X-Own": "yes"})
+
+    @app.get("/stream")
+    @cache_page(60)
+    async def stream() -> StreamingResponse:
+        async def parts() -> AsyncIterator[str]:
+            yield page()
+            yield " and more"
+
+        return StreamingResponse(parts())
+
+    client = TestClient(app)
+    for path in ("/own", "/stream"):
+        assert client.get(path).text == client.get(path).text
+        assert is_hit(client.get(path))
+
+
+def test_an_error_about_the_value_names_the_operation(page: Counter) -> None:
+    from fastapi.exceptions import ResponseValidationError
+
+    app = FastAPI()
+
+    @app.get("/", response_model=Item)
+    @cache_page(60)
+    async def broken_operation() -> Any:
+        return {"no": page()}
+
+    with pytest.raises(ResponseValidationError, match="broken_operation"):
+        TestClient(app).get("/")
+    with pytest.raises(ResponseValidationError):
+        TestClient(app).get("/")
+    assert page.calls == 2
+
+
+@pytest.mark.parametrize("status", [204, 404])
+def test_a_status_that_is_not_stored(page: Counter, status: int) -> None:
+    app = FastAPI()
+
+    @app.get("/", status_code=status)
+    @cache_page(60)
+    async def view() -> None:
+        page()
+
+    assert [TestClient(app).get("/").status_code for _ in range(2)] == [status, status]
+    assert page.calls == 2
+
+
+def test_in_an_included_router(page: Counter) -> None:
+    app, router = FastAPI(), APIRouter()
+
+    @router.get("/{number}")
+    @cache_page(60)
+    async def view(number: int) -> PublicItem:
+        return PublicItem(Title=f"{number} {page()}")
+
+    app.include_router(router, prefix="/a", default_response_class=PlainTextResponse)
+    app.include_router(router, prefix="/b")
+    client = TestClient(app)
+    assert client.get("/b/1").json() == client.get("/b/1").json() == {"Title": "1 page 1"}
+    assert client.get("/b/2").json() == {"Title": "2 page 2"}
+
+
+def test_a_stale_answer_stands_in_for_an_operation_that_fails(kind: str, page: Counter, clock: Clock) -> None:
+    app = FastAPI()
+
+    def view(response: Response) -> str:
+        response.headers["Cache-Control"] = "stale-if-error=300"
+        if page() != "page 1":
+            raise OSError("the database is gone")
+        return "well"
+
+    async def view_in_task(response: Response) -> str:
+        return view(response)
+
+    app.get("/")(cache_page(60)(view if kind == "function" else view_in_task))
+    client = TestClient(app)
+    assert client.get("/").json() == "well"
+    clock.advance(61)
+    assert client.get("/").json() == "well"
+    clock.advance(1000)
+    with pytest.raises(OSError, match="the database is gone"):
+        client.get("/")
+
+
+# -- headers ----------------------------------------------------------------------------------------------------------
+
+
+def test_header_decorators_in_any_number(kind: str, page: Counter) -> None:
+    app = FastAPI()
+
+    def view(x_kind: Annotated[str | None, Header()] = None) -> dict[str, str]:
+        return {"page": page()}
+
+    async def view_in_task(x_kind: Annotated[str | None, Header()] = None) -> dict[str, str]:
+        return view()
+
+    decorated = cache_control(public=True, stale_if_error=30)(
+        vary_on_headers("X-Kind")(vary_on_cookie(view if kind == "function" else view_in_task))
+    )
+    app.get("/")(decorated)
+    app.get("/cached")(cache_page(60)(decorated))
+    client = TestClient(app)
+    response = client.get("/")
+    assert response.headers["Vary"] == "Cookie, X-Kind"
+    assert set(response.headers["Cache-Control"].split(", ")) == {"public", "stale-if-error=30"}
+    client.get("/cached", headers={"X-Kind": "a"})
+    assert is_hit(client.get("/cached", headers={"X-Kind": "a"}))
+    assert not is_hit(client.get("/cached", headers={"X-Kind": "b"}))
+
+
+def test_never_cache_on_a_value_and_on_a_response(page: Counter) -> None:
+    app = FastAPI()
+
+    @app.get("/value")
+    @cache_page(60)
+    @never_cache
+    async def value() -> str:
+        return page()
+
+    @app.get("/response")
+    @never_cache
+    def response() -> Response:
+        return PlainTextResponse(page())
+
+    client = TestClient(app)
+    for path in ("/value", "/response"):
+        assert client.get(path).text != client.get(path).text
+        assert "no-store" in client.get(path).headers["Cache-Control"]
+
+
+# -- with a cache around the application ------------------------------------------------------------------------------
+
+
+def test_under_the_sites_cache_an_operation_only_says_how_long(
+    kind: str, page: Counter, store: LocMemCache, clock: Clock
+) -> None:
+    app = FastAPI(lifespan=lifespan())
+    app.add_middleware(CacheMiddleware, cache=store, seconds=600)
+
+    def view() -> str:
+        return page()
+
+    async def view_in_task() -> str:
+        return page()
+
+    app.get("/")(cache_page(10)(view if kind == "function" else view_in_task))
+    with TestClient(app) as client:
+        assert client.get("/").headers["Cache-Status"].count("cachemw") == 1
+        assert is_hit(client.get("/"))
+        clock.advance(11)
+        assert client.get("/").json() == "page 2"
+
+
+# -- Depends(page(60)) ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["route", "router", "parameter", "annotation"])
+@pytest.mark.parametrize("site", [True, False], ids=["in a cached site", "alone"])
+def test_as_a_dependency(page: Counter, store: LocMemCache, where: str, site: bool) -> None:
+    depends = Depends(page_for(60, cache=store, tags=lambda number, **more: [f"item:{number}"]))
+    app = FastAPI()
+    router = APIRouter(dependencies=[depends] if where == "router" else [], route_class=CachedRoute)
+
+    async def view(number: int) -> dict[str, str]:
+        return {"page": page()}
+
+    async def with_default(number: int, cached: None = depends) -> dict[str, str]:
+        return {"page": page()}
+
+    async def with_annotation(number: int, cached: Annotated[None, depends]) -> dict[str, str]:
+        return {"page": page()}
+
+    view = {"parameter": with_default, "annotation": with_annotation}.get(where, view)  # type: ignore[assignment]
+    router.get("/{number}", dependencies=[depends] if where == "route" else [])(view)
+    app.include_router(router)
+    if site:
+        app.add_middleware(CacheMiddleware, cache=store, seconds=5)
+    client = TestClient(app)
+    assert client.get("/1").headers["Cache-Control"] == "max-age=60"
+    assert is_hit(client.get("/1"))
+    assert client.get("/2").json() == {"page": "page 2"}
+    assert list(app.openapi()["paths"]) == ["/{number}"]
+    assert [one["name"] for one in app.openapi()["paths"]["/{number}"]["get"]["parameters"]] == ["number"]
+
+
+def test_the_operations_own_page_counts_most(page: Counter) -> None:
+    app = FastAPI()
+    router = APIRouter(dependencies=[Depends(page_for(60))], route_class=CachedRoute)
+
+    @router.get("/")
+    async def view(cached: Annotated[None, Depends(page_for(5))]) -> str:
+        return page()
+
+    app.include_router(router)
+    assert TestClient(app).get("/").headers["Cache-Control"] == "max-age=5"
+
+
+def test_without_a_cache_to_tell_the_dependency_says_what_to_do(page: Counter) -> None:
+    app = FastAPI()
+    app.get("/items/{n}", dependencies=[Depends(page_for(60))])(lambda n: page())
+    with pytest.raises(ImproperlyConfigured, match=r"Depends\(page\(60\)\) on GET /items/1.*CacheMiddleware"):
+        TestClient(app).get("/items/1")
+    router = APIRouter(route_class=CachedRoute)
+    router.get("/x")(lambda: page())
+    app.include_router(router, dependencies=[Depends(page_for(60))])  # the route does not know of it
+    with pytest.raises(ImproperlyConfigured, match="CachedRoute"):
+        TestClient(app).get("/x")
+
+
+# -- mistakes ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_no_path_operation() -> None:
+    def generator() -> Iterator[str]:
+        yield "x"
+
+    for wrong, message in ((5, "5 is none"), (Item, "is none"), (generator, "generator.*StreamingResponse")):
+        with pytest.raises(TypeError, match=message):
+            cache_page(60)(wrong)  # type: ignore[type-var]
+        with pytest.raises(TypeError, match=message):
+            never_cache(wrong)  # type: ignore[type-var]
+
+
+def test_mistakes_in_arguments_are_errors_where_they_are_written() -> None:
+    with pytest.raises(TypeError, match="a number of seconds"):
+        cache_page("60")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="did you mean max-age"):
+        cache_control(max_aeg=5)  # type: ignore[call-arg]
+    with pytest.raises(ValueError, match="0 seconds"):
+        page_for(-1)
+
+
+def test_vary_outside_of_cache_page() -> None:
+    async def view() -> str:
+        return "x"
+
+    with pytest.raises(TypeError, match="vary_on_cookie is outside of cache_page"):
+        vary_on_cookie(cache_page(60)(view))
+
+
+def test_the_decorator_for_views_says_where_the_right_one_is() -> None:
+    app = FastAPI()
+
+    @app.get("/")
+    @cache_page_of_views(60)
+    async def view() -> str:
+        return "x"
+
+    @app.get("/with-request")
+    @cache_page_of_views(60)
+    async def with_request(request: Request) -> str:
+        return "x"
+
+    for path in ("/", "/with-request"):
+        with pytest.raises(TypeError, match=r"cachemw\.integrations\.fastapi"):
+            TestClient(app).get(path)
+
+
+def test_an_unknown_alias_is_an_error_at_start_up(page: Counter) -> None:
+    app, router = FastAPI(lifespan=lifespan()), APIRouter()
+    router.get("/")(cache_page(60, cache="typo")(lambda: page()))
+    app.include_router(router)
+    with pytest.raises(ImproperlyConfigured, match="cache='typo'"), TestClient(app):
+        pass
+
+
+def test_the_page_of_one_cookie_is_not_anothers(page: Counter) -> None:
+    app = FastAPI()
+
+    @app.get("/")
+    @cache_page(60)
+    @vary_on_cookie
+    async def view(who: Annotated[str | None, Cookie()] = None) -> str:
+        return f"{who} {page()}"
+
+    assert TestClient(app, cookies={"who": "Anne"}).get("/").json() == "Anne page 1"
+    assert TestClient(app, cookies={"who": "Bob"}).get("/").json() == "Bob page 2"
+    assert TestClient(app, cookies={"who": "Anne"}).get("/").json() == "Anne page 1"
+
+
+def test_a_store_of_its_own(page: Counter, store: BaseCache) -> None:
+    app = FastAPI()
+    app.get("/")(cache_page(60, cache=store)(lambda: page()))
+    client = TestClient(app)
+    client.get("/")
+    assert is_hit(client.get("/"))
+    store.clear()
+    assert not is_hit(client.get("/"))
