@@ -27,19 +27,20 @@ def interface_of(app: Any) -> Literal["asgi", "wsgi"]:
     if inspect.iscoroutinefunction(inspect.unwrap(app)) or inspect.iscoroutinefunction(called):
         return "asgi"
     if callable(app) and not inspect.isclass(app):
-        if _takes(app, 2):
-            return "wsgi"
-        if _takes(app, 3):
-            return "asgi"
+        for beneath in (True, False):  # what a decorator wraps, then what it has made of that (werkzeug's responders)
+            if _takes(app, 2, beneath):
+                return "wsgi"
+            if _takes(app, 3, beneath):
+                return "asgi"
     raise ImproperlyConfigured(
         f"{app!r} is no WSGI application (environ, start_response) and no ASGI application (scope, receive, send). "
         "If it is one after all, take the middleware from cachemw.wsgi or cachemw.asgi."
     )
 
 
-def _takes(app: Any, count: int) -> bool:
+def _takes(app: Any, count: int, beneath: bool) -> bool:
     try:
-        inspect.signature(app).bind(*[None] * count)
+        inspect.signature(app, follow_wrapped=beneath).bind(*[None] * count)
     except TypeError:
         return False
     except ValueError:  # a builtin without a signature

@@ -6,6 +6,7 @@ import functools
 from typing import Any
 
 import pytest
+import werkzeug
 
 import cachemw
 from cachemw import CacheMiddleware, ImproperlyConfigured, InvalidCacheBackendError, asgi, wsgi
@@ -43,7 +44,12 @@ def wrapped(*args: Any) -> Any:
     return asgi_app(*args)
 
 
-@pytest.mark.parametrize("app", [wsgi_app, WSGIClass(), WSGIClass().method, functools.partial(wsgi_app)])
+@werkzeug.Request.application
+def responder(request: werkzeug.Request) -> werkzeug.Response:
+    return werkzeug.Response("a function of one argument, made a WSGI application by a decorator")
+
+
+@pytest.mark.parametrize("app", [wsgi_app, WSGIClass(), WSGIClass().method, functools.partial(wsgi_app), responder])
 def test_wsgi_applications_are_known(app: Any) -> None:
     assert interface_of(app) == "wsgi"
     assert isinstance(CacheMiddleware(app), wsgi.CacheMiddleware)
