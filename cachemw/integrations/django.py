@@ -96,18 +96,19 @@ class _Middleware:
 
         def call(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
             # a background refresh is for nobody in particular: another request, in another thread
-            asked = request if threading.get_ident() == thread else type(request)(environ)
+            refreshes = threading.get_ident() != thread
+            asked = type(request)(environ) if refreshes else request
             exchange = asked.META[EXCHANGE] = environ[EXCHANGE]
             response = self.get_response(asked)
             _tell_locale(asked, environ)
-            given[:] = response, exchange
-            fields = _fields(response)
-            start_response(f"{response.status_code} {response.reason_phrase}", fields)
+            if not refreshes:
+                given[:] = response, exchange
+            if response.streaming and response.is_async:  # not ours to wait for
+                exchange.cannot_copy()
+            start_response(f"{response.status_code} {response.reason_phrase}", _fields(response))
             if not response.streaming:
                 return (response.content,)
-            if response.is_async:  # it is not ours to wait for
-                exchange.cannot_copy()
-            return response.streaming_content  # type: ignore[no-any-return]
+            return () if response.is_async else response.streaming_content
 
         environ = {**_environ(request), _VIEW: call}
         _tell_locale(request, environ)
@@ -129,7 +130,10 @@ class _Middleware:
     # -- tasks ------------------------------------------------------------------------------------------------------
 
     async def _answer_in_task(self, request: Any) -> Any:
-        cache, asked = self._cache, ASGIRequest(request.scope)
+        scope = dict(request.scope)
+        if isinstance(scope.get("query_string"), str):  # as Django's own test client has it
+            scope["query_string"] = scope["query_string"].encode()
+        cache, asked = self._cache, ASGIRequest(scope)
         exchange = request.META.get(EXCHANGE) if not cache._updates else None
         if exchange is None:
             exchange = cache.caching.exchange(asked)
@@ -141,9 +145,9 @@ class _Middleware:
         async def send(message: Message) -> None:
             sent.append(message)
 
-        passage = ViewPassage(cache, request.scope, _receive, send, exchange)
+        passage = ViewPassage(cache, scope, _receive, send, exchange)
         passage.sent = sent
-        _tell_locale(request, request.scope)
+        _tell_locale(request, scope)
         if cache._fetches:
             await cache._begin(exchange, asked)
             if not exchange.settled:
@@ -154,7 +158,7 @@ class _Middleware:
                 return _from_messages(sent)
         try:
             response = await self.get_response(request)
-            _tell_locale(request, request.scope)
+            _tell_locale(request, scope)
             return await self._sent(passage, response)
         except BaseException as error:
             await passage.failed(error)

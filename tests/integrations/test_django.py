@@ -1,0 +1,694 @@
+# mypy: disable-error-code="import-untyped"
+"""Django: the stores behind its CACHES, the page cache as its middleware, pages shared with Flask and Starlette."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import django
+import pytest
+from asgiref.sync import async_to_sync
+from django.conf import settings as django_settings
+from django.test import override_settings
+
+from tests.integrations.conftest import Counter
+from tests.scenarios.conftest import Clock
+
+django_settings.configure(
+    ALLOWED_HOSTS=["*"],
+    DEBUG=False,
+    ROOT_URLCONF="tests.integrations.test_django",
+    SECRET_KEY="not secret at all",
+    SESSION_ENGINE="django.contrib.sessions.backends.signed_cookies",
+    LANGUAGES=[("en-us", "English"), ("de", "German"), ("pt-br", "Portuguese")],
+    CACHES={"default": {"BACKEND": "cachemw.integrations.django.LocMemCache", "LOCATION": "django"}},
+)
+django.setup()
+
+from django.core.cache import CacheKeyWarning, caches  # noqa: E402
+from django.core.cache.backends.base import DEFAULT_TIMEOUT, InvalidCacheKey  # noqa: E402
+from django.core.signals import request_finished  # noqa: E402
+from django.http import FileResponse, HttpRequest, HttpResponse, StreamingHttpResponse  # noqa: E402
+from django.template import engines  # noqa: E402
+from django.template.response import TemplateResponse  # noqa: E402
+from django.test import AsyncClient, Client  # noqa: E402
+from django.urls import path  # noqa: E402
+from django.utils import timezone, translation  # noqa: E402
+
+from cachemw import (  # noqa: E402
+    Caches,
+    InvalidCacheBackendError,
+    asgi,
+    cache_control,
+    cache_page,
+    conditional,
+    never_cache,
+    purge,
+    vary_on_headers,
+    wsgi,
+)
+from cachemw.backends.base import BaseCache  # noqa: E402
+from cachemw.backends.locmem import LocMemCache  # noqa: E402
+from cachemw.integrations import django as integration  # noqa: E402
+
+View = Callable[..., Any]
+urlpatterns: list[Any] = []
+
+
+@pytest.fixture(params=["wsgi", "asgi"])
+def interface(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+class Visitor:
+    """A test client of either interface."""
+
+    def __init__(self, interface: str) -> None:
+        self.interface = interface
+        self.client: Any = Client(HTTP_HOST="testserver") if interface == "wsgi" else AsyncClient()
+
+    def get(self, path: str = "/", method: str = "get", **headers: str) -> Any:
+        return self.ask(method, path, headers)
+
+    def ask(self, method: str, path: str, headers: dict[str, str], **data: Any) -> Any:
+        call = getattr(self.client, method)
+        response = (
+            call(path, headers=headers, **data)
+            if self.interface == "wsgi"
+            else async_to_sync(call)(path, headers=headers, **data)
+        )
+        body = self._streamed(response) if response.streaming else response.content
+        response.text_seen = body.decode()
+        return response
+
+    @staticmethod
+    def _streamed(response: Any) -> bytes:
+        if not response.is_async:
+            return b"".join(response.streaming_content)
+
+        async def gather() -> bytes:
+            return b"".join([part async for part in response.streaming_content])
+
+        return asyncio.run(gather())
+
+
+BOTH = ["cachemw.integrations.django.CacheMiddleware"]
+HALVES = [
+    "cachemw.integrations.django.UpdateCacheMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "cachemw.integrations.django.FetchFromCacheMiddleware",
+]
+
+
+@pytest.fixture(params=["both at one place", "halves"])
+def middleware(request: pytest.FixtureRequest) -> list[str]:
+    return BOTH if request.param == "both at one place" else HALVES
+
+
+class Site:
+    """A Django site with one view."""
+
+    def __init__(self, interface: str) -> None:
+        self.interface = interface
+
+    def view(self, function: View, route: str = "") -> None:
+        urlpatterns.append(path(route, self.of_kind(function)))
+
+    def of_kind(self, function: View) -> View:
+        """A coroutine view on ASGI."""
+        if self.interface == "wsgi":
+            return function
+
+        async def view(request: Any, *args: Any, **kwargs: Any) -> Any:
+            await asyncio.sleep(0)
+            return function(request, *args, **kwargs)
+
+        return view
+
+    def visitor(self) -> Visitor:
+        return Visitor(self.interface)
+
+
+@pytest.fixture
+def site(interface: str) -> Iterator[Site]:
+    from django.urls import clear_url_caches
+
+    urlpatterns.clear()
+    clear_url_caches()
+    caches["default"].clear()
+    yield Site(interface)
+    urlpatterns.clear()
+    clear_url_caches()
+
+
+@pytest.fixture
+def django_pages(middleware: list[str]) -> Iterator[None]:
+    with override_settings(MIDDLEWARE=middleware):
+        yield
+
+
+def is_hit(response: Any) -> bool:
+    return "; hit" in response.headers.get("Cache-Status", "")
+
+
+# -- the stores -------------------------------------------------------------------------------------------------------
+
+
+def test_djangos_cache_is_one_of_ours() -> None:
+    cache = caches["default"]
+    cache.set("a", {"b": 1}, 60)
+    assert cache.get("a") == {"b": 1}
+    assert cache.get_or_set("c", lambda: 5, DEFAULT_TIMEOUT) == 5
+    assert cache.incr("c") == 6
+    assert sorted(cache.get_many(["a", "c", "d"])) == ["a", "c"]
+    assert cache.add("a", 1) is False
+    assert cache.touch("a", DEFAULT_TIMEOUT) is True
+    assert "a" in cache
+    cache.delete_many(["a", "c"])
+    assert cache.get("a", "nothing") == "nothing"
+    assert isinstance(cache, LocMemCache)
+
+
+def test_in_a_task() -> None:
+    async def use() -> Any:
+        cache = caches["default"]
+        await cache.aset("a", 1, DEFAULT_TIMEOUT)
+        await cache.aclose()
+        return await cache.aget("a")
+
+    assert asyncio.run(use()) == 1
+
+
+def test_threads_share_one_store_and_the_end_of_a_request_closes_nothing(tmp_path: Any) -> None:
+    closed = []
+
+    class Noted(LocMemCache):
+        def _close(self) -> None:
+            closed.append(self)
+
+    kind = integration.django_cache(Noted)
+    one, same = kind("shared", {"TIMEOUT": 5}), kind("shared", {"TIMEOUT": 5})
+    other, third = kind("shared", {"TIMEOUT": 6}), kind("else", {"TIMEOUT": 5})
+    assert one is same
+    assert len({id(one), id(other), id(third)}) == 3
+    seen = []
+    thread = threading.Thread(target=lambda: seen.append(caches["default"]))
+    thread.start()
+    thread.join()
+    assert seen == [caches["default"]]
+    one.close()
+    request_finished.send(sender=None)
+    assert closed == []
+    assert (kind.__name__, kind.__doc__) == ("Noted", Noted.__doc__)
+
+
+def test_keys_are_checked_as_django_does() -> None:
+    with pytest.warns(CacheKeyWarning, match="characters that will cause errors if used with memcached"):
+        caches["default"].set("a key", 1)
+    with pytest.warns(CacheKeyWarning, match="longer than 250"):
+        caches["default"].get("k" * 251)
+    strict = integration.__getattr__("PyMemcacheCache")("127.0.0.1:1", {})
+    with pytest.raises(InvalidCacheKey), warnings.catch_warnings():
+        strict.get("a key")
+
+
+def test_every_store_of_ours_has_its_name_here() -> None:
+    for name in ("DummyCache", "FileBasedCache", "LocMemCache", "PyMemcacheCache", "RedisCache", "DatabaseCache"):
+        backend = getattr(integration, name)
+        assert issubclass(backend, BaseCache)
+        assert backend is getattr(integration, name)
+    with pytest.raises(AttributeError, match="no attribute 'NoCache'"):
+        _ = integration.NoCache
+
+
+def test_options_prefix_version_and_key_function_are_djangos() -> None:
+    config = {
+        "BACKEND": "cachemw.integrations.django.LocMemCache",
+        "LOCATION": "django-options",
+        "KEY_PREFIX": "p",
+        "VERSION": 2,
+        "KEY_FUNCTION": "tests.integrations.test_django.reversed_key",
+        "OPTIONS": {"MAX_ENTRIES": 10},
+    }
+    with override_settings(CACHES={"default": config}):
+        cache = caches["default"]
+        assert cache.make_key("abc") == "cba-2-p"
+        cache.set("abc", 1)
+        assert cache.get("abc") == 1
+        assert cache.get("abc", version=3) is None
+
+
+def reversed_key(key: str, key_prefix: str, version: Any) -> str:
+    return f"{key[::-1]}-{version}-{key_prefix}"
+
+
+def test_djangos_sessions_in_a_store_of_ours() -> None:
+    from django.contrib.sessions.backends.cache import SessionStore
+
+    session = SessionStore()
+    session["name"] = "Anne"
+    session.save()
+    assert SessionStore(session.session_key)["name"] == "Anne"
+
+
+def test_a_middleware_shares_the_store_of_djangos_cache() -> None:
+    with override_settings(MIDDLEWARE=BOTH):
+        handler = integration.CacheMiddleware(lambda request: HttpResponse())
+    assert handler.caching.line.pages.cache is caches["default"]
+
+
+def test_a_foreign_backend_cannot_hold_pages() -> None:
+    config = {"default": {"BACKEND": "tests.integrations.test_django.Foreign"}}
+    with override_settings(CACHES=config), pytest.raises(InvalidCacheBackendError, match="a subclass of BaseCache"):
+        integration.CacheMiddleware(lambda request: HttpResponse())
+
+
+class Foreign:
+    """A cache of somebody else's."""
+
+
+# -- the page cache ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("django_pages")
+def test_a_site_is_cached_by_djangos_own_settings(site: Site, page: Counter) -> None:
+    site.view(lambda request: HttpResponse(page()))
+    with override_settings(CACHE_MIDDLEWARE_SECONDS=30, CACHE_MIDDLEWARE_KEY_PREFIX="p"):
+        visitor = site.visitor()
+        first, second = visitor.get(), visitor.get()
+    assert first.text_seen == second.text_seen == "page 1"
+    assert first.headers["Cache-Control"] == second.headers["Cache-Control"] == "max-age=30"
+    assert second.headers["Age"] == "0"
+    assert second.headers["Content-Type"] == first.headers["Content-Type"]
+    assert site.visitor().get().text_seen == "page 2"  # another prefix
+
+
+@pytest.mark.usefixtures("django_pages")
+def test_queries_methods_and_errors(site: Site, page: Counter) -> None:
+    def view(request: HttpRequest) -> HttpResponse:
+        if request.GET.get("status"):
+            return HttpResponse(page(), status=int(request.GET["status"]))
+        return HttpResponse(page())
+
+    site.view(view)
+    visitor = site.visitor()
+    assert visitor.get("/?a=1").text_seen == visitor.get("/?a=1").text_seen == "page 1"
+    assert visitor.get("/?a=2").text_seen == "page 2"
+    assert visitor.get("/?a=1", method="head").headers["Content-Length"] == "6"
+    assert visitor.get("/?status=503").text_seen != visitor.get("/?status=503").text_seen
+    calls = page.calls
+    visitor.ask("post", "/?a=1", {})
+    assert visitor.get("/?a=1").text_seen == f"page {calls + 2}"
+    assert visitor.get("/missing").status_code == 404
+
+
+@pytest.mark.usefixtures("django_pages")
+def test_cookies_are_not_stored_and_reach_their_client(site: Site, page: Counter) -> None:
+    def view(request: HttpRequest) -> HttpResponse:
+        response = HttpResponse(page())
+        response.set_cookie("who", page())
+        response.set_cookie("other", "x")
+        return response
+
+    site.view(view)
+    visitor = site.visitor()
+    answers = [visitor.get(), site.visitor().get()]
+    assert [answer.cookies["who"].value for answer in answers] == ["page 2", "page 4"]
+    assert all(answer.cookies["other"].value == "x" for answer in answers)
+
+
+def test_a_session_is_never_shown_to_a_stranger(site: Site, page: Counter) -> None:
+    def login(request: Any, name: str) -> HttpResponse:
+        request.session["name"] = name
+        return HttpResponse("welcome")
+
+    site.view(login, "login/<name>")
+    site.view(lambda request: HttpResponse(f"{request.session.get('name')} {page()}"))
+    with override_settings(MIDDLEWARE=HALVES):
+        anne, bob, stranger = (site.visitor() for _ in range(3))
+        for name, one in (("Anne", anne), ("Bob", bob)):
+            one.get(f"/login/{name}")
+            assert one.get().text_seen == one.get().text_seen
+            assert one.get().text_seen.startswith(name)
+        assert stranger.get().text_seen == "None page 3"
+
+
+def test_djangos_session_cookie_is_known_by_the_name_it_has(site: Site, page: Counter) -> None:
+    site.view(lambda request: HttpResponse(page()))
+    with override_settings(MIDDLEWARE=BOTH, SESSION_COOKIE_NAME="biscuit"):
+        known = site.visitor()
+        known.client.cookies["biscuit"] = "abc"
+        assert known.get().text_seen != known.get().text_seen
+        with override_settings(CACHEMW_SESSION_COOKIES=()):
+            known = site.visitor()
+            known.client.cookies["biscuit"] = "abc"
+            assert known.get().text_seen == known.get().text_seen
+
+
+def test_languages_and_time_zones_are_part_of_the_key(site: Site, page: Counter) -> None:
+    def view(request: HttpRequest) -> HttpResponse:
+        return HttpResponse(f"{translation.get_language()} {timezone.get_current_timezone_name()} {page()}")
+
+    site.view(view)
+    with override_settings(MIDDLEWARE=HALVES, USE_I18N=True):
+        visitor = site.visitor()
+        for language in ("de", "en-us", "pt-br"):
+            first, second = (visitor.get(**{"Accept-Language": language}) for _ in range(2))
+            assert first.text_seen == second.text_seen
+            assert first.text_seen.startswith(language)
+            assert is_hit(second)
+        assert is_hit(visitor.get(**{"Accept-Language": "de-AT, de;q=0.9"}))
+        with timezone.override("Europe/Berlin"):
+            if site.interface == "wsgi":  # the test client's own thread
+                assert visitor.get(**{"Accept-Language": "de"}).text_seen == "de Europe/Berlin page 4"
+
+
+@pytest.mark.usefixtures("django_pages")
+def test_a_stream_is_stored_at_its_end(site: Site, page: Counter) -> None:
+    def parts() -> Iterator[str]:
+        yield page()
+        yield " and more"
+
+    async def parts_in_task() -> AsyncIterator[str]:
+        for part in parts():
+            yield part
+
+    site.view(lambda request: StreamingHttpResponse(parts() if site.interface == "wsgi" else parts_in_task()))
+    visitor = site.visitor()
+    first = visitor.get()
+    assert first.streaming
+    first.close()
+    assert first.text_seen == visitor.get().text_seen == "page 1 and more"
+    assert is_hit(visitor.get())
+
+
+@pytest.mark.usefixtures("django_pages")
+def test_a_stream_of_the_other_kind_passes_and_is_not_stored(site: Site, page: Counter) -> None:
+    """A plain iterator under ASGI, an asynchronous one under WSGI: Django warns of both, and serves them."""
+
+    def parts() -> Iterator[str]:
+        yield page()
+
+    async def parts_in_task() -> AsyncIterator[str]:
+        yield page()
+
+    site.view(lambda request: StreamingHttpResponse(parts_in_task() if site.interface == "wsgi" else parts()))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume")
+        for expected in ("page 1", "page 2"):
+            response = site.visitor().get()
+            assert response.text_seen == expected
+            response.close()
+
+
+def test_a_stream_that_is_left_is_not_stored(page: Counter) -> None:
+    site = Site("wsgi")
+    urlpatterns.clear()
+    caches["default"].clear()
+
+    def parts() -> Iterator[str]:
+        yield page()
+        yield "more"
+
+    site.view(lambda request: StreamingHttpResponse(parts()))
+    with override_settings(MIDDLEWARE=BOTH):
+        response = Client().get("/")
+        assert next(iter(response.streaming_content)) == b"page 1"
+        response.close()
+        assert not is_hit(Client().get("/"))
+    urlpatterns.clear()
+
+
+def test_a_stream_of_tasks_that_is_left_is_not_stored(page: Counter) -> None:
+    urlpatterns.clear()
+    caches["default"].clear()
+
+    async def parts() -> AsyncIterator[str]:
+        yield page()
+        yield "more"
+
+    async def view(request: HttpRequest) -> StreamingHttpResponse:
+        return StreamingHttpResponse(parts())
+
+    urlpatterns.append(path("", view))
+
+    async def leave() -> bool:
+        response = await AsyncClient().get("/")
+        stream = response.streaming_content
+        assert await anext(stream) == b"page 1"
+        await stream.aclose()
+        return is_hit(await AsyncClient().get("/"))
+
+    with override_settings(MIDDLEWARE=BOTH):
+        assert asyncio.run(leave()) is False
+    urlpatterns.clear()
+
+
+@pytest.mark.usefixtures("django_pages")
+def test_a_file_and_a_template(site: Site, page: Counter, tmp_path: Any) -> None:
+    file = tmp_path / "report.txt"
+    file.write_text("the report")
+    with override_settings(TEMPLATES=[{"BACKEND": "django.template.backends.django.DjangoTemplates"}]):
+        template = engines["django"].from_string("{{ page }}")
+        site.view(lambda request: TemplateResponse(request, template, {"page": page()}))
+        if site.interface == "wsgi":
+            site.view(lambda request: FileResponse(file.open("rb")), "file")
+        visitor = site.visitor()
+        assert visitor.get().text_seen == visitor.get().text_seen == "page 1"
+        if site.interface == "wsgi":
+            first = visitor.get("/file")
+            first.close()
+            assert first.text_seen == visitor.get("/file").text_seen == "the report"
+            assert is_hit(visitor.get("/file"))
+
+
+@pytest.mark.usefixtures("django_pages")
+def test_conditions_are_answered_from_the_store_and_by_the_view(site: Site, page: Counter, clock: Clock) -> None:
+    def view(request: HttpRequest) -> HttpResponse:
+        if request.headers.get("If-None-Match") == '"v1"':
+            return HttpResponse(status=304)
+        return HttpResponse(page(), headers={"ETag": '"v1"'})
+
+    site.view(view)
+    visitor = site.visitor()
+    assert visitor.get(**{"If-None-Match": '"v1"'}).status_code == 304  # the view's; not stored
+    assert visitor.get().text_seen == "page 1"
+    response = visitor.get(**{"If-None-Match": '"v1"'})
+    assert (response.status_code, response.text_seen) == (304, "")
+    assert is_hit(response)
+    clock.advance(601)
+    assert visitor.get(**{"If-None-Match": '"v0"'}).text_seen == "page 2"
+
+
+def test_a_stale_page_stands_in_for_a_site_that_fails(site: Site, page: Counter, clock: Clock) -> None:
+    def view(request: HttpRequest) -> HttpResponse:
+        if page() != "page 1":
+            raise OSError("the database is gone")
+        return HttpResponse("well", headers={"Cache-Control": "max-age=60, stale-if-error=300", "X-A": "1"})
+
+    site.view(view)
+    with override_settings(MIDDLEWARE=BOTH):
+        visitor = site.visitor()
+        visitor.client.raise_request_exception = False
+        assert visitor.get().text_seen == "well"
+        clock.advance(61)
+        response = visitor.get()
+        assert (response.status_code, response.text_seen, response.headers["X-A"]) == (200, "well", "1")
+        clock.advance(1000)
+        assert visitor.get().status_code == 500
+
+
+def test_a_stale_page_is_refreshed_in_the_background_for_nobody_in_particular(page: Counter, clock: Clock) -> None:
+    urlpatterns.clear()
+    caches["default"].clear()
+    refreshed = threading.Event()
+    seen = []
+
+    def view(request: HttpRequest) -> HttpResponse:
+        seen.append(request.COOKIES.get("who"))
+        if page.calls:
+            refreshed.set()
+        return HttpResponse(page(), headers={"Cache-Control": "max-age=60, stale-while-revalidate=300"})
+
+    urlpatterns.append(path("", view))
+    with override_settings(MIDDLEWARE=BOTH):
+        visitor = Visitor("wsgi")
+        visitor.client.cookies["who"] = "me"
+        visitor.get()
+        clock.advance(61)
+        assert visitor.get().text_seen == "page 1"
+        assert refreshed.wait(5)
+    assert seen == ["me", None]
+    urlpatterns.clear()
+
+
+def test_an_error_that_no_handler_turns_into_a_response(page: Counter) -> None:
+    """A middleware chain of one's own, say."""
+
+    async def failing(request: Any) -> HttpResponse:
+        raise OSError("the database is gone")
+
+    from django.test import AsyncRequestFactory, RequestFactory
+
+    def failing_plainly(request: Any) -> HttpResponse:
+        raise OSError("the database is gone")
+
+    for _ in range(2):
+        with pytest.raises(OSError, match="the database is gone"):
+            asyncio.run(integration.CacheMiddleware(failing)(AsyncRequestFactory().get("/failing")))
+        with pytest.raises(OSError, match="the database is gone"):
+            integration.CacheMiddleware(failing_plainly)(RequestFactory().get("/failing"))
+
+
+def test_a_plain_chain_under_asgi(page: Counter) -> None:
+    from django.test import AsyncRequestFactory
+
+    caches["default"].clear()
+    middleware = integration.CacheMiddleware(lambda request: HttpResponse(page()))
+    answers = [middleware(AsyncRequestFactory().get("/caf%C3%A9")) for _ in range(2)]
+    assert [answer.content for answer in answers] == [b"page 1", b"page 1"]
+
+
+def test_concurrent_misses_call_the_view_once(page: Counter) -> None:
+    urlpatterns.clear()
+    caches["default"].clear()
+
+    async def view(request: HttpRequest) -> HttpResponse:
+        await asyncio.sleep(0.01)
+        return HttpResponse(page())
+
+    urlpatterns.append(path("", view))
+
+    async def crowd() -> set[bytes]:
+        client = AsyncClient()
+        return {answer.content for answer in await asyncio.gather(*(client.get("/") for _ in range(20)))}
+
+    with override_settings(MIDDLEWARE=BOTH):
+        assert asyncio.run(crowd()) == {b"page 1"}
+    urlpatterns.clear()
+
+
+# -- decorators on Django's views -------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("django_pages")
+def test_decorators_on_djangos_views(site: Site, page: Counter, clock: Clock) -> None:
+    def answer(request: HttpRequest) -> HttpResponse:
+        return HttpResponse(page())
+
+    urlpatterns.append(path("", cache_page(60)(vary_on_headers("X-Kind")(site.of_kind(answer)))))
+    urlpatterns.append(path("public", cache_control(public=True)(site.of_kind(answer))))
+    urlpatterns.append(path("never", never_cache(site.of_kind(answer))))
+    visitor = site.visitor()
+    response = visitor.get()
+    assert response.headers["Cache-Control"] == "max-age=60"
+    assert response.headers["Vary"].startswith("X-Kind")
+    assert is_hit(visitor.get())
+    assert not is_hit(visitor.get(**{"X-Kind": "a"}))
+    assert "public" in visitor.get("/public").headers["Cache-Control"]
+    assert visitor.get("/never").text_seen != visitor.get("/never").text_seen
+
+
+def test_without_the_middleware_cache_page_says_what_to_do(site: Site) -> None:
+    urlpatterns.append(path("", cache_page(60)(site.of_kind(lambda request: HttpResponse()))))
+    with override_settings(MIDDLEWARE=[]), pytest.raises(TypeError, match="put CacheMiddleware around the application"):
+        site.visitor().get()
+
+
+def test_conditional_is_for_other_frameworks(site: Site) -> None:
+    urlpatterns.append(path("", conditional(etag=lambda request: "x")(site.of_kind(lambda request: HttpResponse()))))
+    with (
+        override_settings(MIDDLEWARE=[]),
+        pytest.raises(TypeError, match="without a request of Flask's or Starlette's"),
+    ):
+        site.visitor().get()
+
+
+# -- sharing ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_django_site_shares_its_pages_with_flask_and_starlette(site: Site, page: Counter) -> None:
+    """The same store, prefix and switches, under one host: each answers from the others' pages."""
+    from flask import Flask
+    from starlette.applications import Starlette
+    from starlette.responses import PlainTextResponse
+    from starlette.routing import Route
+    from starlette.testclient import TestClient
+
+    from cachemw.integrations.flask import CacheMW
+
+    config = {"default": {"BACKEND": "cachemw.backends.locmem.LocMemCache", "LOCATION": "django-shared"}}
+    Caches({"CACHES": config})["default"].clear()
+    site.view(lambda request, number: HttpResponse(f"django {page()}"), "news/<int:number>")
+
+    flask = Flask("shared")
+    flask.config.update(CACHES=config, CACHEMW_SECONDS=60)
+    flask.add_url_rule("/news/<int:number>", view_func=lambda number: f"flask {page()}")
+    cachemw = CacheMW(flask)
+
+    async def news(request: Any) -> PlainTextResponse:
+        return PlainTextResponse(f"starlette {page()}")
+
+    starlette = asgi.CacheMiddleware(
+        Starlette(routes=[Route("/news/{number}", news)]), cache=Caches({"CACHES": config})["default"]
+    )
+    with override_settings(MIDDLEWARE=BOTH, CACHES=config, USE_I18N=False, USE_TZ=False):
+        visitor = site.visitor()
+
+        def of_django(number: int) -> str:
+            return str(visitor.get(f"/news/{number}").text_seen)
+
+        def of_flask(number: int) -> str:
+            return flask.test_client().get(f"/news/{number}", base_url="http://testserver", buffered=True).text
+
+        def of_starlette(number: int) -> str:
+            return str(TestClient(starlette).get(f"/news/{number}").text)
+
+        everybody = (of_django, of_flask, of_starlette)
+        for number, first in enumerate(everybody):
+            made = first(number)
+            assert [one(number) for one in everybody] == [made] * 3
+        with flask.test_request_context(base_url="http://testserver"):
+            assert cachemw.purge("/news/0") > 0
+        assert visitor.get("/news/0").text_seen == "django page 4"
+
+
+def test_purging_what_djangos_middleware_stored(site: Site, page: Counter) -> None:
+    site.view(lambda request: HttpResponse(page()))
+    with override_settings(MIDDLEWARE=BOTH):
+        caching = integration.CacheMiddleware(lambda request: HttpResponse()).caching
+        visitor = site.visitor()
+        visitor.get()
+        assert is_hit(visitor.get())
+        assert purge("http://testserver/", caching=caching) > 0
+        assert not is_hit(visitor.get())
+
+
+def test_around_djangos_own_handlers(page: Counter) -> None:
+    """Without any code of Django's or ours in its settings."""
+    from django.core.handlers.asgi import ASGIHandler
+    from django.core.handlers.wsgi import WSGIHandler
+    from starlette.testclient import TestClient
+    from werkzeug.test import Client as WSGIClient
+
+    urlpatterns.clear()
+    urlpatterns.append(path("", lambda request: HttpResponse(page())))
+    with override_settings(MIDDLEWARE=[]):
+        in_threads = WSGIClient(wsgi.CacheMiddleware(WSGIHandler(), cache="locmem://around-django"))
+        assert in_threads.get("/", buffered=True).text == in_threads.get("/", buffered=True).text == "page 1"
+        in_tasks = TestClient(asgi.CacheMiddleware(ASGIHandler(), cache="locmem://around-django-asgi"))
+        assert in_tasks.get("/").text == in_tasks.get("/").text == "page 2"
+    urlpatterns.clear()
+
+
+def test_the_core_needs_no_django() -> None:
+    code = "import sys; sys.modules['django'] = None; import cachemw; cachemw.cache_page(60)(lambda: None)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
