@@ -142,6 +142,9 @@ class ViewDecorator(ABC):
     def check(self, view: Any) -> None:  # noqa: B027  most decorators may stand on any view
         """Raise for a view that this decorator cannot stand on, for reasons of its own."""
 
+    def check_whole(self, view: Any) -> None:  # noqa: B027
+        """Raise for an application, or a class that is one, that this decorator cannot stand on."""
+
     def mark(self, decorated: Any) -> None:  # noqa: B027
         """Leave word on what was decorated."""
 
@@ -168,6 +171,7 @@ class ViewDecorator(ABC):
         return self._coroutine(view) if is_async(view) else self._function(view)
 
     def _application(self, app: Any, interface: str) -> ASGIApplication | WSGIApplication:
+        self.check_whole(app)
         if interface == "asgi":
             return ASGIApplication(functools.partial(self.asgi, app), app)
         return WSGIApplication(functools.partial(self.wsgi, app))
@@ -208,6 +212,7 @@ class ViewDecorator(ABC):
 
     def _endpoint(self, view: Any) -> type:
         """A subclass that is the application which the endpoint was."""
+        self.check_whole(view)
         decorator = self
 
         async def app(scope: Any, receive: Any, send: Any) -> None:

@@ -57,8 +57,8 @@ class CachePage(ViewDecorator):
         own.page.name = describe(view)
         return super(CachePage, own).__call__(view)
 
-    def check(self, view: Any) -> None:
-        if self.page.needs_arguments and (isinstance(view, type) or hasattr(view, "asgi_app")):
+    def check_whole(self, view: Any) -> None:
+        if self.page.needs_arguments:
             raise TypeError(f"cache_page on {describe(view)}: tags of a class or an application are a list.")
 
     def mark(self, decorated: Any) -> None:
@@ -211,8 +211,8 @@ vary_on_cookie: Final[ViewDecorator] = Patching(
 # -- what a client has already ----------------------------------------------------------------------------------------
 
 #: Functions of the view's arguments.
-ETagFunction = Callable[..., str | None | Awaitable[str | None]]
-LastModifiedFunction = Callable[..., datetime | float | None | Awaitable[datetime | float | None]]
+ETagFunction = Callable[..., str | Awaitable[str | None] | None]
+LastModifiedFunction = Callable[..., datetime | float | Awaitable[datetime | float | None] | None]
 
 
 class _Conditional(ViewDecorator):
@@ -225,9 +225,10 @@ class _Conditional(ViewDecorator):
         self._last_modified = last_modified
         self._is_async = any(function is not None and is_async(function) for function in (etag, last_modified))
 
+    def check_whole(self, view: Any) -> None:
+        raise TypeError(f"conditional decorates a function that returns a response; {describe(view)} is none.")
+
     def check(self, view: Any) -> None:
-        if isinstance(view, type) or not (is_async(view) or callable(view)):
-            raise TypeError(f"conditional decorates a function that returns a response; {describe(view)} is none.")
         if self._is_async and not is_async(view):
             raise TypeError(f"conditional: {describe(view)} is a plain view, so its functions have to be plain, too.")
 
@@ -246,9 +247,11 @@ class _Conditional(ViewDecorator):
         return _short(call, fields) or _with(call.response(await call()), fields)
 
     async def asgi(self, app: Any, scope: Any, receive: Any, send: Any) -> None:
-        raise TypeError(f"conditional decorates views, not applications: {app!r}")
+        self.check_whole(app)
 
-    wsgi = asgi  # type: ignore[assignment]
+    def wsgi(self, app: Any, environ: Any, start_response: Any) -> Iterable[bytes]:
+        self.check_whole(app)
+        return ()
 
 
 def conditional(

@@ -101,7 +101,5 @@ def _stores(caching: Caching) -> list[BaseCache]:
 
 def with_fragments(templates: Jinja2Templates) -> Jinja2Templates:
     """Give templates the `{% cache 500 sidebar %}` tag of `cachemw.fragments`; returns them."""
-    from cachemw.fragments import CacheExtension
-
-    templates.env.add_extension(CacheExtension)
+    templates.env.add_extension("cachemw.fragments.CacheExtension")
     return templates

@@ -1,0 +1,209 @@
+"""get_cache_key and learn_cache_key: Django's assertions (django_semantics D), for the requests of any framework."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from starlette.requests import Request as StarletteRequest
+from werkzeug.test import Client, EnvironBuilder
+from werkzeug.wrappers import Request as WerkzeugRequest
+
+from cachemw import activate_language, activate_timezone, caches, get_cache_key, learn_cache_key, wsgi
+from cachemw.activation import KEY, Locale, deactivate_language, deactivate_timezone
+from cachemw.backends.locmem import LocMemCache
+
+
+@pytest.fixture(autouse=True)
+def _empty(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    caches["default"].clear()
+    yield
+    caches["default"].clear()
+    deactivate_language()
+    deactivate_timezone()
+
+
+def environ(path: str = "/cache/test/", **headers: str) -> dict[str, Any]:
+    return EnvironBuilder(
+        path, headers=[(name.replace("_", "-"), value) for name, value in headers.items()]
+    ).get_environ()
+
+
+def scope(path: str = "/cache/test/", **headers: str) -> dict[str, Any]:
+    path, _, query = path.partition("?")
+    fields = [
+        (b"host", b"localhost"),
+        *((n.lower().replace("_", "-").encode(), v.encode()) for n, v in headers.items()),
+    ]
+    return {
+        "type": "http",
+        "method": "GET",
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": query.encode(),
+        "root_path": "",
+        "headers": fields,
+    }
+
+
+class Headers:
+    """A response that varies on these."""
+
+    def __init__(self, *vary: str) -> None:
+        self.headers = [("Vary", name) for name in vary]
+
+
+KINDS: dict[str, Any] = {
+    "environ": environ,
+    "werkzeug": lambda *args, **headers: WerkzeugRequest(environ(*args, **headers)),
+    "scope": scope,
+    "starlette": lambda *args, **headers: StarletteRequest(scope(*args, **headers)),
+}
+
+
+@pytest.fixture(params=KINDS)
+def request_of(request: pytest.FixtureRequest) -> Any:
+    return KINDS[request.param]
+
+
+def test_nothing_is_known_before_it_was_learnt(request_of: Any) -> None:
+    assert get_cache_key(request_of()) is None
+    learnt = learn_cache_key(request_of(), Headers())
+    assert get_cache_key(request_of()) == learnt
+    assert get_cache_key(request_of("/other")) is None
+
+
+def test_scheme_host_path_and_query_are_in_the_key(request_of: Any) -> None:
+    requests = [request_of("/a"), request_of("/b"), request_of("/a?x=1"), request_of("/a?x=2")]
+    keys = [learn_cache_key(one, Headers()) for one in requests]
+    assert len(set(keys)) == 4
+    assert [get_cache_key(one) for one in requests] == keys
+
+
+def test_the_fields_that_the_response_varies_on_are_in_the_key(request_of: Any) -> None:
+    learn_cache_key(request_of(), Headers("X-A, X-B"))
+    keys = [
+        get_cache_key(request_of(**headers))
+        for headers in ({}, {"X_A": ""}, {"X_A": "x", "X_B": "yz"}, {"X_A": "xy", "X_B": "z"}, {"X_A": "x", "X_C": "1"})
+    ]
+    assert None not in keys
+    assert len(set(keys)) == 5
+    assert get_cache_key(request_of(X_C="1")) == keys[0]
+
+
+def test_what_one_response_varies_on_the_next_one_does_not_forget(request_of: Any) -> None:
+    learn_cache_key(request_of(), Headers("X-A"))
+    before = get_cache_key(request_of(X_A="1"))
+    learn_cache_key(request_of(), Headers())
+    assert get_cache_key(request_of(X_A="1")) == before
+    learn_cache_key(request_of(), Headers("X-B"))
+    assert get_cache_key(request_of(X_A="1")) != get_cache_key(request_of(X_A="2"))
+
+
+def test_prefix_and_cache(request_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = LocMemCache("views-keys", {})
+    store.clear()
+    plain = learn_cache_key(request_of(), Headers())
+    prefixed = learn_cache_key(request_of(), Headers(), key_prefix="p", cache=store)
+    assert plain != prefixed
+    assert get_cache_key(request_of(), key_prefix="p") is None
+    assert get_cache_key(request_of(), "p", cache=store) == prefixed
+    monkeypatch.setenv("CACHEMW_KEY_PREFIX", "p")
+    assert get_cache_key(request_of(), cache=store) == prefixed
+
+
+def test_what_head_learns_serves_get(request_of: Any) -> None:
+    asked = request_of()
+    key = learn_cache_key(asked, Headers())
+    assert get_cache_key(asked, method="HEAD") == get_cache_key(asked) == key
+
+
+def test_language_and_time_zone_where_they_are_part_of_the_key(
+    request_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    activate_language("de")
+    bare = learn_cache_key(request_of(), Headers("Accept-Language"))
+    activate_language("en")
+    assert get_cache_key(request_of()) == bare
+
+    caches["default"].clear()
+    monkeypatch.setenv("CACHEMW_USE_I18N", "1")
+    monkeypatch.setenv("CACHEMW_USE_TZ", "1")
+    keys = {learn_cache_key(request_of(), Headers("Accept-Language, Cookie"))}
+    assert get_cache_key(request_of(Accept_Language="de")) in keys  # the language decides, not the field
+    activate_language("de")
+    keys.add(str(get_cache_key(request_of())))
+    activate_timezone("Europe/Berlin")
+    keys.add(str(get_cache_key(request_of())))
+    assert len(keys) == 3
+
+
+def test_the_language_of_the_request_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CACHEMW_USE_I18N", "1")
+    activate_language("en")
+    given = environ()
+    given[KEY] = Locale()
+    given[KEY].language = "de"
+    assert learn_cache_key(given, Headers()) == get_cache_key(given) != get_cache_key(environ())
+
+
+def test_an_override_that_frameworks_honour_is_another_page() -> None:
+    learn_cache_key(environ(), Headers())
+    learn_cache_key(environ(X_Forwarded_Host="evil.example"), Headers())
+    assert get_cache_key(environ(X_Forwarded_Host="evil.example")) != get_cache_key(environ())
+
+
+@pytest.mark.parametrize("vary", ["", "X-A"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_the_key_is_that_of_the_middlewares(vary: str, method: str) -> None:
+    """What they say is in the store, is there."""
+
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [("Content-Type", "text/plain"), *([("Vary", vary)] if vary else [])])
+        return [b"" if environ["REQUEST_METHOD"] == "HEAD" else b"page"]
+
+    store = LocMemCache("views-keys-pages", {})
+    store.clear()
+    client = Client(wsgi.CacheMiddleware(app, cache=store))
+    client.open("/cache/test/", method=method, headers={"X-A": "1"}, buffered=True)
+    key = get_cache_key(environ(X_A="1"), method=method, cache=store)
+    assert key is not None
+    (record,) = store.read_records([key])
+    assert record.status == 200
+    assert learn_cache_key(environ(X_A="1"), Headers(*([vary] if vary else [])), cache=store) == (
+        key if method == "GET" else get_cache_key(environ(X_A="1"), cache=store)
+    )
+    store.drop_records([key])
+    assert "; hit" not in client.open("/cache/test/", headers={"X-A": "1"}, buffered=True).headers["Cache-Status"]
+
+
+def test_what_was_learnt_helps_the_middlewares() -> None:
+    learn_cache_key(environ(), Headers("X-A"))
+    calls = []
+
+    def app(environ: Any, start_response: Any) -> Any:
+        calls.append(1)
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Vary", "X-A")])
+        return [b"page"]
+
+    client = Client(wsgi.CacheMiddleware(app))
+    for value in ("1", "2", "1", "2"):
+        client.get("/cache/test/", headers={"X-A": value}, buffered=True)
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("wrong", [None, 5, {}, "GET /"])
+def test_what_is_no_request(wrong: Any) -> None:
+    with pytest.raises(TypeError, match="A request, a WSGI environ or an ASGI scope is expected"):
+        get_cache_key(wrong)
+
+
+def test_a_django_request() -> None:
+    class DjangoRequest:
+        META = environ()
+        LANGUAGE_CODE = "de"
+
+    key = learn_cache_key(DjangoRequest(), Headers())
+    assert get_cache_key(environ()) == key
