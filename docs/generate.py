@@ -1,0 +1,167 @@
+"""Writes the pages of the manual that are made from the code: `python -m docs.generate`. A test says when to."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import io
+import re
+import tokenize
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from cachemw import Policy, Settings
+from cachemw.rfc9111 import policy as policy_module
+
+__all__ = ["PAGES", "main"]
+
+_INTRO: Final = """\
+# Settings
+
+This page is made from the code.
+
+Every setting has one meaning and three doors: an argument of `Settings`, a key of a mapping (Flask's `app.config`, or
+Django's settings, whose own names work as they are), and a variable of the environment. Code comes before the
+environment, the environment before the default. A value that cannot be used is one `ImproperlyConfigured`, before the
+first request, which names the setting, the value and what is allowed.
+
+```python
+from cachemw import Policy, Settings
+
+in_code = Settings(seconds=60, key_prefix="shop", policy_options={"grace": 10})
+in_a_mapping = Settings.from_mapping(
+    {"CACHE_MIDDLEWARE_SECONDS": 60, "CACHE_MIDDLEWARE_KEY_PREFIX": "shop", "CACHEMW_GRACE": 10}
+)
+in_the_environment = Settings.from_environ(
+    {"CACHEMW_SECONDS": "60", "CACHEMW_KEY_PREFIX": "shop", "CACHEMW_GRACE": "10"}
+)
+
+assert in_code == in_a_mapping == in_the_environment
+assert in_code.policy() == Policy(grace=10)
+```
+
+The value of any variable may be in a file instead, as secrets are handed to containers: `CACHEMW_SECRET_FILE` and
+`CACHEMW_URL_FILE` name one. Lists are separated by commas, truth is `1`, `true`, `yes` or `on`.
+
+## The cache and its keys
+"""
+
+_STORES: Final = """\
+
+`CACHEMW_URL` is the URL of the store of the alias `default`, `CACHEMW_URL_<ALIAS>` that of another one; see
+[Choose a store](stores.md).
+
+## What is stored, and for how long
+
+A `Policy` says what to do where the rules of HTTP leave it open. There are three to begin with: `Policy()`,
+`Policy.django()`, which is Django 5.2, and `Policy.rfc9111()`, a strict general-purpose shared cache; `CACHEMW_POLICY`
+chooses one by `default`, `django` or `rfc9111`. Each option is also a variable, and a key of a mapping:
+`CACHEMW_` and its name in upper case. Times are in seconds, sizes in bytes.
+"""
+
+
+def settings_page() -> str:
+    """Every setting and every option of a policy, with its default and what it means."""
+    return _INTRO + _table(_SETTINGS_HEAD, _settings_rows()) + _STORES + "".join(_policy_tables()) + _lists()
+
+
+_SETTINGS_HEAD: Final = ("Environment", "`Settings(…)`", "Django", "Default", "Meaning")
+
+
+def _settings_rows() -> Iterator[Sequence[str]]:
+    for one in dataclasses.fields(Settings):
+        names = one.metadata["names"]
+        ours = [name for name in names if name.startswith("CACHEMW_")]
+        theirs = [name for name in names if not name.startswith("CACHEMW_")]
+        default = one.default if one.default_factory is dataclasses.MISSING else one.default_factory()
+        unit = f", in {one.metadata['unit']}" if one.metadata["unit"] else ""
+        yield (
+            " ".join(f"`{name}`" for name in ours),
+            f"`{one.name}`",
+            " ".join(f"`{name}`" for name in theirs),
+            _value(default),
+            re.sub(r"CACHEMW_\w*<\w+>", r"`\g<0>`", one.metadata["doc"]) + unit,
+        )
+
+
+def _policy_tables() -> Iterator[str]:
+    default, django, rfc9111 = Policy(), Policy.django(), Policy.rfc9111()
+    comments = _comments(inspect.getsource(policy_module))
+    rows: list[Sequence[str]] = []
+    for one in dataclasses.fields(Policy):
+        section, text = comments[one.name]
+        if section is not None:
+            if rows:
+                yield _table(_POLICY_HEAD, rows)
+                rows = []
+            yield f"\n### {section[0].upper()}{section[1:]}\n"
+        values = [getattr(policy, one.name) for policy in (default, django, rfc9111)]
+        others = ["" if value == values[0] else _value(value) or "none" for value in values[1:]]
+        rows.append((f"`{one.name}`", _value(values[0]), *others, text))
+    yield _table(_POLICY_HEAD, rows)
+
+
+_POLICY_HEAD: Final = ("Option", "Default", "`django()`", "`rfc9111()`", "Meaning")
+
+
+def _comments(source: str) -> Mapping[str, tuple[str | None, str]]:
+    """By option: the heading above it, if there is one, and the comment on its lines."""
+    found: dict[str, tuple[str | None, str]] = {}
+    section: str | None = None
+    name: str | None = None
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT and (heading := re.fullmatch(r"# -- (.*?) -+", token.string)):
+            section = heading[1]
+        elif token.type == tokenize.NAME and token.start[1] == 4 and re.match(rf" +{token.string}: ", token.line):
+            name = token.string
+            found[name] = section, ""
+            section = None
+        elif token.type == tokenize.COMMENT and name is not None:
+            found[name] = found[name][0], token.string.removeprefix("# ")
+        elif token.type == tokenize.NEWLINE and name is not None and found[name][1]:
+            name = None
+    return found
+
+
+def _lists() -> str:
+    """The two defaults that are too long for a table."""
+    policy = Policy()
+    cookies = ", ".join(f"`{name}`" for name in policy.session_cookies)
+    fields = ", ".join(f"`{name}`" for name in policy.keyed_fields)
+    return f"""
+The cookies that make a session, unless `session_cookies` lists others ("*" is any rest of the name): {cookies}.
+
+The fields by which a request may override its host, scheme, path or method, and which are part of the key wherever a
+request carries one, unless `keyed_fields` lists others: {fields}.
+"""
+
+
+def _value(value: Any) -> str:
+    if value is None or value == "" or value == () or value == {}:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, frozenset):
+        return ", ".join(str(one) for one in sorted(value))
+    if isinstance(value, tuple):
+        return ", ".join(f"`{one}`" for one in value) if len(value) < 5 else "see below"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _table(head: Sequence[str], rows: Iterator[Sequence[str]] | list[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n" + "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+
+
+PAGES: Final[Mapping[str, Callable[[], str]]] = {"settings.md": settings_page}
+
+
+def main() -> None:
+    """Write them."""
+    for name, make in PAGES.items():
+        (Path(__file__).parent / name).write_text(make())
+
+
+if __name__ == "__main__":
+    main()
