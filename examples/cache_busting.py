@@ -14,9 +14,9 @@ import tempfile
 from pathlib import Path
 
 import click
-from flask import Flask, Response, make_response, redirect, render_template_string, request, url_for
+from flask import Flask, make_response, redirect, render_template_string, request, url_for
 from waitress import serve
-from werkzeug.wrappers import Response as AnyResponse
+from werkzeug.wrappers import Response
 
 from cachemw import CacheMiddleware
 from cachemw.busting import version_flask
@@ -76,8 +76,8 @@ def create_app(folder: Path) -> Flask:
         with_page = app.jinja_env.from_string(PAGE)
         response = make_response(render_template_string(template, page=with_page, **values))
         response.headers["Cache-Control"] = cache_control
-        response.add_etag()  # so that a browser that has this page already gets a 304
-        return response
+        response.add_etag()
+        return response.make_conditional(request)  # 304 to a browser that has this very page
 
     @app.get("/")
     def paint() -> Response:
@@ -86,7 +86,7 @@ def create_app(folder: Path) -> Flask:
         return page(PAINT, "no-cache", title="Fresh paint", lead=lead, paints=PAINTS, folder=folder)
 
     @app.post("/")
-    def repaint() -> AnyResponse:
+    def repaint() -> Response:
         style = folder / "style.css"
         colour = PAINTS.get(request.form.get("paint", ""), PAINTS["Brick"])
         changed = folder / "style.css.new"
@@ -100,7 +100,7 @@ def create_app(folder: Path) -> Flask:
         return page(NOTES, "max-age=0, s-maxage=60", title="Notes on the wall", lead=lead, notes=board)
 
     @app.post("/notes")
-    def pin() -> AnyResponse:
+    def pin() -> Response:
         if text := request.form.get("text", "").strip():
             board.append(text[:200])
             del board[:-20]

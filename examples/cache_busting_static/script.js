@@ -6,7 +6,7 @@ addEventListener("pageshow", (event) => {
 });
 
 const rows = document.querySelector("#fetched tbody");
-if (rows) {
+if (rows) addEventListener("load", () => {
   for (const entry of performance.getEntriesByType("resource")) {
     const url = new URL(entry.name);
     if (!url.pathname.startsWith("/static/")) continue;
@@ -14,4 +14,4 @@ if (rows) {
     row.insertCell().append(Object.assign(document.createElement("code"), { textContent: url.pathname + url.search }));
     row.insertCell().textContent = origin(entry);
   }
-}
+});
