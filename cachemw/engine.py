@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from cachemw.rfc9111 import keys
 from cachemw.rfc9111.fields import NoVarySearch
 from cachemw.rfc9111.messages import Field, Fields, Request, VaryIndex
 from cachemw.rfc9111.policy import Policy
 
-__all__ = ["Engine", "Learnt", "bounded"]
+__all__ = ["Engine", "Learnt", "Variants", "bounded", "variant_key"]
 
 K = TypeVar("K")
 V = TypeVar("V")
 
 _LEARNT: Final = 16_384  # URLs of which a process remembers what it learnt
-_SELECTIONS: Final = 256  # of each URL: field values whose secondary key is remembered
+_LONGEST: Final = 1_024  # characters of a key; longer ones are made anew each time: strangers choose them
 _PAIRS: Final = 2_048  # fields that several pages have in common
 #: Fields that hardly any two pages have in common.
 _OWN: Final = frozenset(
@@ -61,55 +61,50 @@ class Learnt:
     """What a process remembers of one URL, so that the next look-up asks for all it needs at once.
 
     primary   its primary key; `rest` are the keys of the marks that a look-up has to know besides
-    index     where its variants are, if it has any
+    variants  where its variants are, if it has any
+    room      what counts them: a hash of each secondary key -> when its record expires
     """
 
-    __slots__ = (
-        "_keys",
-        "_names",
-        "_native",
-        "_normalize",
-        "_properties",
-        "index",
-        "of",
-        "primary",
-        "rest",
-        "variants",
-        "wants",
-    )
+    __slots__ = ("of", "primary", "rest", "room", "variants", "wants")
 
-    def __init__(self, of: str, rest: tuple[str, ...], *, normalize: bool = False) -> None:
+    def __init__(self, of: str, rest: tuple[str, ...]) -> None:
         self.of = of
-        self._normalize = normalize
         self.primary = keys.primary_key(of)
         self.rest = rest
         self.wants = (self.primary, *rest)
-        self.index: VaryIndex | None = None
-        self.variants: dict[str, float] = {}  # secondary key -> when its record expires
-        self._keys: dict[Hashable, str] = {}
-        self._native: tuple[Any, ...] = ()
-        self._names: tuple[str, ...] = ()
-        self._properties = False
+        self.variants: Variants | None = None
+        self.room: dict[int, float] = {}
 
-    def vary(self, index: VaryIndex, request: Request) -> None:
-        """Remember where the variants are."""
-        self._names = index.names
-        self._native = request.native([name for name in index.names if name[0] != ":"])
-        self._properties = any(name[0] == ":" for name in index.names)
-        self._keys = {}
+
+class Variants:
+    """Where the variants of one URL are. It never changes: a thread that holds one is not led into another's.
+
+    memory   secondary keys made before, of all URLs, by generation and selection: one bound for what strangers send
+    """
+
+    __slots__ = ("_memory", "_native", "_normalize", "_properties", "index", "of")
+
+    def __init__(
+        self, of: str, index: VaryIndex, request: Request, memory: dict[Hashable, str], *, normalize: bool
+    ) -> None:
+        self.of = of
         self.index = index
+        self._memory = memory
+        self._normalize = normalize
+        self._native = request.native([name for name in index.names if name[:1] != ":"])
+        self._properties = tuple([name for name in index.names if name[:1] == ":"])
 
-    def secondary(self, request: Request, properties: Callable[[str], str | None]) -> str:
+    def select(self, request: Request, properties: Callable[[str], str | None]) -> str:
         """The key of the variant that this request selects; `properties` knows those that are no fields."""
         index = self.index
-        assert index is not None
-        selection = request.selection(self._native)
+        selection: Hashable = (index.generation, request.selection(self._native))
         if self._properties:
-            selection = (selection, *[properties(name) for name in self._names if name[0] == ":"])
-        key = self._keys.get(selection)
+            selection = (selection, *map(properties, self._properties))
+        key = self._memory.get(selection)
         if key is None:
             key = variant_key(self.of, index, request, properties, self._normalize)
-            bounded(self._keys, _SELECTIONS)[selection] = key
+            if len(key) <= _LONGEST and not (self._normalize and len(repr(selection)) > _LONGEST):
+                bounded(self._memory)[selection] = key
         return key
 
 
@@ -119,7 +114,7 @@ def variant_key(
     """The key of the variant that a request selects; `properties` knows the names that begin with ":", no fields."""
     values: list[Sequence[str]] = []
     for name in index.names:
-        if name[0] == ":":
+        if name[:1] == ":":
             value = properties(name)
             values.append(() if value is None else (value,))
         else:
@@ -160,7 +155,8 @@ class Engine:
         self.simple_query = not (policy.ignore_query or policy.sort_query)
         self.learnt: dict[str, Learnt] = {}  # by resource
         self.seen: dict[Hashable, Learnt] = {}  # the same, by `Request.identity`, of what was found
-        self.passing: dict[str, float] = {}  # flight key -> until when nobody waits for the answer (hit-for-miss)
+        self.passing: dict[int, float] = {}  # hash of a key -> until when nobody waits for the answer (hit-for-miss)
+        self.selections: dict[Hashable, str] = {}  # secondary keys made before
         self.search: dict[str, NoVarySearch] = {}  # resource without query -> what a response said of its query
         self.mounts: set[str] = set()  # where the application was seen mounted; a purge by URL has to know
         self._pairs: dict[Field, Field] = {}
@@ -173,11 +169,24 @@ class Engine:
             rest = [keys.tag_key(self.space, tag) for tag in tags]
             if self.shared:  # there a look-up is a round trip, and a miss has to know this mark
                 rest.append(keys.mark_key(of))
-            fresh = bounded(self.learnt)[of] = Learnt(of, tuple(rest), normalize=self.policy.normalize_vary)
+            fresh = Learnt(of, tuple(rest))
             if learnt is not None:
-                fresh.variants = learnt.variants
+                fresh.room, fresh.variants = learnt.room, learnt.variants
+            if len(of) <= _LONGEST:
+                bounded(self.learnt)[of] = fresh
             learnt = fresh
         return learnt
+
+    def see(self, request: Request, of: str) -> None:
+        """Remember the request's URL, so that the next request to it finds its keys made."""
+        if len(of) <= _LONGEST:
+            bounded(self.seen)[request.identity] = self.remember(of)
+
+    def vary(self, of: str, index: VaryIndex, request: Request) -> Variants:
+        """Remember where the variants of this URL are."""
+        found = Variants(of, index, request, self.selections, normalize=self.policy.normalize_vary)
+        self.remember(of).variants = found
+        return found
 
     def stamp(self, now: float) -> float:
         """`now`, but later than every stamp before it: what began after a purge is told from what began before."""
@@ -195,20 +204,30 @@ class Engine:
         """A text that no other call gives, in this process or another."""
         return secrets.token_hex(8)
 
-    def pass_by(self, flight: str, now: float) -> None:
+    def pass_by(self, key: str, now: float) -> None:
         """For a while nobody waits for another's answer on this key (hit-for-miss)."""
-        bounded(self.passing)[flight] = now + self.policy.hit_for_miss
+        bounded(self.passing)[hash(key)] = now + self.policy.hit_for_miss
+
+    def passes_by(self, key: str, now: float) -> bool:
+        """Was an answer on this key of use to its own client alone, a short time ago?"""
+        return self.passing.get(hash(key), 0.0) > now
 
     def resource(self, request: Request, ignore: tuple[str, ...] = ()) -> str:
         """The part that all keys of this request's URL share."""
+        return self.locate(request, ignore)[0]
+
+    def locate(self, request: Request, ignore: tuple[str, ...] = ()) -> tuple[str, NoVarySearch | None]:
+        """The same, and what a response said of the query, if that made this key another one."""
         scheme, host, mount, path, query = request.url
         if query and (ignore or not self.simple_query):
             policy = self.policy
             query = keys.canonical_query(query, policy.ignore_query + ignore, policy.sort_query)
+        search = None
         if query and self.search:
             search = self.search.get(keys.resource(self.space, scheme, host, mount, path, ""))
             if search is not None:
-                query = search.canonical(query)
+                given, query = query, search.canonical(query)
+                search = None if query == given else search
         if mount and mount not in self.mounts and len(self.mounts) < _MOUNTS:
             self.mounts.add(mount)
-        return keys.resource(self.space, scheme, host, mount, path, query)
+        return keys.resource(self.space, scheme, host, mount, path, query), search

@@ -64,12 +64,15 @@ class Decision(Passage[EngineT]):
         request = self.request
         if record.tag is None:
             tags = record.head.lines("etag")
-            record.tag = tags[0] if len(tags) == 1 and parse_etag(tags[0]) is not None else ""
-        if request.value("if-none-match") != record.tag and answer_conditions(request, record.head, self.now) != 304:
+            plain = record.status == 200 and len(tags) == 1 and parse_etag(tags[0]) is not None
+            record.tag = tags[0] if plain else ""
+        known = record.tag and request.value("if-none-match") == record.tag
+        if not known and answer_conditions(request, record.head, self.now) != 304:
             return None
-        if record.brief is None:
-            record.brief = request.render(not_modified_fields(record.fields))
-        return Reply(304, record.brief)
+        brief = record.brief
+        if brief is None or brief[0] is not self.engine:
+            brief = record.brief = (self.engine, request.render(not_modified_fields(record.fields)))
+        return Reply(304, brief[1])
 
     def _shaped(self, record: StoredResponse, head: Head) -> Reply | None:
         """What the client's conditions and range make of the response; None: it is to be sent as it is."""
@@ -115,7 +118,7 @@ class Decision(Passage[EngineT]):
             self.conditions = conditions(self.stale) or None
         if policy.collapse and self._may_wait():
             key = self._variant if self._index is not None else self.primary
-            if self.engine.passing.get(key, 0.0) <= self.now:
+            if not self.engine.passes_by(key, self.now):
                 # with the mark's token: who comes after a purge must not wait for what began before it
                 self.flight = key + self._token()
                 self._collapsible = key
@@ -218,13 +221,21 @@ class Decision(Passage[EngineT]):
         storing = judge(
             fresh.head, engine.policy, seconds=engine.seconds, timeout=self.timeout, now=now, named=self._named
         )
-        if storing.ok:
+        if storing.ok and self._stands_right(fresh.head):
             fresh.began = self.began
             left = fresh.born + fresh.lifetime - now
             self.stored_ttl = left
             self._write([(fresh.key, fresh, min(max(left, 0.0) + storing.keep, LONGEST))])
         else:
             self.drops = (fresh.key,)
+
+    def _stands_right(self, head: Head) -> bool:
+        """Would the validated response be stored where it stands? Not if it begins to vary, or on another query."""
+        assert self.stale is not None
+        before = self.stale.head
+        if set(self._names(head)) - set(self._index.names if self._index is not None else self._names(before)):
+            return False
+        return head.lines("no-vary-search") == before.lines("no-vary-search")
 
     def _serve_instead(self, record: StoredResponse, now: float) -> None:
         forward, self.now = self.forward, now

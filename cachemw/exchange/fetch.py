@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 
-from cachemw.engine import Learnt, bounded
+from cachemw.engine import Learnt
 from cachemw.exchange.decision import Decision
 from cachemw.exchange.passage import NOTHING, EngineT
 from cachemw.rfc9111 import keys
@@ -15,6 +15,9 @@ from cachemw.rfc9111.storing import has_session_cookie
 __all__ = ["Fetch"]
 
 _UNKNOWN: Final[Any] = object()
+
+#: The properties that an index may name; one with another is of a later version.
+_PROPERTIES: Final = frozenset({":language", ":overrides", ":timezone"})
 
 #: What a client adds that has the page already: the page is the same for it, or not needed at all.
 _CONDITIONS: Final = frozenset({"if-none-match", "if-modified-since"})
@@ -51,7 +54,9 @@ class Fetch(Decision[EngineT]):
         learnt = engine.seen.get(request.identity) if not self.ignore else None
         self._learnt = learnt is not None
         if learnt is None:
-            of = engine.resource(request, self.ignore)
+            of, self._search = engine.locate(request, self.ignore)
+            if self._search is not None:
+                self.plain = False
             learnt = engine.learnt.get(of)
             if learnt is None:
                 self.of = of
@@ -75,11 +80,11 @@ class Fetch(Decision[EngineT]):
         """Ask for everything that this process knows the answer will need: one look-up is one round trip."""
         if learnt is None:
             self.wants = (self.primary, f"{self.of}\0M")  # most likely a miss, which has to know the mark
-        elif learnt.index is None:
+        elif (variants := learnt.variants) is None:
             self.wants = learnt.wants
         else:
-            self._index = learnt.index
-            self._variant = learnt.secondary(self.request, self._property)
+            self._index = variants.index
+            self._variant = variants.select(self.request, self._property)
             self.wants = (learnt.primary, self._variant, *learnt.rest)
         if self.request.method == "HEAD":
             self.wants += (f"{self.of}\0H",)
@@ -92,8 +97,8 @@ class Fetch(Decision[EngineT]):
             softened = 0.0
             if index is not None and type(record) is VaryIndex and record.generation == index.generation:
                 softened = record.stale_before
-                record = records[1]
-            elif self.overrides:
+                record = None if self.overrides and ":overrides" not in index.names else records[1]
+            elif self.overrides or self.engine.properties:
                 record = None
             if (
                 type(record) is StoredResponse
@@ -137,7 +142,7 @@ class Fetch(Decision[EngineT]):
         """The next request to this URL finds its keys made."""
         if not self.ignore:
             assert self.of is not None
-            bounded(self.engine.seen)[self.request.identity] = self.engine.remember(self.of)
+            self.engine.see(self.request, self.of)
 
     def _resolve(self) -> None:
         """From what is known: ask for more (`wants`), reply, or decide that the application has to be called."""
@@ -166,7 +171,7 @@ class Fetch(Decision[EngineT]):
             return (wanted,)
         if type(record) is HitForMiss:
             self.engine.pass_by(record.key, self.now)
-        if type(record) is not StoredResponse:
+        if type(record) is not StoredResponse or not self._says_so(record.head):
             self._selected = (None, False)
             return None
         if record.tags:
@@ -181,6 +186,12 @@ class Fetch(Decision[EngineT]):
         record = self.known[primary]
         if type(record) is VaryIndex:
             index = record
+            if not all(name in _PROPERTIES if name[:1] == ":" else name for name in index.names):
+                self._index = None
+                return None, False, None
+            if not self._leads(index):
+                self._index, self._variant = index, primary
+                return None, False, None
             if self._index is None or self._index.generation != index.generation:
                 self._variant = self._learn(index)
             self._index = index
@@ -190,10 +201,16 @@ class Fetch(Decision[EngineT]):
             return record, type(record) is StoredResponse and record.began < index.stale_before, None
         if self._index is not None and self._index.key == primary:  # what was learnt is out of date
             self._index = None
-            self.engine.remember(of).index = None
-        if self.overrides and type(record) is StoredResponse:
-            return None, False, None  # it answered a request without these fields
+            self.engine.remember(of).variants = None
+        if type(record) is StoredResponse and (self.overrides or self.engine.properties):
+            return None, False, None  # it answered a request without these fields, or before these were in the key
         return record, False, None
+
+    def _leads(self, index: VaryIndex) -> bool:
+        """Do its variants differ by all that this request brings along besides its fields?"""
+        if self.overrides and ":overrides" not in index.names:
+            return False
+        return all(name in index.names for name in self.engine.properties)
 
     def _check_tags(self, record: StoredResponse, softened: bool) -> tuple[str, ...] | None:
         """A record that began before the last purge of one of its tags is gone, or stale if the purge was soft."""
@@ -202,7 +219,8 @@ class Fetch(Decision[EngineT]):
         unknown = tuple(key for key in marks if key not in self.known)
         if unknown:
             assert self.of is not None
-            self._remember(engine.remember(self.of, record.tags))
+            engine.remember(self.of, record.tags)
+            engine.seen.pop(self.request.identity, None)  # it has the old one
             return unknown
         began = record.began - engine.skew
         for key in marks:
@@ -220,15 +238,7 @@ class Fetch(Decision[EngineT]):
         assert self.of is not None
         if index.key != keys.primary_key(self.of):
             return self._secondary(index)
-        learnt = self.engine.remember(self.of)
-        learnt.vary(index, self.request)
-        return learnt.secondary(self.request, self._property)
-
-    def _remember(self, learnt: Learnt) -> None:
-        """Put a new memory of this URL in the place of the old one."""
-        if self._index is not None and self._index.key == learnt.primary:
-            learnt.vary(self._index, self.request)
-        self.engine.seen.pop(self.request.identity, None)
+        return self.engine.vary(self.of, index, self.request).select(self.request, self._property)
 
     def again(self, now: float) -> None:
         """The flight that was waited for has landed: look once more, and do not wait a second time."""

@@ -8,9 +8,10 @@ from types import MappingProxyType
 from typing import Any, Final, Generic, TypeVar
 
 from cachemw.engine import Engine, variant_key
+from cachemw.rfc9111.fields import NoVarySearch, parse_no_vary_search
 from cachemw.rfc9111.freshness import current_age
 from cachemw.rfc9111.messages import Fields, Head, Mark, Record, Request, StoredResponse, VaryIndex
-from cachemw.rfc9111.storing import Storing
+from cachemw.rfc9111.storing import Storing, nominated
 from cachemw.rules import Rule, Rules
 
 __all__ = ["LONGEST", "NOTHING", "EngineT", "Passage", "Reply", "Step"]
@@ -95,6 +96,7 @@ class Passage(Generic[EngineT]):
     _learnt = False  # this process knew the URL
     _index: VaryIndex | None = None
     _variant = ""
+    _search: NoVarySearch | None = None  # what another response said of the query, and so made this key
     _collapsible: str | None = None  # the key that others may wait for
     _selected: tuple[StoredResponse | None, bool] = (None, False)
     _storing: Storing | None = None
@@ -107,6 +109,18 @@ class Passage(Generic[EngineT]):
         """The key of the variant that this request selects."""
         assert self.of is not None
         return variant_key(self.of, index, self.request, self._property, self.engine.policy.normalize_vary)
+
+    def _names(self, head: Head) -> tuple[str, ...]:
+        """All that this response was selected by: the fields it nominates, and the properties in the key."""
+        engine = self.engine
+        names = nominated(head)
+        if engine.i18n and self.language is not None:  # the key has what Accept-Language decided, if anybody chose
+            names = tuple(name for name in names if name != "accept-language")
+        return (*names, *engine.properties, *((":overrides",) if self.overrides else ()))
+
+    def _says_so(self, head: Head) -> bool:
+        """Does this response itself say of the query what another one said, so that the request came to its key?"""
+        return self._search is None or parse_no_vary_search(head.lines("no-vary-search")) == self._search
 
     def _property(self, name: str) -> str | None:
         return {":language": self.language, ":timezone": self.timezone, ":overrides": self.overrides}[name]

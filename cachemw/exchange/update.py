@@ -20,7 +20,7 @@ from cachemw.rfc9111.freshness import born
 from cachemw.rfc9111.invalidation import invalidates, is_unsafe, target_uris
 from cachemw.rfc9111.messages import Fields, Head, HitForMiss, Record, Request, StoredResponse, VaryIndex
 from cachemw.rfc9111.partial import whole
-from cachemw.rfc9111.storing import may_store, needs_vary_authorization, nominated, storable_fields
+from cachemw.rfc9111.storing import may_store, needs_vary_authorization, storable_fields
 
 __all__ = ["Update"]
 
@@ -30,6 +30,8 @@ _LASTING: Final = frozenset(
 )
 #: How long a `VaryIndex` stays, at least: it is small, and with it go all variants.
 _INDEX_TIMEOUT: Final = 86_400.0
+#: Names in one `VaryIndex`. Each makes every look-up dearer; no honest page has as many.
+_MOST_NAMES: Final = 64
 
 
 class Update(Passage[EngineT]):
@@ -110,8 +112,8 @@ class Update(Passage[EngineT]):
                 key=key,
                 status=head.status,
                 reason=head.reason,
-                fields=engine.shared_pairs(_sized(storable_fields(head, policy), head, body)),
-                body=body,
+                fields=engine.shared_pairs(self._sized(storable_fields(head, policy), head, body)),
+                body=body if self.request.method != "HEAD" else b"",
                 born=self._born,
                 lifetime=storing.lifetime,
                 began=self.began,
@@ -130,6 +132,12 @@ class Update(Passage[EngineT]):
         self._write(writes)
         return self.records
 
+    def _sized(self, fields: Fields, head: Head, body: bytes) -> Fields:
+        """A stored body's length is known, so a hit says it, and needs no chunks; that of HEAD tells nothing of it."""
+        if head.status == 204 or head.lines("content-length") or self.request.method == "HEAD":
+            return fields
+        return (*fields, ("Content-Length", str(len(body))))
+
     def _place(self, head: Head) -> tuple[str | None, VaryIndex | None]:
         """The key of the response that is to be stored, and the `VaryIndex` to write with it, if one is needed.
 
@@ -140,12 +148,7 @@ class Update(Passage[EngineT]):
         assert of is not None
         if self._search_is_news(head):
             return None, None
-        names = nominated(head)
-        if engine.i18n and self.language is not None:  # the key has what Accept-Language decided, if anybody chose
-            names = tuple(name for name in names if name != "accept-language")
-        names += engine.properties
-        if self.overrides:
-            names += (":overrides",)
+        names = self._names(head)
         primary = self.primary if self.request.method != "HEAD" else keys.head_key(of)
         index = self._index if self._index is not None and self._index.key == primary else None
         if index is None and not names:
@@ -155,24 +158,26 @@ class Update(Passage[EngineT]):
             return (variant if self._has_room(variant) else None), None
         if index is not None:
             names = tuple(dict.fromkeys(index.names + names))
+        if len(names) > _MOST_NAMES:
+            return None, None
         index = VaryIndex(primary, names, engine.token())
         return self._secondary(index), index
 
     def _search_is_news(self, head: Head) -> bool:
-        """The first response with this No-Vary-Search is not stored: its URL's key is another from now on."""
-        lines = head.lines("no-vary-search")
-        if not lines or not self.engine.policy.no_vary_search:
+        """The first response with this No-Vary-Search, or without one, is not stored if that makes its key another."""
+        lines, searches = head.lines("no-vary-search"), self.engine.search
+        if not self.engine.policy.no_vary_search or not (lines or searches):
             return False
         search = parse_no_vary_search(lines)
-        if search is None:
-            return False
-        searches = self.engine.search
         bare = keys.resource(self.engine.space, *self.request.url[:4], "")
         if searches.get(bare) == search:
             return False
-        bounded(searches)[bare] = search
+        if search is None:
+            del searches[bare]
+        else:
+            bounded(searches)[bare] = search
         self.engine.seen.clear()
-        return self.engine.resource(self.request) != self.of
+        return self.engine.resource(self.request, self.ignore) != self.of
 
     def _has_room(self, variant: str) -> bool:
         """Variants of one URL are bounded: whoever sends new field values all day fills no store.
@@ -180,15 +185,16 @@ class Update(Passage[EngineT]):
         The one that came with the index is not among those counted, but it counts.
         """
         assert self.of is not None
-        variants = self.engine.remember(self.of).variants
+        room, name = self.engine.remember(self.of).room, hash(variant)
         most = self.engine.policy.max_variants - 1
-        if variant not in variants and len(variants) >= most:
-            for key in [key for key, expires in variants.items() if expires <= self.now]:
-                del variants[key]
-            if len(variants) >= most:
+        if name not in room and len(room) >= most:
+            for other, expires in list(room.items()):  # other threads change it meanwhile
+                if expires <= self.now:
+                    room.pop(other, None)
+            if len(room) >= most:
                 return False
         assert self._storing is not None
-        variants[variant] = self.now + self._storing.lifetime
+        room[name] = self.now + self._storing.lifetime
         return True
 
     def _tags_of(self, head: Head) -> tuple[str, ...]:
@@ -236,14 +242,9 @@ def _varying_on_authorization(head: Head) -> Head:
 
 def _is_complete(head: Head, body: bytes, method: str) -> bool:
     """Is the body as long as the response says (RFC 9112 §8)?"""
+    if head.status in (204, 205) and body:
+        return False  # a client reads it as the next response
     lines = head.lines("content-length")
     if not lines or method == "HEAD":
         return True
     return all(line.strip(" \t") == str(len(body)) for line in lines)
-
-
-def _sized(fields: Fields, head: Head, body: bytes) -> Fields:
-    """A stored body's length is known, so a hit says it, and needs no chunks."""
-    if head.status in (204, 304) or head.lines("content-length"):
-        return fields
-    return (*fields, ("Content-Length", str(len(body))))

@@ -206,7 +206,7 @@ class StoredResponse:
         self._raw = raw
         self.shown: tuple[int, object, tuple[Any, ...]] | None = None  # rendered for one age, by one cache
         self.tag: str | None = None  # its entity-tag, when a client's condition first asked for it; "" for none
-        self.brief: tuple[Any, ...] | None = None  # rendered fields of the 304 in its place, likewise
+        self.brief: tuple[object, tuple[Any, ...]] | None = None  # fields of the 304 in its place, by one cache
         # 0 where every use needs a validation: the path of a hit compares this one number with the clock
         self.fresh_until = 0.0 if validate else born + lifetime
 

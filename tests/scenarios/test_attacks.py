@@ -1,0 +1,204 @@
+"""What an enemy would try: keys that meet, answers that leak, purges that lose, flights that never land.
+
+Every story tells first what goes wrong for whom; the assertion is what a visitor would see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import count
+from typing import Any
+
+import pytest
+
+from cachemw import Policy, Settings, purge
+from cachemw.backends.locmem import LocMemCache
+from tests.scenarios.conftest import Asked, Script, Site
+
+names = count()
+
+
+def echo(*names: str, **fields: str) -> Any:
+    """An application whose page is what it saw of these fields."""
+    pairs = [(name.replace("_", "-").title(), value) for name, value in fields.items()]
+    return lambda asked: Script(fields=pairs, body=repr([asked.fields.get(name) for name in names]).encode())
+
+
+# -- keys and variants ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("learnt", [True, False], ids=["known to the process", "known to the store"])
+def test_an_override_field_is_not_lost_behind_vary(site: Site, learnt: bool) -> None:
+    """A probe without X-Forwarded-Host is first; then every tenant would see the page that belongs to nobody."""
+    site.respond = echo("x-forwarded-host", vary="Accept-Encoding")
+    site.get()
+    assert site.get().hit
+    if not learnt:
+        for line in site.middleware.caching.lines:
+            line.learnt.clear()
+            line.seen.clear()
+    for tenant in ("a.example", "b.example", "a.example"):
+        assert site.get("/", {"X-Forwarded-Host": tenant}).body == repr([tenant]).encode()
+    assert site.get("/", {"X-Forwarded-Host": "a.example"}).hit
+    assert site.get().body == b"[None]"
+
+
+def test_a_page_stored_before_languages_were_in_the_key_is_for_no_language(site: Site) -> None:
+    """`use_i18n` was switched on; what is in the store from before answered any language."""
+    from cachemw import activate_language
+
+    cache = LocMemCache(f"attack-{next(names)}")
+    site.build(cache=cache)
+    site.page(b"old")
+    site.get()
+    assert site.get().hit
+    site.build(cache=cache, settings=Settings(use_i18n=True))
+
+    def respond(asked: Asked) -> Script:
+        activate_language("de")
+        return Script(body=b"neu")
+
+    site.respond = respond
+    assert site.get().body == b"neu"
+
+
+@pytest.mark.parametrize("name", ["", ":device"])
+def test_an_index_that_this_version_cannot_read_is_none(site: Site, name: str) -> None:
+    """Written by a newer version, or forged: a miss, and no error."""
+    from dataclasses import replace
+
+    from cachemw.rfc9111.messages import VaryIndex
+
+    site.page(vary="Accept-Language")
+    site.get()
+    assert site.get().hit
+    (line,) = site.middleware.caching.lines
+    for learnt in line.learnt.values():
+        (index,) = site.cache.read_records([learnt.primary])
+        assert isinstance(index, VaryIndex)
+        site.cache.write_records([(index.key, replace(index, names=(*index.names, name), generation="new"), None)])
+    answer = site.get()
+    assert (answer.error, answer.status, answer.hit) == (None, 200, False)
+    assert site.get().hit
+
+
+def test_a_304_that_begins_to_vary_does_not_share_its_page(site: Site) -> None:
+    """The validated page stands where everybody looks; from now on it is for those with the same cookie alone."""
+    site.answers(
+        Script(fields=[("ETag", '"1"'), ("Cache-Control", "max-age=10")], body=b"anonymous"),
+        Script(304, [("ETag", '"1"'), ("Cache-Control", "max-age=10"), ("Vary", "Cookie")]),
+        Script(fields=[("Vary", "Cookie"), ("Cache-Control", "max-age=10")], body=b"hello, Bob"),
+    )
+    site.get()
+    site.clock.advance(20)
+    assert site.get().body == b"anonymous"
+    assert site.get("/", {"Cookie": "user=bob"}).body == b"hello, Bob"
+
+
+def test_no_vary_search_is_believed_of_the_response_that_says_it(site: Site) -> None:
+    """One page of a path ignores `utm`, another does not: the second is not shared between values of `utm`."""
+
+    def respond(asked: Asked) -> Script:
+        fields = [("No-Vary-Search", 'params=("utm")')] if "public" in asked.query else []
+        return Script(fields=fields, body=asked.query.encode())
+
+    site.respond = respond
+    for query in ("public&utm=1", "public&utm=2", "public&utm=3"):
+        site.get("/?" + query)
+    assert site.get("/?public&utm=4").hit
+    for query in ("own&utm=1", "own&utm=2", "own&utm=1", "public&utm=5", "own&utm=3"):
+        answer = site.get("/?" + query)
+        assert answer.body == query.encode() or query.startswith("public")
+
+
+def test_a_stored_page_that_ignores_nothing_answers_its_own_query_alone(site: Site) -> None:
+    """This process has learnt that `utm` does not matter, another one stored `/?x` when it still did."""
+    site.page(b"of x alone")
+    site.get("/?x")
+    assert site.get("/?x").hit
+    site.page(b"any", no_vary_search='params=("utm")')
+    site.get("/?y&utm=1")
+    assert site.get("/?x&utm=1").body == b"any"
+
+
+def test_names_in_vary_are_bounded(site: Site) -> None:
+    """An application that varies on a field of another name each time would make every look-up dearer."""
+    respond: Any = lambda asked: Script(fields=[("Vary", f"X-{len(site.calls)}")])  # noqa: E731
+    site.respond = respond
+    for _ in range(200):
+        site.get()
+    (line,) = site.middleware.caching.lines
+    assert max(len(learnt.variants.index.names) for learnt in line.learnt.values() if learnt.variants) <= 64
+
+
+def test_what_is_learnt_does_not_grow_with_what_strangers_send(site: Site) -> None:
+    """8 KB in a nominated field, or in the query, is remembered nowhere but in the store, which is bounded."""
+    import gc
+    import tracemalloc
+
+    site.page(vary="Accept-Language", body=b"")
+    site.build(cache=LocMemCache(f"attack-{next(names)}", {"OPTIONS": {"MAX_ENTRIES": 10}}))
+    site.get()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for number in range(300):
+            site.calls.clear()
+            site.get("/", {"Accept-Language": f"{number:08192}"})
+            site.get(f"/?{number:08192}")
+            site.get(f"/?{number:08192}")
+        gc.collect()
+        assert tracemalloc.get_traced_memory()[0] - before < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+# -- conditions -----------------------------------------------------------------------------------------------------
+
+
+def test_an_empty_condition_is_none(site: Site) -> None:
+    """A client without the page must not be told that it has it."""
+    site.page(b"page")
+    site.get()
+    answer = site.get("/", {"If-None-Match": ""})
+    assert (answer.status, answer.body) == (200, b"page")
+
+
+def test_a_condition_on_what_is_no_success_is_ignored(site: Site) -> None:
+    """RFC 9110 §13.2.1: conditions count where the answer without them would be a 2xx."""
+    site.page(b"not here", status=404, cache_control="max-age=60", etag='"1"')
+    site.get()
+    answer = site.get("/", {"If-None-Match": '"1"'})
+    assert (answer.status, answer.body, answer.hit) == (404, b"not here", True)
+
+
+# -- bodies ---------------------------------------------------------------------------------------------------------
+
+
+def test_head_is_not_told_that_the_page_is_empty(site: Site) -> None:
+    """A stored answer to HEAD knows nothing of the length of what GET would give."""
+    site.page(b"page", cache_control="max-age=60")
+    for _ in range(2):
+        answer = site.request("HEAD")
+    assert answer.hit
+    assert answer["content-length"] is None
+
+
+def test_no_content_has_none(site: Site) -> None:
+    """A body behind a 204 would be read as the next response on the connection, again with every hit."""
+    site.page(b"HTTP/1.1 200 OK\r\n\r\nsmuggled", status=204, cache_control="max-age=60")
+    if site.interface == "asgi":
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            head = [(b"cache-control", b"max-age=60")]
+            await send({"type": "http.response.start", "status": 204, "headers": head})
+            await send({"type": "http.response.body", "body": b"smuggled"})
+    else:
+
+        def app(environ: Any, start_response: Any) -> Iterable[bytes]:  # type: ignore[misc]
+            start_response("204 No Content", [("Cache-Control", "max-age=60")])
+            return [b"smuggled"]
+
+    site.middleware.app = app
+    site.get()
+    assert not site.get().hit
