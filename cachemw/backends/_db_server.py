@@ -19,7 +19,7 @@ from concurrent.futures import Future
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import URL, CursorResult, Engine, NullPool, create_engine, event, inspect
+from sqlalchemy import URL, CursorResult, Engine, ExceptionContext, NullPool, create_engine, event, inspect
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -71,6 +71,8 @@ class ServerStore:
     def _engine_options(self, seconds: float) -> dict[str, Any]:
         options: dict[str, Any] = {
             "isolation_level": "AUTOCOMMIT",
+            # SQLAlchemy's ROLLBACK after each statement would be a second round trip, and one without a deadline
+            "skip_autocommit_rollback": True,
             "pool_reset_on_return": None,
             "execution_options": {"preserve_rowcount": True},  # of INSERT too: it says what `add` did
             "hide_parameters": True,  # values are nobody's business, and may be megabytes
@@ -103,6 +105,7 @@ class ServerStore:
             return _within(2 * self._timeout, lambda: connect(*arguments, **parameters))
 
         event.listen(engine, "do_connect", connect_in_time)
+        event.listen(engine, "handle_error", _drop_what_is_broken)
         self._learn_limit(engine)
         return engine
 
@@ -129,6 +132,7 @@ class ServerStore:
             engine = create_async_engine(url, connect_args=arguments, **self._engine_options(seconds))
         except (ImportError, ValueError, SQLAlchemyError) as error:  # ValueError: no greenlet
             raise self._unusable(error) from error
+        event.listen(engine.sync_engine, "handle_error", _drop_what_is_broken)
         self._learn_limit(engine.sync_engine)
         return engine
 
@@ -284,9 +288,18 @@ def _within(seconds: float, connect: Callable[[], Any]) -> Any:
         return future.result()
 
 
+def _drop_what_is_broken(context: ExceptionContext) -> None:
+    """What no server has said may have left half a reply on its connection: asyncmy goes on with it."""
+    if _said(context.original_exception) is None:
+        context.is_disconnect = True
+
+
 def _code(error: Exception) -> object:
     """PostgreSQL's SQLSTATE or MySQL's error number; None if the server said nothing."""
-    origin = error.orig if isinstance(error, DBAPIError) else None
+    return _said(error.orig) if isinstance(error, DBAPIError) else None
+
+
+def _said(origin: BaseException | None) -> object:
     number = next(iter(getattr(origin, "args", ())), None)
     return number if isinstance(number, int) else getattr(origin, "sqlstate", None)
 

@@ -13,6 +13,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import chain
 from operator import methodcaller
 from select import POLLIN, poll
@@ -106,8 +107,9 @@ class Pool(ABC, Generic[C]):
 
     def close(self) -> None:
         """Close the idle connections; the next calls make others."""
-        while self._idle:
-            self._drop(self._idle.pop())
+        with suppress(IndexError):  # another thread may take the last one
+            while self._idle:
+                self._drop(self._idle.pop())
 
     @abstractmethod
     def _connect(self) -> C:

@@ -39,7 +39,8 @@ _INTERNET: Final = re.compile(
 #: Points per server: evens the shares out to some 10 %.
 _POINTS: Final = 160
 _FIRST_PAUSE: Final = 0.25
-_LONGEST_PAUSE: Final = 1.0
+#: Shorter, with the time that an answer takes, than the second between two attempts of the page cache: each one asks.
+_LONGEST_PAUSE: Final = 0.5
 #: Keys remembered for a server that is away; beyond that it is emptied when it returns.
 _MOST_MISSED: Final = 10_000
 

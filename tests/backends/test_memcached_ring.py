@@ -157,7 +157,7 @@ def test_with_no_server_left_the_error_names_all_of_them(ring: Ring) -> None:
 
 def test_a_server_is_asked_again_after_growing_pauses_and_by_one_caller(ring: Ring, clock: Clock) -> None:
     node = ring.nodes[1]
-    for pause in (0.25, 0.5, 1.0, 1.0):
+    for pause in (0.25, 0.5, 0.5, 0.5):
         ring.failed(node, DOWN)
         clock.now += pause - 0.01
         assert ring.returning() == []
