@@ -1,0 +1,160 @@
+"""Where fragments and memoized values are kept, and what happens when that place does not answer.
+
+Rule 1: nothing is raised because of a store that fails: the fragment is rendered, the function is called.
+Rule 2: a store that fails is left alone for a second at a time, so that a page of ten fragments waits once, not ten
+        times. It is logged once a minute.
+Rule 3: a store that is not configured is a mistake in the program, and is raised.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import sys
+import time
+import weakref
+from typing import Any, Final
+
+from cachemw._values import refuse
+from cachemw.backends.base import BaseCache
+from cachemw.backends.registry import Caches, caches, connect
+from cachemw.errors import BackendUnavailable, InvalidCacheBackendError
+from cachemw.flights import Flights
+
+__all__ = ["Guard", "caches_here", "check_store", "guard_of", "store_of"]
+
+log = logging.getLogger("cachemw")
+
+_FAILURES: Final = 5  # in a row; then the store is left alone
+_SLOW: Final = 0.05  # seconds; after a failure that took longer (a time-out) at once
+_REST: Final = 1.0  # seconds
+_WINDOW: Final = 60.0  # seconds; one log record per store and window
+
+
+def caches_here() -> Caches:
+    """The stores by alias: of the Flask application whose context this is, if it has our extension; else the
+    process's."""
+    flask = sys.modules.get("flask")
+    if flask is not None and flask.has_app_context():
+        site = flask.current_app.extensions.get("cachemw")
+        if site is not None:
+            return site.caches  # type: ignore[no-any-return]
+    return caches
+
+
+def check_store(name: str, cache: object) -> str | BaseCache | None:
+    """What a store was named by, where that is written: a URL is opened, an alias is looked up at each use.
+
+    Raises: ImproperlyConfigured for what can be neither, and for a wrong URL.
+    """
+    if isinstance(cache, str) and "://" in cache:
+        return connect(cache)
+    if cache is None or isinstance(cache, str | BaseCache):
+        return cache
+    raise refuse(name, cache, "the alias of a configured cache, a URL, or a store (an instance of BaseCache)")
+
+
+def store_of(cache: str | BaseCache | None, known: Caches | None, *defaults: str) -> BaseCache:
+    """The store that is meant; None: the first of the aliases `defaults` that is configured, else "default".
+
+    Raises: InvalidCacheBackendError, which lists the aliases that are known.
+    """
+    if isinstance(cache, BaseCache):
+        return cache
+    known = known or caches_here()
+    if cache is None:
+        return known[next((alias for alias in defaults if alias in known), "default")]
+    if cache not in known:
+        raise InvalidCacheBackendError(f"The cache {cache!r} is not configured; known are: {', '.join(known)}")
+    return known[cache]
+
+
+class Guard:
+    """A store as it is seen by those who can do without it, and the values that are being made for it in this process.
+
+    It needs no lock: what two threads may lose to one another is a failure counted, or a line in the log.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.flights: Flights[Any] = Flights()
+        #: Grows with each flight that ended: who looked before that has to look again.
+        self.ended = 0
+        self._ends = itertools.count(1)
+        self._failures = 0
+        self._unlogged = 0
+        self._rests_until: float | None = None
+        self._quiet_until = 0.0
+
+    def end(self) -> None:
+        """A flight is about to land."""
+        self.ended = next(self._ends)
+
+    def attempt(self, cache: BaseCache, operation: str, arguments: tuple[Any, ...], otherwise: Any) -> Any:
+        """What the store answers, or `otherwise` if it does not."""
+        if self._rests():
+            return otherwise
+        began = time.monotonic()
+        try:
+            answer = getattr(cache, operation)(*arguments)
+        except Exception as error:  # whatever a store raises
+            self._failed(error, began)
+            return otherwise
+        self._succeeded()
+        return answer
+
+    async def aattempt(self, cache: BaseCache, operation: str, arguments: tuple[Any, ...], otherwise: Any) -> Any:
+        """`attempt`, without blocking the event loop."""
+        if self._rests():
+            return otherwise
+        began = time.monotonic()
+        try:
+            answer = await getattr(cache, f"a{operation}")(*arguments)
+        except Exception as error:
+            self._failed(error, began)
+            return otherwise
+        self._succeeded()
+        return answer
+
+    def _rests(self) -> bool:
+        """Is the store left alone? Once a second somebody asks it."""
+        until = self._rests_until
+        if until is None:
+            return False
+        now = time.monotonic()
+        if now < until:
+            return True
+        self._rests_until = now + _REST
+        return False
+
+    def _succeeded(self) -> None:
+        if self._failures:
+            self._failures = 0
+            self._rests_until = None
+
+    def _failed(self, error: Exception, began: float) -> None:
+        now = time.monotonic()
+        if isinstance(error, BackendUnavailable) or now - began > _SLOW:  # else the value is at fault, not the store
+            self._failures += 1
+            if self._failures >= _FAILURES or now - began > _SLOW:
+                self._rests_until = now + _REST
+        self._unlogged += 1
+        if now < self._quiet_until:
+            return
+        self._quiet_until = now + _WINDOW
+        count, self._unlogged = self._unlogged, 0
+        log.warning(
+            "cache %s failed, %d time(s) since the last report; fragments and memoized values do without it: %s",
+            self.name,
+            count,
+            " ".join([repr(error), *getattr(error, "__notes__", ())]),
+        )
+
+
+_guards: weakref.WeakKeyDictionary[BaseCache, Guard] = weakref.WeakKeyDictionary()
+
+
+def guard_of(cache: BaseCache) -> Guard:
+    """The guard of a store: one for all who use it in this process."""
+    guard = _guards.get(cache)
+    return _guards.setdefault(cache, Guard(repr(cache))) if guard is None else guard

@@ -1,0 +1,287 @@
+"""Fragments: parts of pages, kept by a name and by what they vary on.
+
+    {% cache 500 sidebar user.id %} … {% endcache %}                Jinja, with `CacheExtension`
+
+    with fragment("sidebar", [user.id], 500) as part:               Python, Mako (`% with …`); `async with` as well
+        if part.missing:
+            part.body = render_sidebar(user)
+    page += part.body
+
+    @fragment("sidebar", lambda user: [user.id], 500)               functions that return text: Django's template tags
+    def sidebar(user): ...
+
+    cache.delete(make_template_fragment_key("sidebar", [user.id]))  invalidates it
+
+A fragment is in the store "template_fragments" if there is one, else in "default"; `using` names another.
+
+Rule 1: what a fragment varies on is framed (["a:b"] and ["a", "b"] are two fragments, as 1 and "1" are; in Django they
+        are one), and what has no identity is refused: nobody sees another's sidebar because two users print alike.
+Rule 2: HTML stays HTML and text stays text. What a template without autoescaping made never gets into one that trusts
+        it to be escaped.
+Rule 3: a store that fails costs the saving, not the page.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+
+from markupsafe import Markup
+
+from cachemw._memoize_keys import digest, frame, label
+from cachemw._memoize_passage import Ended, Failed, Held, Made, Passage, Recipe, aproceed, arun, passage, proceed, run
+from cachemw._memoize_stores import Guard, check_store, guard_of, store_of
+from cachemw._values import number
+from cachemw.backends.base import DEFAULT_TIMEOUT, BaseCache
+from cachemw.calling import is_async
+
+if TYPE_CHECKING:
+    from cachemw._fragments_jinja import CacheExtension
+
+__all__ = ["CacheExtension", "Fragment", "Part", "fragment", "make_template_fragment_key"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: The alias of the store for fragments, as in Django.
+ALIAS: Final = "template_fragments"
+
+
+def __getattr__(name: str) -> Any:
+    if name == "CacheExtension":  # Jinja is not required
+        from cachemw._fragments_jinja import CacheExtension
+
+        return CacheExtension
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def make_template_fragment_key(fragment_name: str, vary_on: Iterable[Any] | None = None) -> str:
+    """The key of a fragment in its store, for `cache.delete`.
+
+    vary_on  what stands behind the name in the tag, in this order; None is the same as nothing. Values of Python's own
+             types: None, texts, numbers, dates, UUIDs, enums, and lists, tuples, sets and dictionaries of them.
+
+    Raises: TypeError if a value has no key, as an object of the application's: vary on what identifies it.
+    """
+    if not isinstance(fragment_name, str) or not fragment_name:
+        raise TypeError(f"A fragment's name is a text that is not empty; got {fragment_name!r}.")
+    if isinstance(vary_on, str | bytes) or not isinstance(vary_on, Iterable | None):
+        raise TypeError(f"Fragment {fragment_name!r}: vary_on is {vary_on!r}; allowed: a list of values, or None.")
+    frames = []
+    for number_, value in enumerate(() if vary_on is None else vary_on, 1):
+        try:
+            frames.append(frame(value))
+        except TypeError as error:
+            raise TypeError(
+                f"Fragment {fragment_name!r} cannot vary on its argument {number_}: {error}. Vary on what identifies "
+                "it, such as user.id."
+            ) from None
+    return f"template.cache.{label(fragment_name)}.{digest(frame(fragment_name), *frames)}"
+
+
+# -- as they are stored: text as text, HTML as {"html": text} ---------------------------------------------------------
+
+
+def _pack(body: str, cost: float) -> Any:
+    if not isinstance(body, str):
+        raise TypeError(f"The body of a fragment is a text; got {body!r}.")
+    return {"html": str(body)} if hasattr(body, "__html__") else str(body)
+
+
+def _unpack_html(stored: Any) -> Held | None:
+    match stored:
+        case {"html": str() as text}:
+            return Held(Markup(text))  # noqa: S704  it was Markup when it was stored
+    return None
+
+
+def _unpack_text(stored: Any) -> Held | None:
+    return Held(stored) if isinstance(stored, str) else None
+
+
+def _unpack_either(stored: Any) -> Held | None:
+    return _unpack_text(stored) or _unpack_html(stored)
+
+
+def recipe(name: str, timeout: Any, *, html: bool | None) -> Recipe | None:
+    """How a fragment is kept, as HTML, as text, or as either (None); None: it is not.
+
+    Raises: ImproperlyConfigured for a timeout that is none.
+    """
+    if timeout is not None and timeout is not DEFAULT_TIMEOUT:
+        timeout = number(f"The timeout of the fragment {name!r}", timeout)
+        if timeout <= 0:
+            return None
+    unpack = _unpack_either if html is None else _unpack_html if html else _unpack_text
+    return Recipe(name=f"fragment {name!r}", timeout=timeout, pack=_pack, unpack=unpack)
+
+
+# -- in Python --------------------------------------------------------------------------------------------------------
+
+
+class Part:
+    """A fragment while it is needed. missing: it is not in the store, so that `body` has to be set."""
+
+    __slots__ = ("_body", "missing")
+
+    def __init__(self, body: str | None) -> None:
+        self._body = body
+        self.missing = body is None
+
+    @property
+    def body(self) -> str:
+        """The fragment's text; Markup if it was Markup. Raises: AttributeError if it is missing and was not set."""
+        if self._body is None:
+            raise AttributeError("The fragment is missing: render it, and set part.body, where part.missing is true.")
+        return self._body
+
+    @body.setter
+    def body(self, body: str) -> None:
+        if not isinstance(body, str):
+            raise TypeError(f"The body of a fragment is a text; got {body!r}.")
+        self._body = body
+
+    def __str__(self) -> str:
+        return self.body
+
+
+class _Visit:
+    """What one `with` is at: its store, and the steps that are left."""
+
+    __slots__ = ("cache", "guard", "part", "steps")
+
+    def __init__(self, cache: BaseCache, guard: Guard, steps: Passage) -> None:
+        self.cache = cache
+        self.guard = guard
+        self.steps = steps
+        self.part = Part(None)
+
+    def begun(self, end: Ended | None) -> Part:
+        if end is not None:
+            self.part = Part(end.answer)
+        return self.part
+
+    def answer(self, error: BaseException | None) -> Made | Failed | None:
+        """What became of the body; None: nothing, as whoever had to render it was stopped."""
+        if error is None:
+            return None if self.part._body is None else Made(self.part._body, 0.0)
+        return Failed(error) if isinstance(error, Exception) else None
+
+
+class Fragment:
+    """See `fragment`. In `with` it serves once; as a decorator, for every call."""
+
+    def __init__(self, name: str, vary_on: Any, timeout: Any, using: str | BaseCache | None) -> None:
+        if not callable(vary_on):
+            self._key: str | None = make_template_fragment_key(name, vary_on)
+        else:
+            self._key = None
+        self.name = name
+        self._vary_on = vary_on
+        self._recipe = recipe(name, timeout, html=None)
+        self._using = check_store("fragment: using", using)
+        self._visit: _Visit | None = None
+        self._entered = False
+
+    # -- a context manager ---------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Part:
+        visit = self._begin()
+        return Part(None) if visit is None else visit.begun(proceed(visit.cache, visit.guard, visit.steps))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if (visit := self._visit) is not None:
+            with closing(visit.steps):
+                if (answer := visit.answer(error)) is not None:
+                    proceed(visit.cache, visit.guard, visit.steps, answer)
+
+    async def __aenter__(self) -> Part:
+        visit = self._begin()
+        return Part(None) if visit is None else visit.begun(await aproceed(visit.cache, visit.guard, visit.steps))
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if (visit := self._visit) is not None:
+            with closing(visit.steps):
+                if (answer := visit.answer(error)) is not None:
+                    await aproceed(visit.cache, visit.guard, visit.steps, answer)
+
+    def _begin(self) -> _Visit | None:
+        if self._key is None:
+            raise TypeError(f"fragment {self.name!r}: vary_on is a function, which only a decorator can call.")
+        if self._entered:
+            raise RuntimeError(f"fragment {self.name!r} was entered before: call fragment(…) for each use.")
+        self._entered = True
+        if self._recipe is not None:
+            cache = store_of(self._using, None, ALIAS)
+            guard = guard_of(cache)
+            self._visit = _Visit(cache, guard, passage(guard, self._key, self._recipe))
+        return self._visit
+
+    # -- a decorator ---------------------------------------------------------------------------------------------
+
+    def __call__(self, function: F) -> F:
+        if not callable(function) or isinstance(function, type):
+            raise TypeError(f"fragment {self.name!r} decorates a function that returns text; {function!r} is none.")
+        if self._vary_on is None and inspect.signature(function).parameters:
+            raise TypeError(
+                f"fragment {self.name!r}: {function.__qualname__} has parameters. Say what its text varies on, as in "
+                'fragment("sidebar", lambda user: [user.id], 500), or [] if on none of them.'
+            )
+        return cast(F, self._coroutine(function) if is_async(function) else self._function(function))
+
+    def _function(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def rendered(*args: Any, **kwargs: Any) -> Any:
+            if self._recipe is None:
+                return function(*args, **kwargs)
+            cache = store_of(self._using, None, ALIAS)
+            guard = guard_of(cache)
+            steps = passage(guard, self._key_for(args, kwargs), self._recipe)
+            return run(cache, guard, steps, lambda: function(*args, **kwargs))
+
+        return rendered
+
+    def _coroutine(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        async def rendered(*args: Any, **kwargs: Any) -> Any:
+            if self._recipe is None:
+                return await function(*args, **kwargs)
+            cache = store_of(self._using, None, ALIAS)
+            guard = guard_of(cache)
+            steps = passage(guard, self._key_for(args, kwargs), self._recipe)
+            return await arun(cache, guard, steps, lambda: function(*args, **kwargs))
+
+        return rendered
+
+    def _key_for(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        return self._key or make_template_fragment_key(self.name, self._vary_on(*args, **kwargs))
+
+
+def fragment(
+    name: str,
+    vary_on: Iterable[Any] | Callable[..., Iterable[Any]] | None = None,
+    timeout: float | None = DEFAULT_TIMEOUT,
+    *,
+    using: str | BaseCache | None = None,
+) -> Fragment:
+    """A fragment of a page: a context manager, plain or async, or a decorator of functions that return text.
+
+    name     what it is; with `vary_on` it makes the key (see `make_template_fragment_key`)
+    vary_on  values; of a decorator also a function of the decorated one's arguments that returns them. A function with
+             parameters has to have it.
+    timeout  seconds; None: for ever; 0 or less: always rendered; left out: the store's TIMEOUT
+    using    alias, URL or store; None: "template_fragments" if it is configured, else "default"
+
+    The `with` gives a `Part`. Of many who miss a fragment at the same time in a process, one renders it.
+
+    Raises: TypeError for a value without a key; ImproperlyConfigured for a wrong timeout or URL, and where it is used
+    InvalidCacheBackendError for an alias that is not configured.
+    """
+    return Fragment(name, vary_on, timeout, using)

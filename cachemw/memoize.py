@@ -1,0 +1,360 @@
+"""Memoize: what a function returned, kept in a cache by the arguments it was called with.
+
+    @cached(300)
+    def price(article: int, currency: str = "EUR") -> Decimal: ...
+
+    price(7); price(article=7); price(7, "EUR")         one call
+    price.invalidate(7)                                 the next one calls anew
+    price.refresh(7)                                    this one does
+
+On functions, methods, class and static methods, plain and async; `invalidate` and `refresh` of an async function are
+awaited. None is a value. An exception is not: it is the caller's, and the next call tries again.
+
+Rule 1: a key is made of everything that the result may depend on and that can be known: the function, its bound
+        arguments with defaults applied, and the constants it was closed over. Different arguments never share a key.
+Rule 2: what has no key (an object of the application's) is an error that says so; `key=` then says what counts of it.
+Rule 3: a cache that does not answer costs the saving, not the result; `invalidate` alone tells its caller.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import time
+from collections.abc import Callable, Coroutine
+from types import CellType, CodeType, FunctionType
+from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, cast, overload
+
+from cachemw import _memoize_passage as passages
+from cachemw._memoize_keys import digest, frame, label
+from cachemw._memoize_passage import MARK_TIMEOUT, Held, Recipe, mark_of, new_mark
+from cachemw._memoize_stores import check_store, guard_of, store_of
+from cachemw.backends.base import BaseCache
+from cachemw.calling import is_async
+
+__all__ = ["AsyncMemoized", "Memoized", "cached"]
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R = TypeVar("R")
+
+#: Says what counts of the arguments: it is called with them, and returns a value, or several in a tuple.
+KeyFunction = Callable[..., Any]
+
+_POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+class _Function:
+    """A function with what is known of it at its decoration: its name, its signature, and how its values are kept."""
+
+    def __init__(
+        self,
+        function: FunctionType,
+        binds: str,
+        key: KeyFunction | None,
+        cache: str | BaseCache | None,
+        **times: Any,
+    ) -> None:
+        self.call = function
+        self.name = f"{function.__module__}.{function.__qualname__}"
+        self.binds = binds
+        self.cache = cache
+        self._key = key
+        self._signature = inspect.signature(function)
+        self.recipe = Recipe(name=self.name, pack=self._pack, unpack=_unpack, marked=True, **times)
+        self.is_kept = self.recipe.timeout is None or self.recipe.timeout > 0
+        parameters = self._signature.parameters.values()
+        self._parameters = tuple(one.name for one in parameters)
+        self._defaults = tuple(one.default for one in parameters if one.default is not one.empty)
+        self._is_simple = all(one.kind in _POSITIONAL for one in parameters)
+        self._label = label(f"memoize.{self.name}")
+        self._prefix = b"".join((frame((self.name, self._parameters, key is not None)), *_told_apart(function)))
+
+    def key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        """The key of a call. Raises: TypeError if it could not be made, or an argument has no key."""
+        if self._key is None:
+            values = self._bound(args, kwargs)
+            try:
+                frames = [frame(value) for value in values]
+            except TypeError:
+                raise self._refusal(values) from None
+        else:
+            bound = self._signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            said = self._key(*bound.args, **bound.kwargs)
+            try:
+                frames = [frame(said)]
+            except TypeError as error:
+                raise TypeError(f"key= of {self.name} returned what cannot be a key: {error}.") from None
+        return f"{self._label}.{digest(self._prefix, *frames)}"
+
+    def _bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        """The arguments in the order of the parameters."""
+        missing = len(self._parameters) - len(args)
+        if self._is_simple and not kwargs and 0 <= missing <= len(self._defaults):  # what `bind` does, in a tenth
+            return args + self._defaults[len(self._defaults) - missing :]
+        bound = self._signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return tuple(bound.arguments.values())
+
+    def _refusal(self, values: tuple[Any, ...]) -> TypeError:
+        for name, value in zip(self._parameters, values, strict=True):
+            try:
+                frame(value)
+            except TypeError as error:
+                return TypeError(
+                    f"{self.name}: its argument {name!r} cannot be part of a key: {error}. Say what counts of it, as "
+                    f"in cached(…, key=lambda {', '.join(self._parameters)}: {name}.id)."
+                )
+        raise AssertionError("unreachable")
+
+    def store(self) -> BaseCache:
+        """Where its values are. Raises: InvalidCacheBackendError for an alias that is not configured."""
+        return store_of(self.cache, None)
+
+    def _pack(self, value: Any, cost: float) -> list[Any]:
+        timeout = self.recipe.timeout
+        return [value, None if timeout is None else time.time() + timeout, cost]
+
+
+def _unpack(stored: Any) -> Held | None:
+    match stored:
+        case [value, None, int() | float()]:
+            return Held(value)
+        case [value, int() | float() as fresh_until, int() | float() as cost]:
+            return Held(value, fresh_until, cost)
+    return None
+
+
+# -- functions that have no name of their own -------------------------------------------------------------------------
+
+
+def _told_apart(function: FunctionType) -> list[bytes]:
+    """What tells a function from others of its name: two lambdas, two closures of one function, two scripts.
+
+    Objects that it is closed over do not count, nor does what is bound later: they have no key, or change.
+    """
+    code = function.__code__
+    named = "<" not in function.__qualname__ and function.__module__ != "__main__"
+    frames = [] if named else [_code_frame(code)]
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+        frames += _constant(name, cell)
+    return frames
+
+
+def _constant(name: str, cell: CellType) -> list[bytes]:
+    try:
+        value = cell.cell_contents
+        return [] if isinstance(value, list | dict | set | bytearray) else [frame((name, value))]
+    except (ValueError, TypeError):  # not bound yet; without a key
+        return []
+
+
+def _code_frame(code: CodeType) -> bytes:
+    constants = [_code_frame(one) if isinstance(one, CodeType) else one for one in code.co_consts]
+    return frame((code.co_code, code.co_names, constants))
+
+
+# -- the decorated ----------------------------------------------------------------------------------------------------
+
+
+class _Bindable(Generic[P, R]):
+    """A function, or a method with its object: both have the same attributes."""
+
+    __name__: str
+    __qualname__: str
+
+    def __init__(self, function: _Function) -> None:
+        self._function = function
+        self._bound: tuple[Any, ...] = ()
+        functools.update_wrapper(cast(Any, self), function.call)
+
+    def cache_key(self, /, *args: P.args, **kwargs: P.kwargs) -> str:
+        """The key in the cache of the call with these arguments. Raises: TypeError if one of them has no key."""
+        return self._function.key((*self._bound, *args), kwargs)
+
+    def _bind(self, instance: Any, owner: Any) -> Self:
+        binds = self._function.binds
+        first = owner if binds == "class" else instance
+        if first is None or not binds or self._bound:
+            return self
+        bound = object.__new__(type(self))
+        method = self._function.call.__get__(first)
+        bound.__dict__.update(self.__dict__, _bound=(first,), __wrapped__=method)
+        return bound
+
+    def __reduce__(self) -> Any:
+        """Pickled as functions and methods are: by name."""
+        return (getattr, (self._bound[0], self.__name__)) if self._bound else self.__qualname__
+
+    def __repr__(self) -> str:
+        return f"<memoized {self._function.name}>"
+
+
+class Memoized(_Bindable[P, R]):
+    """A function whose results are kept; see `cached`."""
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """The result of a call with these arguments, this one or an earlier one."""
+        function = self._function
+        given = (*self._bound, *args)
+        if not function.is_kept:
+            return cast(R, function.call(*given, **kwargs))
+        key = function.key(given, kwargs)
+        cache = function.store()
+        guard = guard_of(cache)
+        steps = passages.passage(guard, key, function.recipe)
+        return cast(R, passages.run(cache, guard, steps, lambda: function.call(*given, **kwargs)))
+
+    def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function, and keep this result instead of any other, also of calls that are under way."""
+        function = self._function
+        given = (*self._bound, *args)
+        key = function.key(given, kwargs)
+        cache = function.store()
+        guard = guard_of(cache)
+        steps = passages.remade(guard, key, function.recipe)
+        return cast(R, passages.run(cache, guard, steps, lambda: function.call(*given, **kwargs)))
+
+    def invalidate(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Forget the result of the call with these arguments, also of one that is under way; was there one?
+
+        Raises: BackendUnavailable if the cache cannot be told.
+        """
+        key = self.cache_key(*args, **kwargs)
+        cache = self._function.store()
+        cache.set(mark_of(key), new_mark(), MARK_TIMEOUT)
+        return cache.delete(key)
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self: Memoized[Concatenate[Any, Q], R], instance: object, owner: type) -> Memoized[Q, R]: ...
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        return self._bind(instance, owner)
+
+
+class AsyncMemoized(_Bindable[P, R]):
+    """A coroutine function whose results are kept; see `cached`."""
+
+    async def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """The result of a call with these arguments, this one or an earlier one."""
+        function = self._function
+        given = (*self._bound, *args)
+        if not function.is_kept:
+            return cast(R, await function.call(*given, **kwargs))
+        key = function.key(given, kwargs)
+        cache = function.store()
+        guard = guard_of(cache)
+        steps = passages.passage(guard, key, function.recipe)
+        return cast(R, await passages.arun(cache, guard, steps, lambda: function.call(*given, **kwargs)))
+
+    async def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function, and keep this result instead of any other, also of calls that are under way."""
+        function = self._function
+        given = (*self._bound, *args)
+        key = function.key(given, kwargs)
+        cache = function.store()
+        guard = guard_of(cache)
+        steps = passages.remade(guard, key, function.recipe)
+        return cast(R, await passages.arun(cache, guard, steps, lambda: function.call(*given, **kwargs)))
+
+    async def invalidate(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Forget the result of the call with these arguments, also of one that is under way; was there one?
+
+        Raises: BackendUnavailable if the cache cannot be told.
+        """
+        key = self.cache_key(*args, **kwargs)
+        cache = self._function.store()
+        await cache.aset(mark_of(key), new_mark(), MARK_TIMEOUT)
+        return await cache.adelete(key)
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self: AsyncMemoized[Concatenate[Any, Q], R], instance: object, owner: type) -> AsyncMemoized[Q, R]: ...
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        return self._bind(instance, owner)
+
+
+# -- the decorator ----------------------------------------------------------------------------------------------------
+
+
+class Cached:
+    """The decorator that `cached` returns."""
+
+    def __init__(self, **options: Any) -> None:
+        self._options = options
+
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # a coroutine function is a function too
+        self, function: Callable[P, Coroutine[Any, Any, R]]
+    ) -> AsyncMemoized[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R]) -> Memoized[P, R]: ...
+    def __call__(self, function: Any) -> Any:
+        binds = "instance"
+        if isinstance(function, staticmethod | classmethod):
+            binds = "class" if isinstance(function, classmethod) else ""
+            function = function.__func__
+        if not inspect.isfunction(function):  # of a method with its object, only the class would be known
+            raise TypeError(
+                f"cached decorates a function or a method; {function!r} is neither. Write @cached(seconds) directly "
+                "above its def (and below @property)."
+            )
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(
+                f"cached: {function.__module__}.{function.__qualname__} is a generator, which can be read only once. "
+                "Return a list from it."
+            )
+        known = _Function(function, binds, **self._options)
+        return AsyncMemoized(known) if is_async(function) else Memoized(known)
+
+
+def _seconds(name: str, value: object, *, minimum: float) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool) and minimum <= value < math.inf:
+        return value
+    raise TypeError(f"cached: {name} is {value!r}; allowed: a number" + (" of at least 0" if minimum == 0 else ""))
+
+
+def cached(
+    timeout: float | None,
+    *,
+    key: KeyFunction | None = None,
+    cache: str | BaseCache | None = None,
+    stale: float = 0,
+    beta: float = 1.0,
+) -> Cached:
+    """Keep what a function returns, by the arguments it is called with.
+
+    timeout  seconds; None: for ever; 0 or less: not at all
+    key      a function of the same arguments that returns what counts of them (several in a tuple); None: all of them
+    cache    alias, URL or store; None: "default", of the Flask application or the process
+    stale    seconds after the timeout in which an old result stands in for a call that failed
+    beta     how early a result may be renewed before its time: about `beta` times as long as the call took, by chance,
+             so that of many processes one does it; 0: never (XFetch, Vattani et al. 2015)
+
+    Arguments may be of Python's own types for values, in any nesting: None, numbers, texts, bytes, lists, dictionaries,
+    sets, dates, decimals, UUIDs, paths, enums, named tuples; and classes and functions that can be imported. For other
+    objects give `key`: of a method, it is called with the object first, `key=lambda self, day: (self.id, day)`.
+
+    Of many who call at the same time in a process, one calls the function; the others wait for it. A result is what the
+    cache's serializer makes of it: with "json" a tuple comes back as a list. One that cannot be stored is logged and
+    returned.
+
+    `f.invalidate(…)`, `f.refresh(…)` and `f.cache_key(…)` take the function's arguments; the first two are to be
+    awaited where the function is.
+
+    Raises: TypeError for what is no function, for a generator, and for a wrong option; ImproperlyConfigured for a wrong
+    URL. A call raises TypeError if an argument has no key, InvalidCacheBackendError for an alias not configured.
+    """
+    if key is not None and (not callable(key) or is_async(key)):
+        raise TypeError(f"cached: key is {key!r}; allowed: a plain function of the decorated function's arguments")
+    return Cached(
+        key=key,
+        cache=check_store("cached: cache", cache),
+        timeout=None if timeout is None or timeout == math.inf else _seconds("timeout", timeout, minimum=-math.inf),
+        stale=_seconds("stale", stale, minimum=0),
+        beta=_seconds("beta", beta, minimum=0),
+    )
