@@ -239,12 +239,9 @@ class StaticFolder:
             return _Located(refused=True)
         for directory in self.directories:
             path = os.path.join(directory, *segments)
-            try:
-                if not os.path.exists(path):
-                    continue
-                real = os.path.realpath(path)
-            except (OSError, ValueError):  # a name that the file system does not take
+            if not os.path.exists(path):  # also a name that the file system does not take
                 continue
+            real = os.path.realpath(path)
             if not self.follow_symlinks and not inside(real, directory):
                 return _Located(refused=True)
             if os.path.isfile(real):

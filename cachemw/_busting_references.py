@@ -83,7 +83,7 @@ _CSS_TOKEN: Final = re.compile(
       /\*.*?(?:\*/|\Z)                                                  # a comment, perhaps without an end
     | (?P<string>"(?:[^"\\\n\r\f]|\\.)*+"|'(?:[^'\\\n\r\f]|\\.)*+')
     | (?<![\w\x80-\xff\\-])url\(\s*+(?:
-          (?P<bare>(?:[^"'()\\\s]|\\.)++)\s*+\)                         # url(picture.png)
+          (?P<bare>(?:[^"'()\\\s]|\\[0-9a-f]{1,6}+\s?+|\\.)++)\s*+\)                         # url(picture.png)
         | (?!["'])(?:[^)\\]|\\.)*+\)?                                   # one that is none: ends at its parenthesis
       )
     | (?P<open>[\w\x80-\xff-]*+)\(
@@ -136,6 +136,7 @@ _IMPORTS: Final = """
 (import_statement source: (string) @specifier)
 (export_statement source: (string) @specifier)
 (call_expression function: (import) arguments: (arguments . [(string) (template_string)] @specifier))
+(call_expression function: (import) arguments: (arguments . (comment)+ . [(string) (template_string)] @specifier))
 """
 
 

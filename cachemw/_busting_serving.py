@@ -48,11 +48,6 @@ class Serving:
             self.hidden = (*_VALIDATED, *(("if-range",) if same or not ranges else ("if-range", "range")))
 
     @property
-    def refused(self) -> bool:
-        """Whether the URL leads out of the folder, and is to be answered with 404."""
-        return self._asked.refused
-
-    @property
     def _etag(self) -> str:
         return f'"{self._asked.version}"'
 

@@ -376,6 +376,14 @@ def test_a_client_that_has_the_version_gets_304(site: Site) -> None:
         assert "content-type" not in headers
 
 
+def test_a_large_file_is_relayed_in_pieces_and_left_out_whole(site: Site, root: Path) -> None:
+    large = os.urandom(300_000)
+    (root / "film").write_bytes(large)
+    version = hashlib.sha256(large).hexdigest()[:12]
+    assert site.get(f"/static/film?v={version}")[2] == large
+    assert site.get(f"/static/film?v={version}", if_none_match=f'"{version}"')[0::2] == (304, b"")
+
+
 def test_a_validator_of_time_and_size_does_not_keep_the_wrong_content_for_a_year(site: Site, root: Path) -> None:
     """Where a build clamps the times of files, two contents of one size have the same ETag and Last-Modified."""
     os.utime(root / "style.css", (1, 1))
