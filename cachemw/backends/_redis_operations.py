@@ -15,7 +15,19 @@ from cachemw.backends._redis_routes import Routes
 from cachemw.backends._redis_wire import Command, ReplyError, load, pack
 from cachemw.errors import BackendUnavailable
 
-__all__ = ["add", "clear", "delete", "get", "has", "incr", "put", "time_left", "time_left_and_get", "touch"]
+__all__ = [
+    "add",
+    "clear",
+    "delete",
+    "get",
+    "has",
+    "incr",
+    "pages",
+    "put",
+    "time_left",
+    "time_left_and_get",
+    "touch",
+]
 
 #: INCRBY alone would make a missing key, without a timeout. Lua's numbers have 53 bits, so the sum is read as text.
 _INCR: Final = """\
@@ -56,6 +68,17 @@ def _values(replies: Sequence[Any], count: int) -> list[Any]:
     if len(values) != count:
         raise BackendUnavailable(f"Redis was asked for {count} values, and answered {replies!r:.100}")
     return values
+
+
+def pages(replies: list[Any], count: int) -> list[Any]:
+    """The payloads in the replies to one MGET of `count` keys: what begins with a digit may be an integer, no page."""
+    values = _values(_checked(replies), count)
+    return [value if type(value) is bytes and value[:1] > b"9" else _payload(value) for value in values]
+
+
+def _payload(value: Any) -> bytes | None:
+    stored = load(value) if type(value) is bytes else None
+    return stored if type(stored) is bytes else None
 
 
 def _number(reply: Any) -> int:

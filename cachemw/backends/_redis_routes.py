@@ -27,6 +27,8 @@ class Routes(ABC):
 
     #: May one command name several keys?
     joined: ClassVar[bool] = True
+    #: The server that every read goes to, where there is no choice: a page's hit then asks it directly.
+    lone: Node | None = None
 
     @abstractmethod
     def execute(self, commands: Sequence[Command], *, writes: bool) -> Steps[list[Any]]:
@@ -60,6 +62,8 @@ class Replicas(Routes):
     def __init__(self, deployment: Deployment) -> None:
         self._nodes = [Node(address, settings, deployment.pool_class) for address, settings in deployment.servers]
         self._leader, *self._replicas = self._nodes
+        if not self._replicas:
+            self.lone = self._leader
 
     def execute(self, commands: Sequence[Command], *, writes: bool) -> Steps[list[Any]]:
         payload, count = pack_all(commands), len(commands)

@@ -163,6 +163,11 @@ class Pool:
         self.give(link)
         return replies
 
+    def call(self, payload: bytes, count: int) -> list[Any]:
+        """A whole conversation. Raises: BackendUnavailable."""
+        link, deadline = self.send(payload)
+        return self.receive(link, count, deadline)
+
     def give(self, link: Link) -> None:
         """Back for the next one."""
         self._idle.append(link)

@@ -21,6 +21,7 @@ from cachemw.backends._redis_node import arun, run
 from cachemw.backends._redis_options import OPTION_NAMES, Deployment, read_deployment, without_passwords
 from cachemw.backends._redis_routes import Replicas, Routes, Sentinels
 from cachemw.backends._redis_tracking import Invalidations
+from cachemw.backends._redis_wire import pack
 from cachemw.backends.base import BaseCache, Entry
 from cachemw.errors import ImproperlyConfigured
 
@@ -125,6 +126,22 @@ class RedisCache(BaseCache):
         for node in self._routes.nodes():
             await node.tasks.close()
         self._close()
+
+    def read_records(self, keys: Sequence[str]) -> list[Any]:
+        node = self._routes.lone
+        if node is None or not keys:
+            return super().read_records(keys)
+        return operations.pages(node.threads.call(self._mget(keys), 1), len(keys))
+
+    async def aread_records(self, keys: Sequence[str]) -> list[Any]:
+        node = self._routes.lone
+        if node is None or not keys:
+            return await super().aread_records(keys)
+        return operations.pages(await node.tasks.call(self._mget(keys), 1), len(keys))
+
+    def _mget(self, keys: Sequence[str]) -> bytes:
+        prefix = self._page_prefix
+        return pack(("MGET", *[prefix + key for key in keys]))
 
     def read_latest(self, keys: Sequence[str]) -> list[Any]:
         made = [self.page_key(key) for key in keys]

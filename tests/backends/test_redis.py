@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import redis.connection
 
+from cachemw.backends import _redis_operations as operations
+from cachemw.backends._redis_wire import ReplyError
 from cachemw.backends.redis import RedisCache
 from cachemw.errors import BackendUnavailable, CacheKeyWarning, ImproperlyConfigured, InvalidCacheKey
 from tests.backends.redis_tools import BothHalves, FakeRedis, OpenCache
@@ -41,6 +43,14 @@ def calls(server: Server) -> dict[str, int]:
 def reads(server: Server) -> int:
     """How often the server has read from a connection, this question included."""
     return int(redis_info(server, "stats")["total_reads_processed"])
+
+
+def test_only_what_can_be_a_page_is_read_as_one() -> None:
+    values = [b"cmw", b"7", b"-7", b"9 lives", None, b"", 5, b"\xff"]
+    assert operations.pages([values], 8) == [b"cmw", None, None, b"9 lives", None, b"", None, b"\xff"]
+    for replies in ([values[:7]], [b"cmw"], [ReplyError("LOADING Redis is loading")]):
+        with pytest.raises(BackendUnavailable):
+            operations.pages(replies, 8)
 
 
 class TestRoundTrips(BothHalves):
