@@ -14,7 +14,7 @@ from collections.abc import MutableMapping, Sequence
 from contextlib import suppress
 from contextvars import ContextVar, Token
 from datetime import tzinfo
-from typing import Any, Final
+from typing import Any, Final, Self
 from zoneinfo import ZoneInfo
 
 from cachemw.negotiation import LANGUAGE_TAG
@@ -40,14 +40,23 @@ class Locale:
 
     `keyed` says which of the two the cache has in its keys: ":language", ":timezone" (`VaryIndex` names them so). The
     update half sets it; where it does not, the middlewares that choose name in Vary what decided.
+    `settled` says that there is no choice: a background refresh is for whoever had these two.
     """
 
-    __slots__ = ("keyed", "language", "timezone")
+    __slots__ = ("keyed", "language", "settled", "timezone")
 
     def __init__(self) -> None:
         self.language: str | None = None
         self.timezone: str | None = None
         self.keyed: Sequence[str] = ()
+        self.settled = False
+
+    @classmethod
+    def of(cls, language: str | None, timezone: str | None) -> Self:
+        """A locale that is settled."""
+        locale = cls()
+        locale.language, locale.timezone, locale.settled = language, timezone, True
+        return locale
 
 
 _current: Final[ContextVar[Locale | None]] = ContextVar("cachemw.locale", default=None)

@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from cachemw.activation import KEY as LOCALE
-from cachemw.activation import enter, leave
+from cachemw.activation import Locale, enter, leave
 from cachemw.caching import Caching, Line
 from cachemw.exchange import Exchange, Step
 from cachemw.flights import Flight, TaskRefresher
@@ -217,13 +217,15 @@ class _Middleware:
         if not self._fetches:
             exchange.request = request  # whatever is in between may answer without the inner half
             scope[EXCHANGE] = exchange
-            await _Passage(self, scope, receive, send, exchange).call()
+            passage = _Passage(self, scope, receive, send, exchange)
+            passage.place = {name: scope[name] for name in ("path", "root_path") if name in scope}
+            await passage.call()
             return
         await self._begin(exchange, request)
         if exchange.hit is None and exchange.reply is None:
             await _Passage(self, scope, receive, send, exchange).board()
             return
-        if exchange.refresh:
+        if exchange.refresh and self._updates:
             self._refresh(scope, exchange)
         await _send(exchange, send)
 
@@ -245,18 +247,29 @@ class _Middleware:
             exchange.found(pages.lookup(wants) if pages.immediate else await pages.alookup(wants))
 
     def _refresh(self, scope: Scope, exchange: Exchange[Line]) -> None:
-        """Fetch the page again in the background, for nobody in particular."""
+        """Fetch the page again in the background, for nobody in particular.
+
+        Where the halves stand apart, this is the outer one's work: what is in between has its say about the new page.
+        """
         plain = _sanitised(scope)
+        if exchange.engine.properties:
+            plain[LOCALE] = Locale.of(exchange.language, exchange.timezone)
         timeout = exchange.engine.policy.collapse_timeout
 
         async def work() -> None:
             request = ASGIRequest(plain)
             fresh = self.caching.exchange(request)
             fresh.refreshing = True
+            passage = _Passage(self, plain, _no_body(), _discard, fresh)
             try:
                 async with asyncio.timeout(timeout):
-                    await self._begin(fresh, request)
-                    await _Passage(self, plain, _no_body(), _discard, fresh).board()
+                    if self._fetches:
+                        await self._begin(fresh, request)
+                        await passage.board()
+                    else:
+                        fresh.request = request
+                        plain[EXCHANGE] = fresh
+                        await passage.call()
             except Exception:
                 log.exception("The background refresh of %s failed.", plain["path"])
 
@@ -334,6 +347,7 @@ def _sanitised(scope: Scope) -> Scope:
     """The scope of a GET for nobody in particular: no credentials, conditions, range or body (safety rule 15)."""
     plain = {name: value for name, value in scope.items() if name not in ("extensions", "user", "auth", "session")}
     plain.pop(EXCHANGE, None)
+    plain.pop(LOCALE, None)
     plain["method"] = "GET"
     plain["headers"] = [field for field in scope["headers"] if field[0] not in _PERSONAL]
     if "state" in plain:
@@ -358,6 +372,7 @@ class _Passage:
         "_send",
         "_started",
         "exchange",
+        "place",
         "scope",
     )
 
@@ -366,6 +381,7 @@ class _Passage:
     ) -> None:
         self.scope = scope
         self.exchange = exchange
+        self.place: Mapping[str, Any] = {}  # what the scope said of the path before anybody else had the request
         self._middleware = middleware
         self._receive = receive
         self._send = send
@@ -433,8 +449,13 @@ class _Passage:
         return True
 
     def _land(self, records: Mapping[str, Record | None] | None = None) -> None:
-        if self._flight is not None:
+        """Release who waits: with records that they may use, or, without any, to go on by themselves."""
+        if self._flight is None:
+            return
+        if records:
             self._flight.land(records)
+        else:
+            self._flight.end()
             self._flight = None
 
     # -- the application --------------------------------------------------------------------------------------------
@@ -575,7 +596,6 @@ class _Passage:
 
     async def _settle(self) -> None:
         """Do to the store what is left to do: the client has had its last byte."""
-        self._land()
         exchange = self.exchange
         pages = exchange.engine.pages
         if exchange.writes or exchange.drops:
@@ -588,6 +608,10 @@ class _Passage:
         lease, self._lease = self._lease, None
         if lease is not None:
             await pages.arun(pages.drop_lease(lease), None)
+        self._land()
+        if exchange.refresh and self.place:
+            exchange.refresh = False
+            self._middleware._refresh({**self.scope, **self.place}, exchange)
 
 
 class _Hooked:

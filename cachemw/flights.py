@@ -1,6 +1,6 @@
 """Flights: concurrent misses on one key wait for one call of the application; background refreshes, one per key.
 
-A flight has one leader and any number of followers, threads or tasks. It ends exactly once, with the records that the
+A flight has one leader and any number of followers, threads or tasks. It lands exactly once, with the records that the
 leader made (perhaps none); every follower is then released at the same time and looks again by itself. Nothing here
 knows of HTTP, and nothing waits without a deadline.
 """
@@ -23,25 +23,28 @@ T = TypeVar("T")
 class Flight(Generic[T]):
     """One call of the application on behalf of everybody who waits for it."""
 
-    __slots__ = ("_event", "_flights", "_lock", "_waiters", "key", "landed", "records")
+    __slots__ = ("_event", "_flights", "_lock", "_waiters", "key", "landed", "leader", "records")
 
     def __init__(self, flights: Flights[T], key: str) -> None:
         self.key = key
         self.records: Mapping[str, T] = {}
         self.landed = False
+        self.leader = threading.get_ident()
         self._flights = flights
         self._lock = flights.lock
         self._event: threading.Event | None = None
         self._waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
 
-    def land(self, records: Mapping[str, T] | None = None) -> None:
-        """End the flight and release the followers; further calls do nothing."""
+    def land(self, records: Mapping[str, T]) -> None:
+        """The answer is complete: release the followers. Until the flight ends, others may still join, for the records.
+
+        The first call counts.
+        """
         with self._lock:
             if self.landed:
                 return
             self.landed = True
-            self.records = records or {}
-            self._flights.remove(self)
+            self.records = records
             event, waiters = self._event, self._waiters
         if event is not None:
             event.set()
@@ -51,8 +54,18 @@ class Flight(Generic[T]):
             except RuntimeError:  # that loop was closed meanwhile: nobody waits there any more
                 continue
 
+    def end(self) -> None:
+        """Land, if that has not happened, without records, and be forgotten: the next request leads a new flight."""
+        self._flights.remove(self)
+        self.land({})
+
     def wait(self, timeout: float) -> bool:
-        """Block the thread until the flight has landed; False after `timeout` seconds."""
+        """Block the thread until the flight has landed; False after `timeout` seconds.
+
+        A thread that leads the flight itself does not wait: a test client asks again before it has read an answer.
+        """
+        if self.leader == threading.get_ident():
+            return self.landed
         with self._lock:
             if self.landed:
                 return True
@@ -113,7 +126,7 @@ class Flights(_Forkable, Generic[T]):
         self._flying: dict[str, Flight[T]] = {}
 
     def join(self, key: str) -> tuple[Flight[T], bool]:
-        """The flight on `key`, and whether the caller is its leader, who then has to `land` it whatever happens."""
+        """The flight on `key`, and whether the caller is its leader, who then has to `end` it whatever happens."""
         with self.lock:
             flight = self._flying.get(key)
             if flight is not None:
@@ -122,9 +135,10 @@ class Flights(_Forkable, Generic[T]):
             return flight, True
 
     def remove(self, flight: Flight[T]) -> None:
-        """Forget a flight that has landed; called by the flight, which holds the lock."""
-        if self._flying.get(flight.key) is flight:
-            del self._flying[flight.key]
+        """Forget a flight that ends; called by it."""
+        with self.lock:
+            if self._flying.get(flight.key) is flight:
+                del self._flying[flight.key]
 
     def __len__(self) -> int:
         return len(self._flying)

@@ -180,7 +180,9 @@ class WSGILocaleMiddleware(_WSGIMiddleware):
         choice = self._choice
         found = choice.in_path(environ.get("PATH_INFO", ""))
         if found is None:
-            locale.language = choice.in_fields(environ.get("HTTP_COOKIE", ""), environ.get("HTTP_ACCEPT_LANGUAGE", ""))
+            if not locale.settled:
+                cookies, accepted = environ.get("HTTP_COOKIE", ""), environ.get("HTTP_ACCEPT_LANGUAGE", "")
+                locale.language = choice.in_fields(cookies, accepted)
             return choice.vary(locale.keyed)
         locale.language, segment = found
         if choice.path_prefix == "strip":
@@ -217,6 +219,8 @@ class WSGITimezoneMiddleware(_WSGIMiddleware):
 
     def _choose(self, environ: dict[str, Any], locale: Locale) -> tuple[str, ...]:
         chosen = None
+        if locale.settled:
+            return self._choice.vary(locale.keyed)
         if self._choice.choose is not None:
             from werkzeug import Request
 
@@ -302,7 +306,8 @@ class ASGILocaleMiddleware(_ASGIMiddleware):
         within = below(root, scope["path"])
         found = choice.in_path(within)
         if found is None:
-            locale.language = choice.in_fields(*_fields(scope))
+            if not locale.settled:
+                locale.language = choice.in_fields(*_fields(scope))
             return scope, choice.vary(locale.keyed)
         locale.language, segment = found
         if choice.path_prefix == "strip":
@@ -327,6 +332,8 @@ class ASGITimezoneMiddleware(_ASGIMiddleware):
 
     async def _choose(self, scope: Scope, locale: Locale) -> tuple[Scope, tuple[str, ...]]:
         chosen = None
+        if locale.settled:
+            return scope, self._choice.vary(locale.keyed)
         if self._choice.choose is not None:
             from starlette.requests import HTTPConnection
 

@@ -189,11 +189,13 @@ class _Middleware:
         if not self._fetches:
             exchange.request = request  # whatever is in between may answer without the inner half
             environ[EXCHANGE] = exchange
-            return _Passage(self, environ, start_response, exchange).call()
+            passage = _Passage(self, environ, start_response, exchange)
+            passage.place = {name: environ.get(name, "") for name in ("SCRIPT_NAME", "PATH_INFO")}
+            return passage.call()
         self._begin(exchange, request, environ)
         if exchange.hit is None and exchange.reply is None:
             return _Passage(self, environ, start_response, exchange).board()
-        if exchange.refresh:
+        if exchange.refresh and self._updates:
             self._refresh(environ, exchange)
         return _send(exchange, start_response)
 
@@ -211,23 +213,33 @@ class _Middleware:
             exchange.found(lookup(exchange.wants))
 
     def _refresh(self, environ: WSGIEnvironment, exchange: Exchange[Line]) -> None:
-        """Fetch the page again in the background, for nobody in particular."""
+        """Fetch the page again in the background, for nobody in particular.
+
+        Where the halves stand apart, this is the outer one's work: what is in between has its say about the new page.
+        """
         plain = _sanitised(environ)
+        if exchange.engine.properties:
+            plain[LOCALE] = Locale.of(exchange.language, exchange.timezone)
 
         def work() -> None:
             try:
-                _drain(_Passage(self, plain, _no_start, self._refreshing(plain)).board())
+                _drain(self._refreshing(plain))
             except Exception:
                 log.exception("The background refresh of %s failed.", plain.get("PATH_INFO"))
 
         self._refresher.start(exchange.primary, work)
 
-    def _refreshing(self, environ: WSGIEnvironment) -> Exchange[Line]:
+    def _refreshing(self, environ: WSGIEnvironment) -> Iterable[bytes]:
         request = WSGIRequest(environ)
         exchange = self.caching.exchange(request)
         exchange.refreshing = True
-        self._begin(exchange, request, environ)
-        return exchange
+        passage = _Passage(self, environ, _no_start, exchange)
+        if self._fetches:
+            self._begin(exchange, request, environ)
+            return passage.board()
+        exchange.request = request
+        environ[EXCHANGE] = exchange
+        return passage.call()
 
 
 class CacheMiddleware(_Middleware):
@@ -301,6 +313,7 @@ def _sanitised(environ: WSGIEnvironment) -> WSGIEnvironment:
     }
     plain.update({"REQUEST_METHOD": "GET", "wsgi.input": BytesIO(), "CONTENT_LENGTH": "0"})
     plain.pop(EXCHANGE, None)
+    plain.pop(LOCALE, None)
     return plain
 
 
@@ -318,7 +331,9 @@ class _Passage:
         "_headers",
         "_iterator",
         "_lease",
+        "_length",
         "_locale",
+        "_made",
         "_middleware",
         "_sent",
         "_server",
@@ -326,6 +341,7 @@ class _Passage:
         "_write",
         "environ",
         "exchange",
+        "place",
     )
 
     def __init__(
@@ -337,6 +353,7 @@ class _Passage:
     ) -> None:
         self.environ = environ
         self.exchange = exchange
+        self.place: Mapping[str, str] = {}  # the path's variables, as they were before anybody else had the request
         self._middleware = middleware
         self._server = start_response
         self._flight: Flight[Record | None] | None = None
@@ -349,6 +366,8 @@ class _Passage:
         self._write: Callable[[bytes], object] | None = None
         self._copy: list[bytes] | None = None  # the body so far, where it is kept
         self._copied = 0
+        self._length = -1  # of the whole body, if the application says it
+        self._made = False  # its record is made
         self._finished = False
         self._error = False
         self._iterator: Iterator[bytes] = iter(())
@@ -403,8 +422,13 @@ class _Passage:
         return True
 
     def _land(self, records: Mapping[str, Record | None] | None = None) -> None:
-        if self._flight is not None:
+        """Release who waits: with records that they may use, or, without any, to go on by themselves."""
+        if self._flight is None:
+            return
+        if records:
             self._flight.land(records)
+        else:
+            self._flight.end()
             self._flight = None
 
     # -- the application --------------------------------------------------------------------------------------------
@@ -515,6 +539,8 @@ class _Passage:
                 exchange.engine.pages.run_purge(exchange.purges)
             if exchange.keep:
                 self._copy = []
+                length = head.value("content-length")
+                self._length = int(length) if length is not None and length.isascii() and length.isdecimal() else -1
             else:
                 self._land()
         self._sent = True
@@ -553,7 +579,7 @@ class _Passage:
     def _keep(self, chunk: bytes) -> None:
         if self._copy is not None:
             self._copied += len(chunk)
-            if self._copied > self.exchange.engine.policy.max_body:
+            if self._copied > self.exchange.engine.policy.max_body or (self._made and chunk):
                 self._copy = None
                 self.exchange.abandoned()
                 self._land()
@@ -581,16 +607,30 @@ class _Passage:
             return self.__next__()
         if self._copy is not None:
             self._keep(chunk)
+            if self._copied == self._length and not self._made:
+                self._make()
         return chunk
 
+    def _make(self) -> None:
+        """The body is as long as it is to be: what waits for it may have it at once; it is stored when it has ended."""
+        assert self._copy is not None
+        self._made = True
+        self._land(self.exchange.completed(b"".join(self._copy), time.time()))
+
     def _complete(self) -> None:
-        """The body has ended as it should: what waits for it may have it at once."""
+        """The body has ended as it should, and the client has had its last byte: store it."""
         if self._finished:
             return
         self._finished = True
-        if self._copy is not None:
-            self._land(self.exchange.completed(b"".join(self._copy), time.time()))
-            self._copy = None
+        if self._copy is not None and not self._made:
+            self._make()
+        self._copy = None
+        self._commit()
+
+    def __del__(self) -> None:
+        """An answer that nobody read and nobody closed: at least nobody waits for it."""
+        if self._flight is not None:
+            self._flight.end()
 
     def close(self) -> None:
         """Close the application's iterable, then write to the store: the client has had its last byte."""
@@ -615,11 +655,14 @@ class _Passage:
             close()
 
     def _settle(self) -> None:
-        """Do to the store what is left to do."""
-        self._land()
+        """Do what is left to do when all is over."""
         token, self._locale = self._locale, None
         if token is not None:
             leave(token)
+        self._commit()
+
+    def _commit(self) -> None:
+        """Write to the store; until that is done, who asks for this page gets it from the flight."""
         exchange = self.exchange
         pages = exchange.engine.pages
         if exchange.writes or exchange.drops:
@@ -628,6 +671,10 @@ class _Passage:
         lease, self._lease = self._lease, None
         if lease is not None:
             pages.run(pages.drop_lease(lease), None)
+        self._land()
+        if exchange.refresh and self.place:
+            exchange.refresh = False
+            self._middleware._refresh({**self.environ, **self.place}, exchange)
 
 
 def _with_conditions(environ: WSGIEnvironment, conditions: Fields) -> WSGIEnvironment:

@@ -270,3 +270,59 @@ def test_a_stale_page_in_place_of_a_generator_that_fails(monkeypatch: pytest.Mon
     server = Server(middleware).finish()
     assert server.body == b"page"
     assert server.status == "200 OK"
+
+
+def test_a_client_that_asks_again_before_it_has_read_gets_the_same_page() -> None:
+    """Flask's test client gives an answer back when it has the head, and its body when somebody looks at it."""
+    from flask import Flask
+
+    app = Flask(__name__)
+    calls = 0
+
+    @app.get("/")
+    def page() -> str:
+        nonlocal calls
+        calls += 1
+        return f"page {calls}"
+
+    app.wsgi_app = cached(app.wsgi_app)  # type: ignore[method-assign]
+    client = app.test_client()
+    first, second = client.get("/"), client.get("/")
+    third = client.get("/")
+    assert (first.text, second.text, third.text) == ("page 1", "page 1", "page 1")
+    assert client.get("/").headers["Cache-Status"].startswith("cachemw; hit")
+    assert calls == 1
+
+
+def test_a_thread_never_waits_for_itself() -> None:
+    def app(environ: Any, start_response: Start) -> Iterator[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        yield b"a"
+        yield b"b"
+
+    middleware = cached(app)
+    unread = Server(middleware)
+    next(unread.result)
+    assert Server(middleware).finish().body == b"ab"
+    del unread
+    assert "hit" in Server(middleware).finish().trace
+
+
+@pytest.mark.parametrize("chunks", [[b"abcd", b"e"], [b"abcd", RuntimeError("late")]])
+def test_a_body_that_goes_on_after_its_length_is_not_stored(chunks: list[Any]) -> None:
+    def app(environ: Any, start_response: Start) -> Iterator[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "4")])
+        for chunk in chunks:
+            if isinstance(chunk, Exception):
+                raise chunk
+            yield chunk
+
+    middleware = cached(app)
+    for _ in range(2):
+        server = Server(middleware)
+        try:
+            server.finish()
+        except RuntimeError:
+            server.result.close()
+        assert "hit" not in server.trace
+    assert len(middleware.caching.line.flights) == 0

@@ -137,8 +137,10 @@ class Passage(Generic[EngineT]):
 
     def abandoned(self) -> None:
         """The body broke off, the client left, or something failed: nothing of it is stored."""
-        self.keep = False
-        self.stored_ttl = None
+        if self.keep:
+            self.keep = False
+            self.stored_ttl = None
+            self.writes = ()
 
     def _obey_rules(self, status: int, content_type: str | None) -> bool:
         """Take lifetime and tags from the rule for this response, unless a view gave them; False: it is not stored."""

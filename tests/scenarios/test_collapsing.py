@@ -164,15 +164,19 @@ def test_a_leader_that_fails_releases_its_followers(crowd: Crowd) -> None:
 def test_a_follower_that_has_waited_long_enough_goes_alone() -> None:
     from cachemw.flights import Flights
 
-    flights: Flights[None] = Flights()
-    flight, leads = flights.join("key")
+    flights: Flights[str] = Flights()
+    with ThreadPoolExecutor(1) as leader:
+        flight, leads = leader.submit(flights.join, "key").result()
     assert leads
+    assert flights.join("key") == (flight, False)
     assert flight.wait(0.001) is False
     assert asyncio.run(flight.await_landing(0.001)) is False
-    flight.land()
-    flight.land()
+    flight.land({"key": "record"})
+    flight.land({})
     assert flight.wait(0)
     assert asyncio.run(flight.await_landing(0))
+    assert flights.join("key")[0].records == {"key": "record"}
+    flight.end()
     assert len(flights) == 0
 
 
