@@ -2,6 +2,7 @@
 
 from cachemw.activation import activate_language, activate_timezone, get_language, get_timezone
 from cachemw.backends.registry import Caches, cache, caches, connect
+from cachemw.busting import StaticFolder, StaticMiddleware
 from cachemw.errors import (
     BackendUnavailable,
     CacheError,
@@ -52,6 +53,8 @@ __all__ = [
     "Rule",
     "Rules",
     "Settings",
+    "StaticFolder",
+    "StaticMiddleware",
     "TimezoneMiddleware",
     "UpdateCacheMiddleware",
     "activate_language",
