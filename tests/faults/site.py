@@ -286,7 +286,7 @@ class Load:
             threads = [threading.Thread(target=self._visit, args=job, name=job[0]) for job in jobs]
             for thread in threads:
                 thread.start()
-            join: Callable[[], Any] = lambda: [thread.join() for thread in threads]  # noqa: E731
+            join: Callable[[], Any] = lambda: list(map(threading.Thread.join, threads))  # noqa: E731
         else:
             gathered = asyncio.run_coroutine_threadsafe(self._avisit_all(jobs), self.site.loop)
             join = lambda: gathered.result(30)  # noqa: E731

@@ -19,10 +19,15 @@ DELAY = 0.5  # seconds
 
 
 class Wire:
-    """Listens on a port of its own and passes on what comes to `target`; `fault` may change at any time."""
+    """Listens on a port of its own and passes on what comes to `target`; `fault` may change at any time.
+
+    `turns` counts how often a client spoke after it had been spoken to: the round trips of one that waits for replies.
+    """
 
     def __init__(self, target: tuple[str, int]) -> None:
         self.fault: Fault = "pass"
+        self.turns = 0
+        self._answered = True
         self._target = target
         self._ending = threading.Event()
         self._sockets: list[socket.socket] = []
@@ -62,10 +67,11 @@ class Wire:
                     one.shutdown(socket.SHUT_RDWR)
             asking.join()
 
-    @staticmethod
-    def _pump(source: socket.socket, target: socket.socket) -> None:
+    def _pump(self, source: socket.socket, target: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
+                self.turns += self._answered
+                self._answered = False
                 target.sendall(data)
         with contextlib.suppress(OSError):
             target.shutdown(socket.SHUT_WR)
@@ -73,6 +79,7 @@ class Wire:
     def _reply(self, client: socket.socket, data: bytes) -> bool:
         """Send a reply as the fault has it; False if that ends the connection."""
         fault = self.fault
+        self._answered = True
         if fault == "silent":
             return True
         if fault == "slow":
