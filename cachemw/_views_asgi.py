@@ -13,8 +13,9 @@ Rule 3: a plain view runs in the worker thread that it was called in; only the c
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from cachemw import asgi
@@ -102,18 +103,18 @@ async def open_page(
 ) -> ViewPassage | Response:
     """Look a page up: the stored response, or the passage of one that the view has to make."""
     middleware = page.open(make_middleware)
-    # a background refresh would call the view with this client's request, so a stale page is fetched in the foreground
-    exchange = middleware.caching.exchange(asgi_request := ASGIRequest(request.scope))
-    exchange.refreshing = True
+    asked = ASGIRequest(request.scope)
+    exchange = middleware.caching.exchange(asked)
+    exchange.refreshing = True  # a refresh would be made with this client's request: a stale page is fetched anew
     page.tell(exchange, args, kwargs)
-    await middleware._begin(exchange, asgi_request)
+    await middleware._begin(exchange, asked)
     sent: list[Message] = []
-    passage = ViewPassage(middleware, request.scope, request.receive, _into(sent), exchange)
-    if not exchange.settled:
-        await passage.board()
-    if exchange.settled and not sent:
+    if exchange.settled:
         await asgi._send(exchange, _into(sent))
+        return _as_response(sent)
+    passage = ViewPassage(middleware, request.scope, request.receive, _into(sent), exchange)
     passage.sent = sent
+    await passage.board()
     return _as_response(sent) if sent else passage
 
 
@@ -176,7 +177,7 @@ class ViewPassage(asgi._Passage):
                 return _as_response(self.sent)
             response.raw_headers = list(self.sent[0]["headers"])
             response.__dict__.pop("_headers", None)
-        return kept(response, self)
+        return _kept()(response, self)
 
     async def failed(self, error: BaseException) -> Response:
         """The view raised: the stale response that stands in for it, or the error again."""
@@ -213,24 +214,31 @@ class ViewPassage(asgi._Passage):
             return
         if getattr(session, "modified", False):
             self.exchange.never = True
-        if getattr(session, "accessed", bool(session)):  # who does not say is taken to have been read
+        # a session that does not say is taken to have been read, and so is one that a stream may still read
+        if getattr(session, "accessed", bool(session)) or (session and not hasattr(response, "body")):
             patch_vary_headers(response, ["Cookie"])
 
     def __del__(self) -> None:
         """A response that is never sent must not keep others waiting for it."""
-        if hasattr(self, "_flight"):
-            self._land()
+        self._land()
 
 
-def kept(response: Any, passage: ViewPassage) -> Response:
-    """The response, sent through the passage: the same attributes, status, headers, background tasks."""
+@cache
+def _kept() -> Callable[[Any, ViewPassage], Response]:
+    """The class of the responses that are sent through a passage, made when Starlette is there."""
     from starlette.responses import Response
 
     class Kept(Response):
-        def __init__(self) -> None:
-            self.__dict__ = response.__dict__  # what decorators further out change, they change in both
+        """Another's status, headers, body and background tasks: who changes them here, changes them there."""
+
+        __slots__ = ("_passage", "_response")
+
+        def __init__(self, response: Response, passage: ViewPassage) -> None:
+            self.__dict__ = response.__dict__
+            self._response = response
+            self._passage = passage
 
         async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-            await passage.relay(response, scope, receive, send)
+            await self._passage.relay(self._response, scope, receive, send)
 
-    return Kept()
+    return Kept

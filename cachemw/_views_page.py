@@ -8,6 +8,7 @@ Rule 2: the rules are those of the middlewares: what stands here says in which c
 from __future__ import annotations
 
 import re
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -69,6 +70,7 @@ class Page:
         self._cache = connect(cache) if isinstance(cache, str) and "://" in cache else cache
         self._key_prefix = key_prefix
         self._tags = tags if callable(tags) else _checked(tags)
+        self._lock = threading.Lock()
         self._alone: Any = None
         self._in_sites: weakref.WeakKeyDictionary[Caching, Any] = weakref.WeakKeyDictionary()
 
@@ -113,15 +115,25 @@ class Page:
 
         make: `wsgi.CacheMiddleware`, or what takes the same options. Raises: ImproperlyConfigured, naming the view.
         """
-        middleware: Any = self._alone if site is None else self._in_sites.get(site.caching)
+        middleware: Any = self._known(site)
         if middleware is None:
-            middleware = make(**self._options(site))
-            if site is None:
-                self._alone = middleware
-            else:
-                self._in_sites[site.caching] = middleware
-                site.opened(middleware.caching)
+            with self._lock:
+                middleware = self._known(site)
+                if middleware is None:
+                    middleware = self._make(make, site)
         return middleware  # type: ignore[no-any-return]
+
+    def _known(self, site: Site | None) -> Any:
+        return self._alone if site is None else self._in_sites.get(site.caching)
+
+    def _make(self, make: Callable[..., Any], site: Site | None) -> Any:
+        middleware = make(**self._options(site))
+        if site is None:
+            self._alone = middleware
+        else:
+            self._in_sites[site.caching] = middleware
+            site.opened(middleware.caching)
+        return middleware
 
     def _options(self, site: Site | None) -> dict[str, Any]:
         settings = Settings.from_environ() if site is None else site.caching.settings

@@ -200,7 +200,7 @@ def _mind_session(exchange: Any, response: Response) -> None:
     session = context._session if hasattr(context, "_session") else context.session
     if getattr(session, "modified", False):
         exchange.never = True
-    if getattr(session, "accessed", False):
+    if getattr(session, "accessed", False) or (session and response.is_streamed):  # a stream may still read it
         patch_vary_headers(response, ["Cookie"])
 
 

@@ -111,6 +111,7 @@ def cache_page(
     a view for some visitors only has to say `vary_on_cookie`, `vary_on_headers("Authorization")` or `private`.
 
     `no-store`, `private`, `Set-Cookie` and `Vary: *` are never stored. A page that read the session varies on Cookie.
+    Where the page is cached here on ASGI, `stale-while-revalidate` has no effect: the next request fetches it.
 
     Raises: TypeError or ValueError for an argument that cannot be meant or a view that is none; at the first request
     (with an extension of ours, at start-up) ImproperlyConfigured for an unknown alias.
@@ -226,7 +227,7 @@ class _Conditional(ViewDecorator):
         self._is_async = any(function is not None and is_async(function) for function in (etag, last_modified))
 
     def check_whole(self, view: Any) -> None:
-        raise TypeError(f"conditional decorates a function that returns a response; {describe(view)} is none.")
+        raise _no_function(view)
 
     def check(self, view: Any) -> None:
         if self._is_async and not is_async(view):
@@ -247,11 +248,14 @@ class _Conditional(ViewDecorator):
         return _short(call, fields) or _with(call.response(await call()), fields)
 
     async def asgi(self, app: Any, scope: Any, receive: Any, send: Any) -> None:
-        self.check_whole(app)
+        raise _no_function(app)
 
     def wsgi(self, app: Any, environ: Any, start_response: Any) -> Iterable[bytes]:
-        self.check_whole(app)
-        return ()
+        raise _no_function(app)
+
+
+def _no_function(view: Any) -> TypeError:
+    return TypeError(f"conditional decorates a function that returns a response; {describe(view)} is none.")
 
 
 def conditional(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import subprocess
@@ -201,6 +202,10 @@ def test_vary_on_nothing_or_on_what_is_no_field() -> None:
             vary_on_headers(wrong)  # type: ignore[arg-type]
 
 
+async def coroutine_application(scope: Any, receive: Any, send: Any) -> None:
+    """Never called."""
+
+
 async def coroutine_etag() -> str:
     return "v1"
 
@@ -217,6 +222,8 @@ def test_conditional_wants_functions() -> None:
             conditional(etag=lambda: "v1")(whole)
     with pytest.raises(TypeError, match="decorates a function"):
         conditional(etag=lambda: "v1")(lambda environ, start_response: [])({"REQUEST_METHOD": "GET"}, print)
+    with pytest.raises(TypeError, match="decorates a function"):
+        asyncio.run(conditional(etag=lambda: "v1")(coroutine_application)({"type": "http"}, print, print))
 
 
 @pytest.mark.parametrize("etag", ['a"b', "ü" * 3 + "\n", "a\x00"])
@@ -250,6 +257,12 @@ def test_a_view_called_outside_of_any_request_says_so() -> None:
         cache_page(60)(view)()
     with pytest.raises(TypeError, match="which has no headers"):
         never_cache(view)()
+
+
+def test_a_dictionary_as_first_argument_makes_no_request() -> None:
+    for arguments in (({"a": 1},), ({"a": 1}, 2), ({"a": 1}, 2, 3)):
+        with pytest.raises(TypeError, match="without a request of Flask's or Starlette's"):
+            cache_page(60)(lambda *args: "x")(*arguments)
 
 
 def test_the_default_cache_by_its_own_name() -> None:

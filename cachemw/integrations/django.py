@@ -36,6 +36,7 @@ from cachemw.activation import Locale
 from cachemw.asgi import ASGIRequest, Message
 from cachemw.backends.registry import Caches
 from cachemw.caching import Caching
+from cachemw.headers import patch_vary_headers
 from cachemw.integrations._django_backends import BACKENDS, django_cache, named
 from cachemw.settings import Settings
 
@@ -101,6 +102,7 @@ class _Middleware:
             exchange = asked.META[EXCHANGE] = environ[EXCHANGE]
             response = self.get_response(asked)
             _tell_locale(asked, environ)
+            _mind_visitor(asked, response, exchange)
             if not refreshes:
                 given[:] = response, exchange
             if response.streaming and response.is_async:  # not ours to wait for
@@ -145,7 +147,7 @@ class _Middleware:
         async def send(message: Message) -> None:
             sent.append(message)
 
-        passage = ViewPassage(cache, scope, _receive, send, exchange)
+        passage = ViewPassage(cache, scope, asgi._no_body(), send, exchange)
         passage.sent = sent
         _tell_locale(request, scope)
         if cache._fetches:
@@ -159,6 +161,7 @@ class _Middleware:
         try:
             response = await self.get_response(request)
             _tell_locale(request, scope)
+            _mind_visitor(request, response, exchange)
             return await self._sent(passage, response)
         except BaseException as error:
             await passage.failed(error)
@@ -204,11 +207,6 @@ def _call_view(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
     return environ[_VIEW](environ, start_response)  # type: ignore[no-any-return]
 
 
-async def _receive() -> Message:
-    """Whether the client is still there, Django finds out."""
-    return {"type": "http.request", "body": b"", "more_body": False}
-
-
 def _unused(data: bytes) -> None:
     """The `write` of PEP 3333, which no response of Django's calls."""
 
@@ -251,6 +249,15 @@ def _tell_locale(request: Any, state: Any) -> None:
     code = getattr(request, "LANGUAGE_CODE", None) or translation.get_language()
     locale.language = None if code is None else _tag(code)
     locale.timezone = timezone.get_current_timezone_name()
+
+
+def _mind_visitor(request: Any, response: Any, exchange: Any) -> None:
+    """Where sessions and CSRF tokens are further out than the cache, they say too late that the page has them."""
+    session = getattr(request, "session", None)
+    if getattr(session, "modified", False) or request.META.get("CSRF_COOKIE_NEEDS_UPDATE"):
+        exchange.never = True
+    if getattr(session, "accessed", False) or (session is not None and response.streaming):  # which may still read it
+        patch_vary_headers(response, ["Cookie"])
 
 
 def _tag(code: str) -> str:

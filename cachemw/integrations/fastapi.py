@@ -202,17 +202,22 @@ async def _response(
     """What FastAPI makes of an operation's value: by its own handler, for an operation that does nothing else."""
     if isinstance(value, Response):
         return value
-    route = routing._get_scope_effective_route_context(request.scope) or request.scope["route"]
-    keeper = route if isinstance(route, routing.APIRoute) else request.scope["route"]
-    handler: Callable[[Request], Awaitable[Response]] | None = getattr(keeper, _GIVER, None)
+    route = _route_of(request.scope)
+    handler: Callable[[Request], Awaitable[Response]] | None = getattr(route, _GIVER, None)
     if handler is None:
         handler = _giver(route, function)
-        setattr(keeper, _GIVER, handler)
+        setattr(route, _GIVER, handler)
     request.scope[_VALUE] = value, given
     try:
         return await handler(request)
     finally:
         del request.scope[_VALUE]
+
+
+def _route_of(scope: Any) -> Any:
+    """The route as it is where it was included: `include_router` may change its response class."""
+    included = getattr(routing, "_get_scope_effective_route_context", None)
+    return (included and included(scope)) or scope["route"]
 
 
 def _giver(route: Any, function: Any) -> Callable[[Request], Awaitable[Response]]:

@@ -371,6 +371,63 @@ def test_languages_and_time_zones_are_part_of_the_key(site: Site, page: Counter)
                 assert visitor.get(**{"Accept-Language": "de"}).text_seen == "de Europe/Berlin page 4"
 
 
+INSIDE = [
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "cachemw.integrations.django.CacheMiddleware",
+]
+
+
+def test_a_session_that_is_further_out_than_the_cache_is_not_shown_either(site: Site, page: Counter) -> None:
+    def login(request: Any, name: str) -> HttpResponse:
+        request.session["name"] = name
+        return HttpResponse("welcome", headers={"Cache-Control": "max-age=60"})
+
+    def home(request: Any) -> HttpResponse:
+        return HttpResponse(f"{request.session.get('name')} {page()}", headers={"Cache-Control": "max-age=60"})
+
+    site.view(login, "login/<name>")
+    site.view(home)
+    with override_settings(MIDDLEWARE=INSIDE):
+        anne, bob, stranger = (site.visitor() for _ in range(3))
+        for name, one in (("Anne", anne), ("Bob", bob)):
+            assert one.get(f"/login/{name}").cookies
+            assert one.get().text_seen.startswith(name)
+            assert one.get().text_seen.startswith(name)
+        assert stranger.get().text_seen.startswith("None")
+        assert page.calls == 3
+
+
+def test_a_form_with_its_token_is_not_stored(site: Site, page: Counter) -> None:
+    from django.middleware.csrf import get_token
+
+    site.view(lambda request: HttpResponse(get_token(request) + page(), headers={"Cache-Control": "max-age=60"}))
+    with override_settings(MIDDLEWARE=INSIDE):
+        visitor = site.visitor()
+        assert visitor.get().text_seen != visitor.get().text_seen
+        assert site.visitor().get().text_seen.endswith("page 3")
+
+
+def test_a_policy_that_stores_cookies(site: Site, page: Counter) -> None:
+    """Django's own way; each cookie stays a field of its own."""
+
+    def view(request: HttpRequest) -> HttpResponse:
+        response = HttpResponse(page())
+        response.set_cookie("one", "1")
+        response.set_cookie("two", "2", httponly=True)
+        return response
+
+    site.view(view)
+    with override_settings(MIDDLEWARE=BOTH, CACHEMW_SET_COOKIE="store"):
+        visitor = site.visitor()
+        visitor.get()
+        hit = visitor.get()
+    assert is_hit(hit)
+    assert {name: cookie.value for name, cookie in hit.cookies.items()} == {"one": "1", "two": "2"}
+    assert hit.cookies["two"]["httponly"]
+    assert "Set-Cookie" not in hit.headers
+
+
 @pytest.mark.usefixtures("django_pages")
 def test_a_stream_is_stored_at_its_end(site: Site, page: Counter) -> None:
     def parts() -> Iterator[str]:
@@ -546,6 +603,34 @@ def test_an_error_that_no_handler_turns_into_a_response(page: Counter) -> None:
             asyncio.run(integration.CacheMiddleware(failing)(AsyncRequestFactory().get("/failing")))
         with pytest.raises(OSError, match="the database is gone"):
             integration.CacheMiddleware(failing_plainly)(RequestFactory().get("/failing"))
+
+
+def test_a_stale_page_stands_in_for_an_exception_too(page: Counter, clock: Clock) -> None:
+    from django.test import AsyncRequestFactory, RequestFactory
+
+    caches["default"].clear()
+
+    def answer(request: Any) -> HttpResponse:
+        if page() not in ("page 1", "page 3"):
+            raise OSError("the database is gone")
+        return HttpResponse("well", headers={"Cache-Control": "max-age=60, stale-if-error=300"})
+
+    async def answer_in_task(request: Any) -> HttpResponse:
+        return answer(request)
+
+    plain, in_tasks = integration.CacheMiddleware(answer), integration.CacheMiddleware(answer_in_task)
+
+    def ask_plainly() -> Any:
+        return plain(RequestFactory().get("/plain"))
+
+    def ask_in_task() -> Any:
+        return asyncio.run(in_tasks(AsyncRequestFactory().get("/in-task")))
+
+    for ask in (ask_plainly, ask_in_task):
+        assert ask().content == b"well"
+        clock.advance(61)
+        assert ask().content == b"well"
+    assert page.calls == 4
 
 
 def test_a_plain_chain_under_asgi(page: Counter) -> None:

@@ -282,10 +282,26 @@ def test_in_an_included_router(page: Counter) -> None:
 
     @router.get("/{number}")
     @cache_page(60)
+    async def view(number: int) -> Any:
+        return f"{number} {page()}"
+
+    app.include_router(router, prefix="/a", default_response_class=PlainTextResponse)
+    app.include_router(router, prefix="/b")
+    client = TestClient(app)
+    for path in ("/b/1", "/a/2", "/b/2"):  # one operation, at two places that answer in different ways
+        assert client.get(path).text == client.get(path).text
+    assert client.get("/a/2").headers["Content-Type"].startswith("text/plain")
+    assert client.get("/b/2").headers["Content-Type"] == "application/json"
+
+
+def test_an_included_operation_with_its_model(page: Counter) -> None:
+    app, router = FastAPI(), APIRouter()
+
+    @router.get("/{number}")
+    @cache_page(60)
     async def view(number: int) -> PublicItem:
         return PublicItem(Title=f"{number} {page()}")
 
-    app.include_router(router, prefix="/a", default_response_class=PlainTextResponse)
     app.include_router(router, prefix="/b")
     client = TestClient(app)
     assert client.get("/b/1").json() == client.get("/b/1").json() == {"Title": "1 page 1"}
@@ -417,7 +433,7 @@ def test_as_a_dependency(page: Counter, store: LocMemCache, where: str, site: bo
 
 def test_the_operations_own_page_counts_most(page: Counter) -> None:
     app = FastAPI()
-    router = APIRouter(dependencies=[Depends(page_for(60))], route_class=CachedRoute)
+    router = APIRouter(dependencies=[Depends(page_for(60)), Depends(Counter())], route_class=CachedRoute)
 
     @router.get("/")
     async def view(cached: Annotated[None, Depends(page_for(5))]) -> str:

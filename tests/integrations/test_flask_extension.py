@@ -324,6 +324,28 @@ def test_concurrent_first_requests_register_once(app: Flask, page: Counter) -> N
     assert len(app.before_request_funcs["blog"]) == 1
 
 
+def test_a_request_that_comes_while_another_starts_the_application(app: Flask, page: Counter) -> None:
+    CacheMW(app, site=False)
+    app.add_url_rule("/", view_func=lambda: page())
+    start: Any = app.wsgi_app
+    begun = []
+
+    class Meanwhile:
+        """The lock, of which the other one has just let go."""
+
+        def __enter__(self) -> None:
+            begun.append(1)
+            start._started = True
+
+        def __exit__(self, *exc_info: object) -> None:
+            begun.append(2)
+
+    start._lock = Meanwhile()
+    start._start = None
+    assert get(app, "/").text == "page 1"
+    assert begun == [1, 2]
+
+
 # -- purging ----------------------------------------------------------------------------------------------------------
 
 

@@ -8,7 +8,18 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from flask import Flask, Response, abort, jsonify, make_response, request, send_file, session, url_for
+from flask import (
+    Flask,
+    Response,
+    abort,
+    jsonify,
+    make_response,
+    request,
+    send_file,
+    session,
+    stream_with_context,
+    url_for,
+)
 from flask.views import MethodView, View
 
 from cachemw import (
@@ -21,6 +32,7 @@ from cachemw import (
     never_cache,
     vary_on_cookie,
     vary_on_headers,
+    wsgi,
 )
 from cachemw.backends.locmem import LocMemCache
 from cachemw.integrations.flask import CacheMW
@@ -304,6 +316,30 @@ def test_a_whole_application_and_a_mounted_one(app: Flask, page: Counter) -> Non
     assert Client(cached).get("/x", buffered=True).text == "page 2"  # another URL
 
 
+def test_applications_under_the_sites_own_cache(app: Flask, page: Counter, store: LocMemCache, clock: Clock) -> None:
+    from werkzeug.test import Client
+
+    app.add_url_rule("/", view_func=lambda: page())
+    client = Client(wsgi.CacheMiddleware(cache_page(10)(app), cache=store, seconds=600))
+    assert client.get("/", buffered=True).headers["Cache-Status"].count("cachemw") == 1
+    clock.advance(9)
+    assert is_hit(client.get("/", buffered=True))
+    clock.advance(2)
+    assert not is_hit(client.get("/", buffered=True))
+
+
+def test_a_coroutine_view_under_the_sites_own_cache(app: Flask, page: Counter, store: LocMemCache) -> None:
+    @app.get("/")
+    @cache_page(10)
+    async def view() -> str:
+        return page()
+
+    CacheMW(app, cache=store)
+    client = app.test_client()
+    assert client.get("/", buffered=True).headers["Cache-Control"] == "max-age=10"
+    assert is_hit(client.get("/", buffered=True))
+
+
 def test_a_plain_function_that_is_an_application(page: Counter) -> None:
     from werkzeug.test import Client
 
@@ -469,6 +505,28 @@ def test_a_page_that_changed_the_session_is_not_stored(app: Flask, page: Counter
         return f"token {session['token']}"
 
     assert [app.test_client().get("/").text for _ in range(2)] == ["token page 1", "token page 2"]
+
+
+def test_a_stream_may_read_the_session_while_it_is_sent(app: Flask, page: Counter) -> None:
+    @app.get("/login/<name>")
+    def login(name: str) -> str:
+        session["name"] = name
+        return "welcome"
+
+    @app.get("/")
+    @cache_page(60)
+    def view() -> Any:
+        def parts() -> Iterator[str]:
+            yield f"{session.get('name')} {page()}"
+
+        return stream_with_context(parts())
+
+    anne, bob = app.test_client(), app.test_client()
+    for name, one in (("Anne", anne), ("Bob", bob)):
+        one.get(f"/login/{name}")
+        assert one.get("/", buffered=True).text.startswith(name)
+        assert one.get("/", buffered=True).text.startswith(name)
+    assert page.calls == 2
 
 
 def test_a_cookie_of_the_views_is_not_stored(app: Flask, page: Counter) -> None:

@@ -36,7 +36,7 @@ from cachemw import (
 )
 from cachemw.backends.base import BaseCache
 from cachemw.backends.locmem import LocMemCache
-from cachemw.integrations.starlette import CacheMiddleware, lifespan
+from cachemw.integrations.starlette import CacheMiddleware, lifespan, with_fragments
 from tests.integrations.conftest import Counter
 from tests.scenarios.conftest import Clock
 
@@ -386,6 +386,29 @@ def test_a_page_that_read_the_session_is_for_this_cookie_alone(kind: str, page: 
     assert TestClient(app).get("/login/Anne").cookies  # it was not answered from the store
 
 
+def test_a_stream_may_read_the_session_while_it_is_sent(page: Counter) -> None:
+    async def login(request: Request) -> Response:
+        request.session["name"] = request.path_params["name"]
+        return Response()
+
+    async def home(request: Request) -> Response:
+        async def parts() -> AsyncIterator[str]:
+            yield f"{request.session.get('name')} {page()}"
+
+        return StreamingResponse(parts())
+
+    app = Starlette(
+        routes=[Route("/login/{name}", login), Route("/", cache_page(60)(home))],
+        middleware=[Middleware(SessionMiddleware, secret_key="not secret at all")],
+    )
+    for name in ("Anne", "Bob"):
+        one = TestClient(app)
+        one.get(f"/login/{name}")
+        assert one.get("/").text == one.get("/").text
+        assert one.get("/").text.startswith(name)
+    assert page.calls == 2
+
+
 def test_a_session_of_another_kind_is_taken_to_have_been_read(page: Counter) -> None:
     class OtherSessions:
         def __init__(self, app: Any) -> None:
@@ -613,3 +636,16 @@ def test_caches_of_ones_own_are_closed(page: Counter) -> None:
     assert isinstance(store, Closing)
     assert store.closed == 1
     assert caches is not own
+
+
+def test_fragments_in_templates(page: Counter, tmp_path: Any) -> None:
+    from starlette.templating import Jinja2Templates
+
+    (tmp_path / "home.html").write_text("{% cache 60 starlette_home %}{{ page() }}{% endcache %}")
+    templates = with_fragments(Jinja2Templates(tmp_path))
+    site = client(
+        Route(
+            "/", view_of("function", lambda request: templates.TemplateResponse(request, "home.html", {"page": page}))
+        )
+    )
+    assert site.get("/").text == site.get("/").text == "page 1"
