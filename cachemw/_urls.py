@@ -30,7 +30,18 @@ _OWN: Final = {
 
 #: The options of a database cache; what else is in its query is SQLAlchemy's, and stays in the URL.
 _DATABASE_OPTIONS: Final = frozenset(
-    {"table", "read", "write", "max_entries", "cull_frequency", "create", "deadline", "pool_size", "fail_open"}
+    {
+        "table",
+        "read",
+        "write",
+        "max_entries",
+        "cull_frequency",
+        "create",
+        "deadline",
+        "pool_size",
+        "inline_reads",
+        "fail_open",
+    }
 )
 
 _REDIS: Final = {

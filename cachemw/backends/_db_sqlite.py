@@ -47,6 +47,14 @@ _inherited: Final[list[list[sqlite3.Connection]]] = []
 T = TypeVar("T")
 
 
+#: Key, number and value.
+Row = tuple[bytes, int | None, bytes | None]
+
+
+class _BusyError(Exception):
+    """Another connection has the lock, and nobody wants to wait for it."""
+
+
 class _Prepared(NamedTuple):
     sql: str
     arguments: Callable[[Mapping[str, Any]], tuple[Any, ...]]
@@ -96,13 +104,18 @@ class SQLiteStore:
 
         return self._use(execute)
 
-    def get_one(self, key: bytes, now: float) -> tuple[bytes, int | None, bytes | None] | None:
-        """The row of the statement `get` for one key: what a hit is made of, without the detours."""
-        sql = self._prepared("get", 1).sql
+    def get(self, keys: Sequence[bytes], now: float) -> list[Row]:
+        """The rows of the statement `get`: what a hit is made of, without the detours."""
+        sql = self._prepared("get", len(keys)).sql
+        return self._use(lambda connection: connection.execute(sql, (*keys, now)).fetchall())
 
-        row: tuple[bytes, int | None, bytes | None] | None
-        row = self._use(lambda connection: connection.execute(sql, (key, now)).fetchone())
-        return row
+    def get_at_once(self, keys: Sequence[bytes], now: float) -> list[Row] | None:
+        """The same over a connection that is there; None if there is none, or if another has the lock."""
+        sql = self._prepared("get", len(keys)).sql
+        try:
+            return self._use(lambda connection: connection.execute(sql, (*keys, now)).fetchall(), patient=False)
+        except _BusyError:
+            return None
 
     def _prepare(self, statement: str, keys: int) -> _Prepared:
         """The SQL of a statement for so many keys, and what puts its parameters in their order."""
@@ -142,12 +155,17 @@ class SQLiteStore:
 
     # -- connections ---------------------------------------------------------------------------------------------
 
-    def _use(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do the work with a connection that nobody else uses meanwhile, again while another writer is at it."""
+    def _use(self, work: Callable[[sqlite3.Connection], T], *, patient: bool = True) -> T:
+        """Do the work with a connection that nobody else uses meanwhile, again while another writer is at it.
+
+        Raises: BackendUnavailable; _BusyError where something had to be waited for, and it is not to be `patient`.
+        """
         idle = self._connections()
         try:
             connection = idle.pop()
         except IndexError:
+            if not patient:
+                raise _BusyError from None
             connection = self._patiently(self._connect)
         try:
             try:
@@ -155,6 +173,8 @@ class SQLiteStore:
             except sqlite3.Error as error:
                 if not _is_busy(error):
                     raise self._mapped(error) from error
+                if not patient:
+                    raise _BusyError from error
                 result = self._patiently(lambda: work(connection))
         except BaseException:
             connection.close()

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, ClassVar, Final, TypeVar
 
@@ -24,6 +24,7 @@ from cachemw.backends._db_calls import Call, MissingTable, Outcome, Store, Value
 from cachemw.backends._db_schema import DEFAULT_TABLE, Statements, column_key, make_table
 from cachemw.backends._db_server import DRIVERS, ServerStore
 from cachemw.backends._db_sqlite import SQLiteStore
+from cachemw.backends._quick import QuickReads
 from cachemw.backends.base import BaseCache, Entry, offload
 from cachemw.errors import BackendUnavailable
 
@@ -55,16 +56,17 @@ class DatabaseCache(BaseCache):
     OPTIONS: `table` (default "cachemw"; "schema.table", blanks allowed), `write` (URL of the primary, default:
         LOCATION), `read` (URL of a replica, or several), `max_entries` (default 100 000), `cull_frequency` (default 3),
         `create` (make the table when it is missing; default: for SQLite), `deadline` (seconds for a call, and for
-        another process's write in SQLite; default 0.25), `pool_size` (connections of a process, default 10).
+        another process's write in SQLite; default 0.25), `pool_size` (connections of a process, default 10),
+        `inline_reads` (SQLite: tasks read on the event loop while that is quick; default True).
 
     Drivers: sqlite3; psycopg for both halves; PyMySQL and, for the async half, asyncmy. The async half of SQLite works
-    in threads. The bound may be exceeded by 2 % for each process.
+    in threads, but for quick reads. The bound may be exceeded by 2 % for each process.
 
     Raises: ImproperlyConfigured.
     """
 
     option_names: ClassVar[frozenset[str] | None] = frozenset(
-        {"table", "read", "write", "max_entries", "cull_frequency", "create", "deadline", "pool_size"}
+        {"table", "read", "write", "max_entries", "cull_frequency", "create", "deadline", "pool_size", "inline_reads"}
     )
 
     def __init__(self, location: str | Sequence[str], params: Mapping[str, Any]) -> None:
@@ -78,8 +80,9 @@ class DatabaseCache(BaseCache):
         self._create = boolean("OPTIONS['create']", options.get("create", self._statements.kind == "sqlite"))
         self._primary = self._store(primary)
         self._readers = [self._store(_url("OPTIONS['read']", url)) for url in _replicas(options.get("read"))]
-        #: SQLite's short way to a single row: a plan takes longer than SQLite itself.
-        self._get_one = self._primary.get_one if isinstance(self._primary, SQLiteStore) and not self._readers else None
+        #: SQLite's short way to a few rows: a plan takes longer than SQLite itself.
+        self._sqlite = self._primary if isinstance(self._primary, SQLiteStore) and not self._readers else None
+        self._reads = QuickReads(allowed=boolean("OPTIONS['inline_reads']", options.get("inline_reads", True)))
         #: Rows that may be written until they are counted again; threads that race here only count once more.
         self._room = 0
 
@@ -118,8 +121,7 @@ class DatabaseCache(BaseCache):
         for part in _parts(keys):
             by_column = {column_key(key): key for key in part}
             outcome = yield Call("get", {"keys": list(by_column), "now": time.time()}, reads=True)
-            for key, counted, value in outcome.rows:
-                found[by_column[key]] = value if counted is None else counted
+            found.update(_by_key(by_column, outcome.rows))
         return found
 
     def _plan_peek(self, key: str) -> Plan[Sequence[Any] | None]:
@@ -269,16 +271,23 @@ class DatabaseCache(BaseCache):
     # -- primitives ----------------------------------------------------------------------------------------------
 
     def _get(self, keys: Sequence[str]) -> dict[str, Any]:
-        if self._get_one is not None and len(keys) == 1:
+        if self._sqlite is not None and 0 < len(keys) <= _KEYS_AT_ONCE:
+            by_column = {column_key(key): key for key in keys}
             try:
-                row = self._get_one(column_key(keys[0]), time.time())
+                return _by_key(by_column, self._sqlite.get(tuple(by_column), time.time()))
             except MissingTable:
                 pass  # the plan makes it
-            else:
-                return {} if row is None else {keys[0]: row[2] if row[1] is None else row[1]}
         return self._drive(self._plan_get(keys))
 
     async def _aget(self, keys: Sequence[str]) -> dict[str, Any]:
+        sqlite = self._sqlite
+        if sqlite is not None and 0 < len(keys) <= _KEYS_AT_ONCE:
+            by_column = {column_key(key): key for key in keys}
+            try:
+                rows = await self._reads.run(sqlite.get, tuple(by_column), time.time(), at_once=sqlite.get_at_once)
+                return _by_key(by_column, rows)
+            except MissingTable:
+                pass  # the plan makes it
         return await self._adrive(self._plan_get(keys))
 
     def _set(self, entries: Sequence[Entry]) -> list[str]:
@@ -374,6 +383,11 @@ def _kind(url: URL) -> str:
 
 def _replicas(given: object) -> Sequence[str]:
     return () if given is None else (given,) if isinstance(given, str) else members("OPTIONS['read']", given)
+
+
+def _by_key(keys: Mapping[bytes, str], rows: Iterable[Sequence[Any]]) -> dict[str, Any]:
+    """Rows (key, number, value) as what is stored under the made keys, which are given by column."""
+    return {keys[key]: value if counted is None else counted for key, counted, value in rows}
 
 
 def _parts(keys: Sequence[str]) -> list[Sequence[str]]:

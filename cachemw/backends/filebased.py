@@ -19,12 +19,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, BinaryIO, ClassVar, Final
 
-from cachemw._values import integer, refuse
+from cachemw._values import boolean, integer, refuse
 from cachemw.backends import _file_entry as entry
 from cachemw.backends._file_shards import Place, Shards, open_for_reading
 from cachemw.backends._file_sweep import Sweeper
 from cachemw.backends._file_usage import make_directories
-from cachemw.backends.base import BlockingCache, Entry, offload
+from cachemw.backends._quick import QuickReads
+from cachemw.backends.base import BlockingCache, Entry
 from cachemw.errors import BackendUnavailable
 
 __all__ = ["FileBasedCache"]
@@ -43,12 +44,15 @@ class FileBasedCache(BlockingCache):
     OPTIONS: `max_entries` (default 100 000), `max_bytes` (of the files; default 1 GiB, None: no bound) and
         `cull_frequency` (default 3: a third of the entries goes when the store is full, the expired and then the
         oldest first; 0: all of them). With several processes the bounds may be exceeded by 1 % for each.
+        `inline_reads` (default True): tasks read on the event loop while that is quick, else in threads.
 
     Raises: ImproperlyConfigured if the directory is relative, cannot be created or written, or if everybody may write
         to it and no SECRET is set: what stands there is unpickled.
     """
 
-    option_names: ClassVar[frozenset[str] | None] = frozenset({"max_entries", "max_bytes", "cull_frequency"})
+    option_names: ClassVar[frozenset[str] | None] = frozenset(
+        {"max_entries", "max_bytes", "cull_frequency", "inline_reads"}
+    )
 
     def __init__(self, location: str | os.PathLike[str] | Sequence[str], params: Mapping[str, Any]) -> None:
         directory = _directory(location)
@@ -60,6 +64,7 @@ class FileBasedCache(BlockingCache):
         max_entries, frequency = self._cull_options(max_entries=_MAX_ENTRIES)
         given = self.options.get("max_bytes", _MAX_BYTES)
         self._max_bytes = None if given is None else integer("MAX_BYTES", given, minimum=1)
+        self._reads = QuickReads(allowed=boolean("OPTIONS['inline_reads']", self.options.get("inline_reads", True)))
         self._mapped = _Mapped(directory)
         self._shards = Shards(directory)
         self._sweeper = Sweeper(self._shards, max_entries=max_entries, max_bytes=self._max_bytes, frequency=frequency)
@@ -70,6 +75,9 @@ class FileBasedCache(BlockingCache):
         with self._mapped:
             return self._read_all(keys, verify=True)
 
+    async def _aget(self, keys: Sequence[str]) -> dict[str, Any]:
+        return await self._reads.run(self._get, keys)
+
     def read_records(self, keys: Sequence[str]) -> list[Any]:
         """See `BaseCache.read_records`. A page has a checksum of its own, so that the file's is not worked out."""
         made = [self.page_key(key) for key in keys]
@@ -79,7 +87,7 @@ class FileBasedCache(BlockingCache):
 
     async def aread_records(self, keys: Sequence[str]) -> list[Any]:
         """See `read_records`."""
-        return await offload(self.read_records, keys)
+        return await self._reads.run(self.read_records, keys)
 
     def open_record(self, key: str) -> tuple[BinaryIO, int, int] | None:
         """A page's payload as an open file, its offset there and its length in bytes; None if there is none.
