@@ -18,12 +18,16 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
+from anyio import from_thread
+
 from cachemw import asgi
 from cachemw._views_kinds import Call
 from cachemw._views_page import EXCHANGE, Page
 from cachemw.activation import KEY as LOCALE
 from cachemw.activation import enter, leave
 from cachemw.asgi import ASGIRequest, Message, Receive, Scope, Send
+from cachemw.caching import Line
+from cachemw.exchange import Exchange
 from cachemw.headers import patch_vary_headers
 
 if TYPE_CHECKING:
@@ -31,7 +35,7 @@ if TYPE_CHECKING:
 
     from starlette.responses import Response
 
-__all__ = ["ViewPassage", "cached_application", "cached_view", "cached_view_async", "open_page"]
+__all__ = ["ViewPassage", "cached_application", "cached_view", "cached_view_async", "open_page", "open_page_in_thread"]
 
 _VIEW: Final = "cachemw.view"
 
@@ -82,12 +86,10 @@ async def cached_view_async(page: Page, call: Call) -> Any:
 
 def cached_view(page: Page, call: Call) -> Any:
     """The same for a plain view, in the worker thread that Starlette calls it in."""
-    from anyio import from_thread
-
     request = call.starlette
     if page.join(request.scope.get(EXCHANGE), call.args, call.kwargs):
         return call()
-    passage = from_thread.run(open_page, page, request, call.args, call.kwargs)
+    passage = open_page_in_thread(page, request, call.args, call.kwargs)
     if not isinstance(passage, ViewPassage):
         return passage
     try:
@@ -102,20 +104,61 @@ async def open_page(
     page: Page, request: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> ViewPassage | Response:
     """Look a page up: the stored response, or the passage of one that the view has to make."""
+    middleware, exchange = _taken_up(page, request, args, kwargs)
+    pages = exchange.engine.pages
+    while exchange.wants:
+        wants = exchange.wants
+        exchange.found(pages.lookup(wants) if pages.immediate else await pages.alookup(wants))
+    return await _boarded(middleware, exchange, request)
+
+
+def open_page_in_thread(
+    page: Page, request: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> ViewPassage | Response:
+    """The same in a worker thread. Only what may wait goes to the event loop, which costs more than many a look-up."""
+    middleware, exchange = _taken_up(page, request, args, kwargs)
+    pages = exchange.engine.pages
+    while exchange.wants:
+        wants = exchange.wants
+        exchange.found(pages.lookup(wants) if pages.immediate else from_thread.run(pages.alookup, wants))
+    return _stored(exchange) if exchange.settled else from_thread.run(_boarded, middleware, exchange, request)
+
+
+def _taken_up(
+    page: Page, request: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[asgi.CacheMiddleware, Exchange[Line]]:
     middleware = page.open(make_middleware)
     asked = ASGIRequest(request.scope)
     exchange = middleware.caching.exchange(asked)
     exchange.refreshing = True  # a refresh would be made with this client's request: a stale page is fetched anew
     page.tell(exchange, args, kwargs)
-    await middleware._begin(exchange, asked)
-    sent: list[Message] = []
+    middleware._take_up(exchange, asked)
+    return middleware, exchange
+
+
+async def _boarded(middleware: asgi.CacheMiddleware, exchange: Exchange[Line], request: Any) -> ViewPassage | Response:
     if exchange.settled:
-        await asgi._send(exchange, _into(sent))
-        return _as_response(sent)
+        return _stored(exchange)
+    sent: list[Message] = []
     passage = ViewPassage(middleware, request.scope, request.receive, _into(sent), exchange)
     passage.sent = sent
     await passage.board()
     return _as_response(sent) if sent else passage
+
+
+def _stored(exchange: Exchange[Line]) -> Response:
+    """What is stored, or what was made of it, as a response."""
+    from starlette.responses import Response
+
+    hit, reply = exchange.hit, exchange.reply
+    if hit is not None:
+        response = Response(hit.body if exchange.request.method == "GET" else None, hit.status)
+        response.raw_headers = [*hit.raw, *exchange.extra]
+    else:
+        assert reply is not None
+        response = Response(reply.body, reply.status)
+        response.raw_headers = [*reply.fields, *exchange.extra]
+    return response
 
 
 def _into(messages: list[Message]) -> Send:

@@ -13,9 +13,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Hashable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping, MutableMapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
+from urllib.parse import unquote
 
 from cachemw.activation import KEY as LOCALE
 from cachemw.activation import Locale, enter, leave
@@ -23,6 +24,7 @@ from cachemw.caching import Caching, Line
 from cachemw.exchange import Exchange, Step
 from cachemw.flights import Flight, TaskRefresher
 from cachemw.hooks import HookPlan, Hooks, arun_after, arun_before, arun_teardown
+from cachemw.pages import Pages
 from cachemw.paths import below
 from cachemw.rfc9111.keys import quote_path
 from cachemw.rfc9111.messages import Fields, Head, Record, Request
@@ -71,9 +73,12 @@ class ASGIRequest(Request):
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
         fields = scope["headers"]
-        self._fields = fields
         #: the last line of each field; all a hit needs, unless some field has several
         self.headers: dict[bytes, bytes] = dict(fields)
+        if b"host" not in self.headers:  # perhaps because it is "Host": a server that breaks ASGI's rule hides nothing
+            fields = [(name.lower(), value) for name, value in fields]
+            self.headers = dict(fields)
+        self._fields = fields
         self.method = scope["method"]
 
     def __getattr__(self, name: str) -> str:
@@ -95,7 +100,7 @@ class ASGIRequest(Request):
         return (
             scope.get("scheme") or "http",
             _server(scope) if host is None else host.decode("latin-1"),
-            "" if not mount or scope["path"].startswith(mount) else mount,
+            "" if below(mount, scope["path"]) != scope["path"] else mount,
             quote_path(path) if raw is None else raw.decode("latin-1"),
             scope.get("query_string", b"").decode("latin-1"),
         )
@@ -104,6 +109,15 @@ class ASGIRequest(Request):
     def route(self) -> str:
         """The path below `root_path`."""
         return below(self.scope.get("root_path", ""), self.scope["path"])
+
+    @property
+    def rewritten(self) -> str:
+        """The path that the application routes by, if it is not what the client sent: somebody has chosen it."""
+        scope = self.scope
+        raw, path = scope.get("raw_path"), scope["path"]
+        if raw is None or unquote(raw.decode("latin-1")) in (path, scope.get("root_path", "") + path):
+            return ""
+        return quote_path(path.encode("utf-8", "surrogatepass").decode("latin-1"))
 
     @property
     def identity(self) -> Hashable:
@@ -183,6 +197,7 @@ class _Middleware:
             hooks.check(async_allowed=True)
         self.hooks = hooks
         self._refresher = TaskRefresher()
+        self._writing: set[asyncio.Task[None]] = set()
         self._special = frozenset(_raw(name) for name in self.caching.line.special)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -210,15 +225,19 @@ class _Middleware:
         return closing
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = scope.get(EXCHANGE) if not self._updates else None
+        outer = scope.get(EXCHANGE)
         request = ASGIRequest(scope)
-        if exchange is None:
+        if self._updates or outer is None:
             exchange = self.caching.exchange(request)
+            exchange.outer = outer
+        else:
+            exchange = outer
         if not self._fetches:
             exchange.request = request  # whatever is in between may answer without the inner half
             scope[EXCHANGE] = exchange
             passage = _Passage(self, scope, receive, send, exchange)
             passage.place = {name: scope[name] for name in ("path", "root_path") if name in scope}
+            exchange.within = passage
             await passage.call()
             return
         await self._begin(exchange, request)
@@ -231,6 +250,14 @@ class _Middleware:
 
     async def _begin(self, exchange: Exchange[Line], request: ASGIRequest) -> None:
         """Look the request up."""
+        self._take_up(exchange, request)
+        pages = exchange.engine.pages
+        while exchange.wants:
+            wants = exchange.wants
+            exchange.found(pages.lookup(wants) if pages.immediate else await pages.alookup(wants))
+
+    def _take_up(self, exchange: Exchange[Line], request: ASGIRequest) -> None:
+        """Begin with a request; what the exchange wants is still to be looked up."""
         locale = request.scope.get(LOCALE)
         if locale is not None:
             exchange.language, exchange.timezone = locale.language, locale.timezone
@@ -241,10 +268,13 @@ class _Middleware:
         if len(headers) != len(request._fields):
             special = [*special, "host"]
         exchange.begin(request, time.time(), special)
-        pages = exchange.engine.pages
-        while exchange.wants:
-            wants = exchange.wants
-            exchange.found(pages.lookup(wants) if pages.immediate else await pages.alookup(wants))
+
+    async def _finish(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do it to the end, also when the request is cancelled: a page half written is one that no purge was minded."""
+        task = asyncio.ensure_future(work)
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+        await asyncio.shield(task)
 
     def _refresh(self, scope: Scope, exchange: Exchange[Line]) -> None:
         """Fetch the page again in the background, for nobody in particular.
@@ -268,6 +298,7 @@ class _Middleware:
                         await passage.board()
                     else:
                         fresh.request = request
+                        fresh.within = passage
                         plain[EXCHANGE] = fresh
                         await passage.call()
             except Exception:
@@ -301,6 +332,8 @@ class FetchFromCacheMiddleware(_Middleware):
 async def _send(exchange: Exchange[Line], send: Send) -> None:
     hit = exchange.hit
     if hit is not None:
+        if hit.chosen and exchange.outer is not None:
+            exchange.outer.chosen_within = True
         await send({"type": "http.response.start", "status": hit.status, "headers": [*hit.raw, *exchange.extra]})
         await send({"type": "http.response.body", "body": hit.body if exchange.request.method == "GET" else b""})
         return
@@ -321,7 +354,7 @@ def _decoded(headers: Sequence[Sequence[bytes]]) -> Fields:
 
 def _with_conditions(scope: Scope, conditions: Fields) -> Scope:
     """The scope with our conditions in place of the client's own, which we answer ourselves."""
-    kept = [field for field in scope["headers"] if field[0] not in _CONDITIONS]
+    kept = [field for field in scope["headers"] if field[0].lower() not in _CONDITIONS]
     return {**scope, "headers": kept + [_encoded(*field) for field in conditions]}
 
 
@@ -349,7 +382,7 @@ def _sanitised(scope: Scope) -> Scope:
     plain.pop(EXCHANGE, None)
     plain.pop(LOCALE, None)
     plain["method"] = "GET"
-    plain["headers"] = [field for field in scope["headers"] if field[0] not in _PERSONAL]
+    plain["headers"] = [field for field in scope["headers"] if field[0].lower() not in _PERSONAL]
     if "state" in plain:
         plain["state"] = dict(plain["state"])
     return plain
@@ -406,11 +439,12 @@ class _Passage:
                 waited.add(exchange.flight)
                 flight, leads = exchange.engine.flights.join(exchange.flight)
                 if leads:
-                    self._flight = flight
+                    self._holder._flight = flight
                     if exchange.lease is None or await self._take_lease(exchange.lease):
                         break
                 elif not exchange.in_grace():
-                    await flight.await_landing(exchange.engine.policy.collapse_timeout)
+                    if not await flight.await_landing(exchange.engine.policy.collapse_timeout):
+                        exchange.engine.flights.remove(flight)
                     await self._look_again(flight)
         except BaseException:
             await self._settle()
@@ -420,6 +454,11 @@ class _Passage:
             return
         self._land(exchange.known)
         await _send(exchange, self._send)
+
+    @property
+    def _holder(self) -> _Passage:
+        """The passage that lands the flight and drops the lease: of the half that stores, where they stand apart."""
+        return self if self._middleware._updates else self.exchange.within or self
 
     async def _look_again(self, flight: Flight[Record | None] | None = None) -> None:
         exchange = self.exchange
@@ -434,6 +473,8 @@ class _Passage:
     async def _take_lease(self, key: str) -> bool:
         """Fetch for all processes; if another one does, look for its answer until it has had its time."""
         exchange = self.exchange
+        if exchange.outer is not None and exchange.outer.leased:
+            return True
         line = exchange.engine
         deadline = time.monotonic() + line.policy.lease
         while not await line.pages.arun(line.pages.take_lease(key, line.policy.lease), True):
@@ -445,18 +486,21 @@ class _Passage:
                 return False
             if exchange.lease is None:  # its answer was not cacheable: nobody waits
                 return True
-        self._lease = key
+        self._holder._lease = key
+        exchange.leased = True
         return True
 
     def _land(self, records: Mapping[str, Record | None] | None = None) -> None:
         """Release who waits: with records that they may use, or, without any, to go on by themselves."""
-        if self._flight is None:
+        holder = self._holder
+        flight = holder._flight
+        if flight is None:
             return
         if records:
-            self._flight.land(records)
-        else:
-            self._flight.end()
+            flight.land(records)
+        elif holder is self:
             self._flight = None
+            flight.end()
 
     # -- the application --------------------------------------------------------------------------------------------
 
@@ -491,7 +535,11 @@ class _Passage:
 
     async def _receiving(self) -> Message:
         message = await self._receive()
-        if message["type"] == "http.disconnect" and not self._complete:
+        if message["type"] == "http.disconnect":
+            if not self._complete:
+                self._drop()
+        elif message.get("body") and self.exchange.request.method in ("GET", "HEAD"):
+            self.exchange.never = True  # HTTP/2 does not announce a body, and the answer may depend on it
             self._drop()
         return message
 
@@ -512,7 +560,14 @@ class _Passage:
 
     async def _send_head(self, message: Message) -> None:
         exchange = self.exchange
+        if self._started:  # the server will say that this is one head too many
+            exchange.cannot_copy()
+            self._drop()
+            await self._send(message)
+            return
         headers = message.get("headers", ())
+        if not isinstance(headers, list | tuple):  # any iterable is allowed, also one that can be read once
+            message = {**message, "headers": (headers := list(headers))}
         given = Head(message["status"], _decoded(headers))
         now = time.time()
         middleware = self._middleware
@@ -522,7 +577,7 @@ class _Passage:
             step = exchange.answered(given, now)
             if step is Step.HOLD:
                 self._held = given
-                self._copy = []
+                self._copy, self._copied = [], 0
                 return
             if step is Step.REPLY:
                 await self._replace()
@@ -536,10 +591,13 @@ class _Passage:
             if locale is not None:
                 exchange.language, exchange.timezone = locale.language, locale.timezone
             head = exchange.leaving(given, now)
-        if exchange.purges:
-            await exchange.engine.pages.arun_purge(exchange.purges)
+        if exchange.purges and middleware._updates:
+            pages = exchange.engine.pages
+            await pages.arun_purge(exchange.purges)
+            if exchange.keep:
+                exchange.purged(await pages.alookup(exchange.wants))
         if exchange.keep:
-            self._copy = []
+            self._copy, self._copied = [], 0
         elif middleware._updates:
             self._land()
         self._started = True
@@ -559,6 +617,7 @@ class _Passage:
             chunk = message.get("body", b"")
             self._copied += len(chunk)
             if self._copied > self.exchange.engine.policy.max_body:
+                self.exchange.cannot_copy()
                 self._drop()
             else:
                 self._copy.append(bytes(chunk))
@@ -567,7 +626,11 @@ class _Passage:
                 await self._release(self._held)
             return
         if message.get("more_body", False):
-            await self._send(message)
+            try:
+                await self._send(message)
+            except BaseException:  # whoever sends it again sends it twice, to us alone
+                self._drop()
+                raise
             return
         if not self._started or self._complete:  # out of order: the server will say so
             await self._send(message)
@@ -595,9 +658,26 @@ class _Passage:
         self._land()
 
     async def _settle(self) -> None:
-        """Do to the store what is left to do: the client has had its last byte."""
+        """Do what is left to do: the client has had its last byte. Until then, who asks gets it from the flight."""
         exchange = self.exchange
-        pages = exchange.engine.pages
+        try:
+            if exchange.writes or exchange.drops or self._lease is not None:
+                work = self._commit(exchange.engine.pages)
+                if exchange.engine.pages.immediate:
+                    await work
+                else:
+                    await self._middleware._finish(work)
+        finally:
+            self._land()
+            if exchange.within is self:
+                exchange.within = None  # no cycle for the garbage collector
+            if exchange.refresh and self.place:
+                exchange.refresh = False
+                self._middleware._refresh({**self.scope, **self.place}, exchange)
+
+    async def _commit(self, pages: Pages) -> None:
+        exchange = self.exchange
+        lease, self._lease = self._lease, None
         if exchange.writes or exchange.drops:
             procedure = pages.commit(exchange.writes, exchange.drops, exchange.guard)
             exchange.writes = exchange.drops = ()
@@ -605,13 +685,8 @@ class _Passage:
                 pages.run(procedure, False)
             else:
                 await pages.arun(procedure, False)
-        lease, self._lease = self._lease, None
         if lease is not None:
             await pages.arun(pages.drop_lease(lease), None)
-        self._land()
-        if exchange.refresh and self.place:
-            exchange.refresh = False
-            self._middleware._refresh({**self.scope, **self.place}, exchange)
 
 
 class _Hooked:

@@ -25,7 +25,7 @@ from fastapi import Request, Response, params, routing
 from fastapi.dependencies.utils import get_dependant, get_typed_signature
 
 from cachemw import views
-from cachemw._views_asgi import ViewPassage, open_page
+from cachemw._views_asgi import ViewPassage, open_page, open_page_in_thread
 from cachemw._views_kinds import PAGE, ViewDecorator, describe
 from cachemw._views_page import EXCHANGE, Page, Tags
 from cachemw.asgi import CacheMiddleware
@@ -153,7 +153,7 @@ def _cached(page: Page, function: OperationT) -> OperationT:
         own = operation.own(kwargs)
         if page.join(request.scope.get(EXCHANGE), args, own):
             return operation.call(*args, **kwargs)
-        passage, given = from_thread.run(open_page, page, request, args, own), _Given(response)
+        passage, given = open_page_in_thread(page, request, args, own), _Given(response)
         if not isinstance(passage, ViewPassage):
             return given.merged(passage)
         try:
