@@ -486,6 +486,12 @@ class _Passage:
                 return False
             if exchange.lease is None:  # its answer was not cacheable: nobody waits
                 return True
+        waited = exchange.collapsed
+        await self._look_again()  # who had the lease may have stored it between our look-up and now
+        if exchange.settled:
+            await line.pages.arun(line.pages.drop_lease(key), None)
+            return False
+        exchange.collapsed = waited
         self._holder._lease = key
         exchange.leased = True
         return True

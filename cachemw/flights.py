@@ -23,7 +23,7 @@ T = TypeVar("T")
 class Flight(Generic[T]):
     """One call of the application on behalf of everybody who waits for it."""
 
-    __slots__ = ("_event", "_flights", "_lock", "_waiters", "key", "landed", "leader", "records")
+    __slots__ = ("_flights", "_gates", "_waiters", "key", "landed", "leader", "records")
 
     def __init__(self, flights: Flights[T], key: str) -> None:
         self.key = key
@@ -31,8 +31,7 @@ class Flight(Generic[T]):
         self.landed = False
         self.leader = threading.get_ident()
         self._flights = flights
-        self._lock = flights.lock
-        self._event: threading.Event | None = None
+        self._gates: list[Any] = []  # locks, each held by the thread that waits for it
         self._waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
 
     def land(self, records: Mapping[str, T]) -> None:
@@ -40,14 +39,14 @@ class Flight(Generic[T]):
 
         The first call counts.
         """
-        with self._lock:
+        with self._flights.lock:
             if self.landed:
                 return
             self.landed = True
             self.records = records
-            event, waiters = self._event, self._waiters
-        if event is not None:
-            event.set()
+            gates, waiters = self._gates, self._waiters
+        for gate in gates:
+            gate.release()
         for loop, future in waiters:
             try:
                 loop.call_soon_threadsafe(_release, future)
@@ -66,18 +65,18 @@ class Flight(Generic[T]):
         """
         if self.leader == threading.get_ident():
             return self.landed
-        with self._lock:
+        gate = threading.Lock()  # no Event: who lands may be the garbage collector, in the midst of its `wait`
+        gate.acquire()
+        with self._flights.lock:
             if self.landed:
                 return True
-            if self._event is None:
-                self._event = threading.Event()
-            event = self._event
-        return event.wait(timeout)
+            self._gates.append(gate)
+        return gate.acquire(timeout=timeout)
 
     async def await_landing(self, timeout: float) -> bool:
         """Suspend the task until the flight has landed; False after `timeout` seconds."""
         loop = asyncio.get_running_loop()
-        with self._lock:
+        with self._flights.lock:
             if self.landed:
                 return True
             future = loop.create_future()
@@ -122,7 +121,7 @@ class Flights(_Forkable, Generic[T]):
     """The flights under way in this process, by key."""
 
     def _reset(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # a leader that is garbage may end its flight while this very thread holds it
         self._flying: dict[str, Flight[T]] = {}
 
     def join(self, key: str) -> tuple[Flight[T], bool]:
@@ -135,7 +134,7 @@ class Flights(_Forkable, Generic[T]):
             return flight, True
 
     def remove(self, flight: Flight[T]) -> None:
-        """Forget a flight that ends; called by it."""
+        """Forget a flight that ends, or whose leader is late: the next request leads a new one."""
         with self.lock:
             if self._flying.get(flight.key) is flight:
                 del self._flying[flight.key]

@@ -182,15 +182,19 @@ class _Middleware:
         return self._respond(environ, start_response)
 
     def _respond(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        exchange = environ.get(EXCHANGE) if not self._updates else None
+        outer = environ.get(EXCHANGE)
         request = WSGIRequest(environ)
-        if exchange is None:
+        if self._updates or outer is None:
             exchange = self.caching.exchange(request)
+            exchange.outer = outer
+        else:
+            exchange = outer
         if not self._fetches:
             exchange.request = request  # whatever is in between may answer without the inner half
             environ[EXCHANGE] = exchange
             passage = _Passage(self, environ, start_response, exchange)
             passage.place = {name: environ.get(name, "") for name in ("SCRIPT_NAME", "PATH_INFO")}
+            exchange.within = passage
             return passage.call()
         self._begin(exchange, request, environ)
         if exchange.hit is None and exchange.reply is None:
@@ -238,6 +242,7 @@ class _Middleware:
             self._begin(exchange, request, environ)
             return passage.board()
         exchange.request = request
+        exchange.within = passage
         environ[EXCHANGE] = exchange
         return passage.call()
 
@@ -280,6 +285,8 @@ def _status_line(status: int, reason: str) -> str:
 def _send(exchange: Exchange[Line], start_response: StartResponse) -> Iterable[bytes]:
     hit = exchange.hit
     if hit is not None:
+        if hit.chosen and exchange.outer is not None:
+            exchange.outer.chosen_within = True
         start_response(_status_line(hit.status, hit.reason), [*hit.fields, *exchange.extra])
         return (hit.body,) if exchange.request.method == "GET" else ()
     reply = exchange.reply
@@ -339,6 +346,7 @@ class _Passage:
         "_server",
         "_status",
         "_write",
+        "_written",
         "environ",
         "exchange",
         "place",
@@ -364,6 +372,7 @@ class _Passage:
         self._exc_info: Any = None
         self._sent = False  # the head went to the server
         self._write: Callable[[bytes], object] | None = None
+        self._written: list[bytes] = []  # before it was known whether anything of this response is sent
         self._copy: list[bytes] | None = None  # the body so far, where it is kept
         self._copied = 0
         self._length = -1  # of the whole body, if the application says it
@@ -378,21 +387,37 @@ class _Passage:
     def board(self) -> Iterable[bytes]:
         """Wait for whoever fetches this page already, or fetch it."""
         exchange = self.exchange
-        waited: set[str] = set()
-        while not exchange.settled and exchange.flight is not None and exchange.flight not in waited:
-            waited.add(exchange.flight)
-            flight, leads = exchange.engine.flights.join(exchange.flight)
-            if leads:
-                self._flight = flight
-                if exchange.lease is None or self._take_lease(exchange.lease):
-                    break
-            elif not exchange.in_grace():
-                flight.wait(exchange.engine.policy.collapse_timeout)
-                self._look_again(flight)
+        try:
+            self._wait()
+        except BaseException:  # a worker's time-out is a SystemExit out of nowhere
+            self._settle()
+            raise
         if exchange.settled:
             self._land(exchange.known)
             return _send(exchange, self._server)
         return self.call()
+
+    def _wait(self) -> None:
+        """Until it is this request's turn to fetch the page, or it has it."""
+        exchange = self.exchange
+        flights, timeout = exchange.engine.flights, exchange.engine.policy.collapse_timeout
+        waited: set[str] = set()
+        while not exchange.settled and exchange.flight is not None and exchange.flight not in waited:
+            waited.add(exchange.flight)
+            flight, leads = flights.join(exchange.flight)
+            if leads:
+                self._holder._flight = flight
+                if exchange.lease is None or self._take_lease(exchange.lease):
+                    break
+            elif not exchange.in_grace():
+                if not flight.wait(timeout):
+                    flights.remove(flight)
+                self._look_again(flight)
+
+    @property
+    def _holder(self) -> _Passage:
+        """The passage that lands the flight and drops the lease: of the half that stores, where they stand apart."""
+        return self if self._middleware._updates else self.exchange.within or self
 
     def _look_again(self, flight: Flight[Record | None] | None = None) -> None:
         exchange = self.exchange
@@ -407,6 +432,8 @@ class _Passage:
     def _take_lease(self, key: str) -> bool:
         """Fetch for all processes; if another one does, look for its answer until it has had its time."""
         exchange = self.exchange
+        if exchange.outer is not None and exchange.outer.leased:
+            return True
         line = exchange.engine
         deadline = time.monotonic() + line.policy.lease
         while not line.pages.run(line.pages.take_lease(key, line.policy.lease), True):
@@ -418,18 +445,27 @@ class _Passage:
                 return False
             if exchange.lease is None:  # its answer was not cacheable: nobody waits
                 return True
-        self._lease = key
+        waited = exchange.collapsed
+        self._look_again()  # who had the lease may have stored it between our look-up and now
+        if exchange.settled:
+            line.pages.run(line.pages.drop_lease(key), None)
+            return False
+        exchange.collapsed = waited
+        self._holder._lease = key
+        exchange.leased = True
         return True
 
     def _land(self, records: Mapping[str, Record | None] | None = None) -> None:
         """Release who waits: with records that they may use, or, without any, to go on by themselves."""
-        if self._flight is None:
+        holder = self._holder
+        flight = holder._flight
+        if flight is None:
             return
         if records:
-            self._flight.land(records)
-        else:
-            self._flight.end()
+            flight.land(records)
+        elif holder is self:
             self._flight = None
+            flight.end()
 
     # -- the application --------------------------------------------------------------------------------------------
 
@@ -463,7 +499,7 @@ class _Passage:
     def _enter(self, environ: WSGIEnvironment) -> Iterable[bytes]:
         result = self._middleware.app(environ, self._start)
         self._close = getattr(result, "close", None)
-        self._iterator = iter(result)
+        self._iterator = chain(self._written, result) if self._written else iter(result)
         return result
 
     def _raised(self, error: Exception) -> bool:
@@ -506,9 +542,11 @@ class _Passage:
     def _write_through(self, data: bytes) -> None:
         """The `write` of PEP 3333, for applications from before iterables."""
         if not self._sent:
+            if self.exchange.stale is not None:  # it may stand in for this one; the application is not done yet
+                self._written.append(data)
+                return
             self._send_head()
-        if self._write is None:  # a stored response stands in for this one
-            return
+        assert self._write is not None
         self._keep(data)
         self._write(data)
 
@@ -536,11 +574,16 @@ class _Passage:
                 exchange.language, exchange.timezone = locale.language, locale.timezone
             head = exchange.leaving(head, now)
             if exchange.purges:
-                exchange.engine.pages.run_purge(exchange.purges)
+                pages = exchange.engine.pages
+                pages.run_purge(exchange.purges)
+                if exchange.keep:
+                    exchange.purged(pages.lookup(exchange.wants))
             if exchange.keep:
                 self._copy = []
                 length = head.value("content-length")
-                self._length = int(length) if length is not None and length.isascii() and length.isdecimal() else -1
+                self._length = (
+                    int(length) if length and length.isascii() and length.isdecimal() and len(length) < 20 else -1
+                )
             else:
                 self._land()
         self._sent = True
@@ -564,6 +607,7 @@ class _Passage:
         """What came does not fit what is stored: ask once more, with the client's own fields (RFC 9111 §4.3.3)."""
         self._close_application()
         self._status = None
+        self._written = []
         self._enter(self.environ)
         if self._status is not None:
             self._send_head()
@@ -579,8 +623,13 @@ class _Passage:
     def _keep(self, chunk: bytes) -> None:
         if self._copy is not None:
             self._copied += len(chunk)
-            if self._copied > self.exchange.engine.policy.max_body or (self._made and chunk):
+            if (
+                self._copied > self.exchange.engine.policy.max_body
+                or (self._made and chunk)
+                or type(chunk) is not bytes
+            ):
                 self._copy = None
+                self.exchange.cannot_copy()
                 self.exchange.abandoned()
                 self._land()
             else:
@@ -660,18 +709,27 @@ class _Passage:
         if token is not None:
             leave(token)
         self._commit()
+        if self.exchange.within is self:
+            self.exchange.within = None  # no cycle for the garbage collector
 
     def _commit(self) -> None:
         """Write to the store; until that is done, who asks for this page gets it from the flight."""
         exchange = self.exchange
         pages = exchange.engine.pages
-        if exchange.writes or exchange.drops:
-            pages.run(pages.commit(exchange.writes, exchange.drops, exchange.guard), False)
-            exchange.writes = exchange.drops = ()
-        lease, self._lease = self._lease, None
-        if lease is not None:
-            pages.run(pages.drop_lease(lease), None)
-        self._land()
+        try:
+            if exchange.writes or exchange.drops:
+                writes, drops = exchange.writes, exchange.drops
+                exchange.writes = exchange.drops = ()
+                try:
+                    pages.run(pages.commit(writes, drops, exchange.guard), False)
+                except BaseException:  # the worker's time is up, and whether a purge came was not looked at
+                    pages.run(pages.commit((), [key for key, _, _ in writes]), False)
+                    raise
+            lease, self._lease = self._lease, None
+            if lease is not None:
+                pages.run(pages.drop_lease(lease), None)
+        finally:
+            self._land()
         if exchange.refresh and self.place:
             exchange.refresh = False
             self._middleware._refresh({**self.environ, **self.place}, exchange)
@@ -695,6 +753,7 @@ class _Hooked:
         self._plan = plan
         self._environ = environ
         self._server = start_response
+        self._result: Iterable[bytes] = ()
         self._error: BaseException | None = None
 
     def run(self) -> Iterable[bytes]:
@@ -703,20 +762,24 @@ class _Hooked:
         from werkzeug.wsgi import ClosingIterator
 
         environ, plan = self._environ, self._plan
+        given = None
         try:
             request = WerkzeugRequest(environ)
             response = run_before(plan, request)
             if response is None:
-                response = self._called()
-            given = response
+                response = given = self._called()
             response = run_after(plan, request, response)
-            if response is not given:
+            if given is not None and response is not given:
                 given.close()
-            result = response(environ, self._server)
+            self._result = response(environ, self._server)
         except BaseException as error:
-            run_teardown(plan, error)
+            try:
+                if given is not None:
+                    given.close()
+            finally:
+                run_teardown(plan, error)
             raise
-        return ClosingIterator(self._watched(result), [getattr(result, "close", _nothing), self._teardown])
+        return ClosingIterator(self._watched(self._result), self._close)
 
     def _called(self) -> WerkzeugResponse:
         """The response of cache or application as werkzeug's, its body still to be iterated over."""
@@ -741,9 +804,11 @@ class _Hooked:
         except BaseException:
             close()
             raise
-        status, headers = head
+        if not head:
+            close()
+            raise AssertionError("the application has not called start_response (PEP 3333)")
         body = ClosingIterator(chain(written, iterator), close)
-        return WerkzeugResponse(body, status=status, headers=headers, direct_passthrough=True)
+        return WerkzeugResponse(body, status=head[0], headers=head[1], direct_passthrough=True)
 
     def _watched(self, result: Iterable[bytes]) -> Iterator[bytes]:
         """The body; an exception in it is what teardown gets."""
@@ -753,8 +818,11 @@ class _Hooked:
             self._error = error
             raise
 
-    def _teardown(self) -> None:
-        run_teardown(self._plan, self._error)
+    def _close(self) -> None:
+        try:
+            getattr(self._result, "close", _nothing)()
+        finally:
+            run_teardown(self._plan, self._error)
 
 
 def _nothing() -> None:

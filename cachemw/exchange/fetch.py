@@ -54,6 +54,9 @@ class Fetch(Decision[EngineT]):
         learnt = engine.seen.get(request.identity) if not self.ignore else None
         self._learnt = learnt is not None
         if learnt is None:
+            if rewritten := request.rewritten:
+                self.overrides += f"path:{rewritten}"
+                self._rewritten = True
             of, self._search = engine.locate(request, self.ignore)
             if self._search is not None:
                 self.plain = False
@@ -140,7 +143,7 @@ class Fetch(Decision[EngineT]):
 
     def _learn_url(self) -> None:
         """The next request to this URL finds its keys made."""
-        if not self.ignore:
+        if not self.ignore and not self._rewritten:
             assert self.of is not None
             self.engine.see(self.request, self.of)
 

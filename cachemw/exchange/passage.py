@@ -10,7 +10,7 @@ from typing import Any, Final, Generic, TypeVar
 from cachemw.engine import Engine, variant_key
 from cachemw.rfc9111.fields import NoVarySearch, parse_no_vary_search
 from cachemw.rfc9111.freshness import current_age
-from cachemw.rfc9111.messages import Fields, Head, Mark, Record, Request, StoredResponse, VaryIndex
+from cachemw.rfc9111.messages import Fields, Head, HitForMiss, Mark, Record, Request, StoredResponse, VaryIndex
 from cachemw.rfc9111.storing import Storing, nominated
 from cachemw.rules import Rule, Rules
 
@@ -70,8 +70,13 @@ class Passage(Generic[EngineT]):
     timeout: float | None = None
     tags: tuple[str, ...] = ()
     never = False
+    chosen_within = False  # a cache further in has chosen the lifetime, and written it into the response
     ignore: tuple[str, ...] = ()  # query parameters that a rule leaves out of the key
     refreshing = False  # a background refresh: a stale response is no answer to it
+
+    outer: Any = None  # the exchange of another cache, around this one
+    leased = False  # other processes wait for this answer
+    within: Any = None  # where the halves stand apart: the passage of the outer one, which ends what the inner begins
 
     # The request's properties that may be part of the key; the shell fills them in.
     language: str | None = None
@@ -94,6 +99,7 @@ class Passage(Generic[EngineT]):
     _lacking: Fields = ()  # what the application is asked for to complete a stored part
     _named = False  # the lifetime comes from a rule that names the status
     _learnt = False  # this process knew the URL
+    _rewritten = False  # the path is not the one in the URL
     _index: VaryIndex | None = None
     _variant = ""
     _search: NoVarySearch | None = None  # what another response said of the query, and so made this key
@@ -166,6 +172,15 @@ class Passage(Generic[EngineT]):
     def cannot_copy(self) -> None:
         """The body will pass by unseen (a file handed to the server): this response is not stored."""
         self.never = True
+        self._pass_by()
+
+    def _pass_by(self) -> None:
+        """Nobody shall wait for an answer like this one, for a while (hit-for-miss)."""
+        key, engine = self._collapsible, self.engine
+        if key is not None:
+            engine.pass_by(key, self.now)
+            if self.lease is not None and self.known.get(key) is None:
+                self._write([(key, HitForMiss(key), engine.policy.hit_for_miss)])
 
     @property
     def trace(self) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 from cachemw.engine import bounded
 from cachemw.exchange.passage import LONGEST, EngineT, Passage
@@ -18,7 +19,7 @@ from cachemw.rfc9111.fields import (
 )
 from cachemw.rfc9111.freshness import born
 from cachemw.rfc9111.invalidation import invalidates, is_unsafe, target_uris
-from cachemw.rfc9111.messages import Fields, Head, HitForMiss, Record, Request, StoredResponse, VaryIndex
+from cachemw.rfc9111.messages import Fields, Head, Record, Request, StoredResponse, VaryIndex
 from cachemw.rfc9111.partial import whole
 from cachemw.rfc9111.storing import may_store, needs_vary_authorization, storable_fields
 
@@ -26,12 +27,26 @@ __all__ = ["Update"]
 
 #: Reasons not to store that lie in the answer itself: the next one to this URL will hardly be stored either.
 _LASTING: Final = frozenset(
-    {"event-stream", "no-store", "private", "set-cookie", "vary-star", "no-cache", "no-lifetime", "status"}
+    {
+        "event-stream",
+        "no-cache",
+        "no-lifetime",
+        "no-store",
+        "private",
+        "rule",
+        "set-cookie",
+        "status",
+        "too-large",
+        "vary-star",
+    }
 )
 #: How long a `VaryIndex` stays, at least: it is small, and with it go all variants.
 _INDEX_TIMEOUT: Final = 86_400.0
 #: Names in one `VaryIndex`. Each makes every look-up dearer; no honest page has as many.
 _MOST_NAMES: Final = 64
+#: Seconds from the request to the last byte. What took longer is not stored: the mark that a purge has left meanwhile
+#: may be gone again, and who reads slowly on purpose would bring back what was purged.
+SLOWEST: Final = 3_000.0
 
 
 class Update(Passage[EngineT]):
@@ -39,7 +54,7 @@ class Update(Passage[EngineT]):
 
     def leaving(self, head: Head, now: float) -> Head:
         """The head as it leaves the stack; returns it as the client gets it. `keep`: the body is to be copied aside."""
-        if not self.forward:  # a hit went through the middlewares between the halves
+        if not self.forward or self.settled:  # what was stored went through the middlewares between the halves
             return head
         self.forward_status = self.forward_status or head.status
         request, engine = self.request, self.engine
@@ -51,6 +66,8 @@ class Update(Passage[EngineT]):
                 return self._marked(head)
             self.of = engine.resource(request)
             self.primary = keys.primary_key(self.of)
+            self.began = engine.stamp(self.now)
+            self.wants = (keys.mark_key(self.of),)
         if self.of is None or self.never:
             return self._marked(head)
         if self.candidates and not self._obey_rules(head.status, head.value("content-type")):
@@ -72,19 +89,23 @@ class Update(Passage[EngineT]):
         length = head.value("content-length")
         if length is not None and length.isdecimal() and len(length) < 20 and int(length) > policy.max_body:
             return self._refuse("too-large", head)
+        if storing.chosen and self.outer is not None:
+            self.outer.chosen_within = True
         self.keep = True
         self._left = head
         self._born = born(head, request_time=self.now, response_time=now)
         self.stored_ttl = self._born + storing.lifetime - now
         return self._marked(head)
 
+    def purged(self, records: Sequence[Record | None]) -> None:
+        """What `wants` held after the `purges` of a response that is to be stored: later purges are told from them."""
+        self.known = dict(zip(self.wants, records, strict=True))
+        self.wants = ()
+
     def _refuse(self, reason: str, head: Head) -> Head:
         self.detail = self.detail or reason
-        if self._collapsible is not None and reason in _LASTING:
-            key, engine = self._collapsible, self.engine
-            engine.pass_by(key, self.now)
-            if self.lease is not None and self.known.get(key) is None:
-                self._write([(key, HitForMiss(key), engine.policy.hit_for_miss)])
+        if reason in _LASTING:
+            self._pass_by()
         return self._marked(head)
 
     def _is_known_host(self) -> bool:
@@ -102,10 +123,15 @@ class Update(Passage[EngineT]):
         if len(body) > policy.max_body or not _is_complete(head, body, self.request.method):
             self.stored_ttl = None
             self.detail = "incomplete"
+            self._pass_by()
+            return {}
+        if now - self.began > SLOWEST:
+            self.detail = "late"
             return {}
         key, index = self._place(head)
         if key is None:
             self.detail = "variants"
+            self._pass_by()
             return {}
         record = whole(
             StoredResponse(
@@ -117,7 +143,7 @@ class Update(Passage[EngineT]):
                 born=self._born,
                 lifetime=storing.lifetime,
                 began=self.began,
-                chosen=storing.chosen,
+                chosen=storing.chosen or self.chosen_within,
                 validate=storing.validate,
                 tags=self._tags_of(head),
             )
@@ -205,12 +231,14 @@ class Update(Passage[EngineT]):
     def _targets(self, head: Head) -> list[str]:
         """The resources that a successful unsafe request invalidates (RFC 9111 §4.4)."""
         request, engine = self.request, self.engine
-        found = [engine.resource(request)]
+        found = [engine.resource(request), engine.resource(request, self.ignore)]
         for target in target_uris(request, head):
-            path, _, query = target.partition("?")
-            mount = request.mount if path.startswith(request.mount) else ""
-            other = Request(scheme=request.scheme, host=request.host, mount=mount, path=path[len(mount) :], query=query)
-            found.append(engine.resource(other))
+            written, _, query = target.partition("?")
+            for path in (written, keys.quote_path(unquote_to_bytes(written).decode("latin-1"))):  # as WSGI tells it
+                mount = request.mount if path.startswith(request.mount) else ""
+                rest = path[len(mount) :]
+                other = Request(scheme=request.scheme, host=request.host, mount=mount, path=rest, query=query)
+                found.append(engine.resource(other))
         return list(dict.fromkeys(found))
 
     def _marked(self, head: Head) -> Head:

@@ -45,9 +45,13 @@ def _frame(parts: Iterable[str]) -> str:
 def quote_path(path: str) -> str:
     """The percent-encoded form of a decoded latin-1 path (WSGI's PATH_INFO), the one that a URL spells.
 
-    It is injective, so two different paths never become one; for usual URLs it is what the client sent.
+    It is injective, so two different paths never become one; for usual URLs it is what the client sent. A path that
+    is no latin-1, from a middleware that does not know PEP 3333, is marked by what no URL can have: "%u".
     """
-    return quote(path.encode("latin-1", "replace"), safe=_PATH_SAFE)
+    try:
+        return quote(path.encode("latin-1"), safe=_PATH_SAFE)
+    except UnicodeEncodeError:
+        return "%u" + quote(path.encode("utf-8", "surrogatepass"), safe=_PATH_SAFE)
 
 
 def namespace(*parts: str) -> str:

@@ -93,6 +93,11 @@ class Request:
         """The path that the application routes by, raw or decoded: without its mount."""
         return self.path
 
+    @property
+    def rewritten(self) -> str:
+        """The path that somebody between the server and the cache has put in the place of the raw one; "" for none."""
+        return ""
+
     # What follows is for memories of keys: cheap to make, and equal only where the keys made of it would be.
 
     @property

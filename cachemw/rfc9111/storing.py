@@ -173,7 +173,7 @@ def judge(
     status = head.status
     if not 200 <= status <= 599 or status in _NO_PAGE:
         return _refused("status")
-    if has_bad_octets("".join(chain.from_iterable(head.fields))):
+    if has_bad_octets(head.reason + "".join(chain.from_iterable(head.fields))):
         return _refused("field")
     directives = control(head, policy)
     varies_on = nominated(head)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cachemw import Policy, Settings, purge
+from cachemw import Settings
 from cachemw.backends.locmem import LocMemCache
 from tests.scenarios.conftest import Asked, Script, Site
 
