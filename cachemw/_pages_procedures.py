@@ -79,14 +79,13 @@ class Procedures(ABC):
         written = [key for key, _, _ in encoded]
         settled = guard is None and not drops
         try:
-            if encoded:
-                failed = yield "write_records", (encoded,)
+            marks = (guard[0],) if written and guard is not None else ()
+            if written or drops:
+                failed, found = yield "commit_records", (encoded, marks, drops)
                 self.counts["not-stored"] += len(failed)
-            if drops:
-                yield "drop_records", (drops,)
-            if written and guard is not None and (yield from self._tokens((guard[0],))) != [guard[1]]:
-                yield "drop_records", (written,)
-                written = []
+                if guard is not None and marks and self._tokens_of(marks, found) != [guard[1]]:
+                    yield "drop_records", (written,)
+                    written = []
             settled = True
         finally:
             if not settled:
@@ -95,7 +94,9 @@ class Procedures(ABC):
 
     def _tokens(self, marks: Sequence[str]) -> Procedure[list[str]]:
         """The tokens of the last purges that left these marks, "" where there was none."""
-        payloads = yield "read_latest", (marks,)
+        return self._tokens_of(marks, (yield "read_latest", (marks,)))
+
+    def _tokens_of(self, marks: Sequence[str], payloads: Sequence[Any]) -> list[str]:
         return [mark.token if type(mark) is Mark else "" for mark in self._decoded(marks, payloads)]
 
     def take_lease(self, key: str, timeout: float) -> Procedure[bool]:

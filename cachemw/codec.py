@@ -17,7 +17,7 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import astuple
+from dataclasses import fields
 from functools import cache
 from hashlib import blake2b
 from hmac import compare_digest
@@ -61,7 +61,10 @@ _UNPACK: Final[dict[int, Callable[[memoryview], tuple[Any, ...]]]] = {
     _MARK: msgspec.msgpack.Decoder(tuple[str, str, float, float]).decode,
 }
 _SMALL: Final[dict[int, Callable[..., Record]]] = {_INDEX: VaryIndex, _HIT_FOR_MISS: HitForMiss, _MARK: Mark}
-_SMALL_KINDS: Final = {kind: number for number, kind in _SMALL.items()}
+_SMALL_VALUES: Final[dict[type[Record], tuple[int, tuple[str, ...]]]] = {
+    kind: (number, tuple([field.name for field in fields(kind)]))
+    for number, kind in ((_INDEX, VaryIndex), (_HIT_FOR_MISS, HitForMiss), (_MARK, Mark))
+}
 
 
 #: Bytes of a remembered record beside its payload, about; and the part of the memory that one record may take.
@@ -148,7 +151,8 @@ class Codec:
     def encode(self, record: Record) -> bytes:
         """The record as one block of bytes; ValueError if it holds text that no HTTP message can carry."""
         if not isinstance(record, StoredResponse):
-            return self._sealed(_SMALL_KINDS[type(record)], _pack(astuple(record)), b"", _PLAIN, 0)
+            kind, values = _SMALL_VALUES[type(record)]
+            return self._sealed(kind, _pack([getattr(record, name) for name in values]), b"", _PLAIN, 0)
         fields: Fields | RawFields
         if self._raw:
             kind, fields = _RAW_PAGE, record.raw

@@ -50,6 +50,20 @@ class Records(Store):
             return False
         return self._add(self.page_key(key), payload, _bounded(timeout))
 
+    def commit_records(
+        self, records: Sequence[tuple[str, Any, float | None]], latest: Sequence[str], drops: Sequence[str]
+    ) -> tuple[list[str], list[Any]]:
+        """`write_records`, then `read_latest`, then `drop_records`: in one round trip where the store can.
+
+        Returns the keys that could not be stored, and what was read. Raises: BackendUnavailable; it is then not known
+        how much of it was done.
+        """
+        failed = self.write_records(records) if records else []
+        found = self.read_latest(latest) if latest else []
+        if drops:
+            self.drop_records(drops)
+        return failed, found
+
     def clear_records(self) -> None:
         """Remove everything of this store."""
         self._clear()
@@ -79,6 +93,16 @@ class Records(Store):
         if timeout is not None and timeout <= 0:
             return False
         return await self._aadd(self.page_key(key), payload, _bounded(timeout))
+
+    async def acommit_records(
+        self, records: Sequence[tuple[str, Any, float | None]], latest: Sequence[str], drops: Sequence[str]
+    ) -> tuple[list[str], list[Any]]:
+        """See `commit_records`."""
+        failed = await self.awrite_records(records) if records else []
+        found = await self.aread_latest(latest) if latest else []
+        if drops:
+            await self.adrop_records(drops)
+        return failed, found
 
     def _page_entries(
         self, records: Iterable[tuple[str, Any, float | None]]

@@ -18,6 +18,7 @@ from cachemw.errors import BackendUnavailable
 __all__ = [
     "add",
     "clear",
+    "commit",
     "delete",
     "get",
     "has",
@@ -92,15 +93,43 @@ def put(routes: Routes, entries: Sequence[tuple[str, Any, float | None]]) -> Ste
     """SET each; the keys that the server had no room for, whose old values are gone."""
     commands = [(key, ("SET", key, value, *_expiry(timeout))) for key, value, timeout in entries]
     replies = yield from routes.execute(commands, writes=True)
+    return (yield from _without(routes, _not_stored(entries, replies)))
+
+
+def _not_stored(entries: Sequence[tuple[str, Any, float | None]], replies: Sequence[Any]) -> list[str]:
+    """The keys of the SETs that the server had no room for. Raises: BackendUnavailable if it refused one otherwise."""
     failed = []
     for (key, _, _), reply in zip(entries, replies, strict=True):
         if type(reply) is ReplyError:
             if not str(reply).startswith(_NOT_STORED):
                 raise _refused(reply)
             failed.append(key)
+    return failed
+
+
+def _without(routes: Routes, failed: list[str]) -> Steps[list[str]]:
+    """The same keys; their old values are gone."""
     if failed:
         yield from delete(routes, failed)
     return failed
+
+
+def commit(
+    routes: Routes, entries: Sequence[tuple[str, Any, float | None]], latest: Sequence[str], drops: Sequence[str]
+) -> Steps[tuple[list[str], list[Any]]]:
+    """`put`, `get` of pages and `delete`, which one server does in this order; not for a Cluster, which has several."""
+    commands: list[Command] = [(key, ("SET", key, value, *_expiry(timeout))) for key, value, timeout in entries]
+    if latest:
+        commands.append((None, ("MGET", *latest)))
+    if drops:
+        commands.append((None, ("UNLINK", *drops)))
+    if not commands:
+        return [], []
+    replies = yield from routes.execute(commands, writes=True)
+    count = len(entries)
+    failed = yield from _without(routes, _not_stored(entries, replies[:count]))
+    rest = _checked(replies[count:])
+    return failed, pages(rest[:1], len(latest)) if latest else []
 
 
 def add(routes: Routes, key: str, value: Any, timeout: float | None) -> Steps[bool]:

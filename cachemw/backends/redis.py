@@ -151,6 +151,27 @@ class RedisCache(BaseCache):
         made = [self.page_key(key) for key in keys]
         return payloads(made, await arun(operations.get(self._routes, made, latest=True)))
 
+    def commit_records(
+        self, records: Sequence[tuple[str, Any, float | None]], latest: Sequence[str], drops: Sequence[str]
+    ) -> tuple[list[str], list[Any]]:
+        keys, entries, ended = self._page_entries(records)
+        if ended or self._is_cluster:
+            return super().commit_records(records, latest, drops)
+        failed, found = run(operations.commit(self._routes, entries, *self._made(latest, drops)))
+        return [keys[made] for made in failed], found
+
+    async def acommit_records(
+        self, records: Sequence[tuple[str, Any, float | None]], latest: Sequence[str], drops: Sequence[str]
+    ) -> tuple[list[str], list[Any]]:
+        keys, entries, ended = self._page_entries(records)
+        if ended or self._is_cluster:
+            return await super().acommit_records(records, latest, drops)
+        failed, found = await arun(operations.commit(self._routes, entries, *self._made(latest, drops)))
+        return [keys[made] for made in failed], found
+
+    def _made(self, *keys: Sequence[str]) -> list[list[str]]:
+        return [[self.page_key(key) for key in some] for some in keys]
+
     # -- for a local tier before this store (`tiered.TieredCache`) -----------------------------------------------
 
     def get_with_time_left(self, keys: Sequence[str]) -> dict[str, tuple[Any, float | None]]:

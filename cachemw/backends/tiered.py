@@ -239,6 +239,18 @@ class TieredCache(BaseCache):
         with self._tier.changing([self._page_prefix + key for key, _, _ in records]):
             return await self._shared.awrite_records(records)
 
+    def commit_records(
+        self, records: Sequence[tuple[str, Any, float | None]], latest: Sequence[str], drops: Sequence[str]
+    ) -> tuple[list[str], list[Any]]:
+        with self._tier.changing([self._page_prefix + key for key in (*[key for key, _, _ in records], *drops)]):
+            return self._shared.commit_records(records, latest, drops)
+
+    async def acommit_records(
+        self, records: Sequence[tuple[str, Any, float | None]], latest: Sequence[str], drops: Sequence[str]
+    ) -> tuple[list[str], list[Any]]:
+        with self._tier.changing([self._page_prefix + key for key in (*[key for key, _, _ in records], *drops)]):
+            return await self._shared.acommit_records(records, latest, drops)
+
     def drop_records(self, keys: Sequence[str]) -> int:
         with self._tier.changing([self._page_prefix + key for key in keys]):
             return self._shared.drop_records(keys)

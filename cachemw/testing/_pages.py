@@ -59,6 +59,26 @@ class PageContract(Contract):
         assert cache.drop_records([INDEX]) == 0
         assert cache.drop_records([]) == 0
 
+    def test_a_commit_writes_then_looks_then_drops(self, cache: Face) -> None:
+        old, index, variant, mark = (payload(cache, body) for body in (b"old", b"index", b"variant", b"mark"))
+        cache.write_records([(OTHER, old, None), (INDEX, old, None)])
+        writes = [(INDEX, index, 100.0), (VARIANT, variant, None), (OTHER + "\x00ended", mark, 0)]
+        failed, found = cache.commit_records(writes, [OTHER, INDEX, OTHER + "\x00M"], [OTHER])
+        assert failed == []
+        assert same(cache, found[0], old)
+        assert same(cache, found[1], index)
+        assert found[2] is None
+        found = cache.read_records([VARIANT, INDEX, OTHER])
+        assert same(cache, found[0], variant)
+        assert same(cache, found[1], index)
+        assert found[2] is None
+        assert cache.commit_records([(OTHER, old, 5.0)], [], []) == ([], [])
+        assert cache.commit_records([], [OTHER + "\x00M"], [INDEX, VARIANT]) == ([], [None])
+        assert cache.commit_records([], [], []) == ([], [])
+        found = cache.read_records([OTHER, INDEX, VARIANT])
+        assert same(cache, found[0], old)
+        assert found[1:] == [None, None]
+
     def test_adding_is_for_the_first(self, cache: Face) -> None:
         first, second = payload(cache, b"first"), payload(cache, b"second")
         assert cache.add_record(VARIANT, first, 100.0) is True

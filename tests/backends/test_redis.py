@@ -78,6 +78,13 @@ class TestRoundTrips(BothHalves):
         assert calls(server) == {"set": 100}
         assert trips == 1
 
+    def test_a_page_is_committed_in_one_trip(self, cache: Any, server: Server) -> None:
+        question = -reads(server) + reads(server)
+        before = reads(server)
+        cache.commit_records([("r\0index", b"i", 60), ("r\0page", b"p", None)], ["r\0mark"], ["r\0lease"])
+        assert reads(server) - before - question == 1
+        assert calls(server) == {"set": 2, "mget": 1, "unlink": 1}
+
     def test_each_operation_is_one_trip(self, cache: Any, server: Server) -> None:
         cache.set("number", 1)
         question = -reads(server) + reads(server)

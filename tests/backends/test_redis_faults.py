@@ -215,6 +215,14 @@ class TestRefusals(BothHalves):
             assert "large" in failed or cache.set_many({"large": b"x" * 100_000}) == ["large"]
             assert cache.get("large", "gone") == "gone"
             assert cache.get("small") == "old"
+            for number in range(50):
+                page = (f"r\0{number}", b"x" * 100_000, None)
+                unstored, found = cache.commit_records([page], ["r\0M"], ["r\0lease"])
+                assert found == [None]
+                if unstored:
+                    break
+            assert unstored == [page[0]]
+            assert cache.read_records(unstored) == [None]
 
     def test_a_replica_that_refuses_writes_is_unavailable_for_them(self, open_cache: OpenCache, server: Server) -> None:
         with start_redis("--replicaof", server.host, str(server.port)) as replica:
