@@ -179,7 +179,9 @@ def _lead(guard: Guard, recipe: Recipe, flight: Flight[Any], held: Held | None, 
         return value
     finally:
         guard.end()
-        flight.land(None if landing is None else {flight.key: landing})
+        if landing is not None:
+            flight.land({flight.key: landing})
+        flight.end()
 
 
 def _follow(recipe: Recipe, flight: Flight[Any], held: Held | None) -> Passage:

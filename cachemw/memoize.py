@@ -38,6 +38,7 @@ __all__ = ["AsyncMemoized", "Memoized", "cached"]
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
+T = TypeVar("T")
 
 #: Says what counts of the arguments: it is called with them, and returns a value, or several in a tuple.
 KeyFunction = Callable[..., Any]
@@ -77,8 +78,8 @@ class _Function:
             values = self._bound(args, kwargs)
             try:
                 frames = [frame(value) for value in values]
-            except TypeError:
-                raise self._refusal(values) from None
+            except TypeError as error:
+                raise TypeError(self._refusal(values, error)) from None
         else:
             bound = self._signature.bind(*args, **kwargs)
             bound.apply_defaults()
@@ -98,16 +99,12 @@ class _Function:
         bound.apply_defaults()
         return tuple(bound.arguments.values())
 
-    def _refusal(self, values: tuple[Any, ...]) -> TypeError:
-        for name, value in zip(self._parameters, values, strict=True):
-            try:
-                frame(value)
-            except TypeError as error:
-                return TypeError(
-                    f"{self.name}: its argument {name!r} cannot be part of a key: {error}. Say what counts of it, as "
-                    f"in cached(…, key=lambda {', '.join(self._parameters)}: {name}.id)."
-                )
-        raise AssertionError("unreachable")
+    def _refusal(self, values: tuple[Any, ...], error: TypeError) -> str:
+        name = next(name for name, value in zip(self._parameters, values, strict=True) if _has_no_key(value))
+        return (
+            f"{self.name}: its argument {name!r} cannot be part of a key: {error}. Say what counts of it, as in "
+            f"cached(…, key=lambda {', '.join(self._parameters)}: {name}.id)."
+        )
 
     def store(self) -> BaseCache:
         """Where its values are. Raises: InvalidCacheBackendError for an alias that is not configured."""
@@ -116,6 +113,14 @@ class _Function:
     def _pack(self, value: Any, cost: float) -> list[Any]:
         timeout = self.recipe.timeout
         return [value, None if timeout is None else time.time() + timeout, cost]
+
+
+def _has_no_key(value: Any) -> bool:
+    try:
+        frame(value)
+    except TypeError:
+        return True
+    return False
 
 
 def _unpack(stored: Any) -> Held | None:
@@ -227,6 +232,8 @@ class Memoized(_Bindable[P, R]):
         cache.set(mark_of(key), new_mark(), MARK_TIMEOUT)
         return cache.delete(key)
 
+    @overload  # a class method
+    def __get__(self: Memoized[Concatenate[type[T], Q], R], instance: None, owner: type[T]) -> Memoized[Q, R]: ...
     @overload
     def __get__(self, instance: None, owner: type) -> Self: ...
     @overload
@@ -270,6 +277,10 @@ class AsyncMemoized(_Bindable[P, R]):
         await cache.aset(mark_of(key), new_mark(), MARK_TIMEOUT)
         return await cache.adelete(key)
 
+    @overload  # a class method
+    def __get__(
+        self: AsyncMemoized[Concatenate[type[T], Q], R], instance: None, owner: type[T]
+    ) -> AsyncMemoized[Q, R]: ...
     @overload
     def __get__(self, instance: None, owner: type) -> Self: ...
     @overload
