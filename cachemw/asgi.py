@@ -684,15 +684,13 @@ class _Passage:
     async def _commit(self, pages: Pages) -> None:
         exchange = self.exchange
         lease, self._lease = self._lease, None
-        if exchange.writes or exchange.drops:
-            procedure = pages.commit(exchange.writes, exchange.drops, exchange.guard)
+        if exchange.writes or exchange.drops or lease is not None:
+            procedure = pages.commit(exchange.writes, exchange.drops, exchange.guard, lease)
             exchange.writes = exchange.drops = ()
             if pages.immediate:
                 pages.run(procedure, False)
             else:
                 await pages.arun(procedure, False)
-        if lease is not None:
-            await pages.arun(pages.drop_lease(lease), None)
 
 
 class _Hooked:

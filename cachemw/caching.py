@@ -133,6 +133,11 @@ class Caching:
         """All lines: the default one first, then those that rules name."""
         return tuple(dict.fromkeys(self._lines.values()))
 
+    def ignored(self, request: Request) -> tuple[str, ...]:
+        """The query parameters that a rule leaves out of the key of this URL's pages."""
+        rule = None if self.rules is None else Rules.for_lookup(self.rules.for_request("GET", request.route))
+        return () if rule is None else rule.ignore_query
+
     def exchange(self, request: Request) -> Exchange[Line]:
         """A new exchange for this request, on the line that the rules choose."""
         if self.rules is None:

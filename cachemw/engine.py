@@ -216,6 +216,19 @@ class Engine:
         """The part that all keys of this request's URL share."""
         return self.locate(request, ignore)[0]
 
+    def resources(self, request: Request, ignore: tuple[str, ...] = ()) -> list[str]:
+        """All that this URL's resource may have been: whatever was known, and when, of what does not matter in a query.
+
+        A purge has to reach what was stored before a rule or a response said it, and in processes that do not know.
+        """
+        scheme, host, mount, path, query = request.url
+        policy, search = self.policy, self.search.get(keys.resource(self.space, scheme, host, mount, path, ""))
+        queries = [query]
+        queries += [keys.canonical_query(query, policy.ignore_query + more, policy.sort_query) for more in ((), ignore)]
+        if search is not None:
+            queries += map(search.canonical, queries.copy())
+        return [keys.resource(self.space, scheme, host, mount, path, query) for query in dict.fromkeys(queries)]
+
     def locate(self, request: Request, ignore: tuple[str, ...] = ()) -> tuple[str, NoVarySearch | None]:
         """The same, and what a response said of the query, if that made this key another one."""
         scheme, host, mount, path, query = request.url

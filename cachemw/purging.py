@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from urllib.parse import unquote_to_bytes, urlsplit
+from contextlib import suppress
+from typing import Final
+from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from cachemw.caching import Caching, Line
 from cachemw.pages import Kind, Pages
@@ -22,6 +24,8 @@ from cachemw.rfc9111.keys import quote_path, tag_key
 from cachemw.rfc9111.messages import Request
 
 __all__ = ["apurge", "purge"]
+
+_USUAL_PORT: Final = {"http": ":80", "https": ":443"}
 
 
 def purge(
@@ -61,10 +65,11 @@ def _plan(urls: Sequence[str], tags: Iterable[str], soft: bool, caching: Caching
         raise TypeError(f"tags={tags!r}: a list of tags is expected, such as [{tags!r}]")
     tags = tuple(tags)
     requests = [request for url in urls for request in _requests(url)]
-    for line in (Caching() if caching is None else caching).lines:
+    caching = Caching() if caching is None else caching
+    for line in caching.lines:
         now = line.stamp(time.time())
-        resources = list(dict.fromkeys(of for request in requests for of in _resources(line, request, mounts)))
-        yield line.pages, "soften" if soft else "purge", resources, now
+        resources = [of for request in requests for of in _resources(caching, line, request, mounts)]
+        yield line.pages, "soften" if soft else "purge", list(dict.fromkeys(resources)), now
         yield line.pages, "soften tag" if soft else "purge tag", [tag_key(line.space, tag) for tag in tags], now
 
 
@@ -76,19 +81,29 @@ def _requests(url: str) -> list[Request]:
         raise ValueError(f"cannot purge {url!r}: {error}") from None
     if not parts.scheme or not parts.netloc:
         raise ValueError(f"cannot purge {url!r}: give the absolute URL, such as 'https://example.org/page?id=1'")
-    host = parts.netloc.rpartition("@")[2]
-    path = parts.path or "/"
+    scheme, path = parts.scheme.lower(), parts.path or "/"
     spelt = path if path.isascii() else quote_path(path.encode().decode("latin-1"))
     decoded = quote_path(unquote_to_bytes(spelt).decode("latin-1"))
-    query = parts.query
+    query = "".join([c if c.isascii() else quote(c) for c in parts.query])
     return [
-        Request(scheme=parts.scheme.lower(), host=host, path=path, query=query)
+        Request(scheme=scheme, host=host, path=path, query=query)
+        for host in _hosts(scheme, parts.netloc.rpartition("@")[2])
         for path in dict.fromkeys((spelt, decoded))
     ]
 
 
-def _resources(line: Line, request: Request, mounts: Sequence[str]) -> list[str]:
-    found = [line.resource(request)]
+def _hosts(scheme: str, host: str) -> Iterable[str]:
+    """What clients may send as Host: browsers write it in lower case, in ASCII, and without the usual port."""
+    hosts = [host, host.lower()]
+    hosts += [name.removesuffix(_USUAL_PORT[scheme]) for name in hosts if scheme in _USUAL_PORT]
+    if not host.isascii():
+        with suppress(UnicodeError):  # no name that the DNS could have
+            hosts += [name.encode("idna").decode("ascii") for name in hosts]
+    return dict.fromkeys(hosts)
+
+
+def _resources(caching: Caching, line: Line, request: Request, mounts: Sequence[str]) -> list[str]:
+    found = line.resources(request, caching.ignored(request))
     for mount in (*mounts, *sorted(line.mounts)):
         if mount and request.path.startswith(mount):
             below = Request(
@@ -98,5 +113,5 @@ def _resources(line: Line, request: Request, mounts: Sequence[str]) -> list[str]
                 path=request.path[len(mount) :],
                 query=request.query,
             )
-            found.append(line.resource(below))
+            found += line.resources(below, caching.ignored(below))
     return found

@@ -717,17 +717,11 @@ class _Passage:
         exchange = self.exchange
         pages = exchange.engine.pages
         try:
-            if exchange.writes or exchange.drops:
-                writes, drops = exchange.writes, exchange.drops
-                exchange.writes = exchange.drops = ()
-                try:
-                    pages.run(pages.commit(writes, drops, exchange.guard), False)
-                except BaseException:  # the worker's time is up, and whether a purge came was not looked at
-                    pages.run(pages.commit((), [key for key, _, _ in writes]), False)
-                    raise
             lease, self._lease = self._lease, None
-            if lease is not None:
-                pages.run(pages.drop_lease(lease), None)
+            if exchange.writes or exchange.drops or lease is not None:
+                procedure = pages.commit(exchange.writes, exchange.drops, exchange.guard, lease)
+                exchange.writes = exchange.drops = ()
+                pages.run(procedure, False)
         finally:
             self._land()
         if exchange.refresh and self.place:

@@ -231,14 +231,14 @@ class Update(Passage[EngineT]):
     def _targets(self, head: Head) -> list[str]:
         """The resources that a successful unsafe request invalidates (RFC 9111 §4.4)."""
         request, engine = self.request, self.engine
-        found = [engine.resource(request), engine.resource(request, self.ignore)]
+        found = engine.resources(request, self.ignore)
         for target in target_uris(request, head):
             written, _, query = target.partition("?")
             for path in (written, keys.quote_path(unquote_to_bytes(written).decode("latin-1"))):  # as WSGI tells it
                 mount = request.mount if path.startswith(request.mount) else ""
                 rest = path[len(mount) :]
                 other = Request(scheme=request.scheme, host=request.host, mount=mount, path=rest, query=query)
-                found.append(engine.resource(other))
+                found += engine.resources(other)
         return list(dict.fromkeys(found))
 
     def _marked(self, head: Head) -> Head:

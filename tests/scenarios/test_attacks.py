@@ -5,13 +5,13 @@ Every story tells first what goes wrong for whom; the assertion is what a visito
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import count
 from typing import Any
 
 import pytest
 
-from cachemw import Settings
+from cachemw import Policy, Settings, purge
 from cachemw.backends.locmem import LocMemCache
 from tests.scenarios.conftest import Asked, Script, Site
 
@@ -202,3 +202,148 @@ def test_no_content_has_none(site: Site) -> None:
     site.middleware.app = app
     site.get()
     assert not site.get().hit
+
+
+# -- purges ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("asked", "purged"),
+    [
+        ("/?q=%C3%A4", "http://example.org/?q=ä"),
+        ("/a", "HTTP://Example.ORG/a"),
+        ("/a", "http://example.org:80/a"),
+        ("/a", "http://user@example.org/a#there"),
+        ("/?a=1&utm=2", "http://example.org/?a=1&utm=3"),
+        ("/nvs?a=1&ref=2", "http://example.org/nvs?a=1&ref=3"),
+    ],
+)
+def test_a_purge_knows_a_url_in_whatever_spelling(site: Site, asked: str, purged: str) -> None:
+    site.build(rules=[{"path": "/*", "ignore_query": ["utm"]}])
+    site.page(no_vary_search='params=("ref")') if "nvs" in asked else site.page()
+    for _ in range(2):
+        site.get(asked)
+    assert site.get(asked).hit
+    assert purge(purged, caching=site.middleware.caching) == 1
+    assert not site.get(asked).hit
+
+
+def test_a_purge_reaches_what_was_stored_before_its_query_was_known_not_to_matter(site: Site) -> None:
+    site.page(b"first")
+    site.get("/?a=1&ref=2")
+    assert site.get("/?a=1&ref=2").hit
+    site.page(no_vary_search='params=("ref")')
+    site.get("/?b=1&ref=2")
+    assert purge("http://example.org/?a=1&ref=2", caching=site.middleware.caching) == 1
+
+
+def test_an_idn_is_known_by_what_clients_send(site: Site) -> None:
+    site.host = "xn--bcher-kva.example"
+    site.page()
+    site.get()
+    assert purge("http://bücher.example/", caching=site.middleware.caching) == 1
+
+
+def test_a_redirect_to_another_spelling_invalidates_the_page(site: Site) -> None:
+    """WSGI tells paths decoded, so its keys have one spelling; Location may have another."""
+    site.build(rules=[{"path": "/*", "ignore_query": ["utm"]}])
+    site.page()
+    site.get("/caf%C3%A9")
+    assert site.get("/caf%C3%A9").hit
+    site.page(status=303, location="/caf%c3%a9" if site.interface == "wsgi" else "/caf%C3%A9")
+    site.request("POST", "/new?utm=1")
+    site.page()
+    assert not site.get("/caf%C3%A9").hit
+
+
+def test_an_unsafe_request_invalidates_the_page_whose_query_does_not_matter(site: Site) -> None:
+    site.build(rules=[{"path": "/*", "ignore_query": ["utm"]}])
+    site.page()
+    site.get("/a?utm=1")
+    assert site.get("/a?utm=2").hit
+    site.request("POST", "/a?utm=3")
+    assert not site.get("/a?utm=4").hit
+
+
+@pytest.mark.parametrize("purged", [True, False])
+def test_a_purge_beats_what_a_post_has_stored(site: Site, purged: bool) -> None:
+    """`store_post`: the POST removes what was there, and then a purge comes while its own page is made."""
+    site.build(policy=Policy.rfc9111())
+
+    class Body:
+        def __iter__(self) -> Iterator[bytes]:
+            if purged:
+                purge("http://example.org/", caching=site.middleware.caching)
+            yield b"of the post"
+
+    fields = [("Content-Location", "/"), ("Cache-Control", "max-age=60")]
+    site.answers(Script(fields=fields, body=Body()))  # type: ignore[arg-type]
+    site.request("POST")
+    site.page(b"new")
+    assert site.get().hit is not purged
+
+
+def test_who_reads_slowly_does_not_outlast_the_mark_of_a_purge(site: Site) -> None:
+    """The mark of a purge stays for an hour; an answer that took as long cannot know whether there was one."""
+
+    class Slowly:
+        def __iter__(self) -> Iterator[bytes]:
+            yield b"o"
+            purge("http://example.org/", caching=site.middleware.caching)
+            site.clock.advance(4000)
+            for line in site.middleware.caching.lines:
+                site.cache.drop_records([key for of in line.learnt for key in (of + "\0M",)])
+            site.cache.drop_records([marked(site)])
+            yield b"ld"
+
+    site.answers(Script(fields=[("Cache-Control", "max-age=86400")], body=Slowly()))  # type: ignore[arg-type]
+    assert site.get().body == b"old"
+    site.page(b"new")
+    assert site.get().body == b"new"
+
+
+def marked(site: Site) -> str:
+    from cachemw.rfc9111.keys import mark_key
+    from cachemw.rfc9111.messages import Request
+
+    return mark_key(site.middleware.caching.line.resource(Request(host=site.host)))
+
+
+def test_purges_between_every_two_steps_win(site: Site) -> None:
+    """Whatever call of the store a purge comes between, the next visitor sees what is newer than the purge."""
+    for step in range(1, 12):
+        for way in ("url", "tag", "soft url", "soft tag"):
+            site.build()
+            state = {"content": 0, "calls": 0}
+
+            def respond(asked: Asked, state: dict[str, int] = state) -> Script:
+                return Script(fields=[("Cache-Tag", "t"), ("Vary", "Accept")], body=str(state["content"]).encode())
+
+            site.respond = respond
+            site.get("/", {"Accept": "other"})
+            site.clock.advance(1)
+
+            def counted(name: str, state: dict[str, int] = state, step: int = step, way: str = way) -> Any:
+                real = getattr(site.cache, name)
+
+                def call(*arguments: Any) -> Any:
+                    state["calls"] += 1
+                    if state["calls"] == step:
+                        state["content"] = 1
+                        targets = [] if "tag" in way else ["http://example.org/"]
+                        tags = ["t"] if "tag" in way else []
+                        site.clock.advance(1)
+                        purge(*targets, tags=tags, soft="soft" in way, caching=site.middleware.caching)
+                    return real(*arguments)
+
+                return call
+
+            for name in ("read_records", "commit_records", "write_records", "read_latest", "drop_records"):
+                site.cache.__dict__[name] = counted(name)
+            for _ in range(2):
+                site.get()
+            for name in ("read_records", "commit_records", "write_records", "read_latest", "drop_records"):
+                del site.cache.__dict__[name]
+            state["content"] = 1
+            if state["calls"] >= step:
+                assert site.get().body == b"1", (step, way)
