@@ -53,11 +53,11 @@ def news(request: HttpRequest) -> HttpResponse:
     """A page of Django's; how often it was made is counted in the store."""
     django_cache.add("news made", 0, timeout=None)
     count = django_cache.incr("news made")
-    return HttpResponse(f"Django made the news at {datetime.now(UTC):%H:%M:%S.%f}, number {count}.\n")
+    return HttpResponse(f"Django made the news at {datetime.now(UTC):%H:%M:%S.%f}, number {count}.\n".encode())
 
 
 urlpatterns = [path("news", news)]
-django_app = get_wsgi_application()
+django_app: Any = get_wsgi_application()
 
 # -- Flask -------------------------------------------------------------------------------------------------------------
 
@@ -81,7 +81,8 @@ def refresh() -> str:
 
 def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
     """Both, as a proxy would put them behind one host."""
-    return (django_app if environ["PATH_INFO"] == "/news" else flask_app)(environ, start_response)
+    chosen: Any = django_app if environ["PATH_INFO"] == "/news" else flask_app
+    return chosen(environ, start_response)  # type: ignore[no-any-return]
 
 
 if __name__ == "__main__":

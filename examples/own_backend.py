@@ -35,7 +35,7 @@ class DictCache(InlineCache):
     """
 
     shared: ClassVar[bool] = False  # no other process sees the entries
-    option_names: ClassVar[frozenset[str]] = frozenset({"limit"})  # any other name is an error
+    option_names: ClassVar[frozenset[str] | None] = frozenset({"limit"})  # any other name is an error
 
     def __init__(self, location: str, params: Mapping[str, Any]) -> None:
         super().__init__(location, params)

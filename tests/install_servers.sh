@@ -13,6 +13,7 @@ want memcached memcached
 want initdb postgresql
 want mariadbd mariadb-server
 want nginx nginx
+want curl curl
 want varnishd varnish
 want chromium chromium
 want node nodejs
