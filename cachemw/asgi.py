@@ -13,156 +13,49 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping, MutableMapping, Sequence
-from functools import lru_cache
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Final
-from urllib.parse import unquote
 
+from cachemw._asgi_hooked import Hooked
+from cachemw._asgi_request import (
+    EXCHANGE,
+    ASGIApp,
+    ASGIRequest,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    decoded,
+    encoded,
+    octets,
+    sanitised,
+    with_conditions,
+)
 from cachemw.activation import KEY as LOCALE
 from cachemw.activation import Locale, enter, leave
 from cachemw.caching import Caching, Line
 from cachemw.exchange import Exchange, Step
 from cachemw.flights import Flight, TaskRefresher
-from cachemw.hooks import HookPlan, Hooks, arun_after, arun_before, arun_teardown
+from cachemw.hooks import Hooks
 from cachemw.pages import Pages
 from cachemw.paths import below
-from cachemw.rfc9111.keys import quote_path
-from cachemw.rfc9111.messages import Fields, Head, Record, Request
+from cachemw.rfc9111.messages import Head, Record
 
-__all__ = ["ASGIRequest", "CacheMiddleware", "FetchFromCacheMiddleware", "UpdateCacheMiddleware"]
+__all__ = [
+    "ASGIRequest",
+    "CacheMiddleware",
+    "FetchFromCacheMiddleware",
+    "Message",
+    "Receive",
+    "Scope",
+    "Send",
+    "UpdateCacheMiddleware",
+]
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 log = logging.getLogger("cachemw")
 
-EXCHANGE: Final = "cachemw.exchange"
 LEASE_POLL: Final = 0.02  # seconds between two looks for the answer that another process fetches
-
-_URL: Final = frozenset({"scheme", "host", "mount", "path", "query"})
-_CONDITIONS: Final = frozenset(
-    {b"if-match", b"if-modified-since", b"if-none-match", b"if-range", b"if-unmodified-since", b"range"}
-)
-_PERSONAL: Final = _CONDITIONS | {
-    b"authorization",
-    b"cache-control",
-    b"content-length",
-    b"content-type",
-    b"cookie",
-    b"expect",
-    b"pragma",
-    b"proxy-authorization",
-    b"transfer-encoding",
-    b"upgrade",
-}
-
-
-@lru_cache(1024)
-def _raw(name: str) -> bytes:
-    return name.encode("latin-1", "replace")
-
-
-class ASGIRequest(Request):
-    """A request read from its scope, field by field as the rules ask for them."""
-
-    __slots__ = ("_fields", "headers", "scope")
-
-    def __init__(self, scope: Scope) -> None:
-        self.scope = scope
-        fields = scope["headers"]
-        #: the last line of each field; all a hit needs, unless some field has several
-        self.headers: dict[bytes, bytes] = dict(fields)
-        if b"host" not in self.headers:  # perhaps because it is "Host": a server that breaks ASGI's rule hides nothing
-            fields = [(name.lower(), value) for name, value in fields]
-            self.headers = dict(fields)
-        self._fields = fields
-        self.method = scope["method"]
-
-    def __getattr__(self, name: str) -> str:
-        """The parts of the URL, read when a rule asks for them; a page seen before needs none."""
-        if name not in _URL:
-            raise AttributeError(name)
-        self.scheme, self.host, self.mount, self.path, self.query = self.url
-        return str(getattr(self, name))
-
-    @property
-    def url(self) -> tuple[str, str, str, str, str]:
-        """Scheme, host, mount, path and query."""
-        scope = self.scope
-        host = self.headers.get(b"host")
-        raw = scope.get("raw_path")
-        path = scope["path"].encode("utf-8", "surrogatepass").decode("latin-1") if raw is None else ""
-        # the path contains the mount already (ASGI: "root_path"), but where a server or a framework did otherwise
-        mount = scope.get("root_path") or ""
-        return (
-            scope.get("scheme") or "http",
-            _server(scope) if host is None else host.decode("latin-1"),
-            "" if below(mount, scope["path"]) != scope["path"] else mount,
-            quote_path(path) if raw is None else raw.decode("latin-1"),
-            scope.get("query_string", b"").decode("latin-1"),
-        )
-
-    @property
-    def route(self) -> str:
-        """The path below `root_path`."""
-        return below(self.scope.get("root_path", ""), self.scope["path"])
-
-    @property
-    def rewritten(self) -> str:
-        """The path that the application routes by, if it is not what the client sent: somebody has chosen it."""
-        scope = self.scope
-        raw, path = scope.get("raw_path"), scope["path"]
-        if raw is None or unquote(raw.decode("latin-1")) in (path, scope.get("root_path", "") + path):
-            return ""
-        return quote_path(path.encode("utf-8", "surrogatepass").decode("latin-1"))
-
-    @property
-    def identity(self) -> Hashable:
-        """What the scope says of the URL, as it is."""
-        get = self.scope.get
-        host = self.headers.get(b"host")
-        return (
-            host if host is not None else _server(self.scope),
-            get("raw_path"),
-            self.scope["path"],
-            get("query_string"),
-            get("root_path"),
-            get("scheme"),
-        )
-
-    @staticmethod
-    def native(names: Sequence[str]) -> tuple[bytes, ...]:
-        """These names as bytes."""
-        return tuple(map(_raw, names))
-
-    def selection(self, native: tuple[bytes, ...]) -> Hashable:
-        """The values of these fields; all lines of one that has several."""
-        headers = self.headers
-        if len(headers) != len(self._fields):
-            return tuple([tuple([v for n, v in self._fields if n == name]) for name in native])
-        return headers.get(native[0]) if len(native) == 1 else tuple(map(headers.get, native))
-
-    def lines(self, name: str) -> Sequence[str]:
-        """All lines of the field, in order."""
-        raw = _raw(name)
-        headers = self.headers
-        if raw not in headers:
-            return ()
-        if len(headers) == len(self._fields):
-            return (headers[raw].decode("latin-1"),)
-        return [value.decode("latin-1") for field, value in self._fields if field == raw]
-
-    def render(self, fields: Fields) -> tuple[Any, ...]:
-        """Pairs of bytes, the names in lower case."""
-        return tuple([_encoded(name, value) for name, value in fields])
-
-
-def _server(scope: Scope) -> str:
-    server = scope.get("server")
-    return f"{server[0]}:{server[1]}" if server else ""
 
 
 class _Middleware:
@@ -198,7 +91,7 @@ class _Middleware:
         self.hooks = hooks
         self._refresher = TaskRefresher()
         self._writing: set[asyncio.Task[None]] = set()
-        self._special = frozenset(_raw(name) for name in self.caching.line.special)
+        self._special = frozenset(octets(name) for name in self.caching.line.special)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -210,7 +103,7 @@ class _Middleware:
         if hooks is not None:
             plan = hooks.plan(below(scope.get("root_path", ""), scope["path"]))
             if plan is not None:
-                await _Hooked(self, plan, scope, receive, send).run()
+                await Hooked(self._respond, plan, scope, receive, send).run()
                 return
         await self._respond(scope, receive, send)
 
@@ -281,7 +174,7 @@ class _Middleware:
 
         Where the halves stand apart, this is the outer one's work: what is in between has its say about the new page.
         """
-        plain = _sanitised(scope)
+        plain = sanitised(scope)
         if exchange.engine.properties:
             plain[LOCALE] = Locale.of(exchange.language, exchange.timezone)
         timeout = exchange.engine.policy.collapse_timeout
@@ -344,20 +237,6 @@ async def _send(exchange: Exchange[Line], send: Send) -> None:
     await send({"type": "http.response.body", "body": reply.body})
 
 
-def _encoded(name: str, value: str) -> tuple[bytes, bytes]:
-    return name.lower().encode("latin-1"), value.encode("latin-1")
-
-
-def _decoded(headers: Sequence[Sequence[bytes]]) -> Fields:
-    return tuple([(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers])
-
-
-def _with_conditions(scope: Scope, conditions: Fields) -> Scope:
-    """The scope with our conditions in place of the client's own, which we answer ourselves."""
-    kept = [field for field in scope["headers"] if field[0].lower() not in _CONDITIONS]
-    return {**scope, "headers": kept + [_encoded(*field) for field in conditions]}
-
-
 async def _discard(message: Message) -> None:
     """Where a background refresh sends its response."""
 
@@ -374,18 +253,6 @@ def _no_body() -> Receive:
         return {"type": "http.request", "body": b"", "more_body": False}
 
     return receive
-
-
-def _sanitised(scope: Scope) -> Scope:
-    """The scope of a GET for nobody in particular: no credentials, conditions, range or body (safety rule 15)."""
-    plain = {name: value for name, value in scope.items() if name not in ("extensions", "user", "auth", "session")}
-    plain.pop(EXCHANGE, None)
-    plain.pop(LOCALE, None)
-    plain["method"] = "GET"
-    plain["headers"] = [field for field in scope["headers"] if field[0].lower() not in _PERSONAL]
-    if "state" in plain:
-        plain["state"] = dict(plain["state"])
-    return plain
 
 
 class _Passage:
@@ -520,7 +387,7 @@ class _Passage:
             token = enter(scope)
             scope[LOCALE].keyed = exchange.engine.properties
         if exchange.conditions is not None:
-            scope = _with_conditions(scope, exchange.conditions)
+            scope = with_conditions(scope, exchange.conditions)
         try:
             await self._middleware.app(scope, self._receiving, self._sending)
             if self._retry:  # what came does not fit what is stored (RFC 9111 §4.3.3)
@@ -574,7 +441,7 @@ class _Passage:
         headers = message.get("headers", ())
         if not isinstance(headers, list | tuple):  # any iterable is allowed, also one that can be read once
             message = {**message, "headers": (headers := list(headers))}
-        given = Head(message["status"], _decoded(headers))
+        given = Head(message["status"], decoded(headers))
         now = time.time()
         middleware = self._middleware
         if message.get("trailers"):
@@ -608,7 +475,7 @@ class _Passage:
             self._land()
         self._started = True
         if head is not given:
-            message = {**message, "headers": [_encoded(*field) for field in head.fields]}
+            message = {**message, "headers": [encoded(*field) for field in head.fields]}
         await self._send(message)
 
     async def _replace(self) -> None:
@@ -691,54 +558,3 @@ class _Passage:
                 pages.run(procedure, False)
             else:
                 await pages.arun(procedure, False)
-
-
-class _Hooked:
-    """One request under hooks: before the look-up, after every response, teardown when all is over."""
-
-    def __init__(self, middleware: _Middleware, plan: HookPlan, scope: Scope, receive: Receive, send: Send) -> None:
-        self._middleware = middleware
-        self._plan = plan
-        self._scope = scope
-        self._receive = receive
-        self._send = send
-        self._request: Any = None
-        self._replaced = False
-
-    async def run(self) -> None:
-        """Answer the request."""
-        from starlette.requests import Request as StarletteRequest
-
-        error: BaseException | None = None
-        try:
-            self._request = StarletteRequest(self._scope, self._receive)
-            response = await arun_before(self._plan, self._request)
-            if response is None:
-                await self._middleware._respond(self._scope, self._receive, self._sending)
-            else:
-                response = await arun_after(self._plan, self._request, response)
-                await response(self._scope, self._receive, self._send)
-        except BaseException as raised:
-            error = raised
-            raise
-        finally:
-            await arun_teardown(self._plan, error)
-
-    async def _sending(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            await self._send_head(message)
-        elif not self._replaced:
-            await self._send(message)
-
-    async def _send_head(self, message: Message) -> None:
-        """Show the head to the after hooks as a response: what they do to it is sent, or another in its place."""
-        from starlette.responses import Response as StarletteResponse
-
-        response = StarletteResponse(status_code=message["status"])
-        response.raw_headers = list(message.get("headers", ()))
-        changed = await arun_after(self._plan, self._request, response)
-        if changed is response:
-            await self._send({**message, "status": response.status_code, "headers": response.raw_headers})
-        else:
-            self._replaced = True
-            await changed(self._scope, self._receive, self._send)

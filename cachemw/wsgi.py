@@ -11,131 +11,34 @@ last, as before hooks run in order and after hooks in reverse (`cachemw.hooks`).
 from __future__ import annotations
 
 import logging
-import re
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import Token
-from functools import lru_cache
 from http import HTTPStatus
-from io import BytesIO
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
+from cachemw._wsgi_hooked import Hooked
+from cachemw._wsgi_request import EXCHANGE, WSGIRequest, sanitised, variable, with_conditions
 from cachemw.activation import KEY as LOCALE
 from cachemw.activation import Locale, enter, leave
 from cachemw.caching import Caching, Line
 from cachemw.exchange import Exchange, Step
 from cachemw.flights import Flight, ThreadRefresher
-from cachemw.hooks import HookPlan, Hooks, run_after, run_before, run_teardown
-from cachemw.rfc9111.keys import quote_path
-from cachemw.rfc9111.messages import Fields, Head, Record, Request
+from cachemw.hooks import Hooks
+from cachemw.rfc9111.messages import Fields, Head, Record
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
-    from werkzeug.wrappers import Response as WerkzeugResponse
 
 __all__ = ["CacheMiddleware", "FetchFromCacheMiddleware", "UpdateCacheMiddleware", "WSGIRequest"]
 
 log = logging.getLogger("cachemw")
 
-EXCHANGE: Final = "cachemw.exchange"
 
-_PLAIN_PATH = re.compile(r"[A-Za-z0-9/:@!$&'()*+,;=~\-._]*").fullmatch
-_URL: Final = frozenset({"scheme", "host", "mount", "path", "query"})
 _STATUS_LINES: Final = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 _NO_BODY: Final = (None, "", "0")
-_CONDITIONS: Final = frozenset(
-    {
-        "HTTP_IF_MATCH",
-        "HTTP_IF_MODIFIED_SINCE",
-        "HTTP_IF_NONE_MATCH",
-        "HTTP_IF_RANGE",
-        "HTTP_IF_UNMODIFIED_SINCE",
-        "HTTP_RANGE",
-    }
-)
-_PERSONAL: Final = _CONDITIONS | {
-    "CONTENT_LENGTH",
-    "CONTENT_TYPE",
-    "HTTP_AUTHORIZATION",
-    "HTTP_CACHE_CONTROL",
-    "HTTP_COOKIE",
-    "HTTP_EXPECT",
-    "HTTP_PRAGMA",
-    "HTTP_PROXY_AUTHORIZATION",
-    "HTTP_TRANSFER_ENCODING",
-    "HTTP_UPGRADE",
-    "REMOTE_USER",
-}
 LEASE_POLL: Final = 0.02  # seconds between two looks for the answer that another process fetches
-
-
-@lru_cache(1024)
-def _variable(name: str) -> str:
-    """The variable in the environment that holds the field."""
-    variable = name.upper().replace("-", "_")
-    return variable if variable in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{variable}"
-
-
-class WSGIRequest(Request):
-    """A request read from its environment, field by field as the rules ask for them."""
-
-    __slots__ = ("environ",)
-
-    def __init__(self, environ: WSGIEnvironment) -> None:
-        self.environ = environ
-        self.method = environ["REQUEST_METHOD"]
-
-    def __getattr__(self, name: str) -> str:
-        """The parts of the URL, read when a rule asks for them; a page seen before needs none."""
-        if name not in _URL:
-            raise AttributeError(name)
-        self.scheme, self.host, self.mount, self.path, self.query = self.url
-        return str(getattr(self, name))
-
-    @property
-    def url(self) -> tuple[str, str, str, str, str]:
-        """Scheme, host, mount, path and query."""
-        get = self.environ.get
-        host = get("HTTP_HOST")
-        if host is None:
-            host = f"{get('SERVER_NAME', '')}:{get('SERVER_PORT', '')}"
-        mount, path = get("SCRIPT_NAME", ""), get("PATH_INFO", "")
-        if not _PLAIN_PATH(mount):
-            mount = quote_path(mount)
-        if not _PLAIN_PATH(path):
-            path = quote_path(path)
-        return get("wsgi.url_scheme", "http"), host, mount, path, get("QUERY_STRING", "")
-
-    @property
-    def identity(self) -> Hashable:
-        """The variables that make the URL, as they are."""
-        get = self.environ.get
-        host = get("HTTP_HOST")
-        return (
-            host if host is not None else (get("SERVER_NAME"), get("SERVER_PORT")),
-            get("PATH_INFO"),
-            get("QUERY_STRING"),
-            get("SCRIPT_NAME"),
-            get("wsgi.url_scheme"),
-        )
-
-    @staticmethod
-    def native(names: Sequence[str]) -> tuple[str, ...]:
-        """The variables of these fields."""
-        return tuple(map(_variable, names))
-
-    def selection(self, native: tuple[str, ...]) -> Hashable:
-        """The values of these variables."""
-        get = self.environ.get
-        return get(native[0]) if len(native) == 1 else tuple(map(get, native))
-
-    def lines(self, name: str) -> Sequence[str]:
-        """The field as the server gave it: WSGI has combined its lines already."""
-        value = self.environ.get(_variable(name))
-        if value is None or (value == "" and name in ("content-type", "content-length")):
-            return ()
-        return (value,)
 
 
 class _Middleware:
@@ -170,7 +73,7 @@ class _Middleware:
             hooks.check(async_allowed=False)
         self.hooks = hooks
         self._refresher = ThreadRefresher()
-        self._names = {_variable(name): name for name in self.caching.line.special}
+        self._names = {variable(name): name for name in self.caching.line.special}
         self._special = frozenset(self._names) - {"CONTENT_LENGTH"}
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -178,7 +81,7 @@ class _Middleware:
         if hooks is not None:
             plan = hooks.plan(environ.get("PATH_INFO", ""))
             if plan is not None:
-                return _Hooked(self, plan, environ, start_response).run()
+                return Hooked(self._respond, plan, environ, start_response).run()
         return self._respond(environ, start_response)
 
     def _respond(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -221,7 +124,7 @@ class _Middleware:
 
         Where the halves stand apart, this is the outer one's work: what is in between has its say about the new page.
         """
-        plain = _sanitised(environ)
+        plain = sanitised(environ)
         if exchange.engine.properties:
             plain[LOCALE] = Locale.of(exchange.language, exchange.timezone)
 
@@ -311,17 +214,6 @@ def _drain(result: Iterable[bytes]) -> None:
         close = getattr(result, "close", None)
         if close is not None:
             close()
-
-
-def _sanitised(environ: WSGIEnvironment) -> WSGIEnvironment:
-    """The environment of a GET for nobody in particular: no credentials, conditions, range or body (safety rule 15)."""
-    plain = {
-        name: value for name, value in environ.items() if name not in _PERSONAL and not name.startswith("werkzeug.")
-    }
-    plain.update({"REQUEST_METHOD": "GET", "wsgi.input": BytesIO(), "CONTENT_LENGTH": "0"})
-    plain.pop(EXCHANGE, None)
-    plain.pop(LOCALE, None)
-    return plain
 
 
 class _Passage:
@@ -477,7 +369,7 @@ class _Passage:
         if exchange.engine.properties:
             self._locale = _enter_locale(environ, exchange)
         if exchange.conditions is not None:
-            environ = _with_conditions(environ, exchange.conditions)
+            environ = with_conditions(environ, exchange.conditions)
         try:
             result = self._enter(environ)
         except BaseException as error:
@@ -727,97 +619,3 @@ class _Passage:
         if exchange.refresh and self.place:
             exchange.refresh = False
             self._middleware._refresh({**self.environ, **self.place}, exchange)
-
-
-def _with_conditions(environ: WSGIEnvironment, conditions: Fields) -> WSGIEnvironment:
-    """The environment with our conditions in place of the client's own, which we answer ourselves."""
-    environ = {name: value for name, value in environ.items() if name not in _CONDITIONS}
-    for name, value in conditions:
-        environ[_variable(name.lower())] = value
-    return environ
-
-
-class _Hooked:
-    """One request under hooks: before the look-up, after every response, teardown at the end of the body."""
-
-    def __init__(
-        self, middleware: _Middleware, plan: HookPlan, environ: WSGIEnvironment, start_response: StartResponse
-    ) -> None:
-        self._middleware = middleware
-        self._plan = plan
-        self._environ = environ
-        self._server = start_response
-        self._result: Iterable[bytes] = ()
-        self._error: BaseException | None = None
-
-    def run(self) -> Iterable[bytes]:
-        """Answer the request; the iterable's `close` runs the teardown."""
-        from werkzeug.wrappers import Request as WerkzeugRequest
-        from werkzeug.wsgi import ClosingIterator
-
-        environ, plan = self._environ, self._plan
-        given = None
-        try:
-            request = WerkzeugRequest(environ)
-            response = run_before(plan, request)
-            if response is None:
-                response = given = self._called()
-            response = run_after(plan, request, response)
-            if given is not None and response is not given:
-                given.close()
-            self._result = response(environ, self._server)
-        except BaseException as error:
-            try:
-                if given is not None:
-                    given.close()
-            finally:
-                run_teardown(plan, error)
-            raise
-        return ClosingIterator(self._watched(self._result), self._close)
-
-    def _called(self) -> WerkzeugResponse:
-        """The response of cache or application as werkzeug's, its body still to be iterated over."""
-        from werkzeug.wrappers import Response as WerkzeugResponse
-        from werkzeug.wsgi import ClosingIterator
-
-        head: list[Any] = []
-        written: list[bytes] = []
-
-        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None, /) -> Callable[[bytes], object]:
-            head[:] = [status, headers]
-            return written.append
-
-        result = self._middleware._respond(self._environ, start)
-        close = getattr(result, "close", _nothing)
-        iterator = iter(result)
-        try:
-            for chunk in iterator:
-                written.append(chunk)
-                if head and chunk:
-                    break
-        except BaseException:
-            close()
-            raise
-        if not head:
-            close()
-            raise AssertionError("the application has not called start_response (PEP 3333)")
-        body = ClosingIterator(chain(written, iterator), close)
-        return WerkzeugResponse(body, status=head[0], headers=head[1], direct_passthrough=True)
-
-    def _watched(self, result: Iterable[bytes]) -> Iterator[bytes]:
-        """The body; an exception in it is what teardown gets."""
-        try:
-            yield from result
-        except Exception as error:
-            self._error = error
-            raise
-
-    def _close(self) -> None:
-        try:
-            getattr(self._result, "close", _nothing)()
-        finally:
-            run_teardown(self._plan, self._error)
-
-
-def _nothing() -> None:
-    """For iterables without `close`."""

@@ -1,0 +1,61 @@
+"""Hooked: one ASGI request under hooks. Before the look-up, after every response, teardown when all is over."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cachemw._asgi_request import ASGIApp, Message, Receive, Scope, Send
+from cachemw.hooks import HookPlan, arun_after, arun_before, arun_teardown
+
+__all__ = ["Hooked"]
+
+
+class Hooked:
+    """One request; `respond` is what answers it without hooks, from the cache or by the application."""
+
+    def __init__(self, respond: ASGIApp, plan: HookPlan, scope: Scope, receive: Receive, send: Send) -> None:
+        self._respond = respond
+        self._plan = plan
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._request: Any = None
+        self._replaced = False
+
+    async def run(self) -> None:
+        """Answer the request."""
+        from starlette.requests import Request as StarletteRequest
+
+        error: BaseException | None = None
+        try:
+            self._request = StarletteRequest(self._scope, self._receive)
+            response = await arun_before(self._plan, self._request)
+            if response is None:
+                await self._respond(self._scope, self._receive, self._sending)
+            else:
+                response = await arun_after(self._plan, self._request, response)
+                await response(self._scope, self._receive, self._send)
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            await arun_teardown(self._plan, error)
+
+    async def _sending(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            await self._send_head(message)
+        elif not self._replaced:
+            await self._send(message)
+
+    async def _send_head(self, message: Message) -> None:
+        """Show the head to the after hooks as a response: what they do to it is sent, or another in its place."""
+        from starlette.responses import Response as StarletteResponse
+
+        response = StarletteResponse(status_code=message["status"])
+        response.raw_headers = list(message.get("headers", ()))
+        changed = await arun_after(self._plan, self._request, response)
+        if changed is response:
+            await self._send({**message, "status": response.status_code, "headers": response.raw_headers})
+        else:
+            self._replaced = True
+            await changed(self._scope, self._receive, self._send)

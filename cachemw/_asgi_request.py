@@ -1,0 +1,183 @@
+"""ASGIRequest: a request read from its scope, and the scopes that are made of one."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Hashable, MutableMapping, Sequence
+from functools import lru_cache
+from typing import Any, Final
+from urllib.parse import unquote
+
+from cachemw.activation import KEY as LOCALE
+from cachemw.paths import below
+from cachemw.rfc9111.keys import quote_path
+from cachemw.rfc9111.messages import Fields, Request
+
+__all__ = [
+    "EXCHANGE",
+    "ASGIApp",
+    "ASGIRequest",
+    "Message",
+    "Receive",
+    "Scope",
+    "Send",
+    "decoded",
+    "encoded",
+    "octets",
+    "sanitised",
+    "with_conditions",
+]
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+EXCHANGE: Final = "cachemw.exchange"
+_URL: Final = frozenset({"scheme", "host", "mount", "path", "query"})
+_CONDITIONS: Final = frozenset(
+    {b"if-match", b"if-modified-since", b"if-none-match", b"if-range", b"if-unmodified-since", b"range"}
+)
+_PERSONAL: Final = _CONDITIONS | {
+    b"authorization",
+    b"cache-control",
+    b"content-length",
+    b"content-type",
+    b"cookie",
+    b"expect",
+    b"pragma",
+    b"proxy-authorization",
+    b"transfer-encoding",
+    b"upgrade",
+}
+
+
+@lru_cache(1024)
+def octets(name: str) -> bytes:
+    return name.encode("latin-1", "replace")
+
+
+class ASGIRequest(Request):
+    """A request read from its scope, field by field as the rules ask for them."""
+
+    __slots__ = ("_fields", "headers", "scope")
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+        fields = scope["headers"]
+        #: the last line of each field; all a hit needs, unless some field has several
+        self.headers: dict[bytes, bytes] = dict(fields)
+        if b"host" not in self.headers:  # perhaps because it is "Host": a server that breaks ASGI's rule hides nothing
+            fields = [(name.lower(), value) for name, value in fields]
+            self.headers = dict(fields)
+        self._fields = fields
+        self.method = scope["method"]
+
+    def __getattr__(self, name: str) -> str:
+        """The parts of the URL, read when a rule asks for them; a page seen before needs none."""
+        if name not in _URL:
+            raise AttributeError(name)
+        self.scheme, self.host, self.mount, self.path, self.query = self.url
+        return str(getattr(self, name))
+
+    @property
+    def url(self) -> tuple[str, str, str, str, str]:
+        """Scheme, host, mount, path and query."""
+        scope = self.scope
+        host = self.headers.get(b"host")
+        raw = scope.get("raw_path")
+        path = scope["path"].encode("utf-8", "surrogatepass").decode("latin-1") if raw is None else ""
+        # the path contains the mount already (ASGI: "root_path"), but where a server or a framework did otherwise
+        mount = scope.get("root_path") or ""
+        return (
+            scope.get("scheme") or "http",
+            _server(scope) if host is None else host.decode("latin-1"),
+            "" if below(mount, scope["path"]) != scope["path"] else mount,
+            quote_path(path) if raw is None else raw.decode("latin-1"),
+            scope.get("query_string", b"").decode("latin-1"),
+        )
+
+    @property
+    def route(self) -> str:
+        """The path below `root_path`."""
+        return below(self.scope.get("root_path", ""), self.scope["path"])
+
+    @property
+    def rewritten(self) -> str:
+        """The path that the application routes by, if it is not what the client sent: somebody has chosen it."""
+        scope = self.scope
+        raw, path = scope.get("raw_path"), scope["path"]
+        if raw is None or unquote(raw.decode("latin-1")) in (path, scope.get("root_path", "") + path):
+            return ""
+        return quote_path(path.encode("utf-8", "surrogatepass").decode("latin-1"))
+
+    @property
+    def identity(self) -> Hashable:
+        """What the scope says of the URL, as it is."""
+        get = self.scope.get
+        host = self.headers.get(b"host")
+        return (
+            host if host is not None else _server(self.scope),
+            get("raw_path"),
+            self.scope["path"],
+            get("query_string"),
+            get("root_path"),
+            get("scheme"),
+        )
+
+    @staticmethod
+    def native(names: Sequence[str]) -> tuple[bytes, ...]:
+        """These names as bytes."""
+        return tuple(map(octets, names))
+
+    def selection(self, native: tuple[bytes, ...]) -> Hashable:
+        """The values of these fields; all lines of one that has several."""
+        headers = self.headers
+        if len(headers) != len(self._fields):
+            return tuple([tuple([v for n, v in self._fields if n == name]) for name in native])
+        return headers.get(native[0]) if len(native) == 1 else tuple(map(headers.get, native))
+
+    def lines(self, name: str) -> Sequence[str]:
+        """All lines of the field, in order."""
+        raw = octets(name)
+        headers = self.headers
+        if raw not in headers:
+            return ()
+        if len(headers) == len(self._fields):
+            return (headers[raw].decode("latin-1"),)
+        return [value.decode("latin-1") for field, value in self._fields if field == raw]
+
+    def render(self, fields: Fields) -> tuple[Any, ...]:
+        """Pairs of bytes, the names in lower case."""
+        return tuple([encoded(name, value) for name, value in fields])
+
+
+def _server(scope: Scope) -> str:
+    server = scope.get("server")
+    return f"{server[0]}:{server[1]}" if server else ""
+
+
+def encoded(name: str, value: str) -> tuple[bytes, bytes]:
+    return name.lower().encode("latin-1"), value.encode("latin-1")
+
+
+def decoded(headers: Sequence[Sequence[bytes]]) -> Fields:
+    return tuple([(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers])
+
+
+def with_conditions(scope: Scope, conditions: Fields) -> Scope:
+    """The scope with our conditions in place of the client's own, which we answer ourselves."""
+    kept = [field for field in scope["headers"] if field[0].lower() not in _CONDITIONS]
+    return {**scope, "headers": kept + [encoded(*field) for field in conditions]}
+
+
+def sanitised(scope: Scope) -> Scope:
+    """The scope of a GET for nobody in particular: no credentials, conditions, range or body (safety rule 15)."""
+    plain = {name: value for name, value in scope.items() if name not in ("extensions", "user", "auth", "session")}
+    plain.pop(EXCHANGE, None)
+    plain.pop(LOCALE, None)
+    plain["method"] = "GET"
+    plain["headers"] = [field for field in scope["headers"] if field[0].lower() not in _PERSONAL]
+    if "state" in plain:
+        plain["state"] = dict(plain["state"])
+    return plain

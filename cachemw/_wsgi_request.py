@@ -1,0 +1,132 @@
+"""WSGIRequest: a request read from its environment, and the environments that are made of one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Sequence
+from functools import lru_cache
+from io import BytesIO
+from typing import TYPE_CHECKING, Final
+
+from cachemw.activation import KEY as LOCALE
+from cachemw.rfc9111.keys import quote_path
+from cachemw.rfc9111.messages import Fields, Request
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+__all__ = ["EXCHANGE", "WSGIRequest", "sanitised", "variable", "with_conditions"]
+
+EXCHANGE: Final = "cachemw.exchange"
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9/:@!$&'()*+,;=~\-._]*").fullmatch
+_URL: Final = frozenset({"scheme", "host", "mount", "path", "query"})
+_CONDITIONS: Final = frozenset(
+    {
+        "HTTP_IF_MATCH",
+        "HTTP_IF_MODIFIED_SINCE",
+        "HTTP_IF_NONE_MATCH",
+        "HTTP_IF_RANGE",
+        "HTTP_IF_UNMODIFIED_SINCE",
+        "HTTP_RANGE",
+    }
+)
+_PERSONAL: Final = _CONDITIONS | {
+    "CONTENT_LENGTH",
+    "CONTENT_TYPE",
+    "HTTP_AUTHORIZATION",
+    "HTTP_CACHE_CONTROL",
+    "HTTP_COOKIE",
+    "HTTP_EXPECT",
+    "HTTP_PRAGMA",
+    "HTTP_PROXY_AUTHORIZATION",
+    "HTTP_TRANSFER_ENCODING",
+    "HTTP_UPGRADE",
+    "REMOTE_USER",
+}
+
+
+@lru_cache(1024)
+def variable(name: str) -> str:
+    """The variable in the environment that holds the field."""
+    name = name.upper().replace("-", "_")
+    return name if name in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{name}"
+
+
+class WSGIRequest(Request):
+    """A request read from its environment, field by field as the rules ask for them."""
+
+    __slots__ = ("environ",)
+
+    def __init__(self, environ: WSGIEnvironment) -> None:
+        self.environ = environ
+        self.method = environ["REQUEST_METHOD"]
+
+    def __getattr__(self, name: str) -> str:
+        """The parts of the URL, read when a rule asks for them; a page seen before needs none."""
+        if name not in _URL:
+            raise AttributeError(name)
+        self.scheme, self.host, self.mount, self.path, self.query = self.url
+        return str(getattr(self, name))
+
+    @property
+    def url(self) -> tuple[str, str, str, str, str]:
+        """Scheme, host, mount, path and query."""
+        get = self.environ.get
+        host = get("HTTP_HOST")
+        if host is None:
+            host = f"{get('SERVER_NAME', '')}:{get('SERVER_PORT', '')}"
+        mount, path = get("SCRIPT_NAME", ""), get("PATH_INFO", "")
+        if not _PLAIN_PATH(mount):
+            mount = quote_path(mount)
+        if not _PLAIN_PATH(path):
+            path = quote_path(path)
+        return get("wsgi.url_scheme", "http"), host, mount, path, get("QUERY_STRING", "")
+
+    @property
+    def identity(self) -> Hashable:
+        """The variables that make the URL, as they are."""
+        get = self.environ.get
+        host = get("HTTP_HOST")
+        return (
+            host if host is not None else (get("SERVER_NAME"), get("SERVER_PORT")),
+            get("PATH_INFO"),
+            get("QUERY_STRING"),
+            get("SCRIPT_NAME"),
+            get("wsgi.url_scheme"),
+        )
+
+    @staticmethod
+    def native(names: Sequence[str]) -> tuple[str, ...]:
+        """The variables of these fields."""
+        return tuple(map(variable, names))
+
+    def selection(self, native: tuple[str, ...]) -> Hashable:
+        """The values of these variables."""
+        get = self.environ.get
+        return get(native[0]) if len(native) == 1 else tuple(map(get, native))
+
+    def lines(self, name: str) -> Sequence[str]:
+        """The field as the server gave it: WSGI has combined its lines already."""
+        value = self.environ.get(variable(name))
+        if value is None or (value == "" and name in ("content-type", "content-length")):
+            return ()
+        return (value,)
+
+
+def sanitised(environ: WSGIEnvironment) -> WSGIEnvironment:
+    """The environment of a GET for nobody in particular: no credentials, conditions, range or body (safety rule 15)."""
+    plain = {
+        name: value for name, value in environ.items() if name not in _PERSONAL and not name.startswith("werkzeug.")
+    }
+    plain.update({"REQUEST_METHOD": "GET", "wsgi.input": BytesIO(), "CONTENT_LENGTH": "0"})
+    plain.pop(EXCHANGE, None)
+    plain.pop(LOCALE, None)
+    return plain
+
+
+def with_conditions(environ: WSGIEnvironment, conditions: Fields) -> WSGIEnvironment:
+    """The environment with our conditions in place of the client's own, which we answer ourselves."""
+    environ = {name: value for name, value in environ.items() if name not in _CONDITIONS}
+    for name, value in conditions:
+        environ[variable(name.lower())] = value
+    return environ
