@@ -104,39 +104,12 @@ async def open_page(
     page: Page, request: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> ViewPassage | Response:
     """Look a page up: the stored response, or the passage of one that the view has to make."""
-    middleware, exchange = _taken_up(page, request, args, kwargs)
+    middleware = page.open(make_middleware)
+    exchange = _taken_up(page, middleware, request, args, kwargs)
     pages = exchange.engine.pages
     while exchange.wants:
         wants = exchange.wants
         exchange.found(pages.lookup(wants) if pages.immediate else await pages.alookup(wants))
-    return await _boarded(middleware, exchange, request)
-
-
-def open_page_in_thread(
-    page: Page, request: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> ViewPassage | Response:
-    """The same in a worker thread. Only what may wait goes to the event loop, which costs more than many a look-up."""
-    middleware, exchange = _taken_up(page, request, args, kwargs)
-    pages = exchange.engine.pages
-    while exchange.wants:
-        wants = exchange.wants
-        exchange.found(pages.lookup(wants) if pages.immediate else from_thread.run(pages.alookup, wants))
-    return _stored(exchange) if exchange.settled else from_thread.run(_boarded, middleware, exchange, request)
-
-
-def _taken_up(
-    page: Page, request: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> tuple[asgi.CacheMiddleware, Exchange[Line]]:
-    middleware = page.open(make_middleware)
-    asked = ASGIRequest(request.scope)
-    exchange = middleware.caching.exchange(asked)
-    exchange.refreshing = True  # a refresh would be made with this client's request: a stale page is fetched anew
-    page.tell(exchange, args, kwargs)
-    middleware._take_up(exchange, asked)
-    return middleware, exchange
-
-
-async def _boarded(middleware: asgi.CacheMiddleware, exchange: Exchange[Line], request: Any) -> ViewPassage | Response:
     if exchange.settled:
         return _stored(exchange)
     sent: list[Message] = []
@@ -144,6 +117,35 @@ async def _boarded(middleware: asgi.CacheMiddleware, exchange: Exchange[Line], r
     passage.sent = sent
     await passage.board()
     return _as_response(sent) if sent else passage
+
+
+def open_page_in_thread(
+    page: Page, request: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> ViewPassage | Response:
+    """The same in a worker thread. A hit in a store that answers at once needs no event loop, which costs more.
+
+    A miss looks again there: between a look-up and a flight on the loop, nobody else's page can come in between.
+    """
+    middleware = page.open(make_middleware)
+    pages = middleware.caching.line.pages
+    if pages.immediate:
+        exchange = _taken_up(page, middleware, request, args, kwargs)
+        while exchange.wants:
+            exchange.found(pages.lookup(exchange.wants))
+        if exchange.settled:
+            return _stored(exchange)
+    return from_thread.run(open_page, page, request, args, kwargs)
+
+
+def _taken_up(
+    page: Page, middleware: asgi.CacheMiddleware, request: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Exchange[Line]:
+    asked = ASGIRequest(request.scope)
+    exchange = middleware.caching.exchange(asked)
+    exchange.refreshing = True  # a refresh would be made with this client's request: a stale page is fetched anew
+    page.tell(exchange, args, kwargs)
+    middleware._take_up(exchange, asked)
+    return exchange
 
 
 def _stored(exchange: Exchange[Line]) -> Response:

@@ -143,8 +143,8 @@ class Page:
             prefix = settings.key_prefix if site is None else site.caching.key_prefix
         return {
             "cache": self._store(site),
-            # the view is called with the client's own conditions, and answers them as it does without a cache
-            "policy": replace(policy, revalidate=False),
+            # the view is called with the client's own conditions and range, and answers them as without a cache
+            "policy": replace(policy, revalidate=False, store_partial=False),
             "key_prefix": prefix,
             "rules": (),
             "settings": settings,

@@ -24,8 +24,8 @@ def app(store: LocMemCache) -> Flask:
     app.secret_key = "not secret at all"
     app.testing = True
     app.config["CACHES"] = {
-        "default": {"BACKEND": "cachemw.backends.locmem.LocMemCache", "LOCATION": f"extension-{id(store)}"},
-        "slow": {"BACKEND": "cachemw.backends.locmem.LocMemCache", "LOCATION": f"extension-slow-{id(store)}"},
+        "default": {"BACKEND": "cachemw.backends.locmem.LocMemCache", "LOCATION": f"extension-{store.location}"},
+        "slow": {"BACKEND": "cachemw.backends.locmem.LocMemCache", "LOCATION": f"extension-slow-{store.location}"},
     }
     return app
 

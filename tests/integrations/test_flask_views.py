@@ -644,7 +644,7 @@ def test_under_the_sites_own_cache_a_view_only_says_how_long(
 def test_under_the_sites_cache_a_view_in_another_one_is_stored_there_alone(
     app: Flask, page: Counter, store: LocMemCache
 ) -> None:
-    own = LocMemCache("flask-views-own", {})
+    own = LocMemCache(f"own-{store.location}", {})
     own.clear()
     app.add_url_rule("/", view_func=cache_page(60, cache=own)(lambda: page()))
     app.add_url_rule("/prefix", endpoint="prefix", view_func=cache_page(60, key_prefix="own")(lambda: page()))

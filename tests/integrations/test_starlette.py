@@ -63,7 +63,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(params=["immediate", "awaited"])
 def cache(request: pytest.FixtureRequest, store: LocMemCache) -> BaseCache:
-    return store if request.param == "immediate" else OnLoop(f"on-loop-{id(store)}", {})
+    return store if request.param == "immediate" else OnLoop(f"on-loop-{store.location}", {})
 
 
 def view_of(kind: str, answer: Any) -> Any:
@@ -555,7 +555,7 @@ def test_under_the_sites_own_cache_a_view_only_says_how_long(
 def test_under_the_sites_cache_a_view_in_another_one_is_stored_there_alone(
     kind: str, page: Counter, store: LocMemCache, cache: BaseCache
 ) -> None:
-    own = LocMemCache(f"own-{id(store)}", {})
+    own = LocMemCache(f"own-{store.location}", {})
     view = view_of(kind, lambda request: PlainTextResponse(page()))
     site = client(
         Route("/", cache_page(60, cache=own)(view)), middleware=[Middleware(CacheMiddleware, cache=cache, seconds=600)]
@@ -579,7 +579,7 @@ class Closing(LocMemCache):
 
 
 def test_the_lifespan_closes_the_stores_after_the_applications_own(page: Counter, store: LocMemCache) -> None:
-    site_wide, of_view, unused = (Closing(f"{name}-{id(store)}", {}) for name in ("site", "view", "unused"))
+    site_wide, of_view, unused = (Closing(f"{name}-{store.location}", {}) for name in ("site", "view", "unused"))
     order = []
 
     @asynccontextmanager
