@@ -13,7 +13,8 @@ or `CacheMiddleware` for both at one place. Settings are Django's own (CACHES, C
 other middlewares, so a Django site and, say, a Flask site that share a store, the key prefix and these switches answer
 from each other's pages under one host. On Django's views, `cache_page` of cachemw tells this cache how long.
 
-Rule 1: what Django's middlewares make of a response is what is stored; the client's conditions reach the views.
+Rule 1: what Django's middlewares make of a response is what is stored; the client's conditions and range reach the
+        views.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def _options() -> dict[str, Any]:
     """What the project's settings say, for a middleware."""
     given = {name: getattr(django_settings, name) for name in dir(django_settings) if name.isupper()}
     settings = Settings.from_mapping(given, base=Settings.from_environ())
-    policy = replace(settings.policy(), revalidate=False)
+    policy = replace(settings.policy(), revalidate=False, store_partial=False)
     if policy.session_cookies:
         names = (*policy.session_cookies, django_settings.SESSION_COOKIE_NAME)
         policy = replace(policy, session_cookies=tuple(dict.fromkeys(names)))
@@ -150,7 +151,9 @@ class _Middleware:
         passage = ViewPassage(cache, scope, asgi._no_body(), send, exchange)
         passage.sent = sent
         _tell_locale(request, scope)
-        if cache._fetches:
+        if not cache._fetches:
+            exchange.within = passage  # which lands the flights of the inner half
+        else:
             await cache._begin(exchange, asked)
             if not exchange.settled:
                 await passage.board()
