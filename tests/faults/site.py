@@ -58,7 +58,15 @@ class Call:
         return self.error is not None and self.seconds > LATE
 
 
-_CALLS = ("read_records", "read_decoded", "read_latest", "write_records", "drop_records", "add_record")
+_CALLS = (
+    "read_records",
+    "read_decoded",
+    "read_latest",
+    "write_records",
+    "drop_records",
+    "add_record",
+    "commit_records",
+)
 
 
 class Site:
@@ -76,6 +84,7 @@ class Site:
         self.fields: dict[str, list[tuple[str, str]]] = {}
         self.bodies: dict[str, bytes] = {}
         self.calls: list[Call] = []
+        self.asked: set[str] = set()  # the keys that were looked up, dropped or written
         self.before: Callable[[str], None] = lambda path: None  # what the application does first
         module: Any = wsgi if interface == "wsgi" else asgi
         self.bare: Any = self._wsgi if interface == "wsgi" else self._asgi
@@ -99,6 +108,7 @@ class Site:
 
     def _watched(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         def watched(*args: Any) -> Any:
+            self._note_keys(args[0])
             with self._noted(name, threading.current_thread().name):
                 return method(*args)
 
@@ -107,10 +117,16 @@ class Site:
     def _awatched(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         async def watched(*args: Any) -> Any:
             task = asyncio.current_task()
+            self._note_keys(args[0])
             with self._noted(name, task.get_name() if task else ""):
                 return await method(*args)
 
         return watched
+
+    def _note_keys(self, asked: Any) -> None:
+        self.asked.update(
+            [asked] if isinstance(asked, str) else [one if isinstance(one, str) else one[0] for one in asked]
+        )
 
     @contextmanager
     def _noted(self, name: str, by: str) -> Iterator[None]:
