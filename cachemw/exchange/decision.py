@@ -147,6 +147,7 @@ class Decision(Passage[EngineT]):
     def answered(self, head: Head, now: float) -> Step:
         """The application's head, before anything of it left."""
         self.forward_status = head.status
+        self._hear_view()
         stale = self.stale
         if stale is None:
             return Step.RELAY

@@ -148,6 +148,14 @@ class Passage(Generic[EngineT]):
             self.stored_ttl = None
             self.writes = ()
 
+    def _hear_view(self) -> None:
+        """Take over what a view asked for: it speaks to the outermost of the caches around it."""
+        outer = self.outer
+        if outer is not None:
+            self.timeout = outer.timeout if self.timeout is None else self.timeout
+            self.tags += outer.tags
+            self.never = self.never or outer.never
+
     def _obey_rules(self, status: int, content_type: str | None) -> bool:
         """Take lifetime and tags from the rule for this response, unless a view gave them; False: it is not stored."""
         rule = Rules.for_response(self.candidates, status, content_type)

@@ -57,6 +57,7 @@ class Update(Passage[EngineT]):
         if not self.forward or self.settled:  # what was stored went through the middlewares between the halves
             return head
         self.forward_status = self.forward_status or head.status
+        self._hear_view()
         request, engine = self.request, self.engine
         policy = engine.policy
         if is_unsafe(request.method):
