@@ -55,6 +55,7 @@ STOP_TIMEOUT = 10.0  # seconds before SIGKILL
 
 # Debian packages, for the message of a missing program.
 PACKAGES = {
+    "cc": "gcc",
     "createdb": "postgresql-client",
     "initdb": "postgresql",
     "mariadb-install-db": "mariadb-server",
@@ -63,6 +64,7 @@ PACKAGES = {
     "pg_ctl": "postgresql",
     "postgres": "postgresql",
     "redis-server": "redis-server",
+    "varnishd": "varnish",
 }
 
 
