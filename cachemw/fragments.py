@@ -149,7 +149,7 @@ class Part:
 
 
 class _Visit:
-    """What one `with` is at: its store, and the steps that are left."""
+    """What one use of a fragment is at: its store, and the steps that are left."""
 
     __slots__ = ("cache", "guard", "part", "steps")
 
@@ -219,10 +219,13 @@ class Fragment:
             raise RuntimeError(f"fragment {self.name!r} was entered before: call fragment(…) for each use.")
         self._entered = True
         if self._recipe is not None:
-            cache = store_of(self._using, None, ALIAS)
-            guard = guard_of(cache)
-            self._visit = _Visit(cache, guard, passage(guard, self._key, self._recipe))
+            self._visit = self._visited(self._key, self._recipe)
         return self._visit
+
+    def _visited(self, key: str, recipe: Recipe) -> _Visit:
+        cache = store_of(self._using, None, ALIAS)
+        guard = guard_of(cache)
+        return _Visit(cache, guard, passage(guard, key, recipe))
 
     # -- a decorator ---------------------------------------------------------------------------------------------
 
@@ -241,10 +244,9 @@ class Fragment:
         def rendered(*args: Any, **kwargs: Any) -> Any:
             if self._recipe is None:
                 return function(*args, **kwargs)
-            cache = store_of(self._using, None, ALIAS)
-            guard = guard_of(cache)
-            steps = passage(guard, self._key_for(args, kwargs), self._recipe)
-            return run(cache, guard, steps, lambda: function(*args, **kwargs))
+            key = self._key or make_template_fragment_key(self.name, self._vary_on(*args, **kwargs))
+            visit = self._visited(key, self._recipe)
+            return run(visit.cache, visit.guard, visit.steps, lambda: function(*args, **kwargs))
 
         return rendered
 
@@ -253,15 +255,11 @@ class Fragment:
         async def rendered(*args: Any, **kwargs: Any) -> Any:
             if self._recipe is None:
                 return await function(*args, **kwargs)
-            cache = store_of(self._using, None, ALIAS)
-            guard = guard_of(cache)
-            steps = passage(guard, self._key_for(args, kwargs), self._recipe)
-            return await arun(cache, guard, steps, lambda: function(*args, **kwargs))
+            key = self._key or make_template_fragment_key(self.name, self._vary_on(*args, **kwargs))
+            visit = self._visited(key, self._recipe)
+            return await arun(visit.cache, visit.guard, visit.steps, lambda: function(*args, **kwargs))
 
         return rendered
-
-    def _key_for(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-        return self._key or make_template_fragment_key(self.name, self._vary_on(*args, **kwargs))
 
 
 def fragment(

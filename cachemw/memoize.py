@@ -26,10 +26,20 @@ from collections.abc import Callable, Coroutine
 from types import CellType, CodeType, FunctionType
 from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, cast, overload
 
-from cachemw import _memoize_passage as passages
 from cachemw._memoize_keys import digest, frame, label
-from cachemw._memoize_passage import MARK_TIMEOUT, Held, Recipe, mark_of, new_mark
-from cachemw._memoize_stores import check_store, guard_of, store_of
+from cachemw._memoize_passage import (
+    MARK_TIMEOUT,
+    Held,
+    Passage,
+    Recipe,
+    arun,
+    mark_of,
+    new_mark,
+    passage,
+    remade,
+    run,
+)
+from cachemw._memoize_stores import Guard, check_store, guard_of, store_of
 from cachemw.backends.base import BaseCache
 from cachemw.calling import is_async
 
@@ -179,6 +189,15 @@ class _Bindable(Generic[P, R]):
         """The key in the cache of the call with these arguments. Raises: TypeError if one of them has no key."""
         return self._function.key((*self._bound, *args), kwargs)
 
+    def _prepared(self, make: Callable[[Guard, str, Recipe], Passage], args: Any, kwargs: Any) -> Any:
+        """What `run` needs to carry out a passage for these arguments."""
+        function = self._function
+        given = (*self._bound, *args)
+        key = function.key(given, kwargs)
+        cache = function.store()
+        guard = guard_of(cache)
+        return cache, guard, make(guard, key, function.recipe), lambda: function.call(*given, **kwargs)
+
     def _bind(self, instance: Any, owner: Any) -> Self:
         binds = self._function.binds
         first = owner if binds == "class" else instance
@@ -202,25 +221,13 @@ class Memoized(_Bindable[P, R]):
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """The result of a call with these arguments, this one or an earlier one."""
-        function = self._function
-        given = (*self._bound, *args)
-        if not function.is_kept:
-            return cast(R, function.call(*given, **kwargs))
-        key = function.key(given, kwargs)
-        cache = function.store()
-        guard = guard_of(cache)
-        steps = passages.passage(guard, key, function.recipe)
-        return cast(R, passages.run(cache, guard, steps, lambda: function.call(*given, **kwargs)))
+        if not self._function.is_kept:
+            return cast(R, self._function.call(*self._bound, *args, **kwargs))
+        return cast(R, run(*self._prepared(passage, args, kwargs)))
 
     def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function, and keep this result instead of any other, also of calls that are under way."""
-        function = self._function
-        given = (*self._bound, *args)
-        key = function.key(given, kwargs)
-        cache = function.store()
-        guard = guard_of(cache)
-        steps = passages.remade(guard, key, function.recipe)
-        return cast(R, passages.run(cache, guard, steps, lambda: function.call(*given, **kwargs)))
+        return cast(R, run(*self._prepared(remade, args, kwargs)))
 
     def invalidate(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Forget the result of the call with these arguments, also of one that is under way; was there one?
@@ -247,25 +254,13 @@ class AsyncMemoized(_Bindable[P, R]):
 
     async def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """The result of a call with these arguments, this one or an earlier one."""
-        function = self._function
-        given = (*self._bound, *args)
-        if not function.is_kept:
-            return cast(R, await function.call(*given, **kwargs))
-        key = function.key(given, kwargs)
-        cache = function.store()
-        guard = guard_of(cache)
-        steps = passages.passage(guard, key, function.recipe)
-        return cast(R, await passages.arun(cache, guard, steps, lambda: function.call(*given, **kwargs)))
+        if not self._function.is_kept:
+            return cast(R, await self._function.call(*self._bound, *args, **kwargs))
+        return cast(R, await arun(*self._prepared(passage, args, kwargs)))
 
     async def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function, and keep this result instead of any other, also of calls that are under way."""
-        function = self._function
-        given = (*self._bound, *args)
-        key = function.key(given, kwargs)
-        cache = function.store()
-        guard = guard_of(cache)
-        steps = passages.remade(guard, key, function.recipe)
-        return cast(R, await passages.arun(cache, guard, steps, lambda: function.call(*given, **kwargs)))
+        return cast(R, await arun(*self._prepared(remade, args, kwargs)))
 
     async def invalidate(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Forget the result of the call with these arguments, also of one that is under way; was there one?

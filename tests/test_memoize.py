@@ -321,7 +321,7 @@ def test_an_object_without_a_key_is_refused_with_what_to_do() -> None:
     ):
         Shop(1).forgotten(7)
 
-    with pytest.raises(TypeError, match="its argument 'user' cannot be part of a key: a builtins.object has no key"):
+    with pytest.raises(TypeError, match=r"its argument 'user' cannot be part of a key: a builtins\.object has no key"):
         cached(60)(lambda number, user: number)(1, [object()])
 
     memoized = cached(60, key=lambda value: value)(lambda value: value)
@@ -479,16 +479,20 @@ def test_a_stale_result_stands_in_for_a_call_that_fails(
         memoized()
 
 
-def test_without_stale_an_old_result_is_gone(memoize: Memoize, clock: Clock) -> None:
+@pytest.mark.parametrize("stale", [0, 10])
+def test_a_result_that_is_too_old_does_not_stand_in(memoize: Memoize, clock: Clock, stale: float) -> None:
     """Also from a store whose clock is behind, and still has it."""
-    values = iter([1, 2])
-    memoized = memoize(lambda: next(values), 60)
+    values = [1, 2]
+    memoized = memoize(lambda: values.pop(0), 60, stale=stale)
     assert memoized() == 1
     key = memoized.cache_key()
     stored = STORE.get(key)
-    clock.move(61)
+    clock.move(61 + stale)
     STORE.set(key, stored)
     assert memoized() == 2
+    STORE.set(key, stored)
+    with pytest.raises(IndexError):
+        memoized()
 
 
 def test_a_dear_result_is_renewed_a_little_early_by_chance(

@@ -462,6 +462,38 @@ def test_a_store_that_fails_is_passed_by(memoize: Memoize, clock: Clock, caplog:
     store.clear()
 
 
+def test_while_one_looks_whether_a_store_is_back_the_others_do_not_wait(clock: Clock) -> None:
+    store = FailingCache("probed")
+    store.fail()
+    report = cached(60, cache=store)(lambda number: number)
+    for number in range(10):
+        report(number)
+    clock.move(1.1)
+    asked = store.asked
+
+    def others() -> None:
+        store.hook = None
+        assert in_threads(lambda: report(2), 5) == [2] * 5
+
+    store.hook = others
+    assert report(1) == 1
+    assert store.asked == asked + 1
+    clock.move(0.9)
+    assert report(1) == 1
+    assert store.asked == asked + 1
+
+
+def test_values_that_are_at_fault_do_not_count_against_the_store() -> None:
+    """However many of them are read at the same time."""
+    store = FailingCache("at-fault", {"SERIALIZER": Garbage()})
+    guard = guard_of(store)
+    store.set("damaged", "x")
+    for _ in range(20):
+        assert guard.attempt(store, "get", ("damaged",), "missing") == "missing"
+    assert guard.attempt(store, "has_key", ("damaged",), "not asked") is True
+    store.clear()
+
+
 def test_a_store_that_hangs_is_waited_for_once(memoize: Memoize, clock: Clock) -> None:
     store = FailingCache("hangs")
     store.error = TimeoutError()
