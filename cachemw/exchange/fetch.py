@@ -19,6 +19,10 @@ _UNKNOWN: Final[Any] = object()
 #: The properties that an index may name; one with another is of a later version.
 _PROPERTIES: Final = frozenset({":language", ":overrides", ":timezone"})
 
+#: Seconds by which the clock of another machine may be ahead. What was stored later than that was stored under a wrong
+#: clock: nobody knows its age.
+_AHEAD: Final = 60
+
 #: What a client adds that has the page already: the page is the same for it, or not needed at all.
 _CONDITIONS: Final = frozenset({"if-none-match", "if-modified-since"})
 
@@ -110,8 +114,8 @@ class Fetch(Decision[EngineT]):
                 and not record.tags
                 and record.status != 206
                 and (not record.chosen or not has_session_cookie(self.request, self.engine.policy))
+                and self._hit(record)
             ):
-                self._hit(record)
                 return
         self.known = {**self.known, **dict(zip(self.wants, records, strict=True))}
         self._resolve()
@@ -122,8 +126,11 @@ class Fetch(Decision[EngineT]):
             return False
         return not record.chosen or not has_session_cookie(self.request, self.engine.policy)
 
-    def _hit(self, record: StoredResponse) -> None:
-        """The short way: a plain request and a fresh response."""
+    def _hit(self, record: StoredResponse) -> bool:
+        """The short way: a plain request and a fresh response; False if that is not born yet."""
+        age = int(self.now - record.born)
+        if age < -_AHEAD:
+            return False
         engine = self.engine
         self.wants = ()
         self.forward = ""
@@ -131,7 +138,6 @@ class Fetch(Decision[EngineT]):
             self.hit = record
         else:
             self.reply = reply
-        age = int(self.now - record.born)
         shown = record.shown
         if shown is not None and shown[0] == age and shown[1] is engine:
             self.extra = shown[2]
@@ -140,6 +146,7 @@ class Fetch(Decision[EngineT]):
             record.shown = (age, engine, self.extra)
         if not self._learnt:
             self._learn_url()
+        return True
 
     def _learn_url(self) -> None:
         """The next request to this URL finds its keys made."""
@@ -157,10 +164,9 @@ class Fetch(Decision[EngineT]):
         if record is None:
             self._forward("vary-miss" if self._index is not None else "uri-miss")
             return
-        if self.plain and self.now < record.fresh_until and not softened and self._is_open(record):
-            self._hit(record)
-        else:
-            self._judge(record, softened)
+        fresh = self.now < record.fresh_until and not softened
+        if not (self.plain and fresh and self._is_open(record) and self._hit(record)):
+            self._judge(record, softened or record.born > self.now + _AHEAD)
 
     def _missing(self) -> tuple[str, ...] | None:
         """Select the stored response among what is known; keys that have to be looked up first, or None."""

@@ -1,0 +1,681 @@
+"""The exchange driven by hand: no shell, no store, no clock. In the documented order, and in every other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cachemw import Policy
+from cachemw.engine import Engine
+from cachemw.exchange import Exchange, Step
+from cachemw.rfc9111.keys import head_key, lease_key, mark_key, primary_key, tag_key
+from cachemw.rfc9111.messages import Fields, Head, HitForMiss, Mark, Record, Request, StoredResponse, VaryIndex
+
+NOW = 1_800_000_000.0
+PAGE = Request(host="a")
+OF = Engine(Policy()).resource(PAGE)
+Store = dict[str, Any]
+
+
+def head_of(*fields: tuple[str, str], status: int = 200) -> Head:
+    return Head(status, fields)
+
+
+def request_of(method: str = "GET", *fields: tuple[str, str], path: str = "/", query: str = "") -> Request:
+    return Request(method, host="a", path=path, query=query, fields=fields)
+
+
+def stored(*fields: tuple[str, str], key: str = primary_key(OF), **given: Any) -> StoredResponse:
+    parts: dict[str, Any] = {
+        "status": 200,
+        "body": b"stored",
+        "born": NOW,
+        "lifetime": 60.0,
+        "began": NOW,
+        "fields": fields,
+    }
+    return StoredResponse(key=key, **{**parts, **given})
+
+
+def special(engine: Engine, request: Request) -> list[str]:
+    return [name for name in engine.special if request.lines(name)]
+
+
+def look_up(engine: Engine, store: Store, request: Request = PAGE, now: float = NOW, **given: Any) -> Exchange[Engine]:
+    """An exchange that has been told all it wanted to know."""
+    exchange = Exchange(engine)
+    for name, value in given.items():
+        setattr(exchange, name, value)
+    exchange.begin(request, now, special(engine, request))
+    for _ in range(9):
+        if not exchange.wants:
+            return exchange
+        exchange.found([store.get(key) for key in exchange.wants])
+    raise AssertionError("it never has enough")
+
+
+def settle(exchange: Exchange[Engine], store: Store) -> None:
+    """What a shell does to the store in the end."""
+    for key, record, _ in exchange.writes:
+        store[key] = record
+    for key in exchange.drops:
+        store.pop(key, None)
+
+
+def fetch(
+    engine: Engine, store: Store, head: Head, body: bytes = b"page", request: Request = PAGE, now: float = NOW
+) -> Exchange[Engine]:
+    """A passage that ends with the application's answer, stored if it may be."""
+    exchange = look_up(engine, store, request, now)
+    assert not exchange.settled
+    assert exchange.answered(head, now) is Step.RELAY
+    exchange.leaving(head, now)
+    if exchange.keep:
+        exchange.completed(body, now)
+    settle(exchange, store)
+    return exchange
+
+
+# -- the documented order -------------------------------------------------------------------------------------------
+
+
+def test_a_miss_and_a_hit() -> None:
+    engine = Engine(Policy())
+    store: Store = {}
+    exchange = Exchange(engine)
+    exchange.begin(PAGE, NOW)
+    assert exchange.wants == (primary_key(OF), mark_key(OF))
+    exchange.found([None, None])
+    assert not exchange.wants
+    assert not exchange.settled
+    assert exchange.flight == primary_key(OF)
+    assert exchange.answered(head_of(), NOW) is Step.RELAY
+    left = exchange.leaving(head_of(), NOW)
+    assert left.value("cache-control") == "max-age=600"
+    assert left.value("cache-status") == "cachemw; fwd=uri-miss; fwd-status=200; stored; ttl=600"
+    assert exchange.keep
+    records = exchange.completed(b"page", NOW)
+    assert list(records) == [primary_key(OF)]
+    ((key, record, timeout),) = exchange.writes
+    assert (key, timeout, exchange.guard) == (primary_key(OF), 600, (mark_key(OF), ""))
+    settle(exchange, store)
+    again = look_up(engine, store, now=NOW + 9)
+    assert again.hit is record
+    assert again.extra == (("Age", "9"), ("Cache-Status", "cachemw; hit; ttl=591"))
+
+
+def test_a_known_page_takes_one_look_up() -> None:
+    engine = Engine(Policy(), shared=True)
+    store: Store = {}
+    fields = ("Vary", "Accept"), ("Cache-Tag", "t")
+    fetch(engine, store, head_of(*fields))
+    for _ in range(3):
+        look_up(engine, store, now=NOW + 5)
+    exchange = Exchange(engine)
+    exchange.begin(PAGE, NOW + 5)
+    index = store[primary_key(OF)]
+    assert set(exchange.wants) == {index.key, *[k for k in store if "\0V" in k], tag_key("", "t"), mark_key(OF)}
+    exchange.found([store.get(key) for key in exchange.wants])
+    assert exchange.hit is not None
+    assert exchange.wants == ()
+
+
+def test_a_shared_engine_asks_for_leases() -> None:
+    exchange = look_up(Engine(Policy(), shared=True), {})
+    assert exchange.flight is not None
+    assert exchange.lease == lease_key(exchange.flight)
+
+
+def test_a_stale_page_is_asked_about_and_renewed() -> None:
+    engine, page = Engine(Policy()), stored(("ETag", '"1"'), ("Cache-Control", "max-age=60"))
+    store: Store = {page.key: page}
+    exchange = look_up(engine, store, now=NOW + 100)
+    assert exchange.conditions == (("If-None-Match", '"1"'),)
+    assert exchange.answered(head_of(("ETag", '"1"'), status=304), NOW + 101) is Step.REPLY
+    assert exchange.hit is not None
+    assert exchange.hit.fresh_until == NOW + 160 + 0
+    settle(exchange, store)
+    assert look_up(engine, store, now=NOW + 150).hit is not None
+
+
+def test_an_answer_to_a_question_that_nobody_asked_is_asked_again() -> None:
+    page = stored(("ETag", '"1"'), ("Cache-Control", "max-age=60"))
+    exchange = look_up(Engine(Policy()), {page.key: page}, now=NOW + 100)
+    assert exchange.answered(head_of(("ETag", '"2"'), status=304), NOW + 101) is Step.RETRY
+    assert exchange.conditions is None
+    assert exchange.answered(head_of(), NOW + 102) is Step.RELAY
+    exchange.leaving(head_of(), NOW + 102)
+    assert exchange.completed(b"new", NOW + 102)
+
+
+def test_a_client_s_own_304_passes_and_is_not_stored() -> None:
+    exchange = look_up(Engine(Policy()), {}, request_of("GET", ("If-None-Match", '"1"')))
+    assert exchange.answered(head_of(status=304), NOW) is Step.RELAY
+    assert exchange.leaving(head_of(status=304), NOW).status == 304
+    assert not exchange.keep
+
+
+@pytest.mark.parametrize("how", ["raises", "answers 500"])
+def test_a_stale_page_stands_in(how: str) -> None:
+    page = stored(("Cache-Control", "max-age=60, stale-if-error=600"))
+    exchange = look_up(Engine(Policy()), {page.key: page}, now=NOW + 100)
+    if how == "raises":
+        assert exchange.failed(NOW + 100)
+    else:
+        assert exchange.answered(head_of(status=500), NOW + 100) is Step.REPLY
+    assert exchange.hit is page
+    assert "fwd=stale" in exchange.trace
+    assert not exchange.failed(NOW + 10_000)
+
+
+def test_whoever_waited_looks_again_once() -> None:
+    engine = Engine(Policy())
+    store: Store = {}
+    follower = look_up(engine, store)
+    fetch(engine, store, head_of())
+    follower.again(NOW + 1)
+    while follower.wants:
+        follower.found([store.get(key) for key in follower.wants])
+    assert follower.hit is not None
+    assert "collapsed" in follower.trace
+
+
+def test_in_grace_a_follower_need_not_wait() -> None:
+    page = stored(("Cache-Control", "max-age=60"))
+    exchange = look_up(Engine(Policy(grace=30)), {page.key: page}, now=NOW + 70)
+    assert exchange.in_grace()
+    assert exchange.hit is page
+    assert not look_up(Engine(Policy(grace=5)), {page.key: page}, now=NOW + 70).in_grace()
+
+
+def test_after_an_uncacheable_answer_nobody_waits() -> None:
+    engine = Engine(Policy(hit_for_miss=10), shared=True)
+    store: Store = {}
+    exchange = fetch(engine, store, head_of(("Cache-Control", "private")))
+    assert "detail=private" in exchange.trace
+    assert isinstance(store[primary_key(OF)], HitForMiss)
+    assert look_up(engine, store, now=NOW + 9).flight is None
+    assert look_up(Engine(Policy(), shared=True), store, now=NOW + 9).flight is None, "another process is told"
+    store.clear()
+    assert look_up(engine, store, now=NOW + 20).flight is not None
+
+
+def test_unsafe_requests_are_not_looked_up_and_purge() -> None:
+    exchange = look_up(Engine(Policy()), {}, request_of("POST"))
+    exchange.leaving(head_of(("Location", "/b"), ("Content-Location", "//elsewhere/c")), NOW)
+    assert exchange.purges == [OF, Engine(Policy()).resource(request_of(path="/b"))]
+    assert not exchange.keep
+    refused = look_up(Engine(Policy()), {}, request_of("POST"))
+    refused.leaving(head_of(status=403), NOW)
+    assert refused.purges == ()
+
+
+def test_a_stored_post_is_guarded_by_the_mark_that_its_own_purge_left() -> None:
+    exchange = look_up(Engine(Policy.rfc9111()), {}, request_of("POST"))
+    exchange.leaving(head_of(("Content-Location", "/"), ("Cache-Control", "max-age=60")), NOW)
+    assert exchange.purges == [OF]
+    assert exchange.wants == (mark_key(OF),)
+    exchange.purged([Mark(mark_key(OF), "own")])
+    assert exchange.completed(b"page", NOW)
+    assert exchange.guard == (mark_key(OF), "own")
+
+
+def test_parts_are_completed() -> None:
+    engine = Engine(Policy.rfc9111())
+    store: Store = {}
+    fields = ("ETag", '"1"'), ("Cache-Control", "max-age=60")
+    asked = request_of("GET", ("Range", "bytes=0-2"))
+    fetch(engine, store, head_of(*fields, ("Content-Range", "bytes 0-2/6"), status=206), b"abc", asked)
+    part = look_up(engine, store, asked)
+    assert part.reply is not None
+    assert (part.reply.status, part.reply.body) == (206, b"abc")
+    exchange = look_up(engine, store)
+    assert exchange.conditions == (("Range", "bytes=3-"), ("If-Range", '"1"'))
+    rest = head_of(*fields, ("Content-Range", "bytes 3-5/6"), status=206)
+    assert exchange.answered(rest, NOW) is Step.HOLD
+    assert exchange.combined(rest, b"def", NOW) is Step.REPLY
+    settle(exchange, store)
+    whole = look_up(engine, store)
+    assert whole.hit is not None
+    assert whole.hit.body == b"abcdef"
+
+
+@pytest.mark.parametrize(
+    ("head", "body", "step"),
+    [
+        (head_of(("ETag", '"2"'), ("Content-Range", "bytes 3-5/6"), status=206), b"xyz", Step.RETRY),
+        (head_of(("ETag", '"1"'), ("Content-Range", "bytes 3-4/6"), status=206), b"de", Step.RETRY),
+    ],
+    ids=["of another representation", "too little"],
+)
+def test_parts_that_do_not_complete_are_asked_for_again(head: Head, body: bytes, step: Step) -> None:
+    engine = Engine(Policy.rfc9111())
+    part = stored(("ETag", '"1"'), ("Content-Range", "bytes 0-2/6"), status=206, body=b"abc")
+    exchange = look_up(engine, {part.key: part})
+    assert exchange.answered(head, NOW) is Step.HOLD
+    assert exchange.combined(head, body, NOW) is step
+    assert exchange.conditions is None
+    assert exchange.answered(head_of(), NOW) is Step.RELAY
+
+
+def test_an_error_in_place_of_a_part_is_asked_about_without_our_range() -> None:
+    part = stored(("ETag", '"1"'), ("Content-Range", "bytes 0-2/6"), status=206, body=b"abc")
+    exchange = look_up(Engine(Policy.rfc9111()), {part.key: part})
+    assert exchange.answered(head_of(status=416), NOW) is Step.RETRY
+
+
+def test_head_renews_or_removes_the_stored_page() -> None:
+    engine = Engine(Policy.rfc9111())
+    page = stored(("ETag", '"1"'), ("Cache-Control", "max-age=60"))
+    store: Store = {page.key: page}
+    same = fetch(
+        engine, store, head_of(("ETag", '"1"'), ("Cache-Control", "max-age=60")), b"", request_of("HEAD"), NOW + 100
+    )
+    assert page.key in same.records
+    assert look_up(engine, store, now=NOW + 120).hit is not None
+    other = fetch(engine, store, head_of(("ETag", '"2"')), b"", request_of("HEAD"), NOW + 300)
+    assert other.drops == (page.key,)
+    assert page.key not in store
+
+
+def test_only_if_cached_is_refused_without_a_call() -> None:
+    exchange = look_up(Engine(Policy.rfc9111()), {}, request_of("GET", ("Cache-Control", "only-if-cached")))
+    assert exchange.reply is not None
+    assert exchange.reply.status == 504
+
+
+def test_the_key_is_told_when_asked_and_cannot_break_out() -> None:
+    engine = Engine(Policy(cache_status_key=True))
+    exchange = look_up(engine, {}, request_of(query='"; hit; \\ \x07é'))
+    told = exchange.trace.partition("key=")[2]
+    assert told[0] == told[-1] == '"'
+    assert told.isascii()
+    assert told.isprintable()
+    assert '\\"; hit; \\\\ ?' in told
+
+
+# -- in other orders ------------------------------------------------------------------------------------------------
+
+
+def test_the_outer_half_alone_relays() -> None:
+    exchange = Exchange(Engine(Policy()))
+    exchange.request = PAGE
+    head = exchange.leaving(head_of(), NOW)
+    assert head.fields == (("Cache-Status", "cachemw; fwd=miss; fwd-status=200"),)
+    assert not exchange.keep
+    assert (exchange.writes, exchange.drops, exchange.purges) == ((), (), ())
+
+
+def test_the_inner_half_alone_stores_nothing() -> None:
+    exchange = look_up(Engine(Policy()), {})
+    exchange.answered(head_of(), NOW)
+    assert (exchange.writes, exchange.drops, exchange.keep) == ((), (), False)
+
+
+@pytest.mark.parametrize("when", ["before the answer", "after the head", "after the body"])
+def test_an_abandoned_body_leaves_nothing(when: str) -> None:
+    exchange = look_up(Engine(Policy()), {})
+    if when == "before the answer":
+        exchange.abandoned()
+        return
+    exchange.leaving(head_of(), NOW)
+    if when == "after the body":
+        exchange.completed(b"page", NOW)
+    exchange.abandoned()
+    assert not exchange.keep
+    assert not exchange.writes
+    assert "stored" not in exchange.trace
+
+
+def test_what_cannot_be_seen_is_not_stored() -> None:
+    exchange = look_up(Engine(Policy()), {})
+    exchange.cannot_copy()
+    exchange.leaving(head_of(), NOW)
+    assert not exchange.keep
+
+
+def test_a_body_must_not_come_before_its_head() -> None:
+    exchange = look_up(Engine(Policy()), {})
+    with pytest.raises(AssertionError):
+        exchange.completed(b"page", NOW)
+    with pytest.raises(AssertionError):
+        exchange.combined(head_of(), b"", NOW)
+
+
+def test_answers_must_be_as_many_as_questions() -> None:
+    exchange = Exchange(Engine(Policy()))
+    exchange.begin(PAGE, NOW)
+    with pytest.raises(ValueError, match="shorter"):
+        exchange.found([None])
+
+
+def test_a_failure_without_a_stale_page_is_the_application_s() -> None:
+    assert not look_up(Engine(Policy()), {}).failed(NOW)
+    assert not look_up(Engine(Policy()), {}, request_of("POST")).failed(NOW)
+
+
+def test_a_reply_is_never_stored_by_the_outer_half() -> None:
+    page = stored(("ETag", '"1"'), ("Cache-Control", "max-age=600"), chosen=True)
+    exchange = look_up(Engine(Policy()), {page.key: page}, now=NOW + 100)
+    exchange.answered(head_of(("ETag", '"1"'), status=304), NOW + 100)
+    writes = exchange.writes
+    head = head_of(("ETag", '"1"'), ("Cache-Control", "max-age=600"))
+    assert exchange.leaving(head, NOW + 100) is head
+    assert (exchange.keep, exchange.writes) == (False, writes)
+
+
+# -- records that nobody expects ------------------------------------------------------------------------------------
+
+INDEX = VaryIndex(primary_key(OF), ("accept",), "g")
+ODD: list[Record | object | None] = [
+    None,
+    stored(),
+    stored(validate=True),
+    stored(lifetime=0.0),
+    stored(status=206, body=b"abc"),
+    stored(("Content-Range", "bytes 0-2/9"), status=206, body=b"abc"),
+    stored(tags=("t",)),
+    stored(born=NOW + 1e9),
+    INDEX,
+    replace(INDEX, names=()),
+    replace(INDEX, names=("",)),
+    replace(INDEX, names=("*",)),
+    replace(INDEX, names=(":language", ":timezone", ":overrides")),
+    replace(INDEX, names=(":of a later version",)),
+    replace(INDEX, key=head_key(OF)),
+    replace(INDEX, stale_before=NOW + 1),
+    HitForMiss(primary_key(OF)),
+    Mark(mark_key(OF), "token"),
+    Mark(tag_key("", "t"), "", hard=NOW + 1),
+    Mark(tag_key("", "t"), "", soft=NOW + 1),
+    object(),
+    b"bytes",
+]
+
+
+@given(st.data())
+def test_whatever_stands_under_a_key_the_exchange_goes_on(data: st.DataObject) -> None:
+    """Wrong kinds, wrong keys, leftovers of other versions: at worst a miss, and the answer is stored and found."""
+    policy = data.draw(st.sampled_from([Policy(), Policy.rfc9111(), Policy.django()]))
+    engine = Engine(policy, i18n=data.draw(st.booleans()), shared=data.draw(st.booleans()))
+    fields: Fields = data.draw(
+        st.sampled_from([(), (("x-forwarded-host", "b"),), (("range", "bytes=0-0"),), (("authorization", "x"),)])
+    )
+    for method in data.draw(st.lists(st.sampled_from(["GET", "HEAD"]), min_size=1, max_size=3)):
+        exchange = Exchange(engine)
+        request = request_of(method, *fields)
+        exchange.begin(request, NOW, special(engine, request))
+        rounds = 0
+        while exchange.wants:
+            exchange.found([data.draw(st.sampled_from(ODD)) for _ in exchange.wants])  # type: ignore[misc]
+            rounds += 1
+            assert rounds < 9
+        if exchange.settled:
+            assert exchange.trace.startswith("cachemw; hit") or exchange.reply is not None or not policy.cache_status
+            continue
+        step = exchange.answered(head_of(("Vary", "Accept"), ("Cache-Control", "max-age=9")), NOW)
+        assert step in (Step.RELAY, Step.RETRY)
+        exchange.leaving(head_of(("Vary", "Accept"), ("Cache-Control", "max-age=9")), NOW)
+        if exchange.keep:
+            exchange.completed(b"page", NOW)
+
+
+@pytest.mark.parametrize(
+    ("mark", "hit"),
+    [
+        (None, True),
+        (Mark(tag_key("", "t"), "", hard=NOW - 1), True),
+        (Mark(tag_key("", "t"), "", hard=NOW), False),
+        (Mark(tag_key("", "t"), "", hard=NOW + 1), False),
+        (Mark(tag_key("", "t"), "", soft=NOW), False),
+        (HitForMiss(tag_key("", "t")), True),
+    ],
+)
+def test_marks_of_tags(mark: Record | None, hit: bool) -> None:
+    page = stored(tags=("t", "u"))
+    exchange = look_up(Engine(Policy()), {page.key: page, tag_key("", "t"): mark})
+    assert (exchange.hit is page) is hit
+
+
+def test_a_mark_that_changed_between_two_look_ups() -> None:
+    """Who waited for a lease asks for the mark anew, and is guarded by the new one."""
+    engine = Engine(Policy(), shared=True)
+    exchange = look_up(engine, {mark_key(OF): Mark(mark_key(OF), "one")})
+    first = exchange.flight
+    exchange.again(NOW + 1)
+    while exchange.wants:
+        exchange.found([Mark(mark_key(OF), "two") if key == mark_key(OF) else None for key in exchange.wants])
+    assert exchange.flight != first, "who comes after a purge does not wait for what began before it"
+    exchange.leaving(head_of(), NOW + 1)
+    exchange.completed(b"page", NOW + 1)
+    assert exchange.guard == (mark_key(OF), "two")
+
+
+def test_an_index_without_its_variant_is_a_miss_that_fills_it() -> None:
+    engine, store = Engine(Policy()), {INDEX.key: INDEX}
+    exchange = fetch(engine, store, head_of(("Vary", "Accept")))
+    assert "fwd=vary-miss" in exchange.trace
+    assert store[INDEX.key] is INDEX, "an index that is there is left alone: it might have been purged meanwhile"
+    assert look_up(engine, store).hit is not None
+
+
+def test_a_page_in_place_of_the_index_that_was_learnt() -> None:
+    engine = Engine(Policy())
+    store: Store = {}
+    fetch(engine, store, head_of(("Vary", "Accept")))
+    assert look_up(engine, store).hit is not None
+    store[primary_key(OF)] = page = stored()
+    assert look_up(engine, store).hit is page
+    store[primary_key(OF)] = None
+    exchange = look_up(engine, store)
+    assert "uri-miss" in exchange.trace
+    assert exchange.flight == primary_key(OF)
+
+
+def test_an_index_of_head_is_no_index_of_get() -> None:
+    engine = Engine(Policy())
+    store: Store = {}
+    varying = head_of(("Vary", "Accept"), ("Cache-Control", "max-age=60"))
+    fetch(engine, store, varying, b"", request_of("HEAD"))
+    assert isinstance(store[head_key(OF)], VaryIndex)
+    assert not look_up(engine, store).settled
+    fetch(engine, store, varying)
+    assert store[head_key(OF)].generation != store[primary_key(OF)].generation
+    hit = look_up(engine, store).hit
+    assert hit is not None
+    assert hit.body == b"page"
+    other = look_up(engine, store, request_of("HEAD", ("Accept", "other")))
+    assert not other.settled
+
+
+@pytest.mark.parametrize("moved", [-100_000.0, -1.0, 0.0, 1.0, 1e6])
+def test_a_clock_that_jumps_tells_no_negative_age(moved: float) -> None:
+    page = stored(("Cache-Control", "max-age=60"))
+    exchange = look_up(Engine(Policy()), {page.key: page}, now=NOW + moved)
+    if exchange.hit is not None:
+        age, status = exchange.extra
+        assert int(age[1]) >= 0
+        assert "ttl=-" not in status[1]
+
+
+@pytest.mark.parametrize(("back", "hit"), [(1.0, True), (86_400.0, False)])
+def test_a_page_from_the_future_is_no_fresh_one(back: float, hit: bool) -> None:
+    """The clock was a day ahead when it was stored: its age is unknown, and it must not stay for a day too long."""
+    for fields in ((), (("If-None-Match", '"1"'),), (("Range", "bytes=0-0"),)):
+        page = stored(("ETag", '"1"'))
+        exchange = look_up(Engine(Policy()), {page.key: page}, request_of("GET", *fields), now=NOW - back)
+        assert exchange.settled is hit
+
+
+def test_stamps_never_go_back() -> None:
+    engine = Engine(Policy())
+    stamps = [engine.stamp(now) for now in (NOW, NOW, NOW - 100, NOW + 1, NOW + 1)]
+    assert stamps == sorted(set(stamps))
+
+
+# -- what is learnt -------------------------------------------------------------------------------------------------
+
+
+def test_what_was_learnt_of_one_index_is_not_used_with_another() -> None:
+    """Another thread learns a new index between two steps of this one: names and values belong together."""
+    engine = Engine(Policy())
+    store: Store = {}
+    fetch(engine, store, head_of(("Vary", "Accept")))
+    look_up(engine, store)
+    held = engine.learnt[OF].variants
+    assert held is not None
+    newer = replace(held.index, names=("accept", "cookie"), generation="newer")
+    engine.vary(OF, newer, PAGE)
+    bob = request_of("GET", ("cookie", "bob"))
+    selected = held.select(bob, lambda name: None)
+    newest = engine.learnt[OF].variants
+    assert newest is not None
+    assert newest.select(bob, lambda name: None) != selected
+    assert held.select(request_of(), lambda name: None) == selected, "of the old names alone"
+    assert newest.select(request_of(), lambda name: None) != newest.select(bob, lambda name: None)
+
+
+def test_memories_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cachemw.engine._LEARNT", 4)
+    monkeypatch.setattr("cachemw.engine.bounded.__defaults__", (4,))
+    monkeypatch.setattr("cachemw.engine._PAIRS", 4)
+    engine = Engine(Policy())
+    store: Store = {}
+    for number in range(40):
+        request = request_of("GET", ("accept", str(number)), path=f"/{number}")
+        head = head_of(("Vary", "Accept"), ("X", str(number)), ("No-Vary-Search", f'params=("{number}")'))
+        fetch(engine, store, head, request=request)
+        fetch(engine, store, head_of(("Cache-Control", "private")), request=request_of(path=f"/private/{number}"))
+        look_up(engine, store, request)
+        look_up(engine, store, request)
+    sizes = [len(getattr(engine, name)) for name in ("learnt", "seen", "passing", "selections", "search", "_pairs")]
+    assert max(sizes) <= 8
+    assert min(sizes) > 0
+
+
+# -- the presets, line by line --------------------------------------------------------------------------------------
+
+SESSION = ("Cookie", "sessionid=1")
+LOGIN = ("Authorization", "Basic eA==")
+AGE = ("Cache-Control", "max-age=60")
+
+# request's fields, status, response's fields -> lifetime in seconds with which each policy stores it, None: it does not
+TABLE: list[tuple[str, tuple[tuple[str, str], ...], int, Fields, tuple[float | None, float | None, float | None]]] = [
+    # stored: GET, 200; other statuses when the response itself says how long
+    ("a page that says nothing", (), 200, (), (600, 600, None)),
+    ("an error that says nothing", (), 404, (), (None, None, None)),
+    ("an error that says how long", (), 404, (AGE,), (60, None, 60)),
+    ("a redirect that says how long", (), 302, (AGE,), (60, None, 60)),
+    ("not modified", (), 304, (AGE,), (None, None, None)),
+    # lifetime: targeted > s-maxage > max-age > Expires > the middleware's
+    ("max-age", (), 200, (AGE,), (60, 60, 60)),
+    ("s-maxage", (), 200, (("Cache-Control", "max-age=60, s-maxage=30"),), (30, 60, 30)),
+    ("targeted", (), 200, (("CDN-Cache-Control", "max-age=9"), AGE), (9, 60, 9)),
+    ("Expires", (), 200, (("Expires", "Fri, 15 Jan 2027 08:01:00 GMT"),), (60, 600, 60)),
+    ("max-age=0", (), 200, (("Cache-Control", "max-age=0"),), (None, None, None)),
+    ("private", (), 200, (("Cache-Control", "Private, max-age=60"),), (None, None, None)),
+    ("no-store", (), 200, (("Cache-Control", "NO-STORE"),), (None, None, None)),
+    ("Vary: *", (), 200, (("Vary", " *"), AGE), (None, None, None)),
+    ("no-cache", (), 200, (("Cache-Control", "no-cache, max-age=60"),), (None, None, None)),
+    # Set-Cookie
+    ("Set-Cookie", (), 200, (("Set-Cookie", "a=b"), AGE), (None, 60, 60)),
+    ("Set-Cookie that varies", (), 200, (("Set-Cookie", "a=b"), ("Vary", "Cookie"), AGE), (None, None, None)),
+    # credentials
+    ("Authorization", (LOGIN,), 200, (AGE,), (None, 60, None)),
+    ("Authorization, public", (LOGIN,), 200, (("Cache-Control", "public, max-age=60"),), (60, 60, 60)),
+    ("Authorization, s-maxage", (LOGIN,), 200, (("Cache-Control", "s-maxage=60"),), (60, 600, 60)),
+    (
+        "Authorization, must-revalidate",
+        (LOGIN,),
+        200,
+        (("Cache-Control", "max-age=60, must-revalidate"),),
+        (60, 60, 60),
+    ),
+    # session cookies
+    ("a session", (SESSION,), 200, (), (None, 600, None)),
+    ("a session, max-age", (SESSION,), 200, (AGE,), (60, 60, 60)),
+    ("a session that varies", (SESSION,), 200, (("Vary", "Cookie"),), (600, 600, None)),
+    ("another cookie", (("Cookie", "theme=dark"),), 200, (), (600, 600, None)),
+    # the request's own Cache-Control
+    ("a reload", (("Cache-Control", "no-cache"),), 200, (AGE,), (60, 60, 60)),
+    ("no-store asked for", (("Cache-Control", "no-store"),), 200, (AGE,), (60, 60, None)),
+    # what is no plain GET
+    ("a range", (("Range", "bytes=0-0"),), 206, (("Content-Range", "bytes 0-0/9"), AGE), (None, None, 60)),
+    ("a body", (("Content-Length", "3"),), 200, (AGE,), (None, None, None)),
+    ("an upgrade", (("Upgrade", "websocket"),), 200, (AGE,), (None, None, None)),
+    ("two hosts", (("Host", "a"), ("Host", "b")), 200, (AGE,), (None, None, None)),
+    ("no host at all", (("Host", "a b"),), 200, (AGE,), (None, None, None)),
+    ("events", (), 200, (("Content-Type", "text/event-stream"), AGE), (None, None, None)),
+    ("a line too many", (), 200, (("X", "a\r\nSet-Cookie: b"), AGE), (None, None, None)),
+    ("heuristics", (), 200, (("Last-Modified", "Fri, 15 Jan 2027 07:50:00 GMT"),), (600, 600, 60)),
+]
+PRESETS = (Policy(), Policy.django(), Policy.rfc9111())
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "answer", "lifetimes"), [row[1:] for row in TABLE], ids=[r[0] for r in TABLE]
+)
+def test_what_each_preset_stores(
+    fields: Iterable[tuple[str, str]], status: int, answer: Fields, lifetimes: tuple[float | None, ...]
+) -> None:
+    got: list[float | None] = []
+    for policy in PRESETS:
+        engine = Engine(policy, seconds=600 if policy.seconds is None else policy.seconds)
+        store: Store = {}
+        request = request_of("GET", *fields)
+        given = [*special(engine, request), *(["host"] if len(request.lines("host")) > 1 else [])]
+        exchange = Exchange(engine)
+        exchange.begin(request, NOW, given)
+        while exchange.wants:
+            exchange.found([store.get(key) for key in exchange.wants])
+        exchange.leaving(Head(status, answer), NOW)
+        if exchange.keep:
+            exchange.completed(b"x", NOW)
+        pages = [record for _, record, _ in exchange.writes if isinstance(record, StoredResponse) and record.lifetime]
+        got.append(pages[0].lifetime if pages and not pages[0].validate else None)
+    assert tuple(got) == lifetimes
+
+
+@pytest.mark.parametrize(
+    ("fields", "page", "served"),
+    [
+        ((), stored(), (True, True, True)),
+        ((SESSION,), stored(), (True, True, True)),
+        ((SESSION,), stored(chosen=True), (False, True, True)),
+        ((SESSION,), stored(("Vary", "Cookie"), chosen=True), (True, True, True)),
+        ((LOGIN,), stored(), (False, False, False)),
+        ((LOGIN,), stored(("Cache-Control", "public")), (True, True, True)),
+        ((("Cache-Control", "no-cache"),), stored(), (True, True, False)),
+        ((("Pragma", "no-cache"),), stored(), (True, True, False)),
+        ((("Cache-Control", "max-age=0"),), stored(), (True, True, False)),
+        ((), stored(lifetime=-1.0), (False, False, False)),
+        ((), stored(("Cache-Control", "stale-while-revalidate=9"), lifetime=-1.0), (True, False, True)),
+        ((), stored(("Cache-Control", "s-maxage=1, stale-while-revalidate=9"), lifetime=-1.0), (False, False, False)),
+        ((), stored(validate=True), (False, False, False)),
+    ],
+)
+def test_to_whom_each_preset_gives_a_page(
+    fields: tuple[tuple[str, str], ...], page: StoredResponse, served: tuple[bool, ...]
+) -> None:
+    got = [look_up(Engine(policy), {page.key: page}, request_of("GET", *fields)).hit is page for policy in PRESETS]
+    assert tuple(got) == served
+
+
+@pytest.mark.parametrize("policy", PRESETS, ids=["default", "django", "rfc9111"])
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [(("If-None-Match", '"1"'), 304), (("Range", "bytes=0-0"), 206), (("Range", "bytes=99-"), 416)],
+)
+def test_conditions_and_ranges_are_not_django_s(policy: Policy, fields: tuple[str, str], status: int) -> None:
+    page = stored(("ETag", '"1"'))
+    exchange = look_up(Engine(policy), {page.key: page}, request_of("GET", fields))
+    if policy.django_rules:
+        assert exchange.hit is page
+    else:
+        assert exchange.reply is not None
+        assert exchange.reply.status == status
