@@ -11,6 +11,7 @@ from cachemw.errors import (
     InvalidCacheBackendError,
     InvalidCacheKey,
 )
+from cachemw.fragments import fragment, make_template_fragment_key
 from cachemw.headers import (
     add_never_cache_headers,
     get_cache_key,
@@ -22,6 +23,7 @@ from cachemw.headers import (
     patch_vary_headers,
 )
 from cachemw.hooks import Hooks
+from cachemw.memoize import cached
 from cachemw.middleware import (
     CacheMiddleware,
     FetchFromCacheMiddleware,
@@ -64,15 +66,18 @@ __all__ = [
     "cache",
     "cache_control",
     "cache_page",
+    "cached",
     "caches",
     "conditional",
     "connect",
+    "fragment",
     "get_cache_key",
     "get_language",
     "get_max_age",
     "get_timezone",
     "has_vary_header",
     "learn_cache_key",
+    "make_template_fragment_key",
     "never_cache",
     "patch_cache_control",
     "patch_response_headers",
