@@ -175,12 +175,9 @@ class Fragment:
     """See `fragment`. In `with` it serves once; as a decorator, for every call."""
 
     def __init__(self, name: str, vary_on: Any, timeout: Any, using: str | BaseCache | None) -> None:
-        if not callable(vary_on):
-            self._key: str | None = make_template_fragment_key(name, vary_on)
-        else:
-            self._key = None
+        self._key = None if callable(vary_on) else make_template_fragment_key(name, vary_on)
         self.name = name
-        self._vary_on = vary_on
+        self._vary_on: Any = vary_on
         self._recipe = recipe(name, timeout, html=None)
         self._using = check_store("fragment: using", using)
         self._visit: _Visit | None = None
