@@ -52,7 +52,7 @@ def test_a_store_killed_and_restarted_under_load(store: str, server: Server, int
         server.kill()
         load.await_answers(100)
         down = time.monotonic()
-        load.await_answers(600)
+        load.await_answers(400)
         up = time.monotonic()
         server.start()
         load.await_hits(20)
@@ -71,7 +71,7 @@ def test_a_fault_on_the_wire_under_load(store: str, server: Server, interface: s
         wire.fault = fault
         load.await_answers(100)
         broken = time.monotonic()
-        load.await_answers(600)
+        load.await_answers(400)
         mended = time.monotonic()
         wire.fault = "pass"
         load.await_hits(20)

@@ -1,0 +1,276 @@
+"""Breaker, recovery and what is owed to a store: each rule by itself, on a store that fails when it is told to."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from cachemw import _pages_recovery as recovery
+from cachemw import pages as pages_module
+from cachemw._pages_recovery import Breaker, Recovery
+from cachemw.backends.locmem import LocMemCache
+from cachemw.backends.redis import RedisCache
+from cachemw.errors import BackendUnavailable, InvalidCacheKey
+from cachemw.pages import Pages
+from cachemw.rfc9111.keys import mark_key, primary_key
+from cachemw.rfc9111.messages import HitForMiss, Mark, StoredResponse
+from tests.servers import until
+
+
+class Store(LocMemCache):
+    """Refuses what `down` names: primitives, such as "_get"; `meanwhile` is done before the next one of a name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, {})
+        self.down: set[str] = set()
+        self.meanwhile: dict[str, Any] = {}
+        self.failure: Exception = BackendUnavailable("down")
+
+    def _before(self, primitive: str) -> None:
+        if action := self.meanwhile.pop(primitive, None):
+            action()
+        if primitive in self.down:
+            raise self.failure
+
+    def _get(self, keys: Any) -> dict[str, Any]:
+        self._before("_get")
+        return super()._get(keys)
+
+    def read_records(self, keys: Any) -> list[Any]:
+        self._before("_get")
+        return super().read_records(keys)
+
+    def write_records(self, records: Any) -> list[str]:
+        self._before("_set")
+        return super().write_records(records)
+
+    def add_record(self, key: str, payload: Any, timeout: float | None) -> bool:
+        self._before("_add")
+        return super().add_record(key, payload, timeout)
+
+    def drop_records(self, keys: Any) -> int:
+        self._before("_delete")
+        return super().drop_records(keys)
+
+
+ALL = {"_get", "_set", "_add", "_delete"}
+OF = "4:http7:example"
+KEY = primary_key(OF)
+
+
+def page(body: bytes = b"old", tags: tuple[str, ...] = ()) -> StoredResponse:
+    return StoredResponse(
+        key=KEY, status=200, body=body, born=1.0, lifetime=100.0, began=1.0, fields=(("A", "b"),), tags=tags
+    )
+
+
+@pytest.fixture
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    store = Store(request.node.name)
+    store.clear()
+    yield store
+    store.down = set()
+
+
+@pytest.fixture
+def pages(store: Store, monkeypatch: pytest.MonkeyPatch) -> Pages:
+    monkeypatch.setattr(recovery, "PERIOD", 0.01)
+    pages = Pages(store)
+    pages.run(pages.commit([(KEY, page(), None)]), False)
+    return pages
+
+
+def settled(pages: Pages) -> bool:
+    return not (pages.breaker.open or pages.write_breaker.open or pages._owed or pages._doubtful)
+
+
+def test_five_failures_in_a_row_open_it_and_a_success_starts_anew() -> None:
+    breaker = Breaker("reading")
+    for _ in range(2):
+        for _ in range(4):
+            breaker.failed(BackendUnavailable(), time.monotonic())
+        assert not breaker.open
+        breaker.succeeded()
+    for _ in range(5):
+        breaker.failed(BackendUnavailable(), time.monotonic())
+    assert breaker.open
+
+
+def test_one_late_failure_opens_it() -> None:
+    breaker = Breaker("reading")
+    breaker.failed(BackendUnavailable(), time.monotonic() - 0.06)
+    assert breaker.open
+
+
+def test_it_is_logged_once_a_minute_and_its_end_once(caplog: pytest.LogCaptureFixture) -> None:
+    breaker = Breaker("reading")
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            for _ in range(10):
+                breaker.failed(BackendUnavailable("why"), time.monotonic())
+            breaker.succeeded()
+    assert len(caplog.messages) == 2
+    assert "why" in caplog.messages[0]
+    assert "works again" in caplog.messages[1]
+
+
+def test_no_password_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    pages = Pages(RedisCache("redis://user:hunter2@127.0.0.1:1/0", {}))
+    with caplog.at_level(logging.WARNING):
+        pages.lookup([KEY])
+    assert "127.0.0.1" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+def test_a_store_that_fails_is_a_miss_and_is_used_again_when_it_answers(store: Store, pages: Pages) -> None:
+    store.down = {"_get"}
+    assert [pages.lookup([KEY])[0] for _ in range(10)] == [None] * 10
+    assert pages.counts["store-error"] >= 5
+    store.down = set()
+    until(lambda: pages.lookup([KEY])[0] is not None, "the page is found again", 2)
+
+
+def test_a_store_that_refuses_writes_is_read(store: Store, pages: Pages) -> None:
+    store.down = {"_set", "_add", "_delete"}
+    for _ in range(6):
+        pages.run(pages.take_lease("lease", 10.0), True)
+    assert pages.write_breaker.open
+    found = pages.lookup([KEY])[0]
+    assert isinstance(found, StoredResponse)
+    store.down = set()
+    until(lambda: settled(pages), "it is written to again", 2)
+
+
+def test_a_key_that_the_store_cannot_take_does_not_close_it_to_others(store: Store, pages: Pages) -> None:
+    store.down, store.failure = {"_get"}, InvalidCacheKey("no")
+    for _ in range(10):
+        assert pages.lookup(["\ud800"]) == [None]
+    store.down = set()
+    assert pages.lookup([KEY])[0] is not None
+
+
+@pytest.mark.parametrize("kind", ["purge", "soften", "purge tag", "soften tag"])
+@pytest.mark.parametrize("half", ["sync", "async"])
+def test_a_removal_that_fails_is_made_up_for_before_the_store_is_read(
+    store: Store, pages: Pages, kind: Any, half: str
+) -> None:
+    of = mark_key("tag") if "tag" in kind else OF
+    store.down = {"_set"}
+    done = pages.remove(kind, [of], 5.0) if half == "sync" else asyncio.run(pages.aremove(kind, [of], 5.0))
+    assert done == 0
+    assert pages.lookup([KEY]) == [None]  # read it could be
+    assert asyncio.run(pages.alookup([KEY])) == [None]
+    store.down = set()
+    until(lambda: settled(pages), "it is made up for", 2)
+    found, mark = pages.lookup([KEY, of if "tag" in kind else mark_key(of)])
+    assert isinstance(mark, Mark)
+    if kind == "purge":
+        assert found is None
+    elif kind == "soften":
+        assert isinstance(found, StoredResponse)
+        assert found.fresh_until <= 5.0
+    else:
+        assert (mark.hard, mark.soft) == ((5.0, 0.0) if kind == "purge tag" else (0.0, 5.0))
+
+
+def test_a_mark_that_is_not_stored_is_no_purge(store: Store, pages: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = True
+    write = store.write_records
+    monkeypatch.setattr(
+        store, "write_records", lambda records: [key for key, _, _ in records] if full else write(records)
+    )
+    pages.remove("purge tag", [mark_key("tag")], 5.0)
+    assert pages.lookup([KEY]) == [None]
+    full = False
+    until(lambda: pages.lookup([KEY])[0] is not None, "the mark is stored", 2)
+
+
+def test_more_than_can_be_remembered_is_everything(store: Store, pages: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages_module, "OWED", 10)
+    store.down = ALL
+    for number in range(4):
+        pages.run_purge([f"{number}:{one}" for one in range(4)])
+    assert len(pages._owed) <= 10
+    store.down = set()
+    until(lambda: settled(pages), "the store is empty", 2)
+    assert pages.lookup([KEY]) == [None]
+
+
+def test_what_was_perhaps_written_and_not_compared_with_the_mark_goes(store: Store, pages: Pages) -> None:
+    def down() -> None:
+        store.down = {"_get"}
+
+    store.meanwhile["_get"] = down
+    assert pages.run(pages.commit([(KEY, page(b"new"), None)], (), (mark_key(OF), "")), False) is False
+    store.down = set()
+    until(lambda: settled(pages), "the doubt is over", 2)
+    assert pages.lookup([KEY]) == [None]
+
+
+def test_a_purge_while_a_page_is_made_stale_wins(store: Store, pages: Pages) -> None:
+    store.meanwhile["_get"] = lambda: store.meanwhile.update(_set=lambda: pages.run_purge([OF]))
+    pages.remove("soften", [OF], 5.0)
+    assert pages.lookup([KEY]) == [None]
+
+
+def test_text_that_no_message_can_carry_is_not_stored_and_no_failure(tmp_path: Any) -> None:
+    from cachemw.backends.filebased import FileBasedCache
+
+    pages = Pages(FileBasedCache(str(tmp_path), {}))
+    odd = StoredResponse(key=KEY, status=200, body=b"", born=1.0, lifetime=1.0, began=1.0, fields=(("A", "\u20ac"),))
+    for _ in range(6):
+        assert pages.run(pages.commit([(KEY, odd, None)], (), (mark_key(OF), "")), True) is False
+    assert not pages.write_breaker.open
+    assert pages.counts["not-stored"] == 6
+
+
+def test_where_no_thread_runs_a_request_makes_the_attempt(
+    store: Store, pages: Pages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_thread(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    monkeypatch.setattr(recovery, "PATIENCE", 0.0)
+    store.down = ALL
+    pages.run_purge([OF])
+    assert pages.lookup([KEY]) == [None]
+    store.down = set()
+    until(lambda: pages.lookup([KEY]) == [None] and settled(pages), "a request has seen to it", 2)
+
+
+def test_attempts_end_when_nobody_asks_and_begin_again_when_somebody_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recovery, "PERIOD", 0.01)
+    attempts: list[float] = []
+
+    def attempt() -> bool:
+        attempts.append(time.monotonic())
+        return len(attempts) < 3
+
+    one = Recovery(attempt)
+    one.wanted()
+    until(lambda: one._thread is None, "the thread has ended", 2)
+    assert len(attempts) == 3
+    one.wanted()
+    until(lambda: len(attempts) == 4 and one._thread is None, "one more was made", 2)
+
+
+def test_a_lease_is_not_left_to_nobody(store: Store, pages: Pages) -> None:
+    added = store.add_record
+
+    def added_and_lost(key: str, payload: Any, timeout: float | None) -> bool:
+        added(key, payload, timeout)
+        raise BackendUnavailable("no answer in time")
+
+    store.add_record = added_and_lost  # type: ignore[method-assign]
+    assert pages.run(pages.take_lease("lease", 100.0), True) is True
+    store.add_record = added  # type: ignore[method-assign]
+    until(lambda: settled(pages), "it was dropped", 2)
+    assert pages.run(pages.take_lease("lease", 100.0), False) is True
+    assert isinstance(store.read_records(["lease"])[0], HitForMiss)
