@@ -49,7 +49,7 @@ class Pages(Procedures):
         self.recovery = Recovery(self._recover)
         self._tier: Any = cache if hasattr(cache, "read_decoded") else None  # it keeps what was decoded
         self._owed: dict[tuple[Kind, str], tuple[object, float]] = {}  # -> (which time it was owed, since when)
-        self._doubtful: dict[str, None] = {}  # keys whose records may be there, and may be older than a purge
+        self._doubtful: dict[str, object] = {}  # keys whose records may be there, and may be older than a purge
 
     # -- look-up: the path of a hit, so twice by hand ---------------------------------------------------------------
 
@@ -196,7 +196,7 @@ class Pages(Procedures):
     def _doubt(self, keys: Sequence[str]) -> None:
         """Nobody knows whether these were written: to be removed, as nobody compared them with the marks."""
         if len(self._doubtful) < OWED:
-            self._doubtful.update(dict.fromkeys(keys))
+            self._doubtful.update(dict.fromkeys(keys, object()))
         if keys:
             self.recovery.wanted()
 
@@ -228,10 +228,11 @@ class Pages(Procedures):
             for due, since in owed.items():
                 if self._owed.get(due) == since:  # else it was purged once more meanwhile
                     self._owed.pop(due, None)
-        while doubtful := list(islice(self._doubtful.copy(), BATCH)):
-            self.cache.drop_records(doubtful)
-            for key in doubtful:
-                self._doubtful.pop(key, None)
+        while doubtful := dict(islice(self._doubtful.copy().items(), BATCH)):
+            self.cache.drop_records(list(doubtful))
+            for key, doubt in doubtful.items():
+                if self._doubtful.get(key) is doubt:  # else it was written once more meanwhile
+                    self._doubtful.pop(key, None)
 
     def _do(self, procedure: Procedure[T]) -> T:
         """Carry out a procedure, whatever the breakers say. Raises: what the store raises."""
