@@ -11,7 +11,7 @@ from cachemw._values import number, refuse
 from cachemw.backends.base import BaseCache
 from cachemw.backends.registry import Caches, caches, connect
 from cachemw.engine import Engine
-from cachemw.errors import ImproperlyConfigured
+from cachemw.errors import ImproperlyConfigured, InvalidCacheBackendError
 from cachemw.exchange import Exchange
 from cachemw.flights import Flights
 from cachemw.hooks import Hooks
@@ -22,13 +22,14 @@ from cachemw.rfc9111.policy import Policy
 from cachemw.rules import Rule, Rules
 from cachemw.settings import Settings
 
-__all__ = ["Caching", "Line", "pages_of"]
+__all__ = ["Caching", "Line", "pages_of", "settings_of"]
 
 _pages: weakref.WeakKeyDictionary[BaseCache, Pages] = weakref.WeakKeyDictionary()
 _pages_lock = threading.Lock()
 
 
-def _settings(given: Settings | Mapping[str, Any] | None) -> Settings:
+def settings_of(given: Settings | Mapping[str, Any] | None) -> Settings:
+    """The settings that somebody passed, in whatever shape; None: the environment's. Raises: ImproperlyConfigured."""
     if given is None:
         return Settings.from_environ()
     if isinstance(given, Settings):
@@ -80,7 +81,7 @@ class Caching:
         hooks: Hooks | None = None,
         settings: Settings | Mapping[str, Any] | None = None,
     ) -> None:
-        self.settings = settings = _settings(settings)
+        self.settings = settings = settings_of(settings)
         self.policy = settings.policy() if policy is None else policy
         if not isinstance(self.policy, Policy):
             raise refuse("policy", policy, "a Policy, such as Policy() or Policy.rfc9111()")
@@ -96,6 +97,8 @@ class Caching:
             seconds = settings.seconds
         self.seconds: float = seconds
         self.key_prefix = settings.key_prefix if key_prefix is None else key_prefix
+        if not isinstance(self.key_prefix, str):
+            raise refuse("key_prefix", key_prefix, "a text")
         rules = settings.rules if rules is None else rules
         self.rules = rules if isinstance(rules, Rules) or rules is None else Rules(rules)
         if self.rules is not None and not len(self.rules):
@@ -103,14 +106,25 @@ class Caching:
         self.hooks = hooks
         self.caches = caches if settings.caches is None else Caches(settings)
         self._lines: dict[str | None, Line] = {}
-        self.line = self._lines[None] = self._open(settings.alias if cache is None else cache)
+        if cache is None:
+            self.line = self._open(settings.alias, "alias (CACHEMW_ALIAS, CACHE_MIDDLEWARE_ALIAS)")
+        else:
+            self.line = self._open(cache, "cache")
+        self._lines[None] = self.line
         for rule in self.rules or ():
             if rule.cache is not None:
-                self._lines[rule.cache] = self._open(rule.cache)
+                self._lines[rule.cache] = self._open(rule.cache, "cache of a rule")
 
-    def _open(self, cache: str | BaseCache) -> Line:
+    def _open(self, cache: str | BaseCache, name: str) -> Line:
         if isinstance(cache, str):
-            cache = connect(cache) if "://" in cache else self.caches[cache]
+            if "://" in cache:
+                cache = connect(cache)
+            elif cache in self.caches:
+                cache = self.caches[cache]
+            else:
+                raise InvalidCacheBackendError(
+                    f"{name} is {cache!r}: the connection '{cache}' doesn't exist; allowed: {', '.join(self.caches)}"
+                )
         if not isinstance(cache, BaseCache):
             raise ImproperlyConfigured(
                 f"cache={cache!r}: allowed are the alias of a configured cache, a URL such as 'locmem://' or "

@@ -18,11 +18,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, Self, get_args, get_origin, get_type_hints
+from zoneinfo import available_timezones
 
 from cachemw._urls import cache_from_url
 from cachemw._values import boolean, integer, members, number, refuse
 from cachemw.errors import ImproperlyConfigured
+from cachemw.negotiation import LANGUAGE_TAG
+from cachemw.rfc9111.fields import is_token
 from cachemw.rfc9111.policy import Policy
+from cachemw.rules import Rules
 
 __all__ = ["Settings"]
 
@@ -66,7 +70,22 @@ def _languages(name: str, value: Any) -> tuple[str, ...]:
     """Tags, or Django's pairs of tag and name."""
     if isinstance(value, list | tuple):
         value = [one[0] if isinstance(one, list | tuple) and len(one) == 2 else one for one in value]
-    return members(name, value)
+    return tuple(_language(name, one) for one in members(name, value))
+
+
+def _language(name: str, value: Any) -> str:
+    tag = _word(name, value)
+    if not LANGUAGE_TAG.fullmatch(tag):
+        raise refuse(name, value, "language tags such as en or pt-BR")
+    return tag
+
+
+def _zone(name: str, value: Any) -> str:
+    zone = _word(name, value)
+    zones = available_timezones()
+    if zones and zone not in zones:  # without a database nothing is known; TimezoneMiddleware says what to install
+        raise refuse(name, value, "a time zone such as UTC or Europe/Berlin")
+    return zone
 
 
 def _caches(name: str, value: Any) -> Mapping[str, Any] | None:
@@ -82,14 +101,20 @@ def _caches(name: str, value: Any) -> Mapping[str, Any] | None:
 def _rules(name: str, value: Any) -> tuple[Any, ...] | None:
     if value is None:
         return None
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError as error:
-            raise ImproperlyConfigured(f"{name} is no JSON: {error}") from None
+    value = _from_json(name, value)
     if isinstance(value, Mapping | str) or not isinstance(value, Sequence):
         raise refuse(name, value, "a list of rules, also as JSON")
-    return tuple(value)
+    return tuple(Rules(value, source=name))
+
+
+def _from_json(name: str, value: Any) -> Any:
+    """What a text holds, where a variable of the environment stands for a list or a mapping."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError) as error:
+        raise ImproperlyConfigured(f"{name} is no JSON: {error}") from None
 
 
 def _secret(name: str, value: Any) -> tuple[str, ...] | None:
@@ -104,8 +129,9 @@ def _secret(name: str, value: Any) -> tuple[str, ...] | None:
 
 
 def _options(name: str, value: Any) -> Mapping[str, Any]:
+    value = _from_json(name, value)
     if not isinstance(value, Mapping):
-        raise refuse(name, value, "a mapping from the names of Policy's options to their values")
+        raise refuse(name, value, "a mapping from the names of Policy's options to their values, also as JSON")
     return {option: _read_option(f"{name}[{option!r}]", option, one) for option, one in value.items()}
 
 
@@ -142,7 +168,7 @@ class Settings:
         "CACHEMW_LANGUAGES", "LANGUAGES", default=(),
     )  # fmt: skip
     language_code: str | None = _setting(
-        "the language for everybody who asks for none of them; left out: the first", _word,
+        "the language for everybody who asks for none of them; left out: the first", _language,
         "CACHEMW_LANGUAGE_CODE", "LANGUAGE_CODE", default=None,
     )  # fmt: skip
     language_cookie: str = _setting(
@@ -150,7 +176,7 @@ class Settings:
         "CACHEMW_LANGUAGE_COOKIE", "LANGUAGE_COOKIE_NAME", default="django_language",
     )  # fmt: skip
     time_zone: str = _setting(
-        "the time zone where none is chosen", _word, "CACHEMW_TIME_ZONE", "TIME_ZONE", default="UTC"
+        "the time zone where none is chosen", _zone, "CACHEMW_TIME_ZONE", "TIME_ZONE", default="UTC"
     )
     clock_skew: float = _setting(
         "how far the clocks of machines that share a store may be apart", _seconds,
@@ -239,6 +265,8 @@ def _read_option(name: str, option: str, value: Any) -> Any:
         if not isinstance(numbers, list | tuple | set | frozenset):
             raise refuse(name, value, "whole numbers, separated by commas")
         return frozenset(integer(name, one, minimum=100) for one in numbers)
+    if option == "cache_status" and not (isinstance(value, str) and is_token(value)):
+        raise refuse(name, value, "a token of RFC 9110 §5.6.2, such as the name of this machine; none: no such field")
     return _OPTION_READERS[get_origin(kind) or kind](name, value)
 
 

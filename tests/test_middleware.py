@@ -90,6 +90,7 @@ def test_what_is_no_application_is_refused(app: Any) -> None:
         ({"seconds": "many"}, ImproperlyConfigured, "many"),
         ({"seconds": -1}, ImproperlyConfigured, "-1"),
         ({"policy": "strict"}, ImproperlyConfigured, "strict"),
+        ({"key_prefix": 5}, ImproperlyConfigured, "key_prefix is 5"),
         ({"settings": 5}, ImproperlyConfigured, "settings"),
         ({"hooks": [print]}, ImproperlyConfigured, "hooks"),
     ],
@@ -118,8 +119,33 @@ def test_rules_may_name_another_cache() -> None:
     settings = cachemw.Settings.from_mapping({"CACHES": {"default": "locmem://e", "big": "locmem://f"}})
     made = CacheMiddleware(wsgi_app, settings=settings, rules=[cachemw.Rule("/big/*", cache="big")])
     assert [line.pages.cache.location for line in made.caching.lines] == ["e", "f"]
-    with pytest.raises(InvalidCacheBackendError, match="gone"):
+    with pytest.raises(InvalidCacheBackendError, match=r"^cache of a rule is 'gone': .* allowed: default, big$"):
         CacheMiddleware(wsgi_app, settings=settings, rules=[cachemw.Rule("/", cache="gone")])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("CACHEMW_ALIAS", "gone", r"CACHEMW_ALIAS.* is 'gone'.* allowed: default$"),
+        ("CACHEMW_URL", "redis://user:word@host:port/0", r"^CACHEMW_URL: LOCATION is 'redis://\*\*\*@host:port/0'"),
+        ("CACHEMW_URL", "locmem://?max_entries=many", "^CACHEMW_URL: MAX_ENTRIES is 'many'"),
+    ],
+)
+def test_a_wrong_variable_is_named_before_the_first_request(
+    name: str, value: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    monkeypatch.setattr("cachemw.caching.caches", cachemw.Caches())
+    with pytest.raises(ImproperlyConfigured, match=message):
+        CacheMiddleware(wsgi_app)
+
+
+def test_a_wrong_variable_of_another_cache_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CACHEMW_URL_PAGES", "locmem://?nonsense=1")
+    with pytest.raises(ImproperlyConfigured, match=r"^CACHEMW_URL_PAGES: An option of LocMemCache is 'nonsense'"):
+        cachemw.Caches()["pages"]
+    with pytest.raises(ImproperlyConfigured, match=r"^CACHES\['a'\]: TIMEOUT is 'x'"):
+        cachemw.Caches({"CACHES": {"a": "locmem://?timeout=x"}})["a"]
 
 
 def test_the_environment_s_settings_reach_the_middleware(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from cachemw._urls import cache_from_url
 from cachemw.backends.db import DatabaseCache
 from cachemw.errors import ImproperlyConfigured
 from cachemw.rfc9111.policy import Policy
+from cachemw.rules import Rule
 from cachemw.settings import Settings
 
 BACKENDS = "cachemw.backends."
@@ -160,6 +161,13 @@ def test_every_field_is_documented_and_has_a_name_in_the_environment() -> None:
         ("CACHEMW_CLOCK_SKEW", "", "a number of at least 0"),
         ("CACHEMW_RULES", '{"path": "/"}', "a list of rules"),
         ("CACHEMW_RULES", '"text"', "a list of rules"),
+        ("CACHEMW_RULES", '[{"path": "/", "nevr": true}]', "did you mean 'never'?"),
+        ("CACHEMW_POLICY_OPTIONS", "grace=3", "is no JSON"),
+        ("CACHEMW_POLICY_OPTIONS", "[3]", "a mapping"),
+        ("CACHEMW_LANGUAGES", "en,d e", "en or pt-BR"),
+        ("CACHEMW_LANGUAGE_CODE", "e\rn", "en or pt-BR"),
+        ("CACHEMW_TIME_ZONE", "Mars/Base", "UTC or Europe/Berlin"),
+        ("CACHEMW_CACHE_STATUS", "a b; hit", "a token"),
         ("CACHEMW_GRACE", "long", "a number of at least 0"),
         ("CACHEMW_MAX_BODY", "8M", "a whole number of at least 0"),
         ("CACHEMW_MAX_BODY", "-1", "a whole number of at least 0"),
@@ -204,6 +212,23 @@ def test_a_bad_variable_is_named_with_its_value_and_what_is_allowed(name: str, v
 def test_a_bad_argument_is_named(field: str, value: Any) -> None:
     with pytest.raises(ImproperlyConfigured, match=f"^{field} is"):
         Settings(**{field: value})
+
+
+def test_options_of_the_policy_and_rules_are_json_in_the_environment() -> None:
+    settings = Settings.from_environ(
+        {
+            "CACHEMW_POLICY_OPTIONS": '{"grace": 3}',
+            "CACHEMW_KEEP": "7",
+            "CACHEMW_RULES": '[{"path": "/", "never": true}]',
+        }
+    )
+    assert settings.policy() == Policy(grace=3, keep=7)
+    assert settings.rules == (Rule("/", never=True),)
+
+
+def test_without_a_database_of_time_zones_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cachemw.settings.available_timezones", set)
+    assert Settings(time_zone="Europe/Berlin").time_zone == "Europe/Berlin"
 
 
 def test_rules_that_are_no_json_are_one_clear_error() -> None:

@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 
 from cachemw._urls import cache_from_url
 from cachemw.backends.base import BaseCache
-from cachemw.errors import InvalidCacheBackendError
+from cachemw.errors import ImproperlyConfigured, InvalidCacheBackendError
 from cachemw.settings import Settings
 
 __all__ = ["Caches", "cache", "caches", "connect", "make_cache"]
@@ -83,8 +83,19 @@ class Caches:
                 configs = self._known()
                 if alias not in configs:
                     raise InvalidCacheBackendError(f"The connection '{alias}' doesn't exist.")
-                self._made[alias] = make_cache(configs[alias])
+                self._made[alias] = self._make(alias, configs[alias])
             return self._made[alias]
+
+    def _make(self, alias: str, config: Mapping[str, Any]) -> BaseCache:
+        try:
+            return make_cache(config)
+        except InvalidCacheBackendError:
+            raise  # names BACKEND, in Django's words
+        except ImproperlyConfigured as error:
+            place = f"CACHES[{alias!r}]"
+            if self._settings is None:
+                place = "CACHEMW_URL" if alias == "default" else f"CACHEMW_URL_{alias.upper()}"
+            raise ImproperlyConfigured(f"{place}: {error}") from error
 
     def __contains__(self, alias: object) -> bool:
         """Is there a store of this name? It is not made."""
