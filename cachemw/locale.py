@@ -10,9 +10,10 @@ Rule 2: a response that depends on a field of the request says so in Vary, unles
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextvars import Token
 from datetime import tzinfo
+from types import EllipsisType
 from typing import Any, AnyStr, Final, Literal
 
 from cachemw.activation import (
@@ -27,11 +28,13 @@ from cachemw.activation import (
     get_timezone,
     leave,
 )
+from cachemw.caching import settings_of
 from cachemw.calling import call, is_async
 from cachemw.errors import ImproperlyConfigured
 from cachemw.headers import merge_vary
 from cachemw.negotiation import LanguageChoice, TimezoneChoice
 from cachemw.paths import below
+from cachemw.settings import Settings
 
 __all__ = [
     "KEY",
@@ -85,6 +88,37 @@ def _patched(
 
 def _decoded(value: str | bytes) -> str:
     return value if isinstance(value, str) else value.decode("latin-1")
+
+
+def _language_choice(
+    languages: Iterable[str] | None,
+    default: str | None,
+    cookie: str | EllipsisType | None,
+    path_prefix: Literal["keep", "strip"] | None,
+    settings: Settings | Mapping[str, Any] | None,
+) -> LanguageChoice:
+    """What was passed, and what the settings say where something was left out."""
+    if languages is None or cookie is ...:
+        said = settings_of(settings)
+        if languages is None:
+            if not said.languages:
+                raise ImproperlyConfigured(
+                    "languages: the site's languages are missing; pass them, or set CACHEMW_LANGUAGES."
+                )
+            languages, default = said.languages, default or said.language_code
+        if cookie is ...:
+            cookie = said.language_cookie
+    return LanguageChoice(languages, default, cookie, path_prefix)
+
+
+def _timezone_choice(
+    choose: Callable[[Any], Any] | None,
+    cookie: str | None,
+    default: str | None,
+    settings: Settings | Mapping[str, Any] | None,
+) -> TimezoneChoice:
+    """The same for time zones."""
+    return TimezoneChoice(choose, cookie, settings_of(settings).time_zone if default is None else default)
 
 
 # -- WSGI ---------------------------------------------------------------------------------------------------------
@@ -151,12 +185,15 @@ class WSGILocaleMiddleware(_WSGIMiddleware):
     Stands between the two halves of the cache. Sets Content-Language where the application does not, and names in Vary
     what decided.
 
-    languages    the tags of the site's languages, such as ["en", "pt-BR"]
-    default      the one for everybody else; the first of `languages` if left out
-    cookie       name of the cookie that a language switch sets (Django: `LANGUAGE_COOKIE_NAME`); None: no cookie
+    languages    the tags of the site's languages, such as ["en", "pt-BR"]; left out: the settings' `languages`
+    default      the one for everybody else; left out: the settings' `language_code` if the languages are theirs too,
+                 else the first of `languages`
+    cookie       name of the cookie that a language switch sets; left out: the settings' `language_cookie`; None: no
+                 cookie
     path_prefix  "keep": the first segment of the path may be a language, and the application routes it; "strip": the
                  same, and the segment goes from `PATH_INFO` to `SCRIPT_NAME`, so that the application's own URLs have
                  it; None: paths say nothing
+    settings     a `Settings`, or a mapping in Django's shape; None: the environment's
 
     Caches further out, which have no key but the URL and Vary, are told of Accept-Language alone where our key has the
     language, as by Django; with `path_prefix` they need not be told. Raises `ImproperlyConfigured`.
@@ -168,13 +205,14 @@ class WSGILocaleMiddleware(_WSGIMiddleware):
         self,
         app: Callable[..., Iterable[bytes]],
         *,
-        languages: Iterable[str],
+        languages: Iterable[str] | None = None,
         default: str | None = None,
-        cookie: str | None = "django_language",
+        cookie: str | EllipsisType | None = ...,
         path_prefix: Literal["keep", "strip"] | None = None,
+        settings: Settings | Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(app)
-        self._choice = LanguageChoice(languages, default, cookie, path_prefix)
+        self._choice = _language_choice(languages, default, cookie, path_prefix, settings)
 
     def _choose(self, environ: dict[str, Any], locale: Locale) -> tuple[str, ...]:
         choice = self._choice
@@ -198,7 +236,8 @@ class WSGITimezoneMiddleware(_WSGIMiddleware):
 
     choose   a function of the request that returns a name, a `tzinfo`, or None to leave it to the cookie
     cookie   name of the cookie that has the name of a zone, such as "Europe/Berlin"; None: no cookie
-    default  the name for everybody else
+    default  the name for everybody else; left out: the settings' `time_zone`
+    settings a `Settings`, or a mapping in Django's shape; None: the environment's
 
     What is no zone counts as not said. Where the key does not have the zone, Vary names Cookie. Raises
     `ImproperlyConfigured`.
@@ -210,10 +249,11 @@ class WSGITimezoneMiddleware(_WSGIMiddleware):
         *,
         choose: Callable[[Any], str | tzinfo | None] | None = None,
         cookie: str | None = "timezone",
-        default: str = "UTC",
+        default: str | None = None,
+        settings: Settings | Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(app)
-        self._choice = TimezoneChoice(choose, cookie, default)
+        self._choice = _timezone_choice(choose, cookie, default, settings)
         if choose is not None and is_async(choose):
             raise ImproperlyConfigured(f"choose: {choose!r} is async, and the application is WSGI.")
 
@@ -292,13 +332,14 @@ class ASGILocaleMiddleware(_ASGIMiddleware):
         self,
         app: Callable[..., Awaitable[None]],
         *,
-        languages: Iterable[str],
+        languages: Iterable[str] | None = None,
         default: str | None = None,
-        cookie: str | None = "django_language",
+        cookie: str | EllipsisType | None = ...,
         path_prefix: Literal["keep", "strip"] | None = None,
+        settings: Settings | Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(app)
-        self._choice = LanguageChoice(languages, default, cookie, path_prefix)
+        self._choice = _language_choice(languages, default, cookie, path_prefix, settings)
 
     async def _choose(self, scope: Scope, locale: Locale) -> tuple[Scope, tuple[str, ...]]:
         choice = self._choice
@@ -325,10 +366,11 @@ class ASGITimezoneMiddleware(_ASGIMiddleware):
         *,
         choose: Callable[[Any], Any] | None = None,
         cookie: str | None = "timezone",
-        default: str = "UTC",
+        default: str | None = None,
+        settings: Settings | Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(app)
-        self._choice = TimezoneChoice(choose, cookie, default)
+        self._choice = _timezone_choice(choose, cookie, default, settings)
 
     async def _choose(self, scope: Scope, locale: Locale) -> tuple[Scope, tuple[str, ...]]:
         chosen = None

@@ -32,6 +32,7 @@ _MEMO: Final = 1024  # field values whose answers are remembered
 class Languages:
     """The languages that a site has, the first or `default` being its default.
 
+    A default that is more special than a language in the list stands for that one ("en-us" for "en", as in Django).
     Raises `ImproperlyConfigured` for an empty list, for what is no language tag, and for a default not in the list.
     """
 
@@ -45,10 +46,10 @@ class Languages:
             )
         self._tags = {tag.lower(): tag for tag in tags}
         self.tags = tuple(self._tags.values())
-        default = tags[0] if default is None else default
-        if str(default).lower() not in self._tags:
+        found = tags[0] if default is None else self.best_for(str(default))
+        if found is None:
             raise ImproperlyConfigured(f"default: {default!r} is none of the languages {', '.join(self.tags)}.")
-        self.default = self._tags[default.lower()]
+        self.default = self._tags[found.lower()]
         self._memo: dict[str, str] = {}
 
     def exactly(self, text: str) -> str | None:

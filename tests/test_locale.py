@@ -152,6 +152,39 @@ def test_the_default_is_one_of_the_languages(default: Any) -> None:
         Languages(LANGUAGES, default)
 
 
+def test_a_default_more_special_than_a_language_stands_for_that_one() -> None:
+    assert Languages(LANGUAGES, "de-AT").default == "de"
+
+
+@pytest.mark.parametrize("kind", [WSGILocaleMiddleware, ASGILocaleMiddleware])
+def test_languages_that_are_not_passed_are_those_of_the_settings(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {
+        "LANGUAGES": [("en", "English"), ("de", "German")],
+        "LANGUAGE_CODE": "de-at",
+        "LANGUAGE_COOKIE_NAME": "l",
+    }
+    choice = kind(None, settings=settings)._choice
+    assert (choice.languages.tags, choice.languages.default, choice.cookie.name) == (("en", "de"), "de", "l")
+    assert kind(None, settings=settings, default="en")._choice.languages.default == "en"
+    passed = kind(None, settings=settings, languages=["fr", "it"])._choice
+    assert (passed.languages.default, passed.cookie.name) == ("fr", "l")
+    assert kind(None, languages=["fr"], cookie=None)._choice.cookie is None
+    with pytest.raises(ImproperlyConfigured, match=r"languages: .* set CACHEMW_LANGUAGES"):
+        kind(None)
+    monkeypatch.setenv("CACHEMW_LANGUAGES", "pt-BR, de")
+    monkeypatch.setenv("CACHEMW_LANGUAGE_COOKIE", "lang")
+    choice = kind(None)._choice
+    assert (choice.languages.tags, choice.languages.default, choice.cookie.name) == (("pt-BR", "de"), "pt-BR", "lang")
+
+
+@pytest.mark.parametrize("kind", [WSGITimezoneMiddleware, ASGITimezoneMiddleware])
+def test_a_default_zone_that_is_not_passed_is_that_of_the_settings(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert kind(None, settings={"TIME_ZONE": "Europe/Berlin"})._choice.default == "Europe/Berlin"
+    assert kind(None, settings={"TIME_ZONE": "Europe/Berlin"}, default="Asia/Tokyo")._choice.default == "Asia/Tokyo"
+    monkeypatch.setenv("CACHEMW_TIME_ZONE", "Asia/Tokyo")
+    assert kind(None)._choice.default == "Asia/Tokyo"
+
+
 COOKIES = [
     ("", None),
     ("lang=de", "de"),
