@@ -29,6 +29,7 @@ from cachemw import (
     vary_on_cookie,
     vary_on_headers,
 )
+from cachemw._views_page import Page
 
 DECORATORS: dict[str, Callable[..., Any]] = {
     "cache_page": cache_page(60),
@@ -274,6 +275,23 @@ def test_the_default_cache_by_its_own_name() -> None:
     client.get("/")
     assert "; hit" in client.get("/").headers["Cache-Status"]
     cache.clear()
+
+
+def test_a_page_whose_cache_another_thread_has_just_made() -> None:
+    page = Page(60, cache=None, key_prefix=None, tags=())
+    made = object()
+
+    class Meanwhile:
+        """The lock, of which the other thread has just let go."""
+
+        def __enter__(self) -> None:
+            page._alone = made
+
+        def __exit__(self, *exc_info: object) -> None:
+            """Nothing was made twice."""
+
+    page._lock = Meanwhile()  # type: ignore[assignment]
+    assert page.open(lambda **options: pytest.fail("made twice")) is made
 
 
 # -- types ------------------------------------------------------------------------------------------------------------

@@ -633,6 +633,20 @@ def test_a_stale_page_stands_in_for_an_exception_too(page: Counter, clock: Clock
     assert page.calls == 4
 
 
+def test_a_query_as_servers_give_it_and_as_djangos_test_client_does(page: Counter) -> None:
+    from django.test import AsyncRequestFactory
+
+    caches["default"].clear()
+
+    async def answer(request: Any) -> HttpResponse:
+        return HttpResponse(page())
+
+    middleware = integration.CacheMiddleware(answer)
+    of_client, of_server = (AsyncRequestFactory().get("/query?a=1") for _ in range(2))
+    of_server.scope["query_string"] = b"a=1"
+    assert [asyncio.run(middleware(one)).content for one in (of_client, of_server)] == [b"page 1"] * 2
+
+
 def test_a_plain_chain_under_asgi(page: Counter) -> None:
     from django.test import AsyncRequestFactory
 
