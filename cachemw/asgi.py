@@ -33,10 +33,9 @@ from cachemw._asgi_request import (
 )
 from cachemw.activation import KEY as LOCALE
 from cachemw.activation import Locale, enter, leave
-from cachemw.caching import Caching, Line
+from cachemw.caching import CachingMiddleware, Line
 from cachemw.exchange import Exchange, Step
 from cachemw.flights import Flight, TaskRefresher
-from cachemw.hooks import Hooks
 from cachemw.pages import Pages
 from cachemw.paths import below
 from cachemw.rfc9111.messages import Head, Record
@@ -58,37 +57,13 @@ log = logging.getLogger("cachemw")
 LEASE_POLL: Final = 0.02  # seconds between two looks for the answer that another process fetches
 
 
-class _Middleware:
-    """What the three have in common: their arguments, their hooks, and the two halves that each switches on."""
+class _Middleware(CachingMiddleware):
+    """What the three of this interface have in common."""
 
-    _fetches = True
-    _updates = True
+    app: ASGIApp
+    _async_hooks = True
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        cache: Any = None,
-        policy: Any = None,
-        seconds: float | None = None,
-        key_prefix: str | None = None,
-        rules: Any = None,
-        hooks: Hooks | None = None,
-        settings: Any = None,
-    ) -> None:
-        self.app = app
-        self.caching = Caching(
-            cache=cache,
-            policy=policy,
-            seconds=seconds,
-            key_prefix=key_prefix,
-            rules=rules,
-            hooks=hooks,
-            settings=settings,
-        )
-        if hooks is not None:
-            hooks.check(async_allowed=True)
-        self.hooks = hooks
+    def _prepare(self) -> None:
         self._refresher = TaskRefresher()
         self._writing: set[asyncio.Task[None]] = set()
         self._special = frozenset(octets(name) for name in self.caching.line.special)

@@ -22,7 +22,7 @@ from cachemw.rfc9111.policy import Policy
 from cachemw.rules import Rule, Rules
 from cachemw.settings import Settings
 
-__all__ = ["Caching", "Line", "pages_of", "settings_of"]
+__all__ = ["Caching", "CachingMiddleware", "Line", "pages_of", "settings_of"]
 
 _pages: weakref.WeakKeyDictionary[BaseCache, Pages] = weakref.WeakKeyDictionary()
 _pages_lock = threading.Lock()
@@ -165,3 +165,44 @@ class Caching:
             exchange.never = rule.never
             exchange.ignore = rule.ignore_query
         return exchange
+
+
+class CachingMiddleware:
+    """What every middleware has in common, whatever its interface: its arguments, and the halves that it plays.
+
+    The arguments after `app` are those of `Caching`.
+    """
+
+    _fetches = True
+    _updates = True
+    _async_hooks = False
+
+    def __init__(
+        self,
+        app: Any,
+        *,
+        cache: Any = None,
+        policy: Any = None,
+        seconds: float | None = None,
+        key_prefix: str | None = None,
+        rules: Any = None,
+        hooks: Hooks | None = None,
+        settings: Any = None,
+    ) -> None:
+        self.app = app
+        self.caching = Caching(
+            cache=cache,
+            policy=policy,
+            seconds=seconds,
+            key_prefix=key_prefix,
+            rules=rules,
+            hooks=hooks,
+            settings=settings,
+        )
+        if hooks is not None:
+            hooks.check(async_allowed=self._async_hooks)
+        self.hooks = hooks
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Make what this interface needs besides."""

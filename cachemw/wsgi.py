@@ -22,10 +22,9 @@ from cachemw._wsgi_hooked import Hooked
 from cachemw._wsgi_request import EXCHANGE, WSGIRequest, sanitised, variable, with_conditions
 from cachemw.activation import KEY as LOCALE
 from cachemw.activation import Locale, enter, leave
-from cachemw.caching import Caching, Line
+from cachemw.caching import CachingMiddleware, Line
 from cachemw.exchange import Exchange, Step
 from cachemw.flights import Flight, ThreadRefresher
-from cachemw.hooks import Hooks
 from cachemw.rfc9111.messages import Fields, Head, Record
 
 if TYPE_CHECKING:
@@ -41,37 +40,12 @@ _NO_BODY: Final = (None, "", "0")
 LEASE_POLL: Final = 0.02  # seconds between two looks for the answer that another process fetches
 
 
-class _Middleware:
-    """What the three have in common: their arguments, their hooks, and the two halves that each switches on."""
+class _Middleware(CachingMiddleware):
+    """What the three of this interface have in common."""
 
-    _fetches = True
-    _updates = True
+    app: WSGIApplication
 
-    def __init__(
-        self,
-        app: WSGIApplication,
-        *,
-        cache: Any = None,
-        policy: Any = None,
-        seconds: float | None = None,
-        key_prefix: str | None = None,
-        rules: Any = None,
-        hooks: Hooks | None = None,
-        settings: Any = None,
-    ) -> None:
-        self.app = app
-        self.caching = Caching(
-            cache=cache,
-            policy=policy,
-            seconds=seconds,
-            key_prefix=key_prefix,
-            rules=rules,
-            hooks=hooks,
-            settings=settings,
-        )
-        if hooks is not None:
-            hooks.check(async_allowed=False)
-        self.hooks = hooks
+    def _prepare(self) -> None:
         self._refresher = ThreadRefresher()
         self._names = {variable(name): name for name in self.caching.line.special}
         self._special = frozenset(self._names) - {"CONTENT_LENGTH"}
