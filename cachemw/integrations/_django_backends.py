@@ -40,16 +40,16 @@ class _Shared(ABCMeta):
 
     def __init__(cls, *args: Any) -> None:
         super().__init__(*args)
-        cls._made: list[tuple[Any, Mapping[str, Any], BaseCache]] = []
+        cls._shared_stores: list[tuple[Any, Mapping[str, Any], BaseCache]] = []
 
     def __call__(cls, location: str | Sequence[str] = "", params: Mapping[str, Any] | None = None) -> BaseCache:
         given = dict(params or {})
         with _Shared._lock:
-            for known_location, known, store in cls._made:
+            for known_location, known, store in cls._shared_stores:
                 if (known_location, known) == (location, given):
                     return store
             made: BaseCache = super().__call__(location, dict(given))
-            cls._made.append((location, given, made))
+            cls._shared_stores.append((location, given, made))
             return made
 
 
