@@ -185,7 +185,10 @@ class Engine:
     def vary(self, of: str, index: VaryIndex, request: Request) -> Variants:
         """Remember where the variants of this URL are."""
         found = Variants(of, index, request, self.selections, normalize=self.policy.normalize_vary)
-        self.remember(of).variants = found
+        learnt = self.remember(of)
+        if learnt.variants is None or learnt.variants.index.generation != index.generation:
+            learnt.room = {}  # the variants of another generation take no room any more
+        learnt.variants = found
         return found
 
     def stamp(self, now: float) -> float:
