@@ -75,7 +75,8 @@ def site(request: pytest.FixtureRequest, clock: Clock) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def client() -> Iterator[httpx.Client]:
-    with httpx.Client(timeout=10, trust_env=False) as client:
+    # a connection for each request: servers close those that were idle for long, and time jumps
+    with httpx.Client(timeout=10, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0)) as client:
         yield client
 
 

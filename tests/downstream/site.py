@@ -95,6 +95,7 @@ PAGES: Final = {
     "sets-cookie": having(minute, Set_Cookie="session=secret"),
     "sets-cookie-unasked": having(Set_Cookie="session=secret"),
     "for-members": having(cache_control(max_age=60)),
+    "from-further-in": having(minute, Cache_Status="origin; hit"),
     "missing": Page(status=404),
 }
 

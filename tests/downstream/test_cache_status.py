@@ -28,6 +28,12 @@ def test_a_page_that_is_downstream_says_what_was_done_here_when_it_was_fetched(f
     assert chain(front, page) == ["cachemw; fwd=uri-miss", f"{front.name}; hit"]
 
 
+def test_caches_further_in_come_first(front: Front) -> None:
+    page = front.page("from-further-in")
+    assert chain(front, page) == ["origin; hit", "cachemw; fwd=uri-miss", f"{front.name}; fwd=miss"]
+    assert chain(front, page) == ["origin; hit", "cachemw; fwd=uri-miss", f"{front.name}; hit"]
+
+
 def test_a_request_with_credentials_passes_by(front: Front) -> None:
     page = front.page("for-members")
     bypass = f"{front.name}; fwd=bypass"
