@@ -35,7 +35,7 @@ def test_every_block_of_a_page_runs(page: Path) -> None:
         redis_command(shared(_redis), "FLUSHALL")
         ports["6379"] = str(shared(_redis).port)
     if "11211" in text:
-        memcached_command(shared(_memcached), b"flush_all\r\n")
+        memcached_command(shared(_memcached), b"flush_all")
         ports["11211"] = str(shared(_memcached).port)
     ran = subprocess.run(
         [
