@@ -404,3 +404,60 @@ def test_purges_between_every_two_steps_win(site: Site) -> None:
             state["content"] = 1
             if state["calls"] >= step:
                 assert site.get().body == b"1", (step, way)
+
+
+@pytest.mark.parametrize("url", ["/a", "example.org/a", "http://", "http://[::1/a"])
+def test_what_is_no_absolute_url_is_not_purged_in_silence(site: Site, url: str) -> None:
+    with pytest.raises(ValueError, match="cannot purge"):
+        purge(url, caching=site.middleware.caching)
+
+
+def test_one_tag_is_a_list_of_one(site: Site) -> None:
+    with pytest.raises(TypeError, match="list of tags"):
+        purge(tags="news", caching=site.middleware.caching)
+
+
+def test_a_purge_in_a_task_and_one_of_a_name_that_no_dns_has(site: Site) -> None:
+    import asyncio
+
+    from cachemw import apurge
+
+    site.page(cache_tag="news")
+    for urls, tags in ((["http://example.org/"], []), ([], ["news"])):
+        site.get()
+        assert site.get().hit
+        assert asyncio.run(apurge(*urls, tags=tags, caching=site.middleware.caching)) == 1
+        assert not site.get().hit
+    assert purge(f"http://{'ü' * 100}.example/", caching=site.middleware.caching) == 0
+
+
+def test_what_arrives_older_than_it_may_be_is_not_stored(site: Site) -> None:
+    site.page(cache_control="max-age=60", age="100")
+    for _ in range(2):
+        assert not site.get().hit
+
+
+def test_a_condition_together_with_a_range_is_answered_first(site: Site) -> None:
+    site.page(etag='"1"')
+    site.get()
+    assert site.get("/", {"If-None-Match": '"1"', "Range": "bytes=0-1"}).status == 304
+    assert site.get("/", {"If-None-Match": '"2"', "Range": "bytes=0-1"}).status == 206
+
+
+def test_a_very_long_url_that_varies_is_cached_all_the_same(site: Site) -> None:
+    site.page(vary="Accept", cache_tag="t")
+    for _ in range(3):
+        answer = site.get("/?" + "q" * 4000)
+    assert answer.hit
+
+
+def test_room_of_variants_that_have_expired_is_used_again(site: Site) -> None:
+    site.build(policy=Policy(max_variants=3))
+    site.page(vary="Accept", cache_control="max-age=60")
+    for number in range(5):
+        site.get("/", {"Accept": str(number)})
+    assert not site.get("/", {"Accept": "4"}).hit
+    site.clock.advance(100)
+    for number in range(10, 12):
+        site.get("/", {"Accept": str(number)})
+    assert site.get("/", {"Accept": "11"}).hit

@@ -14,8 +14,8 @@ import pytest
 
 from cachemw import Hooks, Policy, asgi, purge, wsgi
 from cachemw.backends.locmem import LocMemCache
-from cachemw.rfc9111.keys import mark_key
-from cachemw.rfc9111.messages import Mark
+from cachemw.rfc9111.keys import lease_key, mark_key, primary_key
+from cachemw.rfc9111.messages import HitForMiss, Mark
 from tests.scenarios.conftest import Script, Site
 from tests.scenarios.test_halves_hooks_locale import halves
 from tests.scenarios.test_staleness import wait_for_refreshes
@@ -638,3 +638,207 @@ def test_a_write_that_is_cancelled_still_minds_a_purge() -> None:
         assert "hit" not in sent.trace
 
     asyncio.run(main())
+
+
+# -- leases: other processes ----------------------------------------------------------------------------------------
+
+
+def other_process(
+    site: Site, monkeypatch: pytest.MonkeyPatch, polls: list[Callable[[], object]], **options: Any
+) -> Any:
+    """The lease of "/" is another process's; what that does, poll by poll, is in `polls`, and then its time is over."""
+    cache = Shared(f"shell-{next(names)}")
+    site.build(cache=cache, policy=Policy(**options))
+    key = next(iter(_keys_of(site)))
+    taken = [site.middleware.caching.line.pages.take_lease(lease_key(key), 60)]
+    assert site.middleware.caching.line.pages.run(taken[0], None) is True
+    now = [0.0]
+
+    def pause(seconds: float) -> None:
+        now[0] += 1
+        if polls:
+            polls.pop(0)()
+
+    async def pause_in_task(seconds: float) -> None:
+        pause(seconds)
+
+    monkeypatch.setattr(f"cachemw.{site.interface}.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("cachemw.wsgi.time.sleep", pause)
+    monkeypatch.setattr("cachemw.asgi.asyncio.sleep", pause_in_task)
+    return cache
+
+
+def ask(site: Site) -> tuple[bytes, str]:
+    answer = site.get()
+    return answer.body, answer.trace
+
+
+def twin_of(site: Site, policy: Policy) -> Any:
+    """The same application in another process, on the same store, that does not mind leases."""
+    app = site._wsgi if site.interface == "wsgi" else site._asgi
+    return shell(site).CacheMiddleware(app, cache=site.cache, policy=policy)
+
+
+def test_the_answer_of_another_process_is_waited_for(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    polls: list[Callable[[], object]] = [bool]
+    other_process(site, monkeypatch, polls)
+    site.page(b"of the other")
+    twin = twin_of(site, Policy(lease=0))
+
+    def answers() -> None:
+        environ_or_scope: Any = ask_wsgi if site.interface == "wsgi" else in_a_thread
+        environ_or_scope(twin)
+
+    polls.append(answers)
+    body, trace = ask(site)
+    assert (body, "hit" in trace, "collapsed" in trace) == (b"of the other", True, True)
+    assert len(site.calls) == 2  # one was to find the key out
+    assert flights_of(site.middleware) == 0
+
+
+def in_a_thread(middleware: Any) -> None:
+    thread = threading.Thread(target=lambda: ask_asgi(middleware))
+    thread.start()
+    thread.join(10)
+
+
+def test_a_process_that_died_with_its_lease_costs_its_time_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    polls: list[Callable[[], object]] = []
+    other_process(site, monkeypatch, polls, lease=3)
+    site.page(b"mine")
+    assert ask(site)[0] == b"mine"
+    assert "hit" in ask(site)[1]
+
+
+def test_nobody_waits_for_what_another_process_found_uncacheable(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    polls: list[Callable[[], object]] = []
+    cache = other_process(site, monkeypatch, polls, lease=1000)
+    primary = primary_key(site.middleware.caching.line.resource(asgi.ASGIRequest(scope_of())))
+    polls.append(lambda: cache.write_records([(primary, HitForMiss(primary), 60)]))
+    site.page(b"mine", cache_control="private")
+    assert ask(site)[0] == b"mine"
+
+
+# -- what else the shells promise -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("interface", ["wsgi", "asgi"])
+def test_a_request_has_no_other_attributes_than_its_own(interface: str) -> None:
+    made: Any = {"wsgi": lambda: wsgi.WSGIRequest(environ_of()), "asgi": lambda: asgi.ASGIRequest(scope_of())}
+    request = made[interface]()
+    assert (request.scheme, request.host, request.mount, request.path, request.query) == request.url
+    with pytest.raises(AttributeError):
+        _ = request.cookies
+
+
+def test_lines_in_another_order_or_number_are_other_variants() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        lines = b"|".join(value for name, value in scope["headers"] if name == b"accept")
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"vary", b"accept")]})
+        await send({"type": "http.response.body", "body": lines})
+
+    middleware = asgi_site(app)
+    host = (b"host", b"example.org")
+    for _ in range(3):
+        for lines in ([b"a", b"b"], [b"b", b"a"], [b"a, b"], [b"a"], [b""], [], [b"", b""]):
+            sent = ask_asgi(middleware, headers=[host, *[(b"accept", line) for line in lines]])
+            assert sent.body == b"|".join(lines)
+    assert "hit" in sent.trace
+
+
+def test_an_application_that_never_starts_is_seen_as_it_is() -> None:
+    hooks = Hooks()
+    torn: list[Any] = []
+    hooks.teardown_request(torn.append)
+    middleware = wsgi.CacheMiddleware(lambda environ, start: [], hooks=hooks, cache=LocMemCache(f"shell-{next(names)}"))
+    with pytest.raises(AssertionError, match="start_response"):
+        ask_wsgi(middleware)
+    assert len(torn) == 1
+    assert flights_of(middleware) == 0
+
+
+@pytest.mark.parametrize("where", ["before the first byte", "in start_response", "in the body"])
+def test_errors_under_hooks_reach_the_server_and_the_teardown(where: str) -> None:
+    hooks = Hooks()
+    torn: list[Any] = []
+    hooks.teardown_request(torn.append)
+
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        if where == "before the first byte":
+            raise OSError(where)
+        start_response("200 OK", [])
+        yield b"x"
+        if where == "in the body":
+            raise OSError(where)
+
+    def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+        if where == "in start_response":
+            raise OSError(where)
+
+    middleware = wsgi.CacheMiddleware(app, hooks=hooks, cache=LocMemCache(f"shell-{next(names)}"))
+    with pytest.raises(OSError, match=where):  # noqa: PT012  the body is read where the server reads it
+        result: Any = middleware(environ_of(), start)
+        try:
+            list(result)
+        finally:
+            result.close()
+    assert [str(error) for error in torn] == [where]
+    assert flights_of(middleware) == 0
+
+
+def test_an_after_hook_s_own_response_takes_the_place_of_a_stream(site: Site) -> None:
+    """What the application goes on to send is dropped, and the page is not stored half."""
+    hooks = Hooks()
+
+    @hooks.after_request
+    def another(response: Any) -> Any:
+        if site.interface == "wsgi":
+            from werkzeug.wrappers import Response as WerkzeugResponse
+
+            return WerkzeugResponse("another")
+        from starlette.responses import Response as StarletteResponse
+
+        return StarletteResponse("another")
+
+    site.build(hooks=hooks)
+    site.page([b"a", b"b"])
+    for _ in range(2):
+        assert site.get().body == b"another"
+
+
+def test_a_body_without_a_chunk_or_a_close_is_a_body() -> None:
+    class Empty:
+        def __iter__(self) -> Iterator[bytes]:
+            return iter(())
+
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [("Cache-Control", "max-age=10, stale-while-revalidate=60")])
+        return Empty()
+
+    middleware = wsgi.CacheMiddleware(app, cache=LocMemCache(f"shell-{next(names)}"))
+    assert ask_wsgi(middleware)[2] == b""
+    assert "hit" in ask_wsgi(middleware)[1]["Cache-Status"]
+
+
+def test_a_server_that_refuses_the_head_gets_its_error_and_nothing_is_held() -> None:
+    closed: list[bool] = []
+
+    class Body:
+        def __iter__(self) -> Iterator[bytes]:
+            return iter([b"x"])
+
+        def close(self) -> None:
+            closed.append(True)
+
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [])
+        return Body()
+
+    def refuses(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+        raise TimeIsUp
+
+    middleware = wsgi.CacheMiddleware(app, cache=LocMemCache(f"shell-{next(names)}"))
+    with pytest.raises(TimeIsUp):
+        list(middleware(environ_of(), refuses))
+    assert closed == [True]
+    assert flights_of(middleware) == 0
