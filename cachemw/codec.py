@@ -70,6 +70,7 @@ _SMALL_VALUES: Final[dict[type[Record], tuple[int, tuple[str, ...]]]] = {
 #: Bytes of a remembered record beside its payload, about; and the part of the memory that one record may take.
 _OWN_SIZE: Final = 2_048
 _SHARE: Final = 4
+_SEEN: Final = 1_024  # payloads of which is known that they came once
 
 
 class _Known(NamedTuple):
@@ -116,6 +117,7 @@ class Codec:
         "_max_decompressed",
         "_raw",
         "_remember",
+        "_seen",
         "_signed",
         "_taken",
         "refused",
@@ -146,6 +148,7 @@ class Codec:
         self._remember = remember
         self._known: dict[str, _Known] = {}  # by key; begins anew when it is full
         self._taken = 0  # bytes, about
+        self._seen: dict[str, bytes] = {}  # what came once, by key: the check of its payload
         self.refused: Counter[Refusal] = Counter()
 
     def encode(self, record: Record) -> bytes:
@@ -221,7 +224,15 @@ class Codec:
         return self._learn(key, payload[:body_at], kept, payload[end:], _page(head, body, raw=kind == _RAW_PAGE))
 
     def _learn(self, key: str, start: bytes, kept: bytes, check: bytes, record: Record) -> Record:
-        """Remember what these bytes are. Threads that race here may lose one another's entry, never mix two."""
+        """Remember what these bytes are, the second time that they come: most of many pages come once, and would only
+        push out those that do not. Threads that race here may lose one another's entry, never mix two.
+        """
+        seen, sign = self._seen, check or start[-_MAC_SIZE:]
+        if seen.get(key) != sign:
+            if len(seen) >= _SEEN:
+                seen.clear()
+            seen[key] = sign
+            return record
         size = len(start) + len(kept) + len(check)
         cost = _OWN_SIZE + size
         if type(record) is StoredResponse and record.body is not kept:  # decompressed
