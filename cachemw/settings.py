@@ -17,15 +17,14 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal, Self, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal, Self
 from zoneinfo import available_timezones
 
 from cachemw._urls import cache_from_url
-from cachemw._values import boolean, integer, members, number, refuse
+from cachemw._values import boolean, members, number, refuse
 from cachemw.errors import ImproperlyConfigured
 from cachemw.negotiation import LANGUAGE_TAG
-from cachemw.rfc9111.fields import is_token
-from cachemw.rfc9111.policy import Policy
+from cachemw.rfc9111.policy import Policy, read_option
 from cachemw.rules import Rules
 
 __all__ = ["Settings"]
@@ -242,7 +241,6 @@ _POLICY_NAMES: Final = {
     for one in dataclasses.fields(Policy)
     if one.name not in ("seconds", "django_rules")
 }
-_POLICY_TYPES: Final = get_type_hints(Policy)
 _URL: Final = _PREFIX + "URL"
 _APP: Final = _PREFIX + "APP"  # which application `cachemw.autowrap` wraps: no setting, and no mistake
 
@@ -251,32 +249,7 @@ def _read_option(name: str, option: str, value: Any) -> Any:
     """One option of Policy, by its type."""
     if _PREFIX + option.upper() not in _POLICY_NAMES:
         raise refuse("an option of Policy", option, ", ".join(sorted(_POLICY_NAMES.values())))
-    kind = _POLICY_TYPES[option]
-    if type(None) in get_args(kind):
-        if value is None or (isinstance(value, str) and value.strip().lower() in ("", "none")):
-            return None
-        kind = next(one for one in get_args(kind) if one is not type(None))
-    if get_origin(kind) is Literal:
-        if not isinstance(value, str) or value not in get_args(kind):
-            raise refuse(name, value, ", ".join(get_args(kind)))
-        return value
-    if get_origin(kind) is frozenset:
-        numbers = value.split(",") if isinstance(value, str) else value
-        if not isinstance(numbers, list | tuple | set | frozenset):
-            raise refuse(name, value, "whole numbers, separated by commas")
-        return frozenset(integer(name, one, minimum=100) for one in numbers)
-    if option == "cache_status" and not (isinstance(value, str) and is_token(value)):
-        raise refuse(name, value, "a token of RFC 9110 §5.6.2, such as the name of this machine; none: no such field")
-    return _OPTION_READERS[get_origin(kind) or kind](name, value)
-
-
-_OPTION_READERS: Final[dict[Any, Reader]] = {
-    bool: boolean,
-    float: _seconds,
-    int: lambda name, value: integer(name, value, minimum=0),
-    str: _word,
-    tuple: members,
-}
+    return read_option(name, option, value)
 
 
 def _known(mapping: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,10 +6,14 @@ this cache, `Policy.django()` Django 5.2 to the letter, `Policy.rfc9111()` a str
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any, Final, Literal, Self
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final, Literal, Self, get_args, get_origin, get_type_hints
 
-__all__ = ["KEYED_FIELDS", "SESSION_COOKIES", "Policy"]
+from cachemw._values import boolean, integer, members, number, refuse
+from cachemw.rfc9111.syntax import is_token
+
+__all__ = ["KEYED_FIELDS", "SESSION_COOKIES", "Policy", "read_option"]
 
 #: Cookies by which common frameworks recognise a session; a trailing "*" matches any rest of the name.
 SESSION_COOKIES: Final = (
@@ -58,7 +62,10 @@ KEYED_FIELDS: Final = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Policy:
-    """The choices of one cache. Times are in seconds, sizes in bytes."""
+    """The choices of one cache. Times are in seconds, sizes in bytes.
+
+    Raises: ImproperlyConfigured for a value that cannot be used; TypeError for an option that there is not.
+    """
 
     # -- what may be stored ---------------------------------------------------------------------------------------
     seconds: float | None = None  # lifetime chosen where the response says nothing; None: the settings' `seconds`
@@ -109,6 +116,12 @@ class Policy:
         False  # Django 5.2's own rules where they are neither RFC 9111 nor a matter of the options above
     )
 
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if value is not one.default:
+                object.__setattr__(self, one.name, read_option(one.name, one.name, value))
+
     @classmethod
     def rfc9111(cls, **options: Any) -> Self:
         """A strict general-purpose shared cache: heuristics, request directives, every cacheable status."""
@@ -158,3 +171,65 @@ class Policy:
             ),
             **options,
         )
+
+
+def read_option(name: str, option: str, value: Any) -> Any:
+    """The value of one option, also as people write it in variables; `name` is what an error calls it.
+
+    Raises: ImproperlyConfigured.
+    """
+    kind = _TYPES[option]
+    if type(None) in get_args(kind):
+        if value is None or (isinstance(value, str) and value.strip().lower() in ("", "none")):
+            return None
+        kind = next(one for one in get_args(kind) if one is not type(None))
+    if get_origin(kind) is Literal:
+        if not isinstance(value, str) or value not in get_args(kind):
+            raise refuse(name, value, ", ".join(get_args(kind)))
+        return value
+    if get_origin(kind) is frozenset:
+        numbers = value.split(",") if isinstance(value, str) else value
+        if not isinstance(numbers, list | tuple | set | frozenset):
+            raise refuse(name, value, "whole numbers, separated by commas")
+        return frozenset(integer(name, one, minimum=100) for one in numbers)
+    return (_SPECIAL.get(option) or _READERS[get_origin(kind) or kind])(name, value)
+
+
+def _seconds(name: str, value: Any) -> float:
+    return number(name, value, minimum=0)
+
+
+def _cache_name(name: str, value: Any) -> str:
+    """RFC 9211 §2: the name is a token of RFC 9651, which begins with a letter."""
+    if not isinstance(value, str) or not is_token(value) or not value[0].isalpha():
+        raise refuse(name, value, "a token that begins with a letter, such as the name of this machine, or none")
+    return value
+
+
+def _field_names(name: str, value: Any) -> tuple[str, ...]:
+    names = members(name, value)
+    if not all(map(is_token, names)):
+        raise refuse(name, value, "names of fields")
+    return tuple(one.lower() for one in names)
+
+
+def _freshness(name: str, value: Any) -> tuple[str, ...]:
+    names = _field_names(name, value)
+    if not set(names) <= {"s-maxage", "max-age", "expires"}:
+        raise refuse(name, value, "s-maxage, max-age, expires")
+    return names
+
+
+_TYPES: Final = get_type_hints(Policy)
+_SPECIAL: Final[dict[str, Callable[[str, Any], Any]]] = {
+    "cache_status": _cache_name,
+    "freshness": _freshness,
+    "keyed_fields": _field_names,
+    "targeted": _field_names,
+}
+_READERS: Final[dict[Any, Callable[[str, Any], Any]]] = {
+    bool: boolean,
+    float: _seconds,
+    int: lambda name, value: integer(name, value, minimum=0),
+    tuple: members,
+}

@@ -1,0 +1,62 @@
+"""The options of a policy: each is checked where it is written, and read as it was meant."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cachemw.errors import ImproperlyConfigured
+from cachemw.rfc9111.policy import Policy
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "allowed"),
+    [
+        ("seconds", -1, "a number of at least 0"),
+        ("grace", "x", "a number of at least 0"),
+        ("keep", float("nan"), "a number of at least 0"),
+        ("heuristic_fraction", True, "a number"),
+        ("max_body", -5, "a whole number of at least 0"),
+        ("max_variants", 1.5, "a whole number"),
+        ("statuses", [20], "a whole number of at least 100"),
+        ("statuses", 200, "whole numbers, separated by commas"),
+        ("set_cookie", "maybe", "refuse, strip, store"),
+        ("authorization", None, "rfc9111, vary"),
+        ("collapse", 2, "true or false"),
+        ("session_cookies", 5, "a list of words"),
+        ("freshness", ["expire"], "s-maxage, max-age, expires"),
+        ("targeted", ["a b"], "names of fields"),
+        ("cache_status", "a b", "a token"),
+        ("cache_status", "1", "begins with a letter"),
+        ("cache_status", 5, "a token"),
+    ],
+)
+@pytest.mark.parametrize("make", [Policy, Policy.django, Policy.rfc9111])
+def test_a_value_that_cannot_be_used_is_named(make: Any, option: str, value: Any, allowed: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=f"^{option} is") as caught:
+        make(**{option: value})
+    assert allowed in str(caught.value)
+
+
+def test_a_lone_cookie_is_a_list_of_one() -> None:
+    """Taken letter by letter it would guard no session at all."""
+    assert Policy(session_cookies="session").session_cookies == ("session",)  # type: ignore[arg-type]
+
+
+def test_names_of_fields_are_in_lower_case_as_the_rules_look_them_up() -> None:
+    policy = Policy(keyed_fields=("X-Site",), targeted=("My-Cache-Control",))
+    assert (policy.keyed_fields, policy.targeted) == (("x-site",), ("my-cache-control",))
+
+
+def test_a_list_of_statuses_is_a_set() -> None:
+    assert Policy(statuses=[200, 404]) == Policy(statuses=frozenset({404, 200}))  # type: ignore[arg-type]
+
+
+def test_no_name_means_no_field() -> None:
+    assert Policy(cache_status="none").cache_status is None
+
+
+def test_an_option_that_there_is_not_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="graze"):
+        Policy.rfc9111(graze=5)
