@@ -22,6 +22,7 @@ from cachemw._wsgi_hooked import Hooked
 from cachemw._wsgi_request import EXCHANGE, WSGIRequest, sanitised, variable, with_conditions
 from cachemw.activation import KEY as LOCALE
 from cachemw.activation import Locale, enter, leave
+from cachemw.backends.base import InlineCache
 from cachemw.caching import CachingMiddleware, Line
 from cachemw.exchange import Exchange, Step
 from cachemw.flights import Flight, ThreadRefresher
@@ -205,12 +206,14 @@ class _Passage:
         "_iterator",
         "_lease",
         "_length",
+        "_listed",
         "_locale",
         "_made",
         "_middleware",
         "_sent",
         "_server",
         "_status",
+        "_stored",
         "_write",
         "_written",
         "environ",
@@ -242,7 +245,9 @@ class _Passage:
         self._copy: list[bytes] | None = None  # the body so far, where it is kept
         self._copied = 0
         self._length = -1  # of the whole body, if the application says it
+        self._listed = -1  # the same, if it returned it in a list
         self._made = False  # its record is made
+        self._stored: tuple[str, ...] = ()  # under these keys, before the body has ended
         self._finished = False
         self._error = False
         self._iterator: Iterator[bytes] = iter(())
@@ -366,6 +371,8 @@ class _Passage:
         result = self._middleware.app(environ, self._start)
         self._close = getattr(result, "close", None)
         self._iterator = chain(self._written, result) if self._written else iter(result)
+        if isinstance(result, list | tuple) and not self._written and all(type(chunk) is bytes for chunk in result):
+            self._listed = sum(map(len, result))
         return result
 
     def _raised(self, error: Exception) -> bool:
@@ -375,9 +382,15 @@ class _Passage:
             self._replace()
             return True
         self._error = True
-        self.exchange.abandoned()
+        self._abandon()
         self._land()
         return False
+
+    def _abandon(self) -> None:
+        """Something is wrong with this answer: nothing of it is stored, and what is stored already is taken back."""
+        self.exchange.abandoned()
+        self.exchange.drops = (*self.exchange.drops, *self._stored)
+        self._stored = ()
 
     def _pass_file(self, result: Iterable[bytes]) -> Iterable[bytes]:
         """A file goes to the server as it is, which may send it without reading it (PEP 3333)."""
@@ -393,7 +406,7 @@ class _Passage:
         """The `start_response` of the application. The head waits for the first byte, so an error may replace it."""
         if exc_info is not None and self._sent:
             self._error = True
-            self.exchange.abandoned()
+            self._abandon()
             try:
                 self._server(status, headers, exc_info)  # raises
             finally:
@@ -447,9 +460,8 @@ class _Passage:
             if exchange.keep:
                 self._copy = []
                 length = head.value("content-length")
-                self._length = (
-                    int(length) if length and length.isascii() and length.isdecimal() and len(length) < 20 else -1
-                )
+                said = length is not None and length.isascii() and length.isdecimal() and len(length) < 20
+                self._length = int(length or 0) if said else self._listed
             else:
                 self._land()
         self._sent = True
@@ -496,7 +508,7 @@ class _Passage:
             ):
                 self._copy = None
                 self.exchange.cannot_copy()
-                self.exchange.abandoned()
+                self._abandon()
                 self._land()
             else:
                 self._copy.append(chunk)
@@ -527,10 +539,18 @@ class _Passage:
         return chunk
 
     def _make(self) -> None:
-        """The body is as long as it is to be: what waits for it may have it at once; it is stored when it has ended."""
+        """The body is as long as it is to be: what waits for it may have it at once; it is stored when it has ended.
+
+        Where nobody has to wait for the store it is stored now: some clients, test clients first, never ask what comes
+        after the last byte, and never close. An answer that goes on after all is taken back.
+        """
         assert self._copy is not None
         self._made = True
-        self._land(self.exchange.completed(b"".join(self._copy), time.time()))
+        exchange = self.exchange
+        self._land(exchange.completed(b"".join(self._copy), time.time()))
+        if isinstance(exchange.engine.pages.cache, InlineCache):
+            self._stored = tuple(key for key, _, _ in exchange.writes)
+            self._commit()
 
     def _complete(self) -> None:
         """The body has ended as it should, and the client has had its last byte: store it."""
@@ -558,8 +578,8 @@ class _Passage:
             if not self._finished:
                 if self.exchange.request.method == "HEAD" and self._sent and not self._error:
                     self._complete()  # a server need not iterate over the body of a HEAD
-                else:
-                    self.exchange.abandoned()
+                elif self._error or not self._stored:
+                    self._abandon()
             self._finished = True
             self._copy = None
             self._settle()

@@ -326,3 +326,22 @@ def test_a_body_that_goes_on_after_its_length_is_not_stored(chunks: list[Any]) -
             server.result.close()
         assert "hit" not in server.trace
     assert len(middleware.caching.line.flights) == 0
+
+
+@pytest.mark.parametrize("fields", [[], [("Content-Length", "4")]], ids=["a list", "its length stated"])
+def test_a_client_that_does_not_read_on_after_the_last_byte(fields: list[tuple[str, str]]) -> None:
+    """So do test clients: they take the first chunk, and neither ask for a second nor close."""
+    calls: list[str] = []
+
+    def app(environ: Any, start_response: Start) -> Iterable[bytes]:
+        calls.append(environ["PATH_INFO"])
+        start_response("200 OK", fields)
+        return [b"page"] if not fields else iter([b"page"])
+
+    middleware = cached(app)
+    unread = Server(middleware)
+    assert next(iter(unread.result)) == b"page"
+    assert Server(middleware).finish().body == b"page"
+    assert len(calls) == 1
+    assert unread.finish().body == b""  # what came late changes nothing
+    assert "hit" in Server(middleware).finish().trace
