@@ -56,6 +56,11 @@ class Line(Engine):
         self.pages = pages
         self.flights: Flights[Record | None] = Flights()
 
+    @property
+    def purges(self) -> int:
+        """How many purges this process has begun."""
+        return self.pages.purges
+
 
 class Caching:
     """The configuration of one middleware.

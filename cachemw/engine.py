@@ -191,6 +191,11 @@ class Engine:
         learnt.variants = found
         return found
 
+    @property
+    def purges(self) -> int:
+        """How many purges of its pages this process has begun; an engine without a store knows of none."""
+        return 0
+
     def stamp(self, now: float) -> float:
         """`now`, but later than every stamp before it: what began after a purge is told from what began before."""
         self._stamp = now if now > self._stamp else self._stamp + 1e-6

@@ -48,6 +48,7 @@ class Pages(Procedures):
         self.write_breaker = Breaker(f"writing pages to {cache!r}")
         self.recovery = Recovery(self._recover)
         self._tier: Any = cache if hasattr(cache, "read_decoded") else None  # it keeps what was decoded
+        self.purges = 0  # begun by this process, whether the store heard of them or not
         self._owed: dict[tuple[Kind, str], tuple[object, float]] = {}  # -> (which time it was owed, since when)
         self._doubtful: dict[str, object] = {}  # keys whose records may be there, and may be older than a purge
 
@@ -147,6 +148,7 @@ class Pages(Procedures):
 
     def remove(self, kind: Kind, of: Sequence[str], at: float = 0.0) -> int:
         """Purge resources or marks of tags, or make their responses stale at this time; how many were touched."""
+        self.purges += 1
         total = 0
         for start in range(0, len(of), BATCH):
             done = None
@@ -162,6 +164,7 @@ class Pages(Procedures):
 
     async def aremove(self, kind: Kind, of: Sequence[str], at: float = 0.0) -> int:
         """See `remove`."""
+        self.purges += 1
         total = 0
         for start in range(0, len(of), BATCH):
             done = None

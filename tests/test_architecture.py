@@ -26,7 +26,7 @@ FLOORS = [
 ]
 
 
-#: Django has these two functions among its header helpers, and so have we; they look into stores, and are imported late.
+#: Django has these two functions among its header helpers, and so have we; they are imported late.
 EXCEPTIONS = {("cachemw.headers", "cachemw._views_keys")}
 
 

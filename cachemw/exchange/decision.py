@@ -119,11 +119,14 @@ class Decision(Passage[EngineT]):
         if policy.collapse and self._may_wait():
             key = self._variant if self._index is not None else self.primary
             if not self.engine.passes_by(key, self.now):
-                # with the mark's token: who comes after a purge must not wait for what began before it
-                self.flight = key + self._token()
+                # Who comes after a purge must not wait for what began before it. Other processes' purges are told by
+                # the mark's token; our own also by their count, for the store may not have been there to take the mark.
+                told = key + self._token()
+                purges = self.engine.purges
+                self.flight = f"{told}\0{purges}" if purges else told
                 self._collapsible = key
                 if self.engine.shared and policy.lease > 0:
-                    self.lease = keys.lease_key(self.flight)
+                    self.lease = keys.lease_key(told)
 
     def _may_wait(self) -> bool:
         """Only a request whose answer others may share waits for another's."""

@@ -95,7 +95,7 @@ class Update(Passage[EngineT]):
         self.keep = True
         self._left = head
         self._born = born(head, request_time=self.now, response_time=now)
-        self.stored_ttl = self._born + storing.lifetime - now
+        self.stored_ttl = int(storing.lifetime) - int(max(0.0, now - self._born))  # as a hit in this moment says it
         return self._marked(head)
 
     def purged(self, records: Sequence[Record | None]) -> None:

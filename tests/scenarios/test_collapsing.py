@@ -215,3 +215,49 @@ def test_a_cancelled_leader_releases_its_followers() -> None:
         return await asyncio.gather(*followers)
 
     assert asyncio.run(story()) == [b"page"] * 3
+
+
+def test_who_comes_after_a_purge_that_the_store_did_not_hear_of_waits_for_nobody() -> None:
+    """The flight began before the purge: what it brings is what the purge was to remove."""
+    from cachemw import purge
+
+    class Down(LocMemCache):
+        def read_records(self, keys: Any) -> Any:
+            raise OSError("down")
+
+        write_records = drop_records = add_record = read_records  # type: ignore[assignment]
+
+    started, purged = threading.Event(), threading.Event()
+    calls: list[int] = []
+
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        number = len(calls)
+        calls.append(number)
+        if number == 0:
+            started.set()
+            assert purged.wait(5)
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        yield f"version {number}".encode()
+
+    middleware = wsgi.CacheMiddleware(app, cache=Down(f"crowd-{next(names)}"))
+
+    def client() -> bytes:
+        environ: dict[str, Any] = {
+            "REQUEST_METHOD": "GET",
+            "PATH_INFO": "/",
+            "HTTP_HOST": "a",
+            "wsgi.url_scheme": "http",
+        }
+        result: Any = middleware(environ, lambda status, headers, exc_info=None: lambda data: None)
+        body = b"".join(result)
+        getattr(result, "close", lambda: None)()
+        return body
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(client)
+        assert started.wait(5)
+        purge("http://a/", caching=middleware.caching)
+        second = pool.submit(client)
+        assert second.result(5) == b"version 1"
+        purged.set()
+        assert first.result(5) == b"version 0"
