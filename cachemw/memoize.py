@@ -22,9 +22,11 @@ import functools
 import inspect
 import math
 import time
+import weakref
 from collections.abc import Callable, Coroutine
 from types import CellType, CodeType, FunctionType
 from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, cast, overload
+from uuid import uuid4
 
 from cachemw._memoize_keys import digest, frame, label
 from cachemw._memoize_passage import (
@@ -86,6 +88,8 @@ class _Function:
         """The key of a call. Raises: TypeError if it could not be made, or an argument has no key."""
         if self._key is None:
             values = self._bound(args, kwargs)
+            if values and isinstance(values[0], type):  # as class methods are given
+                values = (_named(values[0]), *values[1:])
             try:
                 frames = [frame(value) for value in values]
             except TypeError as error:
@@ -123,6 +127,15 @@ class _Function:
     def _pack(self, value: Any, cost: float) -> list[Any]:
         timeout = self.recipe.timeout
         return [value, None if timeout is None else time.time() + timeout, cost]
+
+
+#: Names, for the life of this process, of classes that cannot be found by their own.
+_local_classes: weakref.WeakKeyDictionary[type, str] = weakref.WeakKeyDictionary()
+
+
+def _named(owner: type) -> Any:
+    """A class method's class: itself, or, if it was made in a function, what no other process takes for its own."""
+    return ("of one process", _local_classes.setdefault(owner, uuid4().hex)) if _has_no_key(owner) else owner
 
 
 def _has_no_key(value: Any) -> bool:
@@ -184,6 +197,10 @@ class _Bindable(Generic[P, R]):
         self._function = function
         self._bound: tuple[Any, ...] = ()
         functools.update_wrapper(cast(Any, self), function.call)
+        # With these, `inspect` takes it for what it decorates, a coroutine function for one.
+        self.__code__ = function.call.__code__
+        self.__defaults__ = function.call.__defaults__
+        self.__kwdefaults__ = function.call.__kwdefaults__
 
     def cache_key(self, /, *args: P.args, **kwargs: P.kwargs) -> str:
         """The key in the cache of the call with these arguments. Raises: TypeError if one of them has no key."""

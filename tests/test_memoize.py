@@ -45,6 +45,56 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
 
 
+def test_inspection_takes_it_for_what_it_decorates() -> None:
+    @cached(60, cache=STORE)
+    def plain(a: int, b: int = 2, *, c: int = 3) -> int:
+        return a + b + c
+
+    @cached(60, cache=STORE)
+    async def coroutine(a: int) -> int:
+        return a
+
+    class Shop:
+        @cached(60, cache=STORE)
+        async def stock(self, article: int) -> int:
+            return article
+
+    assert inspect.iscoroutinefunction(coroutine)
+    assert inspect.iscoroutinefunction(Shop().stock)
+    assert not inspect.iscoroutinefunction(plain)
+    assert str(inspect.signature(plain)) == "(a: 'int', b: 'int' = 2, *, c: 'int' = 3) -> 'int'"
+    assert str(inspect.signature(Shop().stock)) == "(article: 'int') -> 'int'"
+
+
+def test_class_methods_of_classes_made_in_functions_are_kept_apart() -> None:
+    """Two of one name are no one class, and nothing but the process knows which is which."""
+
+    def make(rate: int) -> Any:
+        class Shop:
+            factor = rate
+
+            @classmethod
+            @cached(60, cache=STORE)
+            def above(cls, price: int) -> tuple[int, float]:
+                return price * cls.factor, random.random()
+
+            @cached(60, cache=STORE)
+            @classmethod
+            def below(cls, price: int) -> tuple[int, float]:
+                return price * cls.factor, random.random()
+
+        return Shop
+
+    two, three = make(2), make(3)
+    for name in ("above", "below"):
+        first = getattr(two, name)(10)
+        assert first[0] == 20
+        assert getattr(three, name)(10)[0] == 30
+        assert getattr(two, name)(10) == getattr(two(), name)(10) == first
+        getattr(two, name).invalidate(10)
+        assert getattr(two, name)(10) != first
+
+
 # -- which calls are the same -----------------------------------------------------------------------------------------
 
 

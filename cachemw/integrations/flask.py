@@ -6,7 +6,8 @@
     cachemw.purge(url_for("blog.entry", id=7))          when something has changed
 
 `app.config` has the keys of Django's settings (CACHES, CACHE_MIDDLEWARE_ALIAS, …) and those of the environment
-(CACHEMW_SECONDS, …), and comes before the environment. `flask cachemw` has the commands of `cachemw`.
+(CACHEMW_SECONDS, …), and comes before the environment. `flask cachemw` has the commands of `cachemw`. Templates know
+the tag `{% cache 500 sidebar %}`.
 
 Where a page is looked up: before Flask, which costs least. Flask's before functions then do not run for hits, as they
 would not behind any cache in front of the site: what only some visitors may see has to vary on what they are known by
@@ -36,6 +37,7 @@ from cachemw.backends.base import BaseCache
 from cachemw.backends.registry import Caches
 from cachemw.caching import Caching
 from cachemw.errors import ImproperlyConfigured
+from cachemw.fragments import CacheExtension
 from cachemw.hooks import Hooks
 from cachemw.rfc9111.policy import Policy
 from cachemw.rules import Rule
@@ -128,6 +130,7 @@ class CacheMW:
             app.wsgi_app = outer  # type: ignore[method-assign]
         app.extensions[FLASK_EXTENSION] = start.site
         app.cli.add_command(_commands(start.site))
+        _add_tag(app)
         _check_views(app, start.site)
 
     def blueprint(
@@ -245,6 +248,15 @@ class _Start:
 
 def _nothing(exchange: Any) -> None:
     """The site-wide cache needs to be told nothing."""
+
+
+def _add_tag(app: Flask) -> None:
+    """Teach the application's templates `{% cache %}`; its environment, if it is not made yet, is not made for that."""
+    if "jinja_env" in vars(app):
+        app.jinja_env.add_extension(CacheExtension)
+    else:
+        known = app.jinja_options.get("extensions", ())
+        app.jinja_options = {**app.jinja_options, "extensions": [*known, CacheExtension]}
 
 
 def _check_views(app: Flask, site: FlaskSite) -> None:

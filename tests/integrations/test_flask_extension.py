@@ -8,10 +8,29 @@ import threading
 from typing import Any
 
 import pytest
-from flask import Blueprint, Flask, Response, flash, g, get_flashed_messages, request, session, url_for
+from flask import (
+    Blueprint,
+    Flask,
+    Response,
+    flash,
+    g,
+    get_flashed_messages,
+    render_template_string,
+    request,
+    session,
+    url_for,
+)
 from flask_babel import Babel, get_locale, get_timezone  # type: ignore[import-untyped]
 
-from cachemw import Hooks, ImproperlyConfigured, Policy, activate_language, cache_page, get_language
+from cachemw import (
+    Hooks,
+    ImproperlyConfigured,
+    Policy,
+    activate_language,
+    cache_page,
+    get_language,
+    make_template_fragment_key,
+)
 from cachemw.backends.locmem import LocMemCache
 from cachemw.integrations.flask import CacheMW
 from tests.integrations.conftest import Counter
@@ -53,6 +72,20 @@ def test_the_whole_site_is_cached_by_the_settings_in_its_config(app: Flask, page
     with app.app_context():
         cachemw.caches["default"].clear()
     assert get(app, "/").text == "page 2"
+
+
+@pytest.mark.parametrize("made", [False, True], ids=["environment yet to be made", "environment made"])
+def test_templates_know_the_tag_of_fragments(app: Flask, page: Counter, made: bool) -> None:
+    if made:
+        app.jinja_env.globals["page"] = page
+    cachemw = CacheMW(app, site=False)
+    app.jinja_env.globals["page"] = page
+    app.add_url_rule("/", view_func=lambda: render_template_string("{% cache 60 sidebar %}{{ page() }}{% endcache %}"))
+    assert get(app, "/").text == get(app, "/").text == "page 1"
+    with app.app_context():
+        cachemw.caches["default"].delete(make_template_fragment_key("sidebar"))
+    assert get(app, "/").text == "page 2"
+    assert "extensions" not in Flask.jinja_options  # other applications' are their own
 
 
 def test_config_comes_before_the_environment_and_code_before_both(
