@@ -32,6 +32,8 @@ class Hooked:
             response = await arun_before(self._plan, self._request)
             if response is None:
                 await self._respond(self._scope, self._receive, self._sending)
+            elif not callable(response):
+                raise TypeError(f"A before_request hook returned {response!r}; allowed: a Starlette Response, or None.")
             else:
                 response = await arun_after(self._plan, self._request, response)
                 await response(self._scope, self._receive, self._send)

@@ -40,6 +40,8 @@ class Hooked:
             response = run_before(plan, request)
             if response is None:
                 response = given = self._called()
+            elif not callable(response):
+                raise TypeError(f"A before_request hook returned {response!r}; allowed: a werkzeug Response, or None.")
             response = run_after(plan, request, response)
             if given is not None and response is not given:
                 given.close()

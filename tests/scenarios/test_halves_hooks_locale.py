@@ -156,6 +156,18 @@ def test_hooks_run_around_misses_hits_and_short_circuits(site: Site, outcome: st
     assert ran == [*before, "after inner", f"after {answer.status}", "teardown None"]
 
 
+def test_a_before_hook_that_returns_no_response_is_told_so(site: Site) -> None:
+    hooks = Hooks()
+    site.build(hooks=hooks)
+    after: list[Any] = []
+    hooks.after_request(after.append)
+    hooks.before_request(lambda request: "denied")
+    error = site.get().error
+    assert isinstance(error, TypeError)
+    assert "before_request hook returned 'denied'; allowed" in str(error)
+    assert after == []
+
+
 def test_a_login_check_guards_cached_pages_too(site: Site) -> None:
     hooks = Hooks()
     site.build(hooks=hooks)
@@ -263,6 +275,18 @@ def test_cache_status_tells_the_key_only_when_asked(site: Site) -> None:
     assert "; hit; ttl=600; key=" in site.get().trace
     site.build(policy=Policy(cache_status=None))
     assert site.get()["cache-status"] is None
+
+
+def test_a_miss_and_a_hit_in_the_same_moment_tell_the_same_ttl(site: Site) -> None:
+    def respond(asked: Asked) -> Script:
+        site.clock.advance(0.4)
+        return Script()
+
+    site.respond = respond
+    assert site.get().trace.endswith("; stored; ttl=600")
+    assert site.get().trace.endswith("; hit; ttl=600")
+    site.clock.advance(0.7)
+    assert site.get().trace.endswith("; hit; ttl=599")
 
 
 def test_django_s_policy_is_django_s(site: Site) -> None:
