@@ -1,6 +1,7 @@
 """HTTP caching for any WSGI or ASGI application: Django's cache framework, and a shared cache that obeys RFC 9111."""
 
 from cachemw.activation import activate_language, activate_timezone, get_language, get_timezone
+from cachemw.backends.base import BaseCache
 from cachemw.backends.registry import Caches, cache, caches, connect
 from cachemw.busting import StaticFolder, StaticMiddleware
 from cachemw.errors import (
@@ -41,6 +42,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BackendUnavailable",
+    "BaseCache",
     "CacheError",
     "CacheKeyWarning",
     "CacheMiddleware",

@@ -36,6 +36,8 @@ from cachemw.activation import Locale, enter, leave
 from cachemw.caching import CachingMiddleware, Line
 from cachemw.exchange import Exchange, Step
 from cachemw.flights import Flight, TaskRefresher
+from cachemw.locale import ASGILocaleMiddleware as LocaleMiddleware
+from cachemw.locale import ASGITimezoneMiddleware as TimezoneMiddleware
 from cachemw.pages import Pages
 from cachemw.paths import below
 from cachemw.rfc9111.messages import Head, Record
@@ -44,10 +46,12 @@ __all__ = [
     "ASGIRequest",
     "CacheMiddleware",
     "FetchFromCacheMiddleware",
+    "LocaleMiddleware",
     "Message",
     "Receive",
     "Scope",
     "Send",
+    "TimezoneMiddleware",
     "UpdateCacheMiddleware",
 ]
 

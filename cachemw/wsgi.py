@@ -26,12 +26,21 @@ from cachemw.backends.base import InlineCache
 from cachemw.caching import CachingMiddleware, Line
 from cachemw.exchange import Exchange, Step
 from cachemw.flights import Flight, ThreadRefresher
+from cachemw.locale import WSGILocaleMiddleware as LocaleMiddleware
+from cachemw.locale import WSGITimezoneMiddleware as TimezoneMiddleware
 from cachemw.rfc9111.messages import Fields, Head, Record
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["CacheMiddleware", "FetchFromCacheMiddleware", "UpdateCacheMiddleware", "WSGIRequest"]
+__all__ = [
+    "CacheMiddleware",
+    "FetchFromCacheMiddleware",
+    "LocaleMiddleware",
+    "TimezoneMiddleware",
+    "UpdateCacheMiddleware",
+    "WSGIRequest",
+]
 
 log = logging.getLogger("cachemw")
 

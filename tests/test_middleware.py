@@ -157,3 +157,10 @@ def test_the_environment_s_settings_reach_the_middleware(monkeypatch: pytest.Mon
     assert caching.key_prefix == "site"
     assert caching.policy.request_directives
     assert CacheMiddleware(wsgi_app, seconds=7).caching.line.seconds == 7
+
+
+@pytest.mark.parametrize("name", [name for name in cachemw.middleware.__all__ if name.endswith("Middleware")])
+def test_each_interface_has_its_own_under_the_same_name(name: str) -> None:
+    either = getattr(cachemw, name)
+    assert getattr(cachemw.wsgi, name) is either._wsgi
+    assert getattr(cachemw.asgi, name) is either._asgi
