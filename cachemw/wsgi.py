@@ -543,7 +543,7 @@ class _Passage:
             return self.__next__()
         if self._copy is not None:
             self._keep(chunk)
-            if self._copied == self._length and not self._made:
+            if self._copied == self._length and self._copy is not None and not self._made:
                 self._make()
         return chunk
 

@@ -345,3 +345,20 @@ def test_a_client_that_does_not_read_on_after_the_last_byte(fields: list[tuple[s
     assert len(calls) == 1
     assert unread.finish().body == b""  # what came late changes nothing
     assert "hit" in Server(middleware).finish().trace
+
+
+@pytest.mark.parametrize("chunks", [[b"a" * 8], [b"aaaa", b"aaaa"], [b"aaaa", bytearray(b"a")]])
+@pytest.mark.parametrize("stated", [False, True], ids=["a list", "its length stated"])
+def test_a_body_that_is_not_kept_is_relayed_to_its_end(chunks: list[Any], stated: bool) -> None:
+    """Too long, or of something that is no `bytes`: the length is reached all the same."""
+    length = sum(map(len, chunks))
+
+    def app(environ: Any, start_response: Start) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Length", str(length))] if stated else [])
+        return iter(chunks) if stated else chunks
+
+    middleware = cached(app, policy=Policy(max_body=7))
+    for _ in range(2):
+        server = Server(middleware).finish()
+        assert len(server.body) == length
+        assert "hit" not in server.trace
