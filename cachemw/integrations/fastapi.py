@@ -9,14 +9,16 @@ is looked up, so those that check a login guard it; what they set (headers, cook
 stored. A site-wide `CacheMiddleware` looks up before all of them: under it, a page for some clients only has to vary on
 what they are known by.
 
-`Depends(page(60))` does the same, for a route, a router or the application: under a site-wide `CacheMiddleware`, or
-with `APIRouter(route_class=CachedRoute)`.
+`Depends(page(60))` does the same, for a route, a router or the application, with or without a site-wide
+`CacheMiddleware`. With `APIRouter(route_class=CachedRoute)` it is put in its place when the route is made, else at the
+route's first request.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
+import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar, Unpack, cast, get_args
 
@@ -31,7 +33,6 @@ from cachemw._views_page import EXCHANGE, Page, Tags
 from cachemw.asgi import CacheMiddleware
 from cachemw.backends.base import BaseCache
 from cachemw.calling import is_async
-from cachemw.errors import ImproperlyConfigured
 from cachemw.headers import Directives
 from cachemw.integrations.starlette import lifespan
 
@@ -305,17 +306,28 @@ class PageDependency:
     def __init__(self, page: Page) -> None:
         self.page = page
 
-    def __call__(self, request: Request) -> None:
-        """Tell the site-wide cache; the route caches by itself if it is a `CachedRoute`."""
+    async def __call__(self, request: Request) -> None:
+        """Tell the site-wide cache; where there is none, have the operation cached by itself."""
         route = request.scope.get("route")
         if self.page.join(request.scope.get(EXCHANGE), (), request.path_params):
             return
         if not isinstance(route, CachedRoute) or self.page not in route.pages:
-            raise ImproperlyConfigured(
-                f"Depends(page({self.page.timeout:g})) on {request.method} {request.url.path}: there is no cache to "
-                "tell. Add CacheMiddleware to the application, make the router with route_class=CachedRoute, or "
-                "decorate the path operation with cache_page."
-            )
+            self._take_over(_route_of(request.scope).dependant)
+
+    def _take_over(self, dependant: Any) -> None:
+        """Put the page around the operation. FastAPI looks at what is set here when all dependencies have run, so it
+        counts from this request on; a decorator's `cache_page` counts more, and the last dependency most of them."""
+        with _taking_over:
+            if hasattr(dependant.call, PAGE):
+                return
+            found = [one.call for one in dependant.dependencies if isinstance(one.call, PageDependency)]
+            dependant.call = _cached((found or [self])[-1].page, dependant.call)
+            request, response = _PARAMETERS
+            dependant.request_param_name = dependant.request_param_name or request
+            dependant.response_param_name = dependant.response_param_name or response
+
+
+_taking_over = threading.Lock()
 
 
 def page(
@@ -331,7 +343,7 @@ def page(
 
 
 class CachedRoute(routing.APIRoute):
-    """A route that obeys `Depends(page(60))` without a site-wide cache; the last one counts, the operation's own most.
+    """A route that knows its `Depends(page(60))` from the start; the last one counts, the operation's own most.
 
     router = APIRouter(route_class=CachedRoute)
     """

@@ -443,16 +443,48 @@ def test_the_operations_own_page_counts_most(page: Counter) -> None:
     assert TestClient(app).get("/").headers["Cache-Control"] == "max-age=5"
 
 
-def test_without_a_cache_to_tell_the_dependency_says_what_to_do(page: Counter) -> None:
-    app = FastAPI()
-    app.get("/items/{n}", dependencies=[Depends(page_for(60))])(lambda n: page())
-    with pytest.raises(ImproperlyConfigured, match=r"Depends\(page\(60\)\) on GET /items/1.*CacheMiddleware"):
-        TestClient(app).get("/items/1")
-    router = APIRouter(route_class=CachedRoute)
-    router.get("/x")(lambda: page())
-    app.include_router(router, dependencies=[Depends(page_for(60))])  # the route does not know of it
-    with pytest.raises(ImproperlyConfigured, match="CachedRoute"):
-        TestClient(app).get("/x")
+@pytest.mark.parametrize("site", [True, False], ids=["beside the site's cache", "alone"])
+def test_as_a_dependency_of_a_plain_application(page: Counter, store: LocMemCache, site: bool, kind: str) -> None:
+    depends = Depends(page_for(60, cache=store))
+    app, router = FastAPI(dependencies=[Depends(page_for(5, cache=store))]), APIRouter()
+
+    async def coroutine(n: int, request: Request) -> dict[str, str]:
+        return {"page": page(), "n": str(n), "path": request.url.path}
+
+    def function(n: int, response: Response) -> dict[str, str]:
+        response.headers["X-N"] = str(n)
+        return {"page": page(), "n": str(n)}
+
+    view: Any = {"coroutine": coroutine, "function": function}[kind]
+    app.get("/items/{n}", dependencies=[depends])(view)
+    router.get("/x/{n}")(view)
+    app.include_router(router, prefix="/in", dependencies=[depends])
+    if site:
+        app.add_middleware(CacheMiddleware, cache=LocMemCache(f"beside {store.location}"))
+    client = TestClient(app)
+    for path in ("/items/1", "/in/x/1"):
+        first, second = client.get(path), client.get(path)
+        assert first.json() == second.json()
+        assert second.headers.get("X-N") == first.headers.get("X-N") == (None if kind == "coroutine" else "1")
+        assert second.headers["Cache-Control"] == "max-age=60"
+        assert client.get(path[:-1] + "2").json()["n"] == "2"
+        assert client.get(path[:-1] + "two").status_code == 422
+    assert page() == "page 5"
+    parameters = app.openapi()["paths"]["/items/{n}"]["get"]["parameters"]
+    assert [one["name"] for one in parameters] == ["n"]
+
+
+def test_a_decorators_page_counts_more_than_a_dependencys(page: Counter, store: LocMemCache) -> None:
+    app = FastAPI(dependencies=[Depends(page_for(60, cache=store))])
+
+    @app.get("/")
+    @cache_page(5, cache=store)
+    async def view() -> str:
+        return page()
+
+    client = TestClient(app)
+    assert client.get("/").headers["Cache-Control"] == "max-age=5"
+    assert client.get("/").json() == "page 1"
 
 
 # -- mistakes ---------------------------------------------------------------------------------------------------------
