@@ -20,7 +20,8 @@ from cachemw._pages_recovery import Breaker, Recovery
 from cachemw.backends.base import BaseCache
 from cachemw.codec import Codec
 from cachemw.errors import InvalidCacheKey
-from cachemw.rfc9111.messages import Record
+from cachemw.rfc9111.keys import mark_key
+from cachemw.rfc9111.messages import Mark, Record
 
 __all__ = ["Breaker", "Kind", "Pages", "Procedure"]
 
@@ -29,6 +30,7 @@ Default = TypeVar("Default")
 
 OWED: Final = 100_000  # removals remembered while the store is down; were there more, all of it goes
 BATCH: Final = 200  # URLs or tags removed at a time: an operation has a deadline
+_MARK: Final = mark_key("")
 _EVERYTHING: Final[tuple[Kind, str]] = ("everything", "")
 
 
@@ -49,6 +51,7 @@ class Pages(Procedures):
         self.recovery = Recovery(self._recover)
         self._tier: Any = cache if hasattr(cache, "read_decoded") else None  # it keeps what was decoded
         self.purges = 0  # begun by this process, whether the store heard of them or not
+        self._removals = 0  # by this process
         self._owed: dict[tuple[Kind, str], tuple[object, float]] = {}  # -> (which time it was owed, since when)
         self._doubtful: dict[str, object] = {}  # keys whose records may be there, and may be older than a purge
 
@@ -60,7 +63,7 @@ class Pages(Procedures):
         if breaker.open or self._owed:
             self.recovery.wanted(may_block=True)
             if breaker.open or self._owed:
-                return [None] * len(keys)
+                return self._unread(keys)
         began = time.monotonic()
         try:
             found: Sequence[Record | None]
@@ -70,7 +73,7 @@ class Pages(Procedures):
                 found = self._decoded(keys, self.cache.read_records(keys))
         except Exception as error:  # whatever a store raises is a miss
             self._failed(breaker, error, began, keys)
-            return [None] * len(keys)
+            return self._unread(keys)
         if breaker.failures:
             breaker.succeeded()
         return found
@@ -80,7 +83,7 @@ class Pages(Procedures):
         breaker = self.breaker
         if breaker.open or self._owed:
             self.recovery.wanted()
-            return [None] * len(keys)
+            return self._unread(keys)
         began = time.monotonic()
         try:
             found: Sequence[Record | None]
@@ -90,10 +93,19 @@ class Pages(Procedures):
                 found = self._decoded(keys, await self.cache.aread_records(keys))
         except Exception as error:
             self._failed(breaker, error, began, keys)
-            return [None] * len(keys)
+            return self._unread(keys)
         if breaker.failures:
             breaker.succeeded()
         return found
+
+    def _unread(self, keys: Sequence[str]) -> list[Record | None]:
+        """What is said of keys that could not be looked up: nothing is there, and nobody knows which purge came last.
+
+        The token sees to it that who asks after a purge by this process does not wait for an answer begun before it,
+        and that what is made meanwhile is not stored: it may be older than a purge by another process.
+        """
+        token = f"unread {self._removals}"
+        return [Mark(key, token) if key.endswith(_MARK) else None for key in keys]
 
     def _failed(self, breaker: Breaker, error: Exception, began: float, asked: Sequence[str] = ()) -> None:
         self.counts["store-error"] += 1
@@ -155,6 +167,7 @@ class Pages(Procedures):
             try:
                 done = self.run(self.removal(kind, of[start : start + BATCH], at), None)
             finally:
+                self._removals += 1
                 if done is None:
                     self._owe(kind, of[start:], at)
             if done is None:
@@ -171,6 +184,7 @@ class Pages(Procedures):
             try:
                 done = await self.arun(self.removal(kind, of[start : start + BATCH], at), None)
             finally:
+                self._removals += 1
                 if done is None:
                     self._owe(kind, of[start:], at)
             if done is None:

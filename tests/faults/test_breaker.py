@@ -219,6 +219,30 @@ def test_a_purge_while_a_page_is_made_stale_wins(store: Store, pages: Pages) -> 
     assert pages.lookup([KEY]) == [None]
 
 
+def test_who_asks_after_a_purge_does_not_join_those_who_asked_before(store: Store, pages: Pages) -> None:
+    """A flight's key ends with the token of the URL's mark, also where that cannot be read."""
+    store.down = ALL
+
+    def token() -> str:
+        found, mark = pages.lookup([KEY, mark_key(OF)])
+        assert found is None
+        assert isinstance(mark, Mark)
+        return mark.token
+
+    before = token()
+    assert token() == before
+    pages.run_purge([OF])
+    assert token() != before
+    after = token()
+    asyncio.run(pages.aremove("purge tag", [mark_key("tag")], 5.0))
+    assert token() not in (before, after)
+    # and what was made without knowing the last purge is not kept
+    store.down = set()
+    until(lambda: settled(pages), "the store is back", 2)
+    assert pages.run(pages.commit([(KEY, page(), None)], (), (mark_key(OF), after)), True) is False
+    assert pages.lookup([KEY]) == [None]
+
+
 def test_text_that_no_message_can_carry_is_not_stored_and_no_failure(tmp_path: Any) -> None:
     from cachemw.backends.filebased import FileBasedCache
 

@@ -24,10 +24,17 @@ def store(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def server(store: str) -> Iterator[Server]:
+def mortal(store: str) -> Iterator[Server]:
     """A server of this module's own, which its tests kill."""
     with NETWORKED[store][0]() as server:
         yield server
+
+
+@pytest.fixture
+def server(mortal: Server) -> Server:
+    """The same, up again if a test that failed has left it dead."""
+    assert mortal.process is not None
+    return mortal if mortal.process.poll() is None else mortal.start()
 
 
 @pytest.fixture(params=INTERFACES)
@@ -40,7 +47,7 @@ def test_a_store_that_is_absent_at_first_is_used_when_it_comes(store: str, serve
     with Site(interface, open_networked(store, server.address)) as site:
         for _ in range(20):
             assert not site.get("/").hit
-        assert len([call for call in site.calls if call.error]) <= 10  # then the breakers are open
+        assert len([call for call in site.calls if call.error]) <= 12  # then the breakers are open
         assert sum(call.late for call in site.calls) <= 2
         server.start()
         site.until_hit("/")
@@ -55,7 +62,8 @@ def test_a_store_killed_and_restarted_under_load(store: str, server: Server, int
         load.await_answers(400)
         up = time.monotonic()
         server.start()
-        load.await_hits(20)
+        load.await_hits(1)
+        load.await_hits(20, within=5)
     assert load.delay(down, up) < 0.005
     assert max(load.late().values(), default=0) <= 2
 
@@ -74,6 +82,7 @@ def test_a_fault_on_the_wire_under_load(store: str, server: Server, interface: s
         load.await_answers(400)
         mended = time.monotonic()
         wire.fault = "pass"
-        load.await_hits(20)
+        load.await_hits(1, within=2.5 if fault == "slow" else 2.0)  # replies that are on their way are late still
+        load.await_hits(20, within=5)
     assert load.delay(broken, mended) < 0.005
     assert max(load.late().values(), default=0) <= 2
