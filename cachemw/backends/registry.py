@@ -62,8 +62,8 @@ def connect(url: str) -> BaseCache:
 class Caches:
     """The stores of `settings`, by alias.
 
-    settings: `Settings`, or a mapping as `Settings.from_mapping` takes it; None: the environment, read when the first
-        store is asked for. Without any there is one, "default", in local memory.
+    settings: `Settings`, a mapping as `Settings.from_mapping` takes it, or what stands in it under CACHES; None: the
+        environment, read when the first store is asked for. Without any there is one, "default", in local memory.
     """
 
     def __init__(self, settings: Settings | Mapping[str, Any] | None = None) -> None:
@@ -143,12 +143,21 @@ def _configs(settings: Settings | Mapping[str, Any] | None) -> dict[str, Mapping
     if settings is None:
         settings = Settings.from_environ(dict(os.environ))
     elif not isinstance(settings, Settings):
-        settings = Settings.from_mapping(settings)
+        settings = Settings.from_mapping({"CACHES": settings} if _names_stores(settings) else settings)
     configs = dict(_DEFAULT if settings.caches is None else settings.caches)
     for alias, config in configs.items():
         if settings.secret is not None and "SECRET" not in config:
             configs[alias] = {**config, "SECRET": settings.secret}
     return configs
+
+
+def _names_stores(mapping: Mapping[str, Any]) -> bool:
+    """Is it what stands under CACHES? Read as settings it would name no store, and all would go to local memory."""
+    if "CACHES" in mapping or not mapping:
+        return False
+    return "default" in mapping or all(
+        isinstance(config, Mapping) and "BACKEND" in config for config in mapping.values()
+    )
 
 
 #: A child of `fork` may inherit a lock that another thread held; the stores see to their connections themselves.

@@ -51,6 +51,30 @@ def three() -> Caches:
     )
 
 
+@pytest.mark.parametrize(
+    "stores",
+    [
+        {"default": {"BACKEND": "cachemw.backends.dummy.DummyCache"}, "pages": "locmem://bare"},
+        {"pages": {"BACKEND": LOCMEM, "LOCATION": "bare"}},
+    ],
+)
+def test_the_stores_may_be_given_as_they_stand_under_caches(stores: dict[str, Any]) -> None:
+    caches = Caches(stores)
+    assert list(caches) == list(stores)
+    assert isinstance(caches["pages"], LocMemCache)
+    assert caches["pages"].location == "bare"
+
+
+def test_a_mapping_of_settings_that_names_no_store_has_the_one_in_memory() -> None:
+    for settings in ({}, {"SERVER_NAME": "example.org"}, {"CACHES": {"default": {"BACKEND": LOCMEM}}}):
+        assert isinstance(Caches(settings)["default"], LocMemCache)
+
+
+def test_an_alias_beside_something_that_is_no_store_is_refused() -> None:
+    with pytest.raises(ImproperlyConfigured, match="CACHES is"):
+        Caches({"default": {"BACKEND": LOCMEM}, "CACHEMW_SECONDS": 5})["default"]
+
+
 def test_an_alias_is_one_instance_for_all_threads_and_event_loops() -> None:
     caches = three()
 
