@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import warnings
 from collections.abc import Callable
 from hashlib import blake2b
@@ -26,6 +27,7 @@ KeyFunction = Callable[[Any, str, Any], str]
 
 #: memcached's limit, by which Django warns for every store.
 MEMCACHED_LENGTH: Final = 250
+_HERE: Final = __name__.rpartition(".")[0] + "."
 _CONTROL: Final = re.compile(r"[\x00-\x20\x7f]")
 #: Characters that `page_digest` makes.
 _DIGEST_LENGTH: Final = 66
@@ -54,6 +56,14 @@ def _complaint(key: str) -> str | None:
     return None
 
 
+def _callers_level() -> int:
+    """How far up the stack whoever called the cache stands; `decr`, `get_or_set` and others ask further operations."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_HERE):
+        level, frame = level + 1, frame.f_back
+    return level - 1
+
+
 def validate(key: str, *, strict: bool, limit: int | None) -> None:
     """Complain about a made key as Django does: a warning, or InvalidCacheKey where the store cannot take it."""
     complaint = _complaint(key)
@@ -64,8 +74,7 @@ def validate(key: str, *, strict: bool, limit: int | None) -> None:
             f"The store takes keys of at most {limit} characters, and this one has {len(key)}: {key!r}"
         )
     if complaint is not None:
-        # the caller of `cache.get`: beyond this function, validate_key, make_and_validate_key and get
-        warnings.warn(complaint, CacheKeyWarning, stacklevel=5)
+        warnings.warn(complaint, CacheKeyWarning, stacklevel=_callers_level())
 
 
 def page_prefix(key_prefix: str, version: Any, *, strict: bool, limit: int | None) -> str:

@@ -185,6 +185,15 @@ def test_a_warning_points_at_the_caller() -> None:
             warnings.simplefilter("always")
             operation("two words")
         assert [one.filename for one in caught] == [__file__]
+    for several in (
+        lambda: cache.get_or_set("two words", 1),
+        lambda: cache.decr("two words"),
+        lambda: cache.incr_version("two words"),
+    ):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            several()
+        assert {one.filename for one in caught} == {__file__}
 
 
 class Permissive(LocMemCache):
