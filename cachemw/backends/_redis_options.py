@@ -142,6 +142,9 @@ def _server(url: str, options: Mapping[str, Any]) -> tuple[Address, Settings]:
         address: Address = path
     else:
         address = (host, port)
+        database = unquote(urlsplit(url).path).strip("/")
+        if database and not database.isdecimal():  # redis-py takes "abc" for database 0, and "3/4" for 34
+            raise refuse("LOCATION", _without_password(url), "the number of a database as its path, or none")
     return address, _settings({"ssl": url.startswith("rediss://"), **given, **options})
 
 
