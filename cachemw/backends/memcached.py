@@ -31,12 +31,14 @@ class PyMemcacheCache(MemcachedCache):
 
     OPTIONS, besides those of every Memcached cache: `allow_unicode_keys` (true), `no_delay` (true),
     `socket_keepalive` (pymemcache's `KeepaliveOpts`), `tls_context` (an `ssl.SSLContext`), `use_pooling` (connections
-    are always pooled) and `default_noreply` (only false: results have to be real).
+    are always pooled), `ignore_exc` (pymemcache's name for `fail_open`) and `default_noreply` (only false: results have
+    to be real).
     """
 
     option_names: ClassVar[frozenset[str] | None] = COMMON | {
         "allow_unicode_keys",
         "default_noreply",
+        "ignore_exc",
         "no_delay",
         "socket_keepalive",
         "tls_context",
@@ -47,6 +49,13 @@ class PyMemcacheCache(MemcachedCache):
         super().__init__(location, params)
         if boolean("OPTIONS['default_noreply']", self.options.get("default_noreply", False)):
             raise refuse("OPTIONS['default_noreply']", True, "false: nobody would learn that a value was not stored")
+
+    def _options(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        options = super()._options(given)
+        if "ignore_exc" in options:
+            ignores = boolean("OPTIONS['ignore_exc']", options.pop("ignore_exc"))
+            options.setdefault("fail_open", ignores)
+        return options
 
     def _make_pool(self, node: Node) -> Pool[Any]:
         options: dict[str, Any] = {

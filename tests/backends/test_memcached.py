@@ -414,6 +414,16 @@ def test_djangos_options_work(server: Server) -> None:
         cache.close()
 
 
+def test_pymemcaches_ignore_exc_is_fail_open() -> None:
+    nobody = f"127.0.0.1:{free_port()}"
+    cache = opened(PyMemcacheCache, nobody, OPTIONS={"ignore_exc": True, "max_pool_size": 4, "use_pooling": True})
+    assert cache.get("key", "nothing") == "nothing"
+    assert cache.get_many(["key"]) == {}
+    for options in ({"ignore_exc": False}, {"ignore_exc": True, "fail_open": False}):
+        with pytest.raises(BackendUnavailable):
+            opened(PyMemcacheCache, nobody, OPTIONS=options).get("key")
+
+
 def test_without_pylibmc_its_cache_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "cachemw.backends._memcached_pylibmc", None)
     with pytest.raises(ImproperlyConfigured, match="pip install pylibmc"):
