@@ -78,7 +78,7 @@ async def cached_view_async(page: Page, call: Call) -> Any:
         return passage
     try:
         with passage.current():
-            response = call.response(await call())
+            response = call.response(await call(), "cache_page")
         return await passage.keep(response)
     except BaseException as error:
         return await passage.failed(error)
@@ -94,7 +94,7 @@ def cached_view(page: Page, call: Call) -> Any:
         return passage
     try:
         with passage.current():
-            response = call.response(call())
+            response = call.response(call(), "cache_page")
         return from_thread.run(passage.keep, response)
     except BaseException as error:
         return from_thread.run(passage.failed, error)

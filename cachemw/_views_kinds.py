@@ -68,8 +68,8 @@ class Call:
         """Starlette's request, if that is what the view was given; else None."""
         return self.request if hasattr(self.request, "receive") else None
 
-    def response(self, result: Any) -> Any:
-        """What the view returned as a response with headers. Raises: TypeError, naming the view."""
+    def response(self, result: Any, decorator: str) -> Any:
+        """What the view returned as a response with headers. Raises: TypeError, naming decorator and view."""
         if self.request is None and in_flask():
             from flask import current_app
 
@@ -77,8 +77,8 @@ class Call:
         if hasattr(result, "headers"):
             return result
         raise TypeError(
-            f"The view {describe(self.view)} returned {result!r}, which has no headers. Return a response; in FastAPI, "
-            "take the decorator from cachemw.integrations.fastapi."
+            f"{decorator}: the view {describe(self.view)} returned {result!r}, which has no headers. Return a "
+            "response; in FastAPI, take the decorator from cachemw.integrations.fastapi."
         )
 
 

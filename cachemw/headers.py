@@ -121,13 +121,17 @@ def get_max_age(headers: Any) -> int | None:
     return min(_seconds(argument for name, argument in present.directives if name == "max-age"), default=None)
 
 
-def patch_response_headers(headers: Any, timeout: float, *, now: float | None = None) -> None:
-    """Tell caches to keep the response for `timeout` seconds: `Expires` unless it is there, and `max-age`.
+def patch_response_headers(headers: Any, cache_timeout: float | None = None, *, now: float | None = None) -> None:
+    """Tell caches to keep the response for `cache_timeout` seconds: `Expires` unless it is there, and `max-age`.
 
-    A negative timeout counts as 0; a smaller `max-age` that is there stays. `now` is the time, in seconds since the
-    epoch, from which `Expires` is counted.
+    Left out, these are the `seconds` of the settings in the environment. A negative timeout counts as 0; a smaller
+    `max-age` that is there stays. `now` is the time, in seconds since the epoch, from which `Expires` is counted.
     """
-    timeout = max(0, int(timeout))
+    if cache_timeout is None:
+        from cachemw.settings import Settings  # further up in the house
+
+        cache_timeout = Settings.from_environ().seconds
+    timeout = max(0, int(cache_timeout))
     if not lines_of(headers, "Expires"):
         _set(headers, "Expires", format_date((time.time() if now is None else now) + timeout))
     patch_cache_control(headers, max_age=timeout)

@@ -138,12 +138,12 @@ class Patching(ViewDecorator):
             )
 
     def around(self, call: Call) -> Any:
-        response = call.response(call())
+        response = call.response(call(), self.name)
         self.patch(response)
         return response
 
     async def around_async(self, call: Call) -> Any:
-        response = call.response(await call())
+        response = call.response(await call(), self.name)
         self.patch(response)
         return response
 
@@ -238,14 +238,14 @@ class _Conditional(ViewDecorator):
             self._etag and self._etag(*call.args, **call.kwargs),
             self._last_modified and self._last_modified(*call.args, **call.kwargs),
         )
-        return _short(call, fields) or _with(call.response(call()), fields)
+        return _short(call, fields) or _with(call.response(call(), self.name), fields)
 
     async def around_async(self, call: Call) -> Any:
         fields = _validators(
             self._etag and await _awaited(self._etag(*call.args, **call.kwargs)),
             self._last_modified and await _awaited(self._last_modified(*call.args, **call.kwargs)),
         )
-        return _short(call, fields) or _with(call.response(await call()), fields)
+        return _short(call, fields) or _with(call.response(await call(), self.name), fields)
 
     async def asgi(self, app: Any, scope: Any, receive: Any, send: Any) -> None:
         raise _no_function(app)

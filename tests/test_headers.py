@@ -340,6 +340,16 @@ def test_get_max_age(value: str, seconds: int | None) -> None:
     assert get_max_age({}) is None
 
 
+def test_patch_response_headers_takes_the_settings_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CACHEMW_SECONDS", raising=False)
+    by_default: dict[str, str] = {}
+    patch_response_headers(by_default)
+    monkeypatch.setenv("CACHEMW_SECONDS", "90")
+    by_environment: dict[str, str] = {}
+    patch_response_headers(by_environment, cache_timeout=None)
+    assert [by_default["Cache-Control"], by_environment["Cache-Control"]] == ["max-age=600", "max-age=90"]
+
+
 def test_patch_response_headers_leaves_an_expires_that_is_there() -> None:
     headers = {"Expires": "Thu, 01 Dec 1994 16:00:00 GMT"}
     patch_response_headers(headers, 60, now=NOW)
