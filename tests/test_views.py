@@ -256,7 +256,7 @@ def test_kinds_of_dates(moment: Any) -> None:
 def test_a_view_called_outside_of_any_request_says_so() -> None:
     with pytest.raises(TypeError, match="without a request of Flask's or Starlette's"):
         cache_page(60)(view)()
-    with pytest.raises(TypeError, match="never_cache: the view .*, which has no headers"):
+    with pytest.raises(TypeError, match=r"never_cache: the view .*, which has no headers"):
         never_cache(view)()
 
 
