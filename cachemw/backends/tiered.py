@@ -45,8 +45,8 @@ class TieredCache(BaseCache):
         {"shared", "local_timeout", *(f"local_{name}" for name in _LOCAL)}
     )
 
-    def __init__(self, location: str | Sequence[str], params: Mapping[str, Any]) -> None:
-        given = {str(name).upper(): value for name, value in params.items()}
+    def __init__(self, location: str | Sequence[str], params: Mapping[str, Any] | None = None) -> None:
+        given = {str(name).upper(): value for name, value in (params or {}).items()}
         options = {str(name).lower(): value for name, value in (given.pop("OPTIONS", None) or {}).items()}
         config = {**_described(location, options.pop("shared", None)), **given}
         self._shared = shared = make_cache(config)
@@ -54,6 +54,8 @@ class TieredCache(BaseCache):
             raise refuse("OPTIONS['shared']", type(shared).__name__, "a store that other processes see, without a tier")
         # its keys are the shared store's, and so are their limits
         vars(self).update(strict_keys=shared.strict_keys, max_key_length=shared.max_key_length)
+        # "fail_open" of the shared store, from its URL too: its primitives raise, and it is asked nothing else
+        options.setdefault("fail_open", shared._fail_open is not None)
         super().__init__(shared.location, {**config, "OPTIONS": options})
         limit = self.options.get("local_timeout")
         self._tier = LocalTier(

@@ -14,7 +14,9 @@ import pytest
 
 from cachemw.backends import _redis_tracking
 from cachemw.backends._local_tier import _after_fork
+from cachemw.backends.base import BaseCache
 from cachemw.backends.redis import RedisCache
+from cachemw.backends.registry import connect
 from cachemw.backends.tiered import TieredCache
 from cachemw.errors import BackendUnavailable, ImproperlyConfigured
 from cachemw.testing import Face
@@ -522,8 +524,16 @@ class TestConfiguration:
         until(lambda: cache.get("key") == 7, "the change is heard of", 5)
         cache.close()
 
-    def test_with_fail_open_an_absent_store_holds_nothing(self) -> None:
-        cache = TieredCache("redis://127.0.0.1:1/0", {"OPTIONS": {"fail_open": True}})
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda: TieredCache("redis://127.0.0.1:1/0", {"OPTIONS": {"fail_open": True}}),
+            lambda: TieredCache("", {"OPTIONS": {"shared": "redis://127.0.0.1:1/0?fail_open=yes"}}),
+            lambda: connect("tiered+redis://127.0.0.1:1/0?fail_open=1"),
+        ],
+    )
+    def test_with_fail_open_an_absent_store_holds_nothing(self, make: Callable[[], BaseCache]) -> None:
+        cache = make()
         assert cache.get("key", "default") == "default"
         with pytest.raises(BackendUnavailable):
             cache.read_records(["page"])
