@@ -51,7 +51,7 @@ class MemcachedCache(BaseCache):
     max_key_length: ClassVar[int | None] = _KEY_BYTES
     strict_keys: ClassVar[bool] = True
 
-    def __init__(self, location: str | Sequence[str], params: Mapping[str, Any]) -> None:
+    def __init__(self, location: str | Sequence[str], params: Mapping[str, Any] | None = None) -> None:
         super().__init__(location, params)
         options = self.options
         self._timeout = _seconds("OPTIONS['timeout']", options.get("socket_timeout", options.get("timeout", 0.1)))

@@ -44,9 +44,9 @@ class Store(ABC):
     #: The names in OPTIONS, in lower case (any case is understood); None: the backend checks its options itself.
     option_names: ClassVar[frozenset[str] | None] = frozenset()
 
-    def __init__(self, location: str | Sequence[str], params: Mapping[str, Any]) -> None:
+    def __init__(self, location: str | Sequence[str] = "", params: Mapping[str, Any] | None = None) -> None:
         known = {"timeout", "key_prefix", "version", "key_function", "options", "serializer", "secret"}
-        given = {str(name).lower(): value for name, value in params.items()}
+        given = {str(name).lower(): value for name, value in (params or {}).items()}
         # Django takes these two beside OPTIONS too
         loose: dict[str, Any] = {name: given.pop(name) for name in ("max_entries", "cull_frequency") if name in given}
         for name in ("backend", "location"):

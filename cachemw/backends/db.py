@@ -69,7 +69,7 @@ class DatabaseCache(BaseCache):
         {"table", "read", "write", "max_entries", "cull_frequency", "create", "deadline", "pool_size", "inline_reads"}
     )
 
-    def __init__(self, location: str | Sequence[str], params: Mapping[str, Any]) -> None:
+    def __init__(self, location: str | Sequence[str], params: Mapping[str, Any] | None = None) -> None:
         super().__init__(location, params)
         options = self.options
         table, primary = _table_and_url(location, options)

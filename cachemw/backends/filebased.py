@@ -54,7 +54,9 @@ class FileBasedCache(BlockingCache):
         {"max_entries", "max_bytes", "cull_frequency", "inline_reads"}
     )
 
-    def __init__(self, location: str | os.PathLike[str] | Sequence[str], params: Mapping[str, Any]) -> None:
+    def __init__(
+        self, location: str | os.PathLike[str] | Sequence[str], params: Mapping[str, Any] | None = None
+    ) -> None:
         directory = _directory(location)
         super().__init__(directory, params)
         if self._seal is None and os.stat(directory).st_mode & stat.S_IWOTH:

@@ -45,7 +45,7 @@ class PyMemcacheCache(MemcachedCache):
         "use_pooling",
     }
 
-    def __init__(self, location: str | Sequence[str], params: Mapping[str, Any]) -> None:
+    def __init__(self, location: str | Sequence[str], params: Mapping[str, Any] | None = None) -> None:
         super().__init__(location, params)
         if boolean("OPTIONS['default_noreply']", self.options.get("default_noreply", False)):
             raise refuse("OPTIONS['default_noreply']", True, "false: nobody would learn that a value was not stored")

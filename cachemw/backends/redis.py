@@ -52,8 +52,8 @@ class RedisCache(BaseCache):
 
     option_names: ClassVar[frozenset[str] | None] = OPTION_NAMES
 
-    def __init__(self, location: str | Sequence[str], params: Mapping[str, Any]) -> None:
-        super().__init__(without_passwords(location), _with_serializer(params))
+    def __init__(self, location: str | Sequence[str], params: Mapping[str, Any] | None = None) -> None:
+        super().__init__(without_passwords(location), _with_serializer(params or {}))
         deployment = read_deployment(location, self.options)
         self._routes = _routes_to(deployment)
         self._settings = deployment.settings

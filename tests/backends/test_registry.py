@@ -8,10 +8,12 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cachemw._values import imported
 from cachemw.backends import registry
 from cachemw.backends.base import BaseCache
 from cachemw.backends.dummy import DummyCache
@@ -73,6 +75,22 @@ def test_a_mapping_of_settings_that_names_no_store_has_the_one_in_memory() -> No
 def test_an_alias_beside_something_that_is_no_store_is_refused() -> None:
     with pytest.raises(ImproperlyConfigured, match="CACHES is"):
         Caches({"default": {"BACKEND": LOCMEM}, "CACHEMW_SECONDS": 5})["default"]
+
+
+def test_a_location_is_all_that_a_store_needs(tmp_path: Path) -> None:
+    for name, location in (
+        ("locmem.LocMemCache", "alone"),
+        ("filebased.FileBasedCache", str(tmp_path / "alone")),
+        ("db.DatabaseCache", f"sqlite:///{tmp_path}/alone.db"),
+        ("redis.RedisCache", "redis://localhost"),
+        ("memcached.PyMemcacheCache", "localhost"),
+        ("memcached.PyLibMCCache", "localhost"),
+        ("tiered.TieredCache", "redis://localhost"),
+        ("dummy.DummyCache", ""),
+    ):
+        kind = imported("BACKEND", f"cachemw.backends.{name}")
+        assert kind(location).default_timeout == 300
+        assert kind(location, {"TIMEOUT": 60}).default_timeout == 60
 
 
 def test_an_alias_is_one_instance_for_all_threads_and_event_loops() -> None:
