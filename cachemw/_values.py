@@ -24,11 +24,16 @@ def refuse(name: str, value: object, allowed: str) -> ImproperlyConfigured:
     return ImproperlyConfigured(f"{name} is {value!r}; allowed: {allowed}")
 
 
+def _is_odd(value: float | str) -> bool:
+    """Python reads more in a text than a person means by it: "1_0" is 10, and so are digits of other scripts."""
+    return isinstance(value, str) and ("_" in value or not value.isascii())
+
+
 def number(name: str, value: object, *, minimum: float | None = None) -> float:
     """A finite number, also as text."""
     allowed = "a number" if minimum is None else f"a number of at least {minimum:g}"
     try:
-        if isinstance(value, bool) or not isinstance(value, int | float | str):
+        if isinstance(value, bool) or not isinstance(value, int | float | str) or _is_odd(value):
             raise ValueError
         result = float(value)
     except (ValueError, OverflowError):
@@ -42,7 +47,7 @@ def integer(name: str, value: object, *, minimum: int | None = None) -> int:
     """A whole number, also as text."""
     allowed = "a whole number" if minimum is None else f"a whole number of at least {minimum}"
     try:
-        if isinstance(value, bool) or not isinstance(value, int | str):
+        if isinstance(value, bool) or not isinstance(value, int | str) or _is_odd(value):
             raise ValueError
         result = int(value)
     except ValueError:

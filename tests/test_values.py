@@ -34,8 +34,8 @@ def test_what_can_be_read(read: Any, value: Any, expected: Any) -> None:
 
 
 UNREADABLE: dict[Any, list[Any]] = {
-    number: ["", "x", "nan", "inf", "-inf", 10**400, True, None, [1], b"1"],
-    integer: ["", "1.5", 1.0, True, None, "0x10", [1]],
+    number: ["", "x", "1_0", "١", "nan", "inf", "-inf", 10**400, True, None, [1], b"1"],
+    integer: ["", "1_0", "١", "1.5", 1.0, True, None, "0x10", [1]],
     boolean: ["", "maybe", 2, None, []],
     members: [None, 5, [1], ["a", None], {"a": 1}],
 }
