@@ -24,6 +24,8 @@ from cachemw.activation import KEY as LOCALE
 from cachemw.activation import Locale, enter, leave
 from cachemw.backends.base import InlineCache
 from cachemw.caching import CachingMiddleware, Line
+from cachemw.calling import is_async
+from cachemw.errors import ImproperlyConfigured
 from cachemw.exchange import Exchange, Step
 from cachemw.flights import Flight, ThreadRefresher
 from cachemw.locale import WSGILocaleMiddleware as LocaleMiddleware
@@ -56,6 +58,11 @@ class _Middleware(CachingMiddleware):
     app: WSGIApplication
 
     def _prepare(self) -> None:
+        if is_async(self.app):
+            raise ImproperlyConfigured(
+                f"{self.app!r} is asynchronous, which no WSGI application is. If it is an ASGI application, take the "
+                "middleware from cachemw or cachemw.asgi."
+            )
         self._refresher = ThreadRefresher()
         self._names = {variable(name): name for name in self.caching.line.special}
         self._special = frozenset(self._names) - {"CONTENT_LENGTH"}

@@ -11,7 +11,7 @@ from wsgiref.util import FileWrapper, setup_testing_defaults
 
 import pytest
 
-from cachemw import Policy, wsgi
+from cachemw import ImproperlyConfigured, Policy, wsgi
 from cachemw.backends.locmem import LocMemCache
 
 Start = Callable[..., Callable[[bytes], object]]
@@ -362,3 +362,17 @@ def test_a_body_that_is_not_kept_is_relayed_to_its_end(chunks: list[Any], stated
         server = Server(middleware).finish()
         assert len(server.body) == length
         assert "hit" not in server.trace
+
+
+@pytest.mark.parametrize("kind", [wsgi.CacheMiddleware, wsgi.UpdateCacheMiddleware, wsgi.FetchFromCacheMiddleware])
+def test_an_asynchronous_application_is_refused_at_start_up(kind: Any) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        """Never called."""
+
+    class Application:
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            """Never called."""
+
+    for wrong in (app, Application()):
+        with pytest.raises(ImproperlyConfigured, match=r"is asynchronous.*cachemw\.asgi"):
+            kind(wrong)
