@@ -216,7 +216,7 @@ ETagFunction = Callable[..., str | Awaitable[str | None] | None]
 LastModifiedFunction = Callable[..., datetime | float | Awaitable[datetime | float | None] | None]
 
 
-class _Conditional(ViewDecorator):
+class Conditional(ViewDecorator):
     """See `conditional`."""
 
     name = "conditional"
@@ -234,18 +234,25 @@ class _Conditional(ViewDecorator):
             raise TypeError(f"conditional: {describe(view)} is a plain view, so its functions have to be plain, too.")
 
     def around(self, call: Call) -> Any:
-        fields = _validators(
-            self._etag and self._etag(*call.args, **call.kwargs),
-            self._last_modified and self._last_modified(*call.args, **call.kwargs),
-        )
-        return _short(call, fields) or _with(call.response(call(), self.name), fields)
+        fields = self.validators(*call.args, **call.kwargs)
+        return _short(call, fields) or with_fields(call.response(call(), self.name), fields)
 
     async def around_async(self, call: Call) -> Any:
-        fields = _validators(
-            self._etag and await _awaited(self._etag(*call.args, **call.kwargs)),
-            self._last_modified and await _awaited(self._last_modified(*call.args, **call.kwargs)),
+        fields = await self.avalidators(*call.args, **call.kwargs)
+        return _short(call, fields) or with_fields(call.response(await call(), self.name), fields)
+
+    def validators(self, *args: Any, **kwargs: Any) -> Fields:
+        """ETag and Last-Modified of what the view would return for these arguments."""
+        return _validators(
+            self._etag and self._etag(*args, **kwargs), self._last_modified and self._last_modified(*args, **kwargs)
         )
-        return _short(call, fields) or _with(call.response(await call(), self.name), fields)
+
+    async def avalidators(self, *args: Any, **kwargs: Any) -> Fields:
+        """`validators`, whose functions may be coroutine functions."""
+        return _validators(
+            self._etag and await _awaited(self._etag(*args, **kwargs)),
+            self._last_modified and await _awaited(self._last_modified(*args, **kwargs)),
+        )
 
     async def asgi(self, app: Any, scope: Any, receive: Any, send: Any) -> None:
         raise _no_function(app)
@@ -258,9 +265,7 @@ def _no_function(view: Any) -> TypeError:
     return TypeError(f"conditional decorates a function that returns a response; {describe(view)} is none.")
 
 
-def conditional(
-    *, etag: ETagFunction | None = None, last_modified: LastModifiedFunction | None = None
-) -> ViewDecorator:
+def conditional(*, etag: ETagFunction | None = None, last_modified: LastModifiedFunction | None = None) -> Conditional:
     """Answer 304 or 412 without calling the view, where the client's own conditions allow (RFC 9110 §13).
 
     etag           a function of the view's arguments that returns an entity-tag ('"v1"', 'W/"v1"', or the bare text),
@@ -276,7 +281,7 @@ def conditional(
             raise TypeError(f"conditional: a function of the view's arguments is expected; got {function!r}.")
     if etag is None and last_modified is None:
         raise TypeError("conditional: give etag=, last_modified= or both.")
-    return _Conditional(etag, last_modified)
+    return Conditional(etag, last_modified)
 
 
 async def _awaited(value: Any) -> Any:
@@ -312,13 +317,18 @@ def _short(call: Call, fields: Fields) -> Any | None:
         request, make = WSGIRequest(flask_request.environ), current_app.response_class
     else:
         raise TypeError(f"conditional: {describe(call.view)} was called without a request of Flask's or Starlette's.")
+    return short_answer(request, fields, make)
+
+
+def short_answer(request: Request, fields: Fields, make: Any) -> Any | None:
+    """The 304 or 412 that answers a request for what has these validators; None: neither does."""
     status = _status(request, Head(200, fields), time.time())
     if not status:
         return None
     response = make(None, status)
     if status == 304:
         del response.headers["Content-Type"]
-        _with(response, fields)
+        with_fields(response, fields)
     return response
 
 
@@ -333,7 +343,8 @@ def _status(request: Request, head: Head, now: float) -> int:
 _UNSAFE_CONDITIONS: Final = ("if-match", "if-none-match", "if-unmodified-since")
 
 
-def _with(response: Any, fields: Fields) -> Any:
+def with_fields(response: Any, fields: Fields) -> Any:
+    """The response, with those of the fields that it does not have yet."""
     for name, value in fields:
         if name not in response.headers:
             response.headers[name] = value

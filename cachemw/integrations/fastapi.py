@@ -30,11 +30,12 @@ from cachemw import views
 from cachemw._views_asgi import ViewPassage, open_page, open_page_in_thread
 from cachemw._views_kinds import PAGE, ViewDecorator, describe
 from cachemw._views_page import EXCHANGE, Page, Tags
-from cachemw.asgi import CacheMiddleware
+from cachemw.asgi import ASGIRequest, CacheMiddleware
 from cachemw.backends.base import BaseCache
 from cachemw.calling import is_async
 from cachemw.headers import Directives
 from cachemw.integrations.starlette import lifespan
+from cachemw.rfc9111.messages import Fields
 
 __all__ = [
     "CacheMiddleware",
@@ -42,6 +43,7 @@ __all__ = [
     "PageDependency",
     "cache_control",
     "cache_page",
+    "conditional",
     "lifespan",
     "never_cache",
     "page",
@@ -295,6 +297,41 @@ def never_cache(operation: OperationT) -> OperationT:
 def vary_on_cookie(operation: OperationT) -> OperationT:
     """The answer is another one for each value of Cookie."""
     return _patching(views.vary_on_cookie)(operation)
+
+
+def conditional(
+    *, etag: views.ETagFunction | None = None, last_modified: views.LastModifiedFunction | None = None
+) -> Callable[[OperationT], OperationT]:
+    """Answer 304 or 412 without calling the operation; see `cachemw.conditional`.
+
+    The functions get the operation's arguments, by name.
+    """
+    condition = views.conditional(etag=etag, last_modified=last_modified)
+
+    def decorate(function: OperationT) -> OperationT:
+        operation = _Operation(condition.name, function)
+        condition.check(function)
+
+        async def answer(*args: Any, **kwargs: Any) -> Any:
+            request, response = operation.taken(kwargs)
+            fields = await condition.avalidators(*args, **operation.own(kwargs))
+            short = views.short_answer(ASGIRequest(request.scope), fields, Response)
+            return short or _validated(await operation.call(*args, **kwargs), response, fields)
+
+        def answer_in_thread(*args: Any, **kwargs: Any) -> Any:
+            request, response = operation.taken(kwargs)
+            fields = condition.validators(*args, **operation.own(kwargs))
+            short = views.short_answer(ASGIRequest(request.scope), fields, Response)
+            return short or _validated(operation.call(*args, **kwargs), response, fields)
+
+        return cast(OperationT, operation.wrapped(answer if operation.is_async else answer_in_thread))
+
+    return decorate
+
+
+def _validated(value: Any, response: Response, fields: Fields) -> Any:
+    views.with_fields(value if isinstance(value, Response) else response, fields)
+    return value
 
 
 # -- Depends(page(60)) ------------------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from cachemw.integrations.fastapi import (
     CacheMiddleware,
     cache_control,
     cache_page,
+    conditional,
     lifespan,
     never_cache,
     vary_on_cookie,
@@ -397,6 +398,49 @@ def test_under_the_sites_cache_an_operation_only_says_how_long(
         assert is_hit(client.get("/"))
         clock.advance(11)
         assert client.get("/").json() == "page 2"
+
+
+@pytest.mark.parametrize("within", [False, True], ids=["alone", "in cache_page"])
+@pytest.mark.parametrize("plain", [True, False], ids=["a plain value", "a response"])
+def test_what_the_client_has_already(page: Counter, store: LocMemCache, kind: str, within: bool, plain: bool) -> None:
+    app = FastAPI()
+
+    def function(n: int) -> Any:
+        return {"page": page()} if plain else PlainTextResponse(page(), headers={"Last-Modified": "its own"})
+
+    async def coroutine(n: int) -> Any:
+        return function(n)
+
+    condition = conditional(etag=lambda n: f"v{n}", last_modified=lambda n: 1_700_000_000 + n)
+    view: Any = condition(function if kind == "function" else coroutine)
+    app.get("/{n}", response_model=None)(cache_page(60, cache=store)(view) if within else view)
+    client = TestClient(app)
+    first = client.get("/1")
+    assert first.status_code == 200
+    assert first.headers["ETag"] == '"v1"'
+    assert first.headers["Last-Modified"] == ("Tue, 14 Nov 2023 22:13:21 GMT" if plain else "its own")
+    again = client.get("/1", headers={"If-None-Match": '"v1"'})
+    assert (again.status_code, again.content, again.headers["ETag"]) == (304, b"", '"v1"')
+    assert client.get("/2", headers={"If-None-Match": '"v1"'}).status_code == 200
+    assert client.get("/1", headers={"If-Match": '"other"'}).status_code == 412
+    assert page() == "page 3"
+    assert [one["name"] for one in app.openapi()["paths"]["/{n}"]["get"]["parameters"]] == ["n"]
+
+
+def test_validators_may_be_awaited_by_coroutines_alone() -> None:
+    async def etag() -> str:
+        return "v1"
+
+    app = FastAPI()
+
+    @app.get("/")
+    @conditional(etag=etag)
+    async def view() -> str:
+        return "page"
+
+    assert TestClient(app).get("/", headers={"If-None-Match": '"v1"'}).status_code == 304
+    with pytest.raises(TypeError, match="its functions have to be plain"):
+        conditional(etag=etag)(lambda: "page")
 
 
 # -- Depends(page(60)) ------------------------------------------------------------------------------------------------
