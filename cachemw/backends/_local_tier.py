@@ -81,12 +81,18 @@ class LocalTier:
     """The entries, by key.
 
     options: those of `LocMemCache`, by which it is bounded.
+    store: which store it stands before: what one tier of this process changes there, the others forget too.
     limit: seconds that an entry is kept at most; None: as long as the shared one while a channel tells of changes,
         else one second.
     """
 
     def __init__(
-        self, options: Mapping[str, Any], *, limit: float | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        options: Mapping[str, Any],
+        *,
+        store: str,
+        limit: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         name = f"local tier {next(_names)}"
         self._memory = LocMemCache(name, {"OPTIONS": dict(options)}, clock=clock)
@@ -97,6 +103,7 @@ class LocalTier:
         self._readings: set[Reading] = set()
         self._era = 0
         self.channel: Channel | None = None
+        self._neighbours = _neighbours(store, self)
         _tiers.add(self)
 
     def listen_to(self, channel: Channel) -> None:
@@ -211,20 +218,30 @@ class LocalTier:
     @contextmanager
     def changing(self, keys: Sequence[str]) -> Iterator[None]:
         """While this process writes to the shared store: forgotten before, and afterwards what was read meanwhile."""
-        self.forget(keys)
+        for tier in self._together():
+            tier.forget(keys)
         try:
             yield
         finally:
-            self.forget(keys)
+            for tier in self._together():
+                tier.forget(keys)
 
     @contextmanager
     def changing_all(self) -> Iterator[None]:
         """The same for all entries."""
-        self.flush()
+        for tier in self._together():
+            tier.flush()
         try:
             yield
         finally:
-            self.flush()
+            for tier in self._together():
+                tier.flush()
+
+    def _together(self) -> Iterator[LocalTier]:
+        """The tiers of this process before the same store, this one among them."""
+        for reference in self._neighbours.tiers:
+            if (tier := reference()) is not None:
+                yield tier
 
     def flush(self) -> None:
         """Everything may have changed."""
@@ -246,11 +263,34 @@ class LocalTier:
         self.flush()
 
 
+class _Neighbours:
+    """The tiers before one store. The tuple is replaced, never changed: whoever goes through it takes no lock."""
+
+    __slots__ = ("__weakref__", "tiers")
+
+    def __init__(self) -> None:
+        self.tiers: tuple[weakref.ref[LocalTier], ...] = ()
+
+
+_by_store: weakref.WeakValueDictionary[str, _Neighbours] = weakref.WeakValueDictionary()
+_by_store_lock = threading.RLock()
+
+
+def _neighbours(store: str, tier: LocalTier) -> _Neighbours:
+    with _by_store_lock:
+        neighbours = _by_store.setdefault(store, _Neighbours())
+        alive = [reference for reference in neighbours.tiers if reference() is not None]
+        neighbours.tiers = (*alive, weakref.ref(tier))
+        return neighbours
+
+
 #: The tiers of this process, for the child of a fork.
 _tiers: weakref.WeakSet[LocalTier] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
+    global _by_store_lock
+    _by_store_lock = threading.RLock()
     for tier in _tiers:
         tier._after_fork()
 

@@ -1,6 +1,7 @@
 """TieredCache: a local tier before a shared store. What this process has read lately costs no network at all.
 
-Rule 1: the shared store is the truth: all writes go there, and the local entry is dropped before and after.
+Rule 1: the shared store is the truth: all writes go there, and the local entry is dropped before and after; those
+of all tiers that this process has before the same LOCATION.
 Rule 2: on Redis a change by anybody reaches this process in about a tenth of a millisecond (RESP3 client tracking);
 while that channel is down, nothing local is answered. Elsewhere an entry is at most `local_timeout` old.
 """
@@ -60,6 +61,7 @@ class TieredCache(BaseCache):
         limit = self.options.get("local_timeout")
         self._tier = LocalTier(
             {name: self.options[f"local_{name}"] for name in _LOCAL if f"local_{name}" in self.options},
+            store=f"{type(shared).__name__} {shared.location}",
             limit=None if limit is None else number("OPTIONS['local_timeout']", limit, minimum=0),
         )
         self._redis = shared if isinstance(shared, RedisCache) else None

@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -538,3 +539,61 @@ class TestConfiguration:
         with pytest.raises(BackendUnavailable):
             cache.read_records(["page"])
         cache.close()
+
+
+class TestTiersOfOneProcess:
+    """Elsewhere than on Redis nobody tells a process of changes; of its own it need not be told."""
+
+    @pytest.fixture
+    def both(self, tmp_path: Path) -> Iterator[tuple[BaseCache, BaseCache]]:
+        one, other = (connect(f"tiered+file://{tmp_path}/shared?local_timeout=600") for _ in range(2))
+        yield one, other
+        one.close()
+        other.close()
+
+    def test_what_one_changes_no_other_one_remembers(self, both: tuple[BaseCache, BaseCache]) -> None:
+        one, other = both
+        changes: list[tuple[Callable[[], object], object]] = [
+            (lambda: one.set("key", 2), 2),
+            (lambda: one.incr("key"), 3),
+            (lambda: one.set_many({"key": 4}), 4),
+            (lambda: one.delete("key"), None),
+            (lambda: one.add("key", 5), 5),
+            (lambda: one.touch("key", -1), None),
+            (lambda: one.set("key", 6), 6),
+            (lambda: one.clear(), None),
+        ]
+        for change, value in changes:
+            other.get("key")  # is kept, or that there is none
+            change()
+            assert other.get("key") == value
+
+    def test_a_page_dropped_by_one_is_gone_for_the_others(self, both: tuple[BaseCache, BaseCache]) -> None:
+        one, other = both
+        one.write_records([("page", b"record", 60)])
+        assert other.read_records(["page"]) == [b"record"]
+        one.drop_records(["page"])
+        assert other.read_records(["page"]) == [None]
+
+    def test_tiers_before_another_store_keep_what_they_have(
+        self, both: tuple[BaseCache, BaseCache], tmp_path: Path
+    ) -> None:
+        elsewhere = connect(f"tiered+file://{tmp_path}/elsewhere?local_timeout=600")
+        elsewhere.set("key", 1)
+        assert elsewhere.get("key") == 1
+        connect(f"file://{tmp_path}/elsewhere").set("key", 2)
+        both[0].set("key", 3)
+        assert elsewhere.get("key") == 1
+
+    def test_a_tier_that_nobody_uses_is_let_go(self, both: tuple[BaseCache, BaseCache], tmp_path: Path) -> None:
+        tiers = both[0]._tier._neighbours  # type: ignore[attr-defined]
+        assert len(tiers.tiers) == 2
+        third = connect(f"tiered+file://{tmp_path}/shared")
+        assert len(tiers.tiers) == 3
+        third.close()
+        del third
+        gc.collect()
+        both[0].set("key", 1)
+        fourth = connect(f"tiered+file://{tmp_path}/shared")
+        assert len(tiers.tiers) == 3
+        fourth.close()
