@@ -11,6 +11,7 @@ from cachemw.errors import (
     ImproperlyConfigured,
     InvalidCacheBackendError,
     InvalidCacheKey,
+    SerializationError,
 )
 from cachemw.fragments import fragment, make_template_fragment_key
 from cachemw.headers import (
@@ -56,6 +57,7 @@ __all__ = [
     "Policy",
     "Rule",
     "Rules",
+    "SerializationError",
     "Settings",
     "StaticFolder",
     "StaticMiddleware",
