@@ -475,9 +475,7 @@ class _Passage:
                     exchange.purged(pages.lookup(exchange.wants))
             if exchange.keep:
                 self._copy = []
-                length = head.value("content-length")
-                said = length is not None and length.isascii() and length.isdecimal() and len(length) < 20
-                self._length = int(length or 0) if said else self._listed
+                self._length = self._listed if exchange.length is None else exchange.length
             else:
                 self._land()
         self._sent = True

@@ -59,6 +59,7 @@ class Passage(Generic[EngineT]):
     conditions: Fields | None = None
     refresh = False  # the reply is stale: fetch the page again in the background
     keep = False
+    length: int | None = None  # of the body that is kept, if the application says it
     began = 0.0
     writes: Sequence[tuple[str, Record, float | None]] = ()
     drops: Sequence[str] = ()

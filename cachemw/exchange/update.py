@@ -87,9 +87,11 @@ class Update(Passage[EngineT]):
             return self._refuse("host", head)
         if policy.patch and (storing.chosen or self.timeout is not None):
             head = _patched(head, storing.lifetime, now)
-        length = head.value("content-length")
-        if length is not None and length.isdecimal() and len(length) < 20 and int(length) > policy.max_body:
-            return self._refuse("too-large", head)
+        length = head.value("content-length") or ""
+        if length.isascii() and length.isdecimal() and len(length) < 20:
+            self.length = int(length)
+            if self.length > policy.max_body:
+                return self._refuse("too-large", head)
         if storing.chosen and self.outer is not None:
             self.outer.chosen_within = True
         self.keep = True
