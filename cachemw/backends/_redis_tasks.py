@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 from asyncio import AbstractEventLoop, Future, Task, TimerHandle
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, Final
 
 from cachemw.backends._redis_wire import (
@@ -64,6 +64,9 @@ class Channel(asyncio.Protocol):
         connection._writer = connection._reader = None  # so would the connection's
         self._transport = self._writer.transport
         self._transport.set_protocol(self)
+        self._end = self._until_the_loop_ends()
+        with contextlib.suppress(StopIteration):
+            self._end.asend(None).send(None)  # up to its `yield`, without a task
 
     def call(self, payload: bytes, count: int) -> Future[list[Any]]:
         """Send, and give the future of `count` replies. It may fail with BackendUnavailable."""
@@ -158,6 +161,13 @@ class Channel(asyncio.Protocol):
         """Close it, and wait until it is."""
         self.abort()
         await self._gone.wait()
+
+    async def _until_the_loop_ends(self) -> AsyncGenerator[None, None]:
+        """Closed when the loop shuts its generators down, as `asyncio.run` does: nobody could close it later."""
+        try:
+            yield
+        finally:
+            await self.close()
 
 
 class Channels:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import pickle
 import subprocess
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -289,6 +291,23 @@ class TestConnecting(BothHalves):
         cache.close()
         cache.close()
         assert cache.get("key") == 1
+
+
+class TestEventLoops:
+    def test_a_loop_that_ends_takes_its_connections_with_it(self, server: Server) -> None:
+        cache = RedisCache(url(server), {})
+
+        async def use(value: int) -> None:
+            await cache.aset("loop", value)
+            assert await asyncio.gather(*(cache.aget("loop") for _ in range(5))) == [value] * 5
+
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for value in range(3):
+                asyncio.run(use(value))
+            gc.collect()
+        assert [str(one.message) for one in caught if issubclass(one.category, ResourceWarning)] == []
+        cache.close()
 
 
 class CountingPool(redis.connection.BlockingConnectionPool):
