@@ -149,10 +149,9 @@ class PyLibMCPool(Pool[_Client]):
         try:
             return super()._run(work)
         except BackendUnavailable as failure:
+            super().close()  # the idle ones have lost their connections too, and would each say so once
             if isinstance(failure.__cause__, pylibmc.ServerDown):
-                # one that has lost its connection does not even try for two seconds: the command was not sent
-                super().close()
-                return super()._run(work)
+                return super()._run(work)  # one that knows does not even try for two seconds: nothing was sent
             if "FAILED TO SEND AUTHENTICATION" not in str(failure.__cause__):
                 raise
         # libmemcached (1.0.18, sasl.cc) reads the server's SASL mechanisms into a buffer on the stack that it has not

@@ -137,7 +137,9 @@ class Site:
             failure = error
             raise
         finally:
-            if by != "cachemw-recovery":
+            # a call that another one is made of has been noted with the same failure
+            noted = failure is not None and any(call.error is failure for call in self.calls[-20:])
+            if by != "cachemw-recovery" and not noted:
                 self.calls.append(Call(name, by, began, time.monotonic() - began, failure))
 
     # -- the application ---------------------------------------------------------------------------------------------
