@@ -246,7 +246,7 @@ def test_a_hit_is_one_round_trip(store: str, interface: str, fields: list[tuple[
     request = {"Accept-Language": "de"}
     server = shared(NETWORKED[store][0])
     with Wire((server.host, server.port)) as wire:
-        with Site(interface, open_networked(store, wire.address)) as site:
+        with Site(interface, open_networked(store, wire.address, patient=True)) as site:
             site.cache.clear()
             site.fields["/"] = fields
             for _ in range(10):  # psycopg prepares a statement that it has seen a few times
@@ -259,7 +259,7 @@ def test_a_hit_is_one_round_trip(store: str, interface: str, fields: list[tuple[
             for _ in range(HITS):
                 assert site.get("/", request).hit
             assert wire.turns - before == (0 if store == "tiered" else HITS)
-        with Site(interface, open_networked(store, wire.address)) as other:
+        with Site(interface, open_networked(store, wire.address, patient=True)) as other:
             other.fields["/"] = fields
             other.get("/another")  # connects
             before = wire.turns

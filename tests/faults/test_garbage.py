@@ -21,7 +21,7 @@ from tests.servers import shared
 
 
 def _networked(name: str) -> Callable[[Path], BaseCache]:
-    return lambda path: open_networked(name, shared(NETWORKED[name][0]).address)
+    return lambda path: open_networked(name, shared(NETWORKED[name][0]).address, patient=True)
 
 
 STORES: dict[str, Callable[[Path], BaseCache]] = {
