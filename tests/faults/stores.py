@@ -38,9 +38,9 @@ NETWORKED: Final[Mapping[str, Networked]] = {
 }
 #: Deadlines for tests that are not about them: the machine may be busy.
 _PATIENT: Final[Mapping[str, Mapping[str, float]]] = {
-    **dict.fromkeys(("redis", "tiered"), {"socket_timeout": 5, "socket_connect_timeout": 5}),
-    **dict.fromkeys(("memcached", "pylibmc"), {"timeout": 5, "connect_timeout": 5}),
-    **dict.fromkeys(("postgresql", "mariadb"), {"deadline": 5}),
+    **{key: {"socket_timeout": 5, "socket_connect_timeout": 5} for key in ("redis", "tiered")},
+    **{key: {"timeout": 5, "connect_timeout": 5} for key in ("memcached", "pylibmc")},
+    **{key: {"deadline": 5} for key in ("postgresql", "mariadb")},
 }
 
 
