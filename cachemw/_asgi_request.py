@@ -10,7 +10,7 @@ from urllib.parse import unquote
 from cachemw.activation import KEY as LOCALE
 from cachemw.paths import below
 from cachemw.rfc9111.keys import quote_path
-from cachemw.rfc9111.messages import Fields, Request
+from cachemw.rfc9111.messages import Fields, UnreadRequest
 
 __all__ = [
     "EXCHANGE",
@@ -34,7 +34,6 @@ Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 EXCHANGE: Final = "cachemw.exchange"
-_URL: Final = frozenset({"scheme", "host", "mount", "path", "query"})
 _CONDITIONS: Final = frozenset(
     {b"if-match", b"if-modified-since", b"if-none-match", b"if-range", b"if-unmodified-since", b"range"}
 )
@@ -57,7 +56,7 @@ def octets(name: str) -> bytes:
     return name.encode("latin-1", "replace")
 
 
-class ASGIRequest(Request):
+class ASGIRequest(UnreadRequest):
     """A request read from its scope, field by field as the rules ask for them."""
 
     __slots__ = ("_fields", "headers", "scope")
@@ -72,13 +71,6 @@ class ASGIRequest(Request):
             self.headers = dict(fields)
         self._fields = fields
         self.method = scope["method"]
-
-    def __getattr__(self, name: str) -> str:
-        """The parts of the URL, read when a rule asks for them; a page seen before needs none."""
-        if name not in _URL:
-            raise AttributeError(name)
-        self.scheme, self.host, self.mount, self.path, self.query = self.url
-        return str(getattr(self, name))
 
     @property
     def url(self) -> tuple[str, str, str, str, str]:

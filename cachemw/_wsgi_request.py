@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from cachemw.activation import KEY as LOCALE
 from cachemw.rfc9111.keys import quote_path
-from cachemw.rfc9111.messages import Fields, Request
+from cachemw.rfc9111.messages import Fields, UnreadRequest
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -19,7 +19,6 @@ __all__ = ["EXCHANGE", "WSGIRequest", "sanitised", "variable", "with_conditions"
 
 EXCHANGE: Final = "cachemw.exchange"
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9/:@!$&'()*+,;=~\-._]*").fullmatch
-_URL: Final = frozenset({"scheme", "host", "mount", "path", "query"})
 _CONDITIONS: Final = frozenset(
     {
         "HTTP_IF_MATCH",
@@ -52,7 +51,7 @@ def variable(name: str) -> str:
     return name if name in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{name}"
 
 
-class WSGIRequest(Request):
+class WSGIRequest(UnreadRequest):
     """A request read from its environment, field by field as the rules ask for them."""
 
     __slots__ = ("environ",)
@@ -60,13 +59,6 @@ class WSGIRequest(Request):
     def __init__(self, environ: WSGIEnvironment) -> None:
         self.environ = environ
         self.method = environ["REQUEST_METHOD"]
-
-    def __getattr__(self, name: str) -> str:
-        """The parts of the URL, read when a rule asks for them; a page seen before needs none."""
-        if name not in _URL:
-            raise AttributeError(name)
-        self.scheme, self.host, self.mount, self.path, self.query = self.url
-        return str(getattr(self, name))
 
     @property
     def url(self) -> tuple[str, str, str, str, str]:

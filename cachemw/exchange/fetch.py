@@ -112,8 +112,7 @@ class Fetch(Decision[EngineT]):
                 and self.now < record.fresh_until
                 and record.began >= softened
                 and not record.tags
-                and record.status != 206
-                and (not record.chosen or not has_session_cookie(self.request, self.engine.policy))
+                and self._is_open(record)
                 and self._hit(record)
             ):
                 return

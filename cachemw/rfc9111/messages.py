@@ -23,6 +23,7 @@ __all__ = [
     "Record",
     "Request",
     "StoredResponse",
+    "UnreadRequest",
     "VaryIndex",
 ]
 
@@ -117,6 +118,22 @@ class Request:
     def render(self, fields: Fields) -> tuple[Any, ...]:
         """Fields as the interface of this request wants them."""
         return fields
+
+
+_URL: Final = frozenset({"scheme", "host", "mount", "path", "query"})
+
+
+class UnreadRequest(Request):
+    """A request in the server's own form; a subclass sets `method`, and says in `url` how the parts are read."""
+
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> str:
+        """The parts of the URL, read when a rule asks for them; a page seen before needs none."""
+        if name not in _URL:
+            raise AttributeError(name)
+        self.scheme, self.host, self.mount, self.path, self.query = self.url
+        return str(getattr(self, name))
 
 
 class Head:
