@@ -24,7 +24,7 @@ from typing import Any, Final, TypeVar, Unpack, cast, get_args
 
 from anyio import from_thread
 from fastapi import Request, Response, params, routing
-from fastapi.dependencies.utils import get_dependant, get_typed_signature
+from fastapi.dependencies.utils import get_typed_signature
 
 from cachemw import views
 from cachemw._views_asgi import ViewPassage, open_page, open_page_in_thread
@@ -223,7 +223,23 @@ def _route_of(scope: Any) -> Any:
     return (included and included(scope)) or scope["route"]
 
 
+#: What of a route says how its operation's value becomes a response: parameters of `APIRoute` and attributes alike.
+_SERIALISING: Final = (
+    "response_class",
+    "response_model",
+    "response_model_by_alias",
+    "response_model_exclude",
+    "response_model_exclude_defaults",
+    "response_model_exclude_none",
+    "response_model_exclude_unset",
+    "response_model_include",
+    "status_code",
+)
+
+
 def _giver(route: Any, function: Any) -> Callable[[Request], Awaitable[Response]]:
+    """The handler of a route that serialises as the given one does, and has no dependencies and no body of its own."""
+
     async def give(request: Request, response: Response) -> Any:
         value, (status, fields) = request.scope[_VALUE]
         response.status_code = status
@@ -233,20 +249,8 @@ def _giver(route: Any, function: Any) -> Callable[[Request], Awaitable[Response]
     signature = inspect.signature(give, eval_str=True)
     give = functools.wraps(function)(give)  # errors about the value name the operation
     give.__signature__ = signature  # type: ignore[attr-defined]
-    dependant = get_dependant(path="", call=give)
-    return routing.APIRoute.get_route_handler(cast(Any, _Giving(route, dependant)))
-
-
-class _Giving:
-    """A route like another, but for its dependencies and its body: it has none."""
-
-    def __init__(self, route: Any, dependant: Any) -> None:
-        self._route = route
-        self.dependant = dependant
-        self.body_field = None
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._route, name)
+    options = {name: getattr(route, name) for name in _SERIALISING}
+    return routing.APIRoute(route.path, give, **options).get_route_handler()
 
 
 # -- what headers say -------------------------------------------------------------------------------------------------
