@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := $(VENV)/.demo
 DEV := $(VENV)/.dev
+PINS := tests/constraints.txt
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: demo test check format bench conformance docs servers clean
+.PHONY: demo test check format bench conformance docs servers latest pins clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -16,10 +17,10 @@ $(DEMO): pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable ".[demo]"
 	touch $@
 
-$(DEV): pyproject.toml tests/install_servers.sh | $(BIN)/python
+$(DEV): pyproject.toml $(PINS) tests/install_servers.sh | $(BIN)/python
 	sh tests/install_servers.sh
-	$(BIN)/python -m pip install --quiet --editable ".[dev]"
-	$(BIN)/python -m pip install --quiet --editable ".[pylibmc]" || echo "pylibmc is left out: it needs libmemcached-dev"
+	$(BIN)/python -m pip install --quiet --constraint $(PINS) --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --constraint $(PINS) --editable ".[pylibmc]" || echo "pylibmc is left out: it needs libmemcached-dev"
 	touch $@
 
 ## both example sites on free ports; for each request what the cache did, and how long it took
@@ -46,7 +47,7 @@ format: $(DEV)
 
 ## ratios to the bare application and to the peers, in one run; BENCH="stores" for another part
 bench: $(DEV)
-	$(BIN)/python -m pip install --quiet --editable ".[bench]"
+	$(BIN)/python -m pip install --quiet --constraint $(PINS) --editable ".[bench]"
 	$(RUN) $(BIN)/python -m benchmarks $(BENCH)
 
 ## the suite behind cache-tests.fyi, against every policy on both interfaces
@@ -56,6 +57,17 @@ conformance: $(DEV)
 ## the pages of docs/ that are generated from the code
 docs: $(DEV)
 	$(BIN)/python -m docs.generate
+
+## the test suite with the newest versions of everything that pyproject.toml allows
+latest: $(DEV)
+	$(BIN)/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable ".[dev]"
+	$(RUN) $(BIN)/python -m pytest $(TESTS)
+
+## write down the versions installed now as those to test with
+pins:
+	sed -n '/^#/p' $(PINS) > $(PINS).new
+	$(BIN)/python -m pip freeze --exclude-editable >> $(PINS).new
+	mv $(PINS).new $(PINS)
 
 clean:
 	rm -rf $(VENV) build dist .coverage .pytest_cache .mypy_cache .ruff_cache
