@@ -28,6 +28,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
+from cachemw._codec_recent import Recent
 from cachemw.errors import ImproperlyConfigured
 from cachemw.rfc9111.messages import Fields, HitForMiss, Mark, RawFields, Record, StoredResponse, VaryIndex
 
@@ -67,10 +68,8 @@ _SMALL_VALUES: Final[dict[type[Record], tuple[int, tuple[str, ...]]]] = {
 }
 
 
-#: Bytes of a remembered record beside its payload, about; and the part of the memory that one record may take.
+#: Bytes of a remembered record beside its payload, about.
 _OWN_SIZE: Final = 2_048
-_SHARE: Final = 4
-_SEEN: Final = 1_024  # payloads of which is known that they came once
 
 
 class _Known(NamedTuple):
@@ -81,7 +80,6 @@ class _Known(NamedTuple):
     kept: bytes
     check: bytes
     record: Record
-    cost: int
 
     def is_in(self, payload: bytes) -> bool:
         return (
@@ -116,10 +114,8 @@ class Codec:
         "_macs",
         "_max_decompressed",
         "_raw",
-        "_remember",
-        "_seen",
+        "_recent",
         "_signed",
-        "_taken",
         "refused",
     )
 
@@ -145,10 +141,8 @@ class Codec:
         self._compress_above = compress_above
         self._max_decompressed = max_decompressed
         self._raw = raw
-        self._remember = remember
-        self._known: dict[str, _Known] = {}  # by key; begins anew when it is full
-        self._taken = 0  # bytes, about
-        self._seen: dict[str, bytes] = {}  # what came once, by key: the check of its payload
+        self._recent: Recent[_Known] = Recent(remember)
+        self._known = self._recent.known
         self.refused: Counter[Refusal] = Counter()
 
     def encode(self, record: Record) -> bytes:
@@ -224,27 +218,13 @@ class Codec:
         return self._learn(key, payload[:body_at], kept, payload[end:], _page(head, body, raw=kind == _RAW_PAGE))
 
     def _learn(self, key: str, start: bytes, kept: bytes, check: bytes, record: Record) -> Record:
-        """Remember what these bytes are, the second time that they come: most of many pages come once, and would only
-        push out those that do not. Threads that race here may lose one another's entry, never mix two.
-        """
-        seen, sign = self._seen, check or start[-_MAC_SIZE:]
-        if seen.get(key) != sign:
-            if len(seen) >= _SEEN:
-                seen.clear()
-            seen[key] = sign
-            return record
-        size = len(start) + len(kept) + len(check)
-        cost = _OWN_SIZE + size
-        if type(record) is StoredResponse and record.body is not kept:  # decompressed
-            cost += len(record.body)
-        if cost * _SHARE <= self._remember:
-            old = self._known.get(key)
-            taken = self._taken + cost - (old.cost if old is not None else 0)
-            if taken > self._remember:
-                self._known.clear()
-                taken = cost
-            self._taken = taken
-            self._known[key] = _Known(size, start, kept, check, record, cost)
+        """Remember what these bytes are, the second time that they come."""
+        if self._recent.came_before(key, check or start[-_MAC_SIZE:]):
+            size = len(start) + len(kept) + len(check)
+            cost = _OWN_SIZE + size
+            if type(record) is StoredResponse and record.body is not kept:  # decompressed
+                cost += len(record.body)
+            self._recent.keep(key, _Known(size, start, kept, check, record), cost)
         return record
 
     def _compressed(self, body: bytes) -> tuple[bytes, int]:
