@@ -105,22 +105,25 @@ class Procedures(ABC):
     def _tokens_of(self, marks: Sequence[str], payloads: Sequence[Any]) -> list[str]:
         return [mark.token if type(mark) is Mark else "" for mark in self._decoded(marks, payloads)]
 
-    def take_lease(self, key: str, timeout: float) -> Procedure[bool]:
-        """Become the one who fetches this page, for all processes; False if somebody else is."""
+    def take_lease(
+        self, key: str, timeout: float, wants: Sequence[str] = ()
+    ) -> Procedure[tuple[bool, Sequence[Record | None]]]:
+        """Become the one who fetches this page, for all processes; False if somebody else is.
+
+        And the records of `wants`, which whoever had the lease may have stored since they were looked up.
+        """
         settled = False
-        lease = self._encoded([(key, HitForMiss(key), timeout)])
+        (lease,) = self._encoded([(key, HitForMiss(key), timeout)])
         try:
-            taken: bool = yield "add_record", lease[0]
-            if not taken:
-                (payload,) = yield "read_latest", ((key,),)
-                if payload is not None and self._decoded((key,), (payload,)) == [None]:
-                    yield "write_records", (lease,)  # garbage holds no lease
-                    taken = True
+            taken, (holder, *payloads) = yield "add_and_read", (*lease, (key, *wants))
+            if not taken and holder is not None and self._decoded((key,), (holder,)) == [None]:
+                yield "write_records", ((lease,),)  # garbage holds no lease
+                taken = True
             settled = True
         finally:
             if not settled:  # it may be taken, by nobody: others would wait for its end
                 self._doubt((key,))
-        return taken
+        return taken, self._decoded(wants, payloads)
 
     def drop_lease(self, key: str) -> Procedure[None]:
         """Let the next one fetch."""

@@ -306,13 +306,13 @@ class _Passage:
         """The passage that lands the flight and drops the lease: of the half that stores, where they stand apart."""
         return self if self._middleware._updates else self.exchange.within or self
 
-    async def _look_again(self, flight: Flight[Record | None] | None = None) -> None:
+    async def _look_again(self, flight: Flight[Record | None]) -> None:
         exchange = self.exchange
         exchange.again(time.time())
         pages = exchange.engine.pages
         while wants := exchange.wants:
             records = pages.lookup(wants) if pages.immediate else await pages.alookup(wants)
-            if flight is not None and flight.records:
+            if flight.records:
                 records = [flight.records.get(key) or record for key, record in zip(wants, records, strict=True)]
             exchange.found(records)
 
@@ -321,26 +321,29 @@ class _Passage:
         exchange = self.exchange
         if exchange.outer is not None and exchange.outer.leased:
             return True
-        line = exchange.engine
-        deadline = time.monotonic() + line.policy.lease
-        while not await line.pages.arun(line.pages.take_lease(key, line.policy.lease), True):
-            if time.monotonic() > deadline:
-                return True
-            await asyncio.sleep(LEASE_POLL)
-            await self._look_again()
-            if exchange.settled:
-                return False
-            if exchange.lease is None:  # its answer was not cacheable: nobody waits
-                return True
+        pages, timeout = exchange.engine.pages, exchange.engine.policy.lease
+        deadline = time.monotonic() + timeout
         waited = exchange.collapsed
-        await self._look_again()  # who had the lease may have stored it between our look-up and now
-        if exchange.settled:
-            await line.pages.arun(line.pages.drop_lease(key), None)
-            return False
-        exchange.collapsed = waited
-        self._holder._lease = key
-        exchange.leased = True
-        return True
+        while True:
+            exchange.again(time.time())
+            taken, records = await pages.alease(key, timeout, exchange.wants)
+            self._holder._lease = key if taken else None
+            exchange.found(records)  # who had the lease may have stored it between our look-up and now
+            while exchange.wants:
+                exchange.found(await pages.alookup(exchange.wants))
+            if exchange.settled:
+                if taken:
+                    await pages.arun(pages.drop_lease(key), None)
+                    self._holder._lease = None
+                return False
+            if taken:
+                exchange.collapsed = waited
+                exchange.leased = True
+                return True
+            if exchange.lease is None or time.monotonic() > deadline:  # its answer was not cacheable: nobody waits
+                return True
+            waited = True
+            await asyncio.sleep(LEASE_POLL)
 
     def _land(self, records: Mapping[str, Record | None] | None = None) -> None:
         """Release who waits: with records that they may use, or, without any, to go on by themselves."""

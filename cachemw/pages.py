@@ -112,6 +112,21 @@ class Pages(Procedures):
         if not isinstance(error, InvalidCacheKey):  # which is a visitor's doing, and must not cost the others
             breaker.failed(error, began, asked)
 
+    def lease(self, key: str, timeout: float, wants: Sequence[str]) -> tuple[bool, Sequence[Record | None]]:
+        """Take this lease and then look `wants` up, in one round trip where the store can; is it ours, and the records.
+
+        It counts as ours if the store fails: nobody is to wait for nobody.
+        """
+        read = () if self.breaker.open or self._owed else wants
+        taken, found = self.run(self.take_lease(key, timeout, read), (True, ()))
+        return taken, found or self.lookup(wants)
+
+    async def alease(self, key: str, timeout: float, wants: Sequence[str]) -> tuple[bool, Sequence[Record | None]]:
+        """See `lease`."""
+        read = () if self.breaker.open or self._owed else wants
+        taken, found = await self.arun(self.take_lease(key, timeout, read), (True, ()))
+        return taken, found or await self.alookup(wants)
+
     # -- everything else: written once, run by either driver --------------------------------------------------------
 
     def run(self, procedure: Procedure[T], otherwise: Default) -> T | Default:

@@ -306,13 +306,13 @@ class _Passage:
         """The passage that lands the flight and drops the lease: of the half that stores, where they stand apart."""
         return self if self._middleware._updates else self.exchange.within or self
 
-    def _look_again(self, flight: Flight[Record | None] | None = None) -> None:
+    def _look_again(self, flight: Flight[Record | None]) -> None:
         exchange = self.exchange
         exchange.again(time.time())
-        lookup = exchange.engine.pages.lookup
+        pages = exchange.engine.pages
         while wants := exchange.wants:
-            records = lookup(wants)
-            if flight is not None and flight.records:
+            records = pages.lookup(wants)
+            if flight.records:
                 records = [flight.records.get(key) or record for key, record in zip(wants, records, strict=True)]
             exchange.found(records)
 
@@ -321,26 +321,29 @@ class _Passage:
         exchange = self.exchange
         if exchange.outer is not None and exchange.outer.leased:
             return True
-        line = exchange.engine
-        deadline = time.monotonic() + line.policy.lease
-        while not line.pages.run(line.pages.take_lease(key, line.policy.lease), True):
-            if time.monotonic() > deadline:
-                return True
-            time.sleep(LEASE_POLL)
-            self._look_again()
-            if exchange.settled:
-                return False
-            if exchange.lease is None:  # its answer was not cacheable: nobody waits
-                return True
+        pages, timeout = exchange.engine.pages, exchange.engine.policy.lease
+        deadline = time.monotonic() + timeout
         waited = exchange.collapsed
-        self._look_again()  # who had the lease may have stored it between our look-up and now
-        if exchange.settled:
-            line.pages.run(line.pages.drop_lease(key), None)
-            return False
-        exchange.collapsed = waited
-        self._holder._lease = key
-        exchange.leased = True
-        return True
+        while True:
+            exchange.again(time.time())
+            taken, records = pages.lease(key, timeout, exchange.wants)
+            self._holder._lease = key if taken else None
+            exchange.found(records)  # who had the lease may have stored it between our look-up and now
+            while exchange.wants:
+                exchange.found(pages.lookup(exchange.wants))
+            if exchange.settled:
+                if taken:
+                    pages.run(pages.drop_lease(key), None)
+                    self._holder._lease = None
+                return False
+            if taken:
+                exchange.collapsed = waited
+                exchange.leased = True
+                return True
+            if exchange.lease is None or time.monotonic() > deadline:  # its answer was not cacheable: nobody waits
+                return True
+            waited = True
+            time.sleep(LEASE_POLL)
 
     def _land(self, records: Mapping[str, Record | None] | None = None) -> None:
         """Release who waits: with records that they may use, or, without any, to go on by themselves."""

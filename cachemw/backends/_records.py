@@ -64,6 +64,12 @@ class Records(Store):
             self.drop_records(drops)
         return failed, found
 
+    def add_and_read(
+        self, key: str, payload: Any, timeout: float | None, latest: Sequence[str]
+    ) -> tuple[bool, list[Any]]:
+        """`add_record`, then `read_latest`: in one round trip where the store can. Raises: as `commit_records`."""
+        return self.add_record(key, payload, timeout), self.read_latest(latest) if latest else []
+
     def clear_records(self) -> None:
         """Remove everything of this store."""
         self._clear()
@@ -103,6 +109,13 @@ class Records(Store):
         if drops:
             await self.adrop_records(drops)
         return failed, found
+
+    async def aadd_and_read(
+        self, key: str, payload: Any, timeout: float | None, latest: Sequence[str]
+    ) -> tuple[bool, list[Any]]:
+        """See `add_and_read`."""
+        added = await self.aadd_record(key, payload, timeout)
+        return added, await self.aread_latest(latest) if latest else []
 
     def _page_entries(
         self, records: Iterable[tuple[str, Any, float | None]]

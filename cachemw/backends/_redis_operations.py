@@ -17,6 +17,7 @@ from cachemw.errors import BackendUnavailable
 
 __all__ = [
     "add",
+    "add_and_get_pages",
     "clear",
     "commit",
     "delete",
@@ -134,9 +135,21 @@ def commit(
 
 def add(routes: Routes, key: str, value: Any, timeout: float | None) -> Steps[bool]:
     """SET NX; was it absent?"""
-    words = ("SET", key, value, *_expiry(timeout), "NX")
-    (reply,) = yield from _executed(routes, [(key, words)], writes=True)
+    (reply,) = yield from _executed(routes, [_adding(key, value, timeout)], writes=True)
     return reply is not None
+
+
+def _adding(key: str, value: Any, timeout: float | None) -> Command:
+    return key, ("SET", key, value, *_expiry(timeout), "NX")
+
+
+def add_and_get_pages(
+    routes: Routes, key: str, value: Any, timeout: float | None, latest: Sequence[str]
+) -> Steps[tuple[bool, list[Any]]]:
+    """`add`, and then `get` of pages, of the leader."""
+    commands = [_adding(key, value, timeout), *(_gets(routes, latest) if latest else ())]
+    added, *rest = yield from _executed(routes, commands, writes=True)
+    return added is not None, pages(rest, len(latest))
 
 
 def touch(routes: Routes, key: str, timeout: float | None) -> Steps[bool]:

@@ -169,6 +169,22 @@ class RedisCache(BaseCache):
         failed, found = await arun(operations.commit(self._routes, entries, *self._made(latest, drops)))
         return [keys[made] for made in failed], found
 
+    def add_and_read(
+        self, key: str, payload: Any, timeout: float | None, latest: Sequence[str]
+    ) -> tuple[bool, list[Any]]:
+        if timeout is not None and timeout <= 0:
+            return super().add_and_read(key, payload, timeout, latest)
+        ((made,), found) = self._made((key,), latest)
+        return run(operations.add_and_get_pages(self._routes, made, payload, timeout, found))
+
+    async def aadd_and_read(
+        self, key: str, payload: Any, timeout: float | None, latest: Sequence[str]
+    ) -> tuple[bool, list[Any]]:
+        if timeout is not None and timeout <= 0:
+            return await super().aadd_and_read(key, payload, timeout, latest)
+        ((made,), found) = self._made((key,), latest)
+        return await arun(operations.add_and_get_pages(self._routes, made, payload, timeout, found))
+
     def _made(self, *keys: Sequence[str]) -> list[list[str]]:
         return [[self.page_key(key) for key in some] for some in keys]
 

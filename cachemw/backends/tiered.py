@@ -271,6 +271,18 @@ class TieredCache(BaseCache):
         with self._tier.changing((self._page_prefix + key,)):
             return await self._shared.aadd_record(key, payload, timeout)
 
+    def add_and_read(
+        self, key: str, payload: Any, timeout: float | None, latest: Sequence[str]
+    ) -> tuple[bool, list[Any]]:
+        with self._tier.changing((self._page_prefix + key,)):
+            return self._shared.add_and_read(key, payload, timeout, latest)
+
+    async def aadd_and_read(
+        self, key: str, payload: Any, timeout: float | None, latest: Sequence[str]
+    ) -> tuple[bool, list[Any]]:
+        with self._tier.changing((self._page_prefix + key,)):
+            return await self._shared.aadd_and_read(key, payload, timeout, latest)
+
 
 def _described(location: str | Sequence[str], shared: Any) -> dict[str, Any]:
     """The entry of CACHES for the shared store."""

@@ -86,6 +86,21 @@ class PageContract(Contract):
         assert same(cache, cache.read_records([VARIANT])[0], first)
         assert cache.add_record(OTHER, second, None) is True
 
+    def test_who_adds_may_look_in_the_same_trip(self, cache: Face) -> None:
+        lease, page = payload(cache, b"lease"), payload(cache, b"page")
+        cache.write_records([(INDEX, page, None)])
+        added, found = cache.add_and_read(VARIANT, lease, 100.0, [OTHER, INDEX, VARIANT])
+        assert added is True
+        assert found[0] is None
+        assert same(cache, found[1], page)
+        assert same(cache, found[2], lease)
+        added, found = cache.add_and_read(VARIANT, page, 100.0, [VARIANT])
+        assert added is False
+        assert same(cache, found[0], lease)
+        assert cache.add_and_read(OTHER, page, None, []) == (True, [])
+        assert cache.add_and_read(OTHER + "\x00ended", page, 0, [INDEX, OTHER + "\x00ended"])[0] is False
+        assert cache.read_records([OTHER + "\x00ended"]) == [None]
+
     def test_records_expire(self, cache: Face) -> None:
         short = self.shortest_timeout
         cache.write_records([(INDEX, payload(cache, b"short"), short), (OTHER, payload(cache, b"long"), 2.0**33)])

@@ -65,6 +65,7 @@ _CALLS = (
     "write_records",
     "drop_records",
     "add_record",
+    "add_and_read",
     "commit_records",
 )
 

@@ -293,8 +293,8 @@ def test_a_lease_is_not_left_to_nobody(store: Store, pages: Pages) -> None:
         raise BackendUnavailable("no answer in time")
 
     store.add_record = added_and_lost  # type: ignore[method-assign]
-    assert pages.run(pages.take_lease("lease", 100.0), True) is True
+    assert pages.run(pages.take_lease("lease", 100.0), None) is None
     store.add_record = added  # type: ignore[method-assign]
     until(lambda: settled(pages), "it was dropped", 2)
-    assert pages.run(pages.take_lease("lease", 100.0), False) is True
+    assert pages.run(pages.take_lease("lease", 100.0), None) == (True, [])
     assert isinstance(store.read_records(["lease"])[0], HitForMiss)

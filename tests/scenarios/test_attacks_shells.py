@@ -331,9 +331,9 @@ def test_one_cache_around_itself_does_not_wait_for_its_own_lease(site: Site) -> 
 def _spy(site: Site, taken: list[float]) -> Any:
     take = site.middleware.caching.line.pages.take_lease
 
-    def spied(key: str, timeout: float) -> Any:
+    def spied(key: str, timeout: float, wants: Any) -> Any:
         taken.append(timeout)
-        return take(key, timeout)
+        return take(key, timeout, wants)
 
     return spied
 
@@ -651,7 +651,7 @@ def other_process(
     site.build(cache=cache, policy=Policy(**options))
     key = next(iter(_keys_of(site)))
     taken = [site.middleware.caching.line.pages.take_lease(lease_key(key), 60)]
-    assert site.middleware.caching.line.pages.run(taken[0], None) is True
+    assert site.middleware.caching.line.pages.run(taken[0], None) == (True, [])
     now = [0.0]
 
     def pause(seconds: float) -> None:
