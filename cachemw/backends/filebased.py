@@ -1,6 +1,7 @@
 """FileBasedCache: entries as files of a local directory, bounded, for the processes of one machine.
 
 Rule 1: reading is open, read, close; it takes no lock and writes nothing, but for removing what is expired or damaged.
+Of a page that is read over and over the file is only looked at (`_file_pages`).
 Rule 2: a value is replaced by renaming a complete file over it; readers have the old one or the new one, whole.
 Rule 3: what changes an entry in view of what is there (`add`, `incr`, `touch`, `delete`) holds its shard's lock, and
 so does `set`, lest one of those undo it.
@@ -21,10 +22,12 @@ from typing import Any, BinaryIO, ClassVar, Final
 
 from cachemw._values import boolean, integer, refuse
 from cachemw.backends import _file_entry as entry
+from cachemw.backends._file_pages import Decode, DecodedPages, clock
 from cachemw.backends._file_shards import Place, Shards, open_for_reading
 from cachemw.backends._file_sweep import Sweeper
 from cachemw.backends._file_usage import make_directories
 from cachemw.backends._quick import QuickReads
+from cachemw.backends._records import payloads
 from cachemw.backends.base import BlockingCache, Entry
 from cachemw.errors import BackendUnavailable
 
@@ -68,6 +71,7 @@ class FileBasedCache(BlockingCache):
         self._max_bytes = None if given is None else integer("MAX_BYTES", given, minimum=1)
         self._reads = QuickReads(allowed=boolean("OPTIONS['inline_reads']", self.options.get("inline_reads", True)))
         self._mapped = _Mapped(directory)
+        self._decoded = DecodedPages()
         self._shards = Shards(directory)
         self._sweeper = Sweeper(self._shards, max_entries=max_entries, max_bytes=self._max_bytes, frequency=frequency)
 
@@ -85,11 +89,47 @@ class FileBasedCache(BlockingCache):
         made = [self.page_key(key) for key in keys]
         with self._mapped:
             found = self._read_all(made, verify=False)
-        return [None if type(payload := found.get(key)) is int else payload for key in made]
+        return payloads(made, found)
 
     async def aread_records(self, keys: Sequence[str]) -> list[Any]:
         """See `read_records`."""
         return await self._reads.run(self.read_records, keys)
+
+    def read_decoded(self, keys: Sequence[str], decode: Decode) -> list[Any]:
+        """The records that `decode(key, payload)` makes of the payloads, None where there is none: a page's hit.
+
+        What is asked for often is remembered, and only its file looked at. Raises: BackendUnavailable.
+        """
+        now = time.time()
+        known = self._decoded.get
+        with self._mapped:
+            return [known(key, now, decode) or self._decode_page(key, now, decode) for key in keys]
+
+    async def aread_decoded(self, keys: Sequence[str], decode: Decode) -> list[Any]:
+        """See `read_decoded`."""
+        return await self._reads.run(self.read_decoded, keys, decode)
+
+    def _decode_page(self, key: str, now: float, decode: Decode) -> Any:
+        place = self._shards.place(self.page_key(key))
+        began = clock()
+        descriptor = open_for_reading(place.path)
+        if descriptor is None:
+            return None
+        try:
+            status = os.fstat(descriptor)
+            found = _live(descriptor, place, now, verify=False)
+        finally:
+            os.close(descriptor)
+        if found is None:
+            return None
+        if found is _SPOILED:
+            payload = self._read_again(place, now, verify=False)
+            return None if payload is None or type(payload) is int else decode(key, payload)
+        payload, expires = found
+        record = None if type(payload) is int else decode(key, payload)
+        if record is not None:
+            self._decoded.learn(key, place.path, began, status, expires, decode, record)
+        return record
 
     def open_record(self, key: str) -> tuple[BinaryIO, int, int] | None:
         """A page's payload as an open file, its offset there and its length in bytes; None if there is none.
@@ -300,24 +340,31 @@ def _read(place: Place, now: float, *, verify: bool) -> Any:
     if descriptor is None:
         return None
     try:
-        block = os.read(descriptor, max(entry.BLOCK, entry.HEADER_SIZE + len(place.key)))
-        header = entry.parse(block, place.key)
-        if header is None or not header.expires > now:  # "not >": an expiry that is no number is over too
-            return _SPOILED
-        if header.number is not None:
-            return header.number
-        end = header.offset + header.size
-        if end <= len(block):
-            value = block[header.offset : end]
-        elif os.fstat(descriptor).st_size == end:
-            value = os.pread(descriptor, header.size, header.offset)
-        else:
-            return _SPOILED
-        return _SPOILED if verify and entry.checksum(value) != header.crc else value
-    except (IsADirectoryError, BlockingIOError):
-        return None
+        found = _live(descriptor, place, now, verify=verify)
     finally:
         os.close(descriptor)
+    return found[0] if type(found) is tuple else found
+
+
+def _live(descriptor: int, place: Place, now: float, *, verify: bool) -> Any:
+    """(value, expiry) of a live entry, of a file opened just now; else as `_read`."""
+    try:
+        block = os.read(descriptor, max(entry.BLOCK, entry.HEADER_SIZE + len(place.key)))
+    except (IsADirectoryError, BlockingIOError):  # a directory, or a pipe, in the entry's place
+        return None
+    header = entry.parse(block, place.key)
+    if header is None or not header.expires > now:  # "not >": an expiry that is no number is over too
+        return _SPOILED
+    if header.number is not None:
+        return header.number, header.expires
+    end = header.offset + header.size
+    if end <= len(block):
+        value = block[header.offset : end]
+    elif os.fstat(descriptor).st_size == end:
+        value = os.pread(descriptor, header.size, header.offset)
+    else:
+        return _SPOILED
+    return _SPOILED if verify and entry.checksum(value) != header.crc else (value, header.expires)
 
 
 def _live_header(descriptor: int, place: Place, now: float) -> entry.Header | None:
