@@ -111,19 +111,19 @@ def test_garbage_under_the_lease_is_not_waited_for(interface: str) -> None:
     with Site(interface, STORES["redis"](Path())) as site:
         site.cache.clear()
         taken: list[str] = []
-        add, aadd = site.cache.add_record, site.cache.aadd_record
+        add, aadd = site.cache.add_and_read, site.cache.aadd_and_read
 
-        def spoiled(key: str, payload: Any, timeout: float | None) -> bool:
+        def spoiled(key: str, payload: Any, timeout: float | None, latest: Any) -> tuple[bool, list[Any]]:
             taken.append(key)
             site.cache.write_records([(key, b"garbage", None)])
-            return add(key, payload, timeout)
+            return add(key, payload, timeout, latest)
 
-        async def aspoiled(key: str, payload: Any, timeout: float | None) -> bool:
+        async def aspoiled(key: str, payload: Any, timeout: float | None, latest: Any) -> tuple[bool, list[Any]]:
             taken.append(key)
             site.cache.write_records([(key, b"garbage", None)])
-            return await aadd(key, payload, timeout)
+            return await aadd(key, payload, timeout, latest)
 
-        site.cache.add_record, site.cache.aadd_record = spoiled, aspoiled  # type: ignore[method-assign]
+        site.cache.add_and_read, site.cache.aadd_and_read = spoiled, aspoiled  # type: ignore[method-assign]
         assert site.get("/").seconds < 1
         assert len(taken) == 1
         site.until_hit("/")
