@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from cachemw.backends import filebased
+from cachemw.backends._file_pages import clock
+from cachemw.backends._file_shards import open_for_reading
 from cachemw.backends.filebased import FileBasedCache
 from cachemw.errors import BackendUnavailable
 from tests.backends.file_store import in_child
@@ -31,7 +33,6 @@ def cache(tmp_path: Path) -> FileBasedCache:
 @pytest.fixture
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """A minute has gone by since anything was written."""
-    clock = filebased.clock
     monkeypatch.setattr(filebased, "clock", lambda: clock() + LATER)
 
 
@@ -39,7 +40,6 @@ def settled(monkeypatch: pytest.MonkeyPatch) -> None:
 def opened(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How often the files were opened."""
     counts: Counter[str] = Counter()
-    open_for_reading = filebased.open_for_reading
 
     def count(path: str, **kwargs: bool) -> int | None:
         counts[path] += 1
