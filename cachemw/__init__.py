@@ -3,7 +3,7 @@
 from cachemw.activation import activate_language, activate_timezone, get_language, get_timezone
 from cachemw.backends.base import BaseCache
 from cachemw.backends.registry import Caches, cache, caches, connect
-from cachemw.busting import StaticFolder, StaticMiddleware
+from cachemw.busting import StaticFolder, StaticMiddleware, static_url
 from cachemw.errors import (
     BackendUnavailable,
     CacheError,
@@ -87,6 +87,7 @@ __all__ = [
     "patch_response_headers",
     "patch_vary_headers",
     "purge",
+    "static_url",
     "vary_on_cookie",
     "vary_on_headers",
 ]

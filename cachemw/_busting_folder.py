@@ -24,7 +24,16 @@ from urllib.parse import parse_qsl, quote, urlsplit
 from cachemw._values import refuse
 from cachemw.errors import ImproperlyConfigured
 
-__all__ = ["MANIFEST", "VERSION_LENGTH", "Asked", "Manifest", "StaticFolder", "StaticVersionWarning", "inside"]
+__all__ = [
+    "CHOSEN",
+    "MANIFEST",
+    "VERSION_LENGTH",
+    "Asked",
+    "Manifest",
+    "StaticFolder",
+    "StaticVersionWarning",
+    "inside",
+]
 
 log = logging.getLogger("cachemw")
 
@@ -36,7 +45,7 @@ _HASHED: Final = re.compile(r"\.([0-9a-f]{12})(?:\.[^./]+)?$")
 _TIME_STAMP: Final = re.compile(
     r"1[0-9]{9}(?:[0-9]{3})?(?:\.[0-9]+)?|(?:19|20)[0-9]{2}[01][0-9][0-3][0-9](?:[0-9]{4,6})?"
 )
-_CHOSEN: Final[Any] = object()  # no version was given by hand
+CHOSEN: Final[Any] = object()  # no version was given by hand
 
 
 class StaticVersionWarning(UserWarning):
@@ -146,7 +155,7 @@ class StaticFolder:
 
     # -- URLs -------------------------------------------------------------------------------------------------------
 
-    def __call__(self, name: str, *, v: Any = _CHOSEN) -> str:
+    def __call__(self, name: str, *, v: Any = CHOSEN) -> str:
         """The URL of a file by its path within the folder ("css/site.css"). A `v` by hand wins; None leaves it out.
 
         Raises: ImproperlyConfigured, which names the file, if there is none or if it lies outside of the folder.
@@ -159,12 +168,12 @@ class StaticFolder:
         name, version = self.reference(name, v=v)
         return self.url + quote(os.fsencode(name), safe="/~") + ("" if version is None else f"?v={quote(version)}")
 
-    def reference(self, name: str, *, v: Any = _CHOSEN) -> tuple[str, str | None]:
+    def reference(self, name: str, *, v: Any = CHOSEN) -> tuple[str, str | None]:
         """The name and the version that a URL of this file is to carry, for frameworks that build it themselves.
 
         A file that is not there has no version; this is logged once: a page with a broken image is better than none.
         """
-        if v is not _CHOSEN:
+        if v is not CHOSEN:
             if v is not None and _TIME_STAMP.fullmatch(str(v)) and str(v) != self.version(name):
                 warnings.warn(
                     f"The version of static file {name!r} is {v!r}, which looks like a time stamp: caches keep the old "

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from starlette.applications import Starlette
 
-__all__ = ["version_flask", "version_jinja", "version_starlette"]
+__all__ = ["FlaskVersions", "version_flask", "version_jinja", "version_starlette"]
 
 _EXTENSION: Final = "cachemw.static"
 
@@ -37,25 +37,59 @@ def version_flask(app: Flask, *, fixed: bool | None = None, follow_symlinks: boo
         version_flask(app)
         url_for("static", filename="style.css")     # /static/style.css?v=2c26b46b68ff
 
-    `fixed`: see `StaticFolder`; left out, it is the opposite of `app.debug`. Raises: ImproperlyConfigured the second
-    time.
+    `CacheMW(app)` does this by itself; call it for an application without the extension, or for its options. `fixed`:
+    see `StaticFolder`; left out, it is the opposite of `app.debug`. Raises: ImproperlyConfigured the second time.
     """
-    if _EXTENSION in app.extensions:
-        raise ImproperlyConfigured("version_flask was called for this application already; once is enough.")
-    app.extensions[_EXTENSION] = versions = _FlaskVersions(app, fixed, follow_symlinks)
-    app.url_defaults(versions.complete)
-    app.before_request(versions.board)
-    app.wsgi_app = WSGIStatic(app.wsgi_app)  # type: ignore[method-assign]
+    FlaskVersions.of(app).ask(fixed, follow_symlinks)
 
 
-class _FlaskVersions:
+class FlaskVersions:
     """The static folders of one application, by the endpoints that serve them."""
 
-    def __init__(self, app: Flask, fixed: bool | None, follow_symlinks: bool) -> None:
+    @classmethod
+    def of(cls, app: Flask) -> FlaskVersions:
+        """Those of this application. Nothing of it is changed before `install`."""
+        return app.extensions.setdefault(_EXTENSION, cls(app))  # type: ignore[no-any-return]
+
+    def __init__(self, app: Flask) -> None:
         self._app = app
-        self._fixed = fixed
-        self._follow_symlinks = follow_symlinks
+        self._fixed: bool | None = None
+        self._follow_symlinks = False
+        self._asked = False
+        self._installed = False
         self._folders: dict[str, StaticFolder] = {}
+
+    def ask(self, fixed: bool | None, follow_symlinks: bool) -> None:
+        """Install with these options, which come before those of an extension that has installed by itself."""
+        if self._asked:
+            raise ImproperlyConfigured("version_flask was called for this application already; once is enough.")
+        self._asked, self._fixed, self._follow_symlinks = True, fixed, follow_symlinks
+        self._folders.clear()
+        self.install()
+
+    def install(self) -> None:
+        """Have Flask's `url_for` and its static files know of versions."""
+        if not self._installed:
+            self._installed = True
+            self._app.url_defaults(self._complete)
+            self._app.before_request(self._board)
+            self._app.wsgi_app = WSGIStatic(self._app.wsgi_app)  # type: ignore[method-assign]
+
+    def url(self, name: str, v: Any) -> str:
+        """The URL of a file of the application's own folder, also where nothing is installed.
+
+        Raises: ImproperlyConfigured, which names the file, if there is none.
+        """
+        from flask import has_request_context, url_for
+
+        folder = self._folder("static")
+        if folder is None:
+            raise ImproperlyConfigured(f"{self._app!r} has no static folder that could hold {name!r}.")
+        url = folder(name, v=v)
+        if not has_request_context():
+            return url
+        file, version = folder.reference(name, v=v)
+        return url_for("static", filename=file, v=version)  # below the mount of the application
 
     def _folder(self, endpoint: str | None) -> StaticFolder | None:
         """The folder that this endpoint serves; None for other endpoints, and for a folder that is not there."""
@@ -65,19 +99,21 @@ class _FlaskVersions:
             owner = self._app if endpoint == "static" else self._app.blueprints.get(endpoint.removesuffix(".static"))
             if owner is None or owner.static_folder is None or not os.path.isdir(owner.static_folder):
                 return None
-            fixed = not self._app.debug if self._fixed is None else self._fixed
             self._folders[endpoint] = StaticFolder(
-                owner.static_folder, fixed=fixed, follow_symlinks=self._follow_symlinks
+                owner.static_folder,
+                url=owner.static_url_path or "/static/",
+                fixed=not self._app.debug if self._fixed is None else self._fixed,
+                follow_symlinks=self._follow_symlinks,
             )
         return self._folders[endpoint]
 
-    def complete(self, endpoint: str, values: dict[str, Any]) -> None:
+    def _complete(self, endpoint: str, values: dict[str, Any]) -> None:
         """Flask's `url_defaults`: the version of the file, and its hashed name where a build has made one."""
         folder, name = self._folder(endpoint), values.get("filename")
         if folder is not None and isinstance(name, str):
             values["filename"], values["v"] = folder.reference(name, **_given(values))
 
-    def board(self) -> None:
+    def _board(self) -> None:
         """Flask's `before_request`: say which file the request is for."""
         from flask import abort, request
 

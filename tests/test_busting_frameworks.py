@@ -21,7 +21,15 @@ from starlette.testclient import TestClient
 
 from cachemw import CacheMiddleware, ImproperlyConfigured
 from cachemw.backends.locmem import LocMemCache
-from cachemw.busting import StaticFolder, StaticVersionWarning, version_flask, version_jinja, version_starlette
+from cachemw.busting import (
+    StaticFolder,
+    StaticVersionWarning,
+    static_url,
+    version_flask,
+    version_jinja,
+    version_starlette,
+)
+from cachemw.integrations.flask import CacheMW
 
 IMMUTABLE = "public, max-age=31536000, immutable"
 TEMPLATE = '<link rel="stylesheet" href="{{ url_for("static", %s="style.css") }}">'
@@ -226,6 +234,46 @@ def test_flask_twice_is_an_error(app: flask.Flask) -> None:
         version_flask(app)
 
 
+def test_flask_the_extension_gives_versions_by_itself(root: Path) -> None:
+    app = flask.Flask("site", root_path=str(root))
+    app.add_url_rule("/", view_func=lambda: flask.render_template("flask.html"))
+    blueprint = flask.Blueprint("shop", "shop", root_path=str(root), static_folder="shop", url_prefix="/shop")
+    CacheMW(app, cache=LocMemCache("extension-gives", {}))
+    app.register_blueprint(blueprint)
+    client = Client(app)
+    assert f"/static/style.css?v={V}" in client.get("/").text
+    assert client.get(f"/static/style.css?v={V}").headers["Cache-Control"] == IMMUTABLE
+    with app.test_request_context():
+        assert flask.url_for("shop.static", filename="style.css").endswith(f"?v={version(b'tan')}")
+
+
+def test_flask_the_extension_may_leave_static_files_to_flask(root: Path) -> None:
+    app = flask.Flask("site", root_path=str(root))
+    CacheMW(app, cache=LocMemCache("extension-leaves", {}), static=False)
+    with app.test_request_context():
+        assert flask.url_for("static", filename="style.css") == "/static/style.css"
+    assert Client(app).get(f"/static/style.css?v={V}").headers["Cache-Control"] == "no-cache"
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_flask_what_is_asked_for_comes_before_what_the_extension_does_by_itself(root: Path, first: bool) -> None:
+    app = flask.Flask("site", root_path=str(root))
+    if first:
+        version_flask(app, fixed=False)
+    CacheMW(app, cache=LocMemCache(f"extension-before-{first}", {}))
+    if not first:
+        with app.test_request_context():
+            flask.url_for("static", filename="style.css")
+        version_flask(app, fixed=False)
+    with app.test_request_context():
+        assert flask.url_for("static", filename="style.css") == f"/static/style.css?v={V}"
+        (root / "static" / "style.css").write_bytes(b"blue")
+        assert flask.url_for("static", filename="style.css") == f"/static/style.css?v={version(b'blue')}"
+    assert Client(app).get(f"/static/style.css?v={version(b'blue')}").headers["Cache-Control"] == IMMUTABLE
+    with pytest.raises(ImproperlyConfigured, match="once is enough"):
+        version_flask(app)
+
+
 def test_flask_under_the_page_cache(app: flask.Flask) -> None:
     app.wsgi_app = CacheMiddleware(app.wsgi_app, cache=LocMemCache("busting-flask", {}))  # type: ignore[method-assign]
     client = Client(app)
@@ -411,3 +459,49 @@ def test_jinja_an_endpoint_that_nobody_knows_is_an_error(root: Path) -> None:
             env.from_string(text).render()
     with pytest.raises(ImproperlyConfigured, match=r"no static file 'none\.css'"):
         env.from_string("{{ static_url('none.css') }}").render()
+
+
+# -- static_url -------------------------------------------------------------------------------------------------------
+
+
+def test_static_url_of_the_directory_static(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(root)
+    assert static_url("style.css") == f"/static/style.css?v={V}"
+    assert static_url("style.css", v="7") == "/static/style.css?v=7"
+    assert static_url("style.css", v=None) == "/static/style.css"
+    with pytest.raises(ImproperlyConfigured, match=r"no static file 'stile.css'.* did you mean 'style.css'"):
+        static_url("stile.css")
+
+
+def test_static_url_without_a_folder_says_which_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ImproperlyConfigured, match=r"static' is no directory"):
+        static_url("style.css")
+
+
+def test_static_url_of_a_folder_that_is_given(root: Path) -> None:
+    assert static_url("style.css", folder=root / "shop") == f"/static/style.css?v={version(b'tan')}"
+    folder = StaticFolder(root / "shop", url="https://cdn.example/shop/")
+    assert static_url("style.css", folder=folder) == f"https://cdn.example/shop/style.css?v={version(b'tan')}"
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_static_url_is_of_the_flask_application_at_work(root: Path, installed: bool) -> None:
+    app = flask.Flask("site", root_path=str(root), static_folder="shop", static_url_path="/files")
+    if installed:
+        version_flask(app)
+    tan = version(b"tan")
+    with app.app_context():
+        assert static_url("style.css") == f"/files/style.css?v={tan}"
+    with app.test_request_context("/", environ_overrides={"SCRIPT_NAME": "/mounted"}):
+        assert static_url("style.css") == f"/mounted/files/style.css?v={tan}"
+        assert static_url("style.css", v=None) == "/mounted/files/style.css"
+        assert flask.url_for("static", filename="style.css").endswith(f"?v={tan}") is installed
+        with pytest.raises(ImproperlyConfigured, match="no static file 'nothing'"):
+            static_url("nothing")
+
+
+def test_static_url_of_a_flask_application_without_static_files(root: Path) -> None:
+    app = flask.Flask("site", root_path=str(root), static_folder=None)
+    with app.app_context(), pytest.raises(ImproperlyConfigured, match=r"no static folder that could hold 'style.css'"):
+        static_url("style.css")

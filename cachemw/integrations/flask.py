@@ -7,7 +7,7 @@
 
 `app.config` has the keys of Django's settings (CACHES, CACHE_MIDDLEWARE_ALIAS, …) and those of the environment
 (CACHEMW_SECONDS, …), and comes before the environment. `flask cachemw` has the commands of `cachemw`. Templates know
-the tag `{% cache 500 sidebar %}`.
+the tag `{% cache 500 sidebar %}`; `url_for("static", filename=…)` has the version of the file (`cachemw.busting`).
 
 Where a page is looked up: before Flask, which costs least. Flask's before functions then do not run for hits, as they
 would not behind any cache in front of the site: what only some visitors may see has to vary on what they are known by
@@ -30,6 +30,7 @@ import click
 from flask import Blueprint, Flask, current_app, has_request_context, request
 
 from cachemw import purging, wsgi
+from cachemw._busting_frameworks import FlaskVersions
 from cachemw._views_kinds import PAGE
 from cachemw._views_page import EXCHANGE, Page, Tags
 from cachemw._views_wsgi import FLASK_EXTENSION, make_inner_half, make_middleware, respond
@@ -79,6 +80,7 @@ class CacheMW:
     cache, policy, seconds, key_prefix, rules, hooks   as `CacheMiddleware` takes them; before what app.config says
     site    False: do not cache the whole site, only blueprints and views that ask for it
     inside  look pages up after Flask's before functions; None: where language or time zone is part of the key
+    static  False: leave the URLs of static files, and for how long they are kept, to Flask
 
     Raises: ImproperlyConfigured for a wrong setting, and for an application that has the extension already.
     """
@@ -95,6 +97,7 @@ class CacheMW:
         hooks: Hooks | None = None,
         site: bool = True,
         inside: bool | None = None,
+        static: bool = True,
     ) -> None:
         self._options: dict[str, Any] = {
             "cache": cache,
@@ -106,6 +109,7 @@ class CacheMW:
         self._hooks = hooks
         self._site = site
         self._inside = inside
+        self._static = static
         self._pages: dict[Any, Page] = {}  # by blueprint
         if app is not None:
             self.init_app(app)
@@ -120,6 +124,8 @@ class CacheMW:
         caching = Caching(**options)
         options["cache"] = caching.line.pages.cache  # one store, whoever of ours uses it
         inside = bool(caching.line.properties) if self._inside is None else self._inside
+        if self._static:
+            FlaskVersions.of(app).install()
         start = _Start(app, FlaskSite(caching), self._pages)
         app.wsgi_app = start  # type: ignore[method-assign]
         if self._site:
