@@ -147,7 +147,7 @@ class Guard:
             "cache %s failed, %d time(s) since the last report; fragments and memoized values do without it: %s",
             self.name,
             count,
-            " ".join([repr(error), *getattr(error, "__notes__", ())]),
+            repr(error),
         )
 
 

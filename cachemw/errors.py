@@ -6,6 +6,8 @@ the page cache turns every `BackendUnavailable` into a miss (see `cachemw.pages`
 
 from __future__ import annotations
 
+from pickle import PicklingError
+
 __all__ = [
     "BackendUnavailable",
     "CacheError",
@@ -14,6 +16,7 @@ __all__ = [
     "InvalidCacheBackendError",
     "InvalidCacheKey",
     "SerializationError",
+    "UnserializableValue",
 ]
 
 
@@ -34,7 +37,11 @@ class InvalidCacheKey(CacheError, ValueError):
 
 
 class SerializationError(CacheError, ValueError):
-    """A stored value cannot be decoded: damaged, foreign, or not authenticated by the configured secret."""
+    """A value cannot be turned into bytes, or bytes into a value: damaged, foreign, or not sealed by the secret."""
+
+
+class UnserializableValue(SerializationError, PicklingError, TypeError):
+    """This value cannot be stored; the message names its key. It is what pickle and Django raise, too."""
 
 
 class BackendUnavailable(CacheError):

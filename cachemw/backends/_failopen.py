@@ -1,4 +1,4 @@
-"""`OPTIONS: {"fail_open": True}`: a store that does not answer holds nothing. The one place for it.
+"""`OPTIONS: {"fail_open": True}`: a store that does not answer holds nothing. The one place for it, and for its log.
 
 The page cache fails open by itself, behind a breaker that has to see the failures: it passes this by.
 """
@@ -16,7 +16,7 @@ from cachemw.errors import BackendUnavailable
 if TYPE_CHECKING:
     from cachemw.backends._store import Store
 
-__all__ = ["FailOpen"]
+__all__ = ["FailOpen", "Reports"]
 
 _log = logging.getLogger("cachemw.backends")
 
@@ -42,23 +42,34 @@ _ANSWERS: Final[dict[str, Callable[..., Any]]] = {
 }
 
 
+class Reports:
+    """What the log is told of one store: the first of each minute.
+
+    message: takes the store and the error.
+    """
+
+    def __init__(self, cache: Store, message: str) -> None:
+        self._cache = cache
+        self._message = message
+        self._quiet_until = -_WINDOW
+
+    def report(self, error: Exception) -> None:
+        """Log the first error of a window."""
+        now = time.monotonic()
+        if now >= self._quiet_until:
+            self._quiet_until = now + _WINDOW
+            _log.warning(self._message, self._cache, error)
+
+
 class FailOpen:
     """A cache's primitives, by the same names, that never raise BackendUnavailable; it is logged once a minute."""
 
     def __init__(self, cache: Store) -> None:
-        self._name = repr(cache)
-        self._quiet_until = -_WINDOW
+        self._report = Reports(cache, "%r fails, its entries count as missing: %s").report
         for name, answer in _ANSWERS.items():
             twin = f"_a{name[1:]}"
             setattr(self, name, self._guarded(getattr(cache, name), answer))
             setattr(self, twin, self._aguarded(getattr(cache, twin), answer))
-
-    def report(self, error: Exception) -> None:
-        """Log the first failure of a window."""
-        now = time.monotonic()
-        if now >= self._quiet_until:
-            self._quiet_until = now + _WINDOW
-            _log.warning("%s fails, its entries count as missing: %s", self._name, error)
 
     def _guarded(self, primitive: Callable[..., Any], answer: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(primitive)
@@ -66,7 +77,7 @@ class FailOpen:
             try:
                 return primitive(*args)
             except BackendUnavailable as error:
-                self.report(error)
+                self._report(error)
                 return answer(*args)
 
         return guarded
@@ -79,7 +90,7 @@ class FailOpen:
             try:
                 return await primitive(*args)
             except BackendUnavailable as error:
-                self.report(error)
+                self._report(error)
                 return answer(*args)
 
         return guarded

@@ -17,9 +17,9 @@ class LowLevel(Store):
     """`get set add …` and `aget aset aadd …`."""
 
     def get(self, key: Any, default: Any = None, version: Any = None) -> Any:
-        """The stored value, else `default`. A stored None is a value.
+        """The stored value, else `default`. A stored None is a value; what is damaged, foreign or not sealed is none.
 
-        Raises: BackendUnavailable; SerializationError if what is stored is damaged, foreign or not sealed.
+        Raises: BackendUnavailable.
         """
         made = self.make_and_validate_key(key, version)
         return self._found(made, self._primitives._get((made,)), default)
@@ -27,7 +27,7 @@ class LowLevel(Store):
     def set(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> None:
         """Store a value. timeout: seconds, None for ever, <= 0 removes it; left out: the cache's TIMEOUT.
 
-        Raises: what the serializer raises, with a note that names the key; BackendUnavailable.
+        Raises: SerializationError, which names the key, if the value cannot be stored; BackendUnavailable.
         """
         made = self.make_and_validate_key(key, version)
         stored = self._encode(made, value)
@@ -101,8 +101,13 @@ class LowLevel(Store):
 
         def make() -> Any:
             fresh = default() if callable(default) else default
-            self.add(key, fresh, timeout, version)
-            return self.get(key, fresh, version)  # another's, should `add` have lost to it
+            added = self.add(key, fresh, timeout, version)
+            value = self.get(key, MISSING, version)  # another's, should `add` have lost to it
+            if value is not MISSING:
+                return value
+            if not added:  # what is in the way cannot be read
+                self.set(key, fresh, timeout, version)
+            return fresh
 
         return self._once.call(self.make_key(key, version), seen, look, make)
 
@@ -128,11 +133,9 @@ class LowLevel(Store):
         Raises: ValueError if the key is missing.
         """
         old, new, target = self._versions(key, delta, version)
-        stored = self._primitives._get((old,))
-        if old not in stored:
-            raise ValueError(f"Key {key!r} not found")
+        moved = self._rekeyed(key, old, new, self._primitives._get((old,)))
         if new != old:
-            self._primitives._set(((new, self._rekeyed(old, new, stored[old]), self._primitives._timeout_left(old)),))
+            self._primitives._set(((new, moved, self._primitives._timeout_left(old)),))
             self._primitives._delete((old,))
         return target
 
@@ -231,8 +234,13 @@ class LowLevel(Store):
             fresh = default() if callable(default) else default
             if inspect.isawaitable(fresh):
                 fresh = await fresh
-            await self.aadd(key, fresh, timeout, version)
-            return await self.aget(key, fresh, version)
+            added = await self.aadd(key, fresh, timeout, version)
+            value = await self.aget(key, MISSING, version)
+            if value is not MISSING:
+                return value
+            if not added:
+                await self.aset(key, fresh, timeout, version)
+            return fresh
 
         return await self._once.acall(self.make_key(key, version), seen, look, make)
 
@@ -251,13 +259,9 @@ class LowLevel(Store):
     async def aincr_version(self, key: Any, delta: int = 1, version: Any = None) -> Any:
         """See `incr_version`."""
         old, new, target = self._versions(key, delta, version)
-        stored = await self._primitives._aget((old,))
-        if old not in stored:
-            raise ValueError(f"Key {key!r} not found")
+        moved = self._rekeyed(key, old, new, await self._primitives._aget((old,)))
         if new != old:
-            await self._primitives._aset(
-                ((new, self._rekeyed(old, new, stored[old]), await self._primitives._atimeout_left(old)),)
-            )
+            await self._primitives._aset(((new, moved, await self._primitives._atimeout_left(old)),))
             await self._primitives._adelete((old,))
         return target
 

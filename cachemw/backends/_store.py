@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Final, cast
 
 from cachemw._values import boolean, integer, number, refuse, without_password
-from cachemw.backends._failopen import FailOpen
+from cachemw.backends._failopen import FailOpen, Reports
 from cachemw.backends._keys import MEMCACHED_LENGTH, default_key_func, key_function, page_prefix, validate
 from cachemw.backends._once import MISSING, Once
 from cachemw.backends.serializers import PickleSerializer, Seal, make_serializer, secrets_from
-from cachemw.errors import SerializationError
+from cachemw.errors import SerializationError, UnserializableValue
 
 __all__ = ["DEFAULT_TIMEOUT", "FOREVER", "Entry", "Store", "Value"]
 
@@ -67,6 +67,7 @@ class Store(ABC):
         #: What authenticates this store's records, the newest first; empty: nothing does.
         self.secrets = secrets_from(given.get("secret"))
         self._seal = Seal(self.secrets) if self.secrets else None
+        self._damaged = Reports(self, "An entry of %r counts as missing, it cannot be decoded: %s")
         self._page_prefix = page_prefix(
             self._key_prefix, self._version, strict=self.strict_keys, limit=self.max_key_length
         )
@@ -243,20 +244,16 @@ class Store(ABC):
         try:
             return self._dumps(value)
         except Exception as error:
-            error.add_note(f"The value for the cache key {key!r} cannot be serialized.")
-            raise
+            raise UnserializableValue(f"The value for the cache key {key!r} cannot be serialized: {error!r}") from error
 
     def _decode(self, key: str, stored: Any) -> Any:
-        """The value again, or MISSING if it is damaged and the cache fails open."""
+        """The value again, or MISSING if it is damaged, foreign or not sealed: as good as evicted, and logged."""
         if type(stored) is int:
             return stored
         try:
             return self._loads(stored if self._seal is None else self._seal.unseal(key, stored))
         except Exception as error:
-            refusal = SerializationError(f"The value stored under the cache key {key!r} cannot be decoded: {error!r}")
-            if self._fail_open is None:
-                raise refusal from error
-            self._fail_open.report(refusal)
+            self._damaged.report(SerializationError(f"{key!r}: {error!r}"))
             return MISSING
 
     def _found(self, made: str, stored: Mapping[str, Any], default: Any) -> Any:
@@ -279,8 +276,14 @@ class Store(ABC):
         keys = self._made_all(data, version)
         return keys, [(made, self._encode(made, data[key]), seconds) for made, key in keys.items()]
 
-    def _rekeyed(self, old: str, new: str, stored: Any) -> Any:
-        """A stored value as it has to look under another key: a seal covers the key."""
-        if self._seal is None or type(stored) is int:
-            return stored
-        return self._seal.seal(new, self._seal.unseal(old, stored))
+    def _rekeyed(self, key: Any, old: str, new: str, found: Mapping[str, Any]) -> Any:
+        """What was found under `old` as it has to look under `new`: a seal covers the key. Raises: ValueError."""
+        if old in found:
+            stored = found[old]
+            if self._seal is None or type(stored) is int:
+                return stored
+            try:
+                return self._seal.seal(new, self._seal.unseal(old, stored))
+            except SerializationError as error:
+                self._damaged.report(SerializationError(f"{old!r}: {error}"))
+        raise ValueError(f"Key {key!r} not found")

@@ -33,10 +33,10 @@ class Serializer(Protocol):
     """Two methods turn a value into bytes and back; `json`, `pickle`, `msgspec.json` shaped objects fit."""
 
     def dumps(self, value: Any, /) -> bytes:
-        """The value as bytes; any exception is handed on to the caller of the cache."""
+        """The value as bytes; any exception is reported as SerializationError."""
 
     def loads(self, data: bytes, /) -> Any:
-        """The value again; any exception is reported as SerializationError."""
+        """The value again; any exception means that there is none, and is logged."""
 
 
 class PickleSerializer:

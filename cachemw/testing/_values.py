@@ -126,9 +126,8 @@ class ValueContract(Contract):
             lambda: cache.set_many({"fine": 1, "spoiled": Unpicklable()}),
         )
         for call in calls:
-            with pytest.raises(pickle.PicklingError) as caught:
+            with pytest.raises(pickle.PicklingError, match="spoiled"):
                 call()
-            assert "spoiled" in "".join(caught.value.__notes__)
         assert cache.get("spoiled") == "old"
         assert cache.get("fine") is None
 
