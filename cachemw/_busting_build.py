@@ -27,12 +27,11 @@ from urllib.parse import unquote
 
 from cachemw._busting_folder import MANIFEST, VERSION_LENGTH, Manifest, inside
 from cachemw._busting_references import Reference, may_refer, references, rewritten
+from cachemw._busting_twins import COMPRESSIONS
 from cachemw.errors import ImproperlyConfigured
 
-__all__ = ["COMPRESSIONS", "Built", "Problem", "build"]
+__all__ = ["Built", "Problem", "build"]
 
-#: Coding (RFC 9110 §8.4.1) to the suffix that nginx, Caddy and WhiteNoise look for.
-COMPRESSIONS: Final[Mapping[str, str]] = {"gzip": ".gz", "br": ".br", "zstd": ".zst"}
 _COMPRESSED: Final = re.compile(
     r"\.(?:7z|apng|avif|br|bz2|flac|gif|gz|heic|jpe?g|jxl|m4[av]|mkv|mov|mp[34]|og[agv]|opus|pdf|png|rar|tgz|web[mp]|woff2?"
     r"|xz|zip|zst)$",

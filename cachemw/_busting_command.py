@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
-from cachemw._busting_build import COMPRESSIONS, Built, build
+from cachemw._busting_build import Built, build
 from cachemw._busting_folder import MANIFEST
+from cachemw._busting_twins import COMPRESSIONS
 
 __all__ = ["static"]
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl, quote, urlsplit
 
+from cachemw._busting_twins import Twin, twins_of
 from cachemw._values import refuse
 from cachemw.errors import ImproperlyConfigured
 
@@ -71,7 +72,8 @@ class Asked(NamedTuple):
     """What a request asks of a static file.
 
     `version` is what the file holds, None if there is none; `named` whether the URL names a version at all, and
-    `current` whether that is the one. `refused`: the URL leads out of the folder, and is answered with 404.
+    `current` whether that is the one. `refused`: the URL leads out of the folder, and is answered with 404. By `size`
+    (in octets) and `modified` (in seconds) a response with the file is known; `twins` are its compressed copies.
     """
 
     name: str
@@ -79,6 +81,9 @@ class Asked(NamedTuple):
     named: bool = False
     current: bool = False
     refused: bool = False
+    size: int = 0
+    modified: int = 0
+    twins: tuple[Twin, ...] = ()
 
 
 class Manifest(NamedTuple):
@@ -221,20 +226,29 @@ class StaticFolder:
     def version(self, name: str) -> str | None:
         """The first 12 hex digits of the SHA-256 of what the file holds now; None if there is no such file."""
         located = self._locate(name)
-        return None if located.path is None else self._version_of(located.path)
+        known = None if located.path is None else self._look_at(located.path)
+        return None if known is None else known.version
 
     def asked(self, name: str, query: str) -> Asked:
         """What a request for this file with this (raw) query asks for."""
         located = self._locate(name)
-        if located.path is None:
+        known = None if located.path is None else self._look_at(located.path)
+        if located.path is None or known is None:
             return Asked(name, refused=located.refused)
-        version = self._version_of(located.path)
+        version, (modified, size, *_) = known.version, known.signature
+        asked = Asked(name, version, size=size, modified=modified // 10**9)
+        asked = asked._replace(twins=self._twins(name, located.path, version))
         given = [value for key, value in parse_qsl(query, keep_blank_values=True) if key == "v"]
         if not given:
             given = self._versions_in(name)
             if given != [version]:
-                return Asked(name, version)
-        return Asked(name, version, named=True, current=given == [version])
+                return asked
+        return asked._replace(named=True, current=given == [version])
+
+    def _twins(self, name: str, path: str, version: str) -> tuple[Twin, ...]:
+        """Of a folder that a build has made, the file's twins; under a hashed name they never belong to another one."""
+        manifest = self.manifest()
+        return twins_of(path, not_older=manifest.contents.get(name) != version) if manifest.files else ()
 
     def _versions_in(self, name: str) -> list[str]:
         """The version that a build has promised for this name: in its manifest, or in the name itself."""
@@ -257,14 +271,14 @@ class StaticFolder:
                 return _Located(real)
         return _Located()
 
-    def _version_of(self, path: str) -> str | None:
+    def _look_at(self, path: str) -> _Known | None:
         known = self._known.get(path)
         try:
             if known is None or not known.settled or known.signature != _signature(os.stat(path)):
                 known = self._known[path] = _hash(path)
         except OSError:
             return None
-        return known.version
+        return known
 
     def manifest(self) -> Manifest:
         """What a build has made of this folder; read anew when it changed, unless the folder is `fixed`."""

@@ -1,7 +1,7 @@
 """The shells around whatever serves static files, for WSGI and ASGI: I/O only; what is to be said, `Serving` knows.
 
 Rule: the application serves the file, with its guards, hooks and ranges. The shells change fields, leave out a body
-      that the client has, and answer 404 in its place where a URL leads out of the folder.
+      that the client has or send its compressed twin, and answer 404 where a URL leads out of the folder.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 #: The folder that the request is for, and the name in it.
 Found = tuple[StaticFolder, str]
 
+_CHUNK: Final = 65_536  # octets that are read of a file at a time
 _NOT_FOUND: Final = b"Not Found"
 _TEXT: Final = "text/plain; charset=utf-8"
 
@@ -66,7 +67,11 @@ class WSGIStatic:
             if found is not None and not passage.board(environ, *found):
                 start_response("404 Not Found", [("Content-Type", _TEXT), ("Content-Length", str(len(_NOT_FOUND)))])
                 return [_NOT_FOUND] if environ["REQUEST_METHOD"] == "GET" else []
-        return passage.body(self.app(environ, passage.start_response))
+        try:
+            return passage.body(self.app(environ, passage.start_response))
+        except BaseException:
+            passage.close()
+            raise
 
 
 class WSGIPassage:
@@ -80,7 +85,7 @@ class WSGIPassage:
         self._hidden: dict[str, Any] = {}
         self._environ: WSGIEnvironment = {}
         self._started = False
-        self._bodiless = False
+        self._replaced = False
 
     def board(self, environ: WSGIEnvironment, folder: StaticFolder, name: str) -> bool:
         """Say that the request is for this file of the folder; False if it leads out of it and is to be refused."""
@@ -100,46 +105,63 @@ class WSGIPassage:
         self._started = True
         self._environ.update(self._hidden)
         self._hidden = {}
-        self._bodiless = False
+        self._replaced = False
         if self._serving is not None:
             code, fields = self._serving.leaving(int(status[:3]), headers)
             if code != int(status[:3]):
-                status, self._bodiless = f"{code} {HTTPStatus(code).phrase}", True
+                status, self._replaced = f"{code} {HTTPStatus(code).phrase}", True
+            self._replaced = self._replaced or self._serving.body is not None
             headers = list(fields)
         write = self._server(status, headers, exc_info) if exc_info else self._server(status, headers)
-        return (lambda data: None) if self._bodiless else write
+        return (lambda data: None) if self._replaced else write
 
     def body(self, result: Iterable[bytes]) -> Iterable[bytes]:
         """The application's iterable as it goes to the server: itself where that is known to be right."""
-        if self._started and not self._bodiless:
+        if self._started and not self._replaced:
             return result
         if not self._started and self._serving is None:
             return result
         return _WSGIBody(result, self)
 
     @property
-    def bodiless(self) -> bool:
-        """Whether the body is left out."""
-        return self._bodiless
+    def replaced(self) -> bool:
+        """Whether another body, or none, goes out in the place of the application's."""
+        return self._replaced
+
+    def chunks(self) -> Iterator[bytes]:
+        """The body in the place of the application's."""
+        body = self._serving and self._serving.body
+        while body and (chunk := body.read(_CHUNK)):
+            yield chunk
+
+    def close(self) -> None:
+        """The request is over."""
+        if self._serving is not None:
+            self._serving.close()
 
 
 class _WSGIBody:
-    """The body of an application that has yet to call start_response, or one that is left out."""
+    """The body of an application that has yet to call start_response, or the one in its place."""
 
     def __init__(self, result: Iterable[bytes], passage: WSGIPassage) -> None:
         self._result = result
         self._passage = passage
 
     def __iter__(self) -> Iterator[bytes]:
-        for chunk in self._result:
-            if self._passage.bodiless:
-                return
-            yield chunk
+        if not self._passage.replaced:
+            for chunk in self._result:
+                if self._passage.replaced:
+                    break
+                yield chunk
+        yield from self._passage.chunks()
 
     def close(self) -> None:
-        close = getattr(self._result, "close", None)
-        if close is not None:
-            close()
+        try:
+            close = getattr(self._result, "close", None)
+            if close is not None:
+                close()
+        finally:
+            self._passage.close()
 
 
 # -- ASGI -----------------------------------------------------------------------------------------------------------
@@ -182,7 +204,10 @@ class ASGIStatic:
         hidden = {field.encode() for field in serving.hidden}
         if hidden:
             scope = {**scope, "headers": [pair for pair in scope["headers"] if pair[0].lower() not in hidden]}
-        await self.app(scope, receive, _ASGISending(serving, send))
+        try:
+            await self.app(scope, receive, _ASGISending(serving, send))
+        finally:
+            serving.close()
 
 
 async def _refuse(scope: Scope, send: Send) -> None:
@@ -198,7 +223,7 @@ class _ASGISending:
         self._serving = serving
         self._send = send
         self._start: Message | None = None
-        self._bodiless = False
+        self._replaced = False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -207,7 +232,7 @@ class _ASGISending:
         if self._start is not None and message["type"].startswith("http.response."):
             start, self._start = self._start, None
             await self._send_head(start)
-        if not self._bodiless:
+        if not self._replaced:
             await self._send(message)
 
     async def _send_head(self, start: Message) -> None:
@@ -216,6 +241,9 @@ class _ASGISending:
         status, left = await anyio.to_thread.run_sync(leaving)
         headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in left]
         await self._send({**start, "status": status, "headers": headers})
-        if status != start["status"]:
-            self._bodiless = True
+        body = self._serving.body
+        if status != start["status"] or body is not None:
+            self._replaced = True
+            while body is not None and (chunk := await anyio.to_thread.run_sync(body.read, _CHUNK)):
+                await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
             await self._send({"type": "http.response.body", "body": b""})

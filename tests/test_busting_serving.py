@@ -484,7 +484,7 @@ def test_an_application_that_starts_late_is_followed(root: Path) -> None:
 
     def late(environ: Any, start_response: Any) -> Iterator[bytes]:
         try:
-            start_response("200 OK", [("Content-Length", "4")])
+            start_response("200 OK", [("Content-Type", "text/css")])
             yield b"bo"
             yield b"dy"
         finally:
