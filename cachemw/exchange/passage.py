@@ -9,8 +9,8 @@ from typing import Any, Final, Generic, TypeVar
 
 from cachemw.engine import Engine, variant_key
 from cachemw.rfc9111.fields import NoVarySearch, parse_no_vary_search
-from cachemw.rfc9111.freshness import current_age
 from cachemw.rfc9111.messages import Fields, Head, HitForMiss, Mark, Record, Request, StoredResponse, VaryIndex
+from cachemw.rfc9111.reuse import age
 from cachemw.rfc9111.storing import Storing, nominated
 from cachemw.rules import Rule, Rules
 
@@ -219,10 +219,10 @@ class Passage(Generic[EngineT]):
 
     def _extra(self, record: StoredResponse) -> Fields:
         """What a stored response gets on its way out: its age, and what the cache did."""
-        age = max(0, int(current_age(record, self.now)))
+        old = age(record, self.now)
         if self.stored_ttl is None:
-            self.stored_ttl = int(record.lifetime) - age
-        return (("Age", str(age)), *self._status_fields())
+            self.stored_ttl = int(record.lifetime) - old
+        return (("Age", str(old)), *self._status_fields())
 
 
 def _quoted(text: str) -> str:

@@ -22,6 +22,7 @@ __all__ = [
     "current_age",
     "explicit_lifetime",
     "forbids_stale",
+    "freshness_lifetime",
     "heuristic_lifetime",
     "moment",
     "targeted_control",
@@ -60,6 +61,15 @@ def control(head: Head, policy: Policy) -> CacheControl:
 
 def _says_no_cache(pragma: Sequence[str]) -> bool:
     return bool(pragma) and "no-cache" in parse_cache_control(pragma)
+
+
+def freshness_lifetime(head: Head, policy: Policy, now: float) -> float | None:
+    """The freshness lifetime of a response (RFC 9111 §4.2.1), in seconds: as it states, else by heuristics.
+
+    None where neither says one, and the lifetime is this cache's to choose.
+    """
+    stated = explicit_lifetime(head, policy, now)
+    return heuristic_lifetime(head, policy, now) if stated is None else stated
 
 
 def explicit_lifetime(head: Head, policy: Policy, now: float) -> float | None:

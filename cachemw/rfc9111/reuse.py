@@ -18,10 +18,13 @@ from cachemw.rfc9111.storing import has_session_cookie, nominated, request_contr
 
 __all__ = [
     "Reuse",
+    "age",
     "may_reuse",
     "may_serve_in_grace",
+    "may_serve_stale",
     "may_serve_stale_on_error",
     "may_serve_stale_while_revalidating",
+    "must_validate",
     "only_if_cached",
 ]
 
@@ -57,6 +60,21 @@ def may_reuse(request: Request, stored: StoredResponse, policy: Policy, now: flo
     return Reuse.STALE if may_serve_stale_while_revalidating(stored, policy, now) else Reuse.VALIDATE
 
 
+def must_validate(
+    request: Request, stored: StoredResponse, policy: Policy, now: float, *, softened: bool = False
+) -> bool:
+    """Must the application say that the stored response still holds before this request is answered with it (§4)?
+
+    What is guarded from the request is not its to validate: see `may_reuse`.
+    """
+    return may_reuse(request, stored, policy, now, softened=softened) is Reuse.VALIDATE
+
+
+def age(stored: StoredResponse, now: float) -> int:
+    """What `Age` says of a stored response that is sent now (§5.1), in whole seconds."""
+    return int(current_age(stored, now))
+
+
 def _is_for_credentials(head: Head, policy: Policy) -> bool:
     """May a request with Authorization be given this response? Where it could be stored from one (RFC 9111 §3.5).
 
@@ -72,18 +90,18 @@ def _as_asked(asked: CacheControl, stored: StoredResponse, policy: Policy, now: 
     """The request's own directives (RFC 9111 §5.2.1); a number that cannot be read counts as 0."""
     if "no-cache" in asked:
         return Reuse.VALIDATE
-    age = current_age(stored, now)
+    old = current_age(stored, now)
     if "max-age" in asked:
         max_age = asked.seconds("max-age") or 0
-        if age > max_age or not max_age:
+        if old > max_age or not max_age:
             return Reuse.VALIDATE
-    if "min-fresh" in asked and stored.lifetime - age < (asked.seconds("min-fresh") or 0):
+    if "min-fresh" in asked and stored.lifetime - old < (asked.seconds("min-fresh") or 0):
         return Reuse.VALIDATE
     if fresh:
         return Reuse.FRESH
     if "max-stale" in asked:
         argument = asked.get("max-stale")
-        if _may_be_stale(stored, policy) and (
+        if may_serve_stale(stored, policy) and (
             argument is None or _staleness(stored, now) <= (asked.seconds("max-stale") or 0)
         ):
             return Reuse.STALE
@@ -96,7 +114,8 @@ def _staleness(stored: StoredResponse, now: float) -> float:
     return now - stored.born - stored.lifetime
 
 
-def _may_be_stale(stored: StoredResponse, policy: Policy) -> bool:
+def may_serve_stale(stored: StoredResponse, policy: Policy) -> bool:
+    """May it ever be sent stale, on whatever occasion, or does something forbid that (RFC 9111 §4.2.4)?"""
     return not (stored.validate or policy.django_rules or forbids_stale(control(stored.head, policy)))
 
 
@@ -120,7 +139,7 @@ def may_serve_stale_on_error(stored: StoredResponse, policy: Policy, now: float,
     status is that of the answer; None if there was none, because the application raised or cannot be reached. Not to
     be asked about a response that is guarded from the request.
     """
-    if policy.disconnected and status in _DISCONNECTED and _may_be_stale(stored, policy):
+    if policy.disconnected and status in _DISCONNECTED and may_serve_stale(stored, policy):
         return True
     if status is not None and status not in _ERRORS:
         return False
@@ -129,7 +148,7 @@ def may_serve_stale_on_error(stored: StoredResponse, policy: Policy, now: float,
 
 def may_serve_in_grace(stored: StoredResponse, policy: Policy, now: float) -> bool:
     """May it be sent while another request is already fetching the page (`policy.grace`)?"""
-    return _may_be_stale(stored, policy) and policy.grace > 0 and _staleness(stored, now) <= policy.grace
+    return may_serve_stale(stored, policy) and policy.grace > 0 and _staleness(stored, now) <= policy.grace
 
 
 def only_if_cached(request: Request, policy: Policy) -> bool:

@@ -39,6 +39,7 @@ __all__ = [
     "select_range",
     "single_range",
     "unsatisfied_fields",
+    "validators",
 ]
 
 #: What describes the body that is stored: RFC 9111 §3.2 exempts Content-Length by name, and "fields that the cached
@@ -56,13 +57,22 @@ def entity_tag(head: Head) -> ETag | None:
     return parse_etag(lines[0]) if len(lines) == 1 else None
 
 
+def validators(head: Head, now: float) -> tuple[ETag | None, int | None]:
+    """What tells one version of a response from another (RFC 9110 §8.8): entity-tag, and Last-Modified in seconds.
+
+    None for each that it lacks, or that is malformed or given twice. now: for years of two digits.
+    """
+    return entity_tag(head), moment(head, "last-modified", now)
+
+
 def conditions(stored: StoredResponse) -> Fields:
     """The fields that ask the application whether the stored response still holds (RFC 9111 §4.3.1); () if none can."""
     head = stored.head
     found: list[tuple[str, str]] = []
-    if (tag := entity_tag(head)) is not None:
+    tag, modified = validators(head, stored.born)
+    if tag is not None:
         found.append(("If-None-Match", str(tag)))
-    if moment(head, "last-modified", stored.born) is not None:
+    if modified is not None:
         found.append(("If-Modified-Since", head.lines("last-modified")[0]))  # verbatim: some servers compare the text
     return tuple(found)
 

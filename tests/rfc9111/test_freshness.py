@@ -14,6 +14,7 @@ from cachemw.rfc9111.freshness import (
     current_age,
     explicit_lifetime,
     forbids_stale,
+    freshness_lifetime,
     heuristic_lifetime,
     targeted_control,
 )
@@ -75,6 +76,22 @@ def head(*fields: str, status: int = 200) -> Head:
 )
 def test_the_first_match_is_the_lifetime(fields: list[str], lifetime: float | None) -> None:
     assert explicit_lifetime(head(*fields), DEFAULT, NOW) == lifetime
+
+
+@pytest.mark.parametrize(
+    ("fields", "policy", "lifetime"),
+    [
+        (["Cache-Control: max-age=60", f"Last-Modified: {at(-1000)}"], STRICT, 60),
+        (["Cache-Control: max-age=0", f"Last-Modified: {at(-1000)}"], STRICT, 0),
+        ([f"Last-Modified: {at(-1000)}"], STRICT, 100),
+        ([f"Last-Modified: {at(-1000)}"], DEFAULT, None),
+        ([], STRICT, None),
+    ],
+)
+def test_what_a_response_states_comes_before_heuristics(
+    fields: list[str], policy: Policy, lifetime: float | None
+) -> None:
+    assert freshness_lifetime(head(*fields), policy, NOW) == lifetime
 
 
 # §4.2.1: "When there is more than one value present for a given directive (e.g., two Expires header field lines or

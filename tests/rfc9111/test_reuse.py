@@ -6,14 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cachemw.rfc9111 import reuse
 from cachemw.rfc9111.messages import Fields, Request, StoredResponse
 from cachemw.rfc9111.policy import Policy
 from cachemw.rfc9111.reuse import (
     Reuse,
     may_reuse,
     may_serve_in_grace,
+    may_serve_stale,
     may_serve_stale_on_error,
     may_serve_stale_while_revalidating,
+    must_validate,
     only_if_cached,
 )
 
@@ -63,6 +66,46 @@ PLAIN = request()
 )
 def test_fresh_is_younger_than_its_lifetime(policy: Policy, age: float, lifetime: float, verdict: Reuse) -> None:
     assert may_reuse(PLAIN, stored(age=age, lifetime=lifetime), policy, NOW) is verdict
+
+
+def test_what_must_be_validated() -> None:
+    assert not must_validate(PLAIN, stored(age=0), DEFAULT, NOW)
+    assert must_validate(PLAIN, stored(age=61), DEFAULT, NOW)
+    assert must_validate(PLAIN, stored(age=0), DEFAULT, NOW, softened=True)
+    assert must_validate(PLAIN, stored(validate=True), DEFAULT, NOW)
+    assert must_validate(request("Cache-Control: no-cache"), stored(age=0), STRICT, NOW)
+    assert not must_validate(request("Cache-Control: no-cache"), stored(age=0), DEFAULT, NOW)
+    swr = stored("Cache-Control: max-age=60, stale-while-revalidate=60", age=61)
+    assert not must_validate(PLAIN, swr, DEFAULT, NOW)
+
+
+# §5.1: "The Age field value is a non-negative integer, representing time in seconds"
+@pytest.mark.parametrize(("elapsed", "shown"), [(0, 0), (0.9, 0), (1, 1), (59.999, 59), (-5, 0)])
+def test_the_age_that_is_told(elapsed: float, shown: int) -> None:
+    assert reuse.age(stored(age=elapsed), NOW) == shown
+
+
+# §4.2.4: "A cache MUST NOT generate a stale response if it is prohibited by an explicit in-protocol directive (e.g., by
+# a no-cache response directive, a must-revalidate response directive, or an applicable s-maxage or proxy-revalidate
+# response directive; see Section 5.2.2)."
+@pytest.mark.parametrize(
+    ("directives", "may"),
+    [
+        ("max-age=60", True),
+        ("max-age=60, must-revalidate", False),
+        ("max-age=60, proxy-revalidate", False),
+        ("s-maxage=60", False),
+        ("max-age=60, no-cache", False),
+        ('max-age=60, no-cache="Set-Cookie"', True),
+    ],
+)
+def test_what_forbids_stale_use_forbids_it_on_every_occasion(directives: str, may: bool) -> None:
+    response = stored(f"Cache-Control: {directives}", age=70)
+    assert may_serve_stale(response, DEFAULT) is may
+    generous = Policy(stale_while_revalidate=60, stale_if_error=60, grace=60, disconnected=True)
+    assert may_serve_stale_while_revalidating(response, generous, NOW) is may
+    assert may_serve_stale_on_error(response, generous, NOW, status=None) is may
+    assert may_serve_in_grace(response, generous, NOW) is may
 
 
 def test_what_needs_validation_is_never_fresh() -> None:

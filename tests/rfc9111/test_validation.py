@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cachemw.rfc9111.fields import format_date
+from cachemw.rfc9111.fields import ETag, format_date
 from cachemw.rfc9111.messages import Fields, Head, Request, StoredResponse
 from cachemw.rfc9111.policy import Policy
 from cachemw.rfc9111.validation import (
@@ -21,6 +21,7 @@ from cachemw.rfc9111.validation import (
     partial_fields,
     select_range,
     unsatisfied_fields,
+    validators,
 )
 
 NOW = 1_763_625_600.0
@@ -94,6 +95,20 @@ def updated(old: StoredResponse, *lines: str, policy: Policy = STRICT, **options
 )
 def test_conditions_are_the_stored_validators(lines: list[str], expected: list[tuple[str, str]]) -> None:
     assert conditions(stored(*lines)) == tuple(expected)
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (['ETag: "a"', f"Last-Modified: {at(-9)}"], (ETag(False, "a"), int(NOW) - 9)),
+        (['ETag: W/"a"'], (ETag(True, "a"), None)),
+        (["ETag: a", "Last-Modified: yesterday"], (None, None)),
+        (['ETag: "a"', 'ETag: "a"', f"Last-Modified: {at(-9)}", f"Last-Modified: {at(-9)}"], (None, None)),
+        ([], (None, None)),
+    ],
+)
+def test_validators_are_those_that_can_be_read(lines: list[str], expected: tuple[ETag | None, int | None]) -> None:
+    assert validators(stored(*lines).head, NOW) == expected
 
 
 # -- 304: is it about our response? -----------------------------------------------------------------------------------
