@@ -1,6 +1,7 @@
 """A store in one URL: "redis://host:6379/0?timeout=300&key_prefix=site" as one entry of `CACHES`.
 
 Rule 1: a URL that cannot be understood is an `ImproperlyConfigured` without its password.
+Rule 2: a scheme with dots is the path of a store's class; what its URL says is for that class to understand.
 The schemes of django-environ and django-cache-url are understood too.
 """
 
@@ -141,8 +142,10 @@ def cache_from_url(url: str) -> Config:
 
     Raises: ImproperlyConfigured.
     """
-    scheme, separator, rest = url.strip().partition("://")
-    scheme = scheme.lower()
+    if not isinstance(url, str):
+        raise refuse("the URL", url, "a text, such as " + ", ".join(_EXAMPLES))
+    written, separator, rest = url.strip().partition("://")
+    scheme = written.lower()
     rest, _, query = rest.partition("?")
     try:
         if not separator:
@@ -154,8 +157,10 @@ def cache_from_url(url: str) -> Config:
             config = _sqlalchemy(scheme[3:], rest, options)
         elif scheme in _SCHEMES:
             config = _SCHEMES[scheme](scheme, rest, options)
+        elif "." in scheme and all(map(str.isidentifier, written.split("."))):
+            config = {"BACKEND": written, "LOCATION": rest}
         else:
-            raise refuse("the scheme", scheme, ", ".join((*sorted(_SCHEMES), "db+…", "tiered+…")))
+            raise refuse("the scheme", scheme, ", ".join((*sorted(_SCHEMES), "db+…", "tiered+…", "package.Class")))
     except ImproperlyConfigured as error:
         raise ImproperlyConfigured(f"Cache URL {without_password(url)!r}: {error}") from error.__cause__
     return {**config, **own, "OPTIONS": options}

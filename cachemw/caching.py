@@ -109,6 +109,8 @@ class Caching:
         if self.rules is not None and not len(self.rules):
             self.rules = None
         self.hooks = hooks
+        if settings.caches is None:
+            caches.reread()
         self.caches = caches if settings.caches is None else Caches(settings)
         self._lines: dict[str | None, Line] = {}
         if cache is None:

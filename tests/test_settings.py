@@ -419,11 +419,24 @@ URLS: list[tuple[str, str, Any, dict[str, Any], dict[str, Any]]] = [
     ("locmem://?version=draft", "locmem.LocMemCache", "", {"VERSION": "draft"}, {}),
     (" locmem://x \n", "locmem.LocMemCache", "x", {}, {}),
 ]
+OWN = [
+    ("shop.stores.Cupboard://", "", {}, {}),
+    ("shop.stores.Cupboard://top/left?timeout=5&shelves=3", "top/left", {"TIMEOUT": "5"}, {"shelves": "3"}),
+    ("shop.stores.Cupboard://redis://u:p%40w@h:6379/0", "redis://u:p%40w@h:6379/0", {}, {}),
+]
 
 
 @pytest.mark.parametrize(("url", "backend", "location", "own", "options"), URLS, ids=[row[0] for row in URLS])
 def test_a_url_is_one_entry_of_caches(url: str, backend: str, location: Any, own: Any, options: Any) -> None:
     assert cache_from_url(url) == {"BACKEND": BACKENDS + backend, "LOCATION": location, **own, "OPTIONS": options}
+
+
+@pytest.mark.parametrize(("url", "location", "own", "options"), OWN, ids=[row[0] for row in OWN])
+def test_a_scheme_may_be_the_path_of_a_class(url: str, location: str, own: Any, options: Any) -> None:
+    config = {"BACKEND": "shop.stores.Cupboard", "LOCATION": location, **own, "OPTIONS": options}
+    assert cache_from_url(url) == config
+    shared = cache_from_url(f"tiered+{url}")["OPTIONS"]["shared"]
+    assert shared == config
 
 
 def test_a_databases_own_options_are_told_from_sqlalchemys() -> None:
@@ -461,9 +474,14 @@ def test_a_tier_stands_before_any_store() -> None:
         ("tiered+nothing://x", "the scheme is 'nothing'"),
         ("tiered+", "the URL is"),
         ("redis+what://u:hidden@h", "the scheme is 'redis+what'"),
+        ("shop.my-store://u:hidden@h", "the scheme is 'shop.my-store'"),
+        ("shop..Store://u:hidden@h", "the scheme is 'shop..store'"),
+        (".Store://", "the scheme is '.store'"),
+        (5, "the URL is 5; allowed: a text"),
+        (None, "the URL is None; allowed: a text"),
     ],
 )
-def test_a_url_that_cannot_be_understood_is_one_clear_error(url: str, message: str) -> None:
+def test_a_url_that_cannot_be_understood_is_one_clear_error(url: Any, message: str) -> None:
     with pytest.raises(ImproperlyConfigured) as caught:
         cache_from_url(url)
     assert message in str(caught.value)
@@ -479,5 +497,5 @@ def test_any_text_is_a_store_or_one_clear_error(text: str) -> None:
         config = cache_from_url(text)
     except ImproperlyConfigured:
         return
-    assert config["BACKEND"].startswith(BACKENDS)
+    assert config["BACKEND"].startswith(BACKENDS) or config["BACKEND"] == text.strip().partition("://")[0]
     assert isinstance(config["OPTIONS"], dict)

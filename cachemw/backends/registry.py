@@ -55,7 +55,10 @@ def _imported(path: str) -> Any:
 
 
 def connect(url: str) -> BaseCache:
-    """A store of its own from a URL, such as "redis://localhost:6379/0?timeout=300". Raises: ImproperlyConfigured."""
+    """A store of its own from a URL: "redis://localhost:6379/0?timeout=300", or "package.module.Class://location".
+
+    Raises: ImproperlyConfigured; InvalidCacheBackendError if there is no such class.
+    """
     return make_cache(cache_from_url(url))
 
 
@@ -69,6 +72,7 @@ class Caches:
     def __init__(self, settings: Settings | Mapping[str, Any] | None = None) -> None:
         self._settings = settings
         self._configs: dict[str, Mapping[str, Any]] | None = None
+        self._environ: dict[str, str] = {}  # what the configurations were read from, where that is the environment
         self._made: dict[str, BaseCache] = {}
         self._lock = threading.RLock()
         _all.add(self)
@@ -89,13 +93,14 @@ class Caches:
     def _make(self, alias: str, config: Mapping[str, Any]) -> BaseCache:
         try:
             return make_cache(config)
-        except InvalidCacheBackendError:
-            raise  # names BACKEND, in Django's words
         except ImproperlyConfigured as error:
-            place = f"CACHES[{alias!r}]"
             if self._settings is None:
                 place = "CACHEMW_URL" if alias == "default" else f"CACHEMW_URL_{alias.upper()}"
-            raise ImproperlyConfigured(f"{place}: {error}") from error
+            elif isinstance(error, InvalidCacheBackendError):
+                raise  # names BACKEND, in Django's words
+            else:
+                place = f"CACHES[{alias!r}]"
+            raise type(error)(f"{place}: {error}") from error
 
     def __contains__(self, alias: object) -> bool:
         """Is there a store of this name? It is not made."""
@@ -109,6 +114,22 @@ class Caches:
         if initialized_only:
             return list(self._made.values())
         return [self[alias] for alias in self._known()]
+
+    def reread(self) -> None:
+        """Take up the environment as it is now, if it is what names the stores.
+
+        A middleware that is made reads all its other settings then, too. Whose URL is another one by now is made anew
+        when it is next asked for.
+        """
+        if self._settings is not None:
+            return
+        with self._lock:
+            before = self._configs
+            if before is None or self._environ == _named_stores():
+                return
+            self._configs = None
+            now = self._known()
+            self._made = {alias: made for alias, made in self._made.items() if now.get(alias) == before[alias]}
 
     def close_all(self) -> None:
         """Close the stores in use; they may be used again. The first error is raised after all were tried."""
@@ -135,8 +156,14 @@ class Caches:
     def _known(self) -> dict[str, Mapping[str, Any]]:
         with self._lock:
             if self._configs is None:
+                self._environ = _named_stores()
                 self._configs = _configs(self._settings)
             return self._configs
+
+
+def _named_stores() -> dict[str, str]:
+    """The part of the environment that names stores, or the files that do."""
+    return {name: value for name, value in os.environ.items() if name.startswith(("CACHEMW_URL", "CACHEMW_SECRET"))}
 
 
 def _configs(settings: Settings | Mapping[str, Any] | None) -> dict[str, Mapping[str, Any]]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from cachemw import CacheMiddleware, caching
 from cachemw._values import imported
 from cachemw.backends import registry
 from cachemw.backends.base import BaseCache
@@ -212,6 +213,59 @@ def test_a_wrong_environment_is_named_at_first_use(monkeypatch: pytest.MonkeyPat
     with pytest.raises(ImproperlyConfigured, match="CACHEMW_URL") as caught:
         Caches()["default"]
     assert "hidden" not in str(caught.value)
+
+
+def test_a_class_that_the_environment_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CACHEMW_URL", f"{__name__}.Closing://shelf?timeout=7&max_entries=9")
+    monkeypatch.setitem(sys.modules, __name__, sys.modules[Closing.__module__])
+    store = Caches()["default"]
+    assert type(store) is Closing
+    assert (store.location, store.default_timeout) == ("shelf", 7)
+    store.set("a", 1)
+    assert store.get("a") == 1
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["no_such_package.Store://u:hidden@h", f"{__name__}.Missing://", "os.path.join://", "collections.OrderedDict://"],
+)
+def test_a_class_that_is_none_is_named_with_its_variable(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("CACHEMW_URL_PAGES", url)
+    with pytest.raises(InvalidCacheBackendError, match=r"^CACHEMW_URL_PAGES: ") as caught:
+        Caches()["pages"]
+    assert url.partition("://")[0] in str(caught.value)
+    assert "hidden" not in str(caught.value)
+
+
+def test_the_environment_is_reread_for_whoever_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CACHEMW_URL", "locmem://first")
+    monkeypatch.setenv("CACHEMW_URL_STAYS", "locmem://stays")
+    caches, given = Caches(), Caches({"default": "locmem://given"})
+    caches.reread()  # nothing was read yet
+    first, stays, own = caches["default"], caches["stays"], given["default"]
+    caches.reread()
+    assert caches["default"] is first
+    monkeypatch.setenv("CACHEMW_URL", "locmem://second")
+    assert caches["default"] is first
+    caches.reread()
+    given.reread()
+    assert caches["default"].location == "second"
+    assert caches["stays"] is stays
+    assert given["default"] is own
+    monkeypatch.delenv("CACHEMW_URL_STAYS")
+    caches.reread()
+    with pytest.raises(InvalidCacheBackendError, match="'stays' doesn't exist"):
+        caches["stays"]
+
+
+def test_a_middleware_takes_the_store_that_the_environment_names_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        return []  # never called
+
+    monkeypatch.setattr(caching, "caches", Caches())
+    for name in ("one", "two"):
+        monkeypatch.setenv("CACHEMW_URL", f"locmem://environment-{name}")
+        assert CacheMiddleware(app).caching.line.pages.cache.location == f"environment-{name}"
 
 
 def test_the_secret_of_the_settings_is_for_caches_without_one() -> None:
