@@ -85,7 +85,7 @@ class Update(Passage[EngineT]):
             return self._refuse(storing.reason, head)
         if not self._is_known_host():
             return self._refuse("host", head)
-        if policy.patch and (storing.chosen or self.timeout is not None):
+        if policy.patch and (storing.chosen or self.timeout is not None or policy.django_rules):
             head = _patched(head, storing.lifetime, now)
         length = head.value("content-length") or ""
         if length.isascii() and length.isdecimal() and len(length) < 20:

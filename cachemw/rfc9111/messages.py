@@ -32,6 +32,8 @@ Fields = tuple[Field, ...]
 RawFields = tuple[tuple[bytes, bytes], ...]
 
 _NONE: Final[tuple[str, ...]] = ()
+#: Seconds by which the stamps of purges and requests, each later than the one before, may be ahead of the clock.
+_AHEAD: Final = 0.001
 
 #: Bytes of a record without what is as long as the application likes, and of a pair without its text (CPython).
 _OWN_SIZE: Final = 480
@@ -252,13 +254,13 @@ class StoredResponse:
         return self._raw
 
     def aged(self, now: float) -> StoredResponse:
-        """The same response, stale since `now` at the latest."""
+        """The same response, stale since `now` at the latest; a little before, for a stamp may be ahead of the clock."""
         return StoredResponse(
             key=self.key,
             status=self.status,
             body=self.body,
             born=self.born,
-            lifetime=min(self.lifetime, max(0.0, now - self.born)),
+            lifetime=min(self.lifetime, max(0.0, now - self.born - _AHEAD)),
             began=self.began,
             fields=self._fields,
             raw=self._raw,

@@ -12,7 +12,8 @@ import pytest
 from cachemw import Hooks, ImproperlyConfigured, Settings, activate_language, asgi, wsgi
 from cachemw.backends.locmem import LocMemCache
 from cachemw.locale import ASGILocaleMiddleware, WSGILocaleMiddleware
-from tests.scenarios.conftest import Answer, Asked, Script, Site
+from cachemw.rfc9111.fields import format_date
+from tests.scenarios.conftest import START, Answer, Asked, Script, Site
 
 names = count()
 
@@ -303,6 +304,28 @@ def test_django_s_policy_is_django_s(site: Site) -> None:
     site.request("POST")
     site.get()
     assert len(site.calls) == 2
+
+
+@pytest.mark.parametrize(
+    ("said", "control", "expires"),
+    [
+        ({}, "max-age=600", 600),
+        ({"cache_control": "max-age=33"}, "max-age=33", 33),
+        ({"cache_control": "max-age=33, public"}, "public, max-age=33", 33),
+        ({"cache_control": "max-age=33", "expires": format_date(START + 5)}, "max-age=33", 5),
+        ({"expires": format_date(START + 5)}, "max-age=600", 5),
+    ],
+)
+def test_django_tells_every_lifetime_twice(site: Site, said: dict[str, str], control: str, expires: int) -> None:
+    from cachemw import Policy
+
+    site.build(policy=Policy.django())
+    site.page(**said)
+    for _ in range(2):
+        answer = site.get()
+        assert answer["cache-control"] == control
+        assert answer["expires"] == format_date(START + expires)
+    assert len(site.calls) == 1
 
 
 def test_rules_speak_of_the_path_below_the_mount(clock: Any) -> None:

@@ -300,6 +300,20 @@ def test_soft_purge(site: Site) -> None:
     assert site.get().body == b"new"
 
 
+@pytest.mark.parametrize("vary", [{}, {"vary": "Accept"}])
+@pytest.mark.parametrize("before", [1, 5])
+def test_a_soft_purge_in_the_moment_of_storing(site: Site, before: int, vary: dict[str, str]) -> None:
+    from cachemw import purge
+
+    site.page(cache_control="max-age=60", **vary)
+    site.get()
+    for _ in range(before):
+        site.get("/others")
+    purge("http://example.org/", soft=True, caching=site.middleware.caching)
+    assert "fwd=stale" in site.get().trace
+    assert site.get().hit
+
+
 def test_purge_by_url_and_tag(site: Site) -> None:
     from cachemw import purge
 
