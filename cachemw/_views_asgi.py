@@ -7,11 +7,14 @@ that it returned; the body is copied aside while the response is sent.
 Rule 1: what a view returned is what is stored, before anything further out changes it: that will happen to hits too.
 Rule 2: a view that read the session varies on Cookie, one that changed it is not stored, though SessionMiddleware says
         so only when the response leaves.
-Rule 3: a plain view runs in the worker thread that it was called in; only the cache's work goes to the event loop.
+Rule 3: a stale page that may be served is renewed by asking the whole application again, for nobody in particular: what
+        guards the view guards the new page, too. The view is not called with this client's request.
+Rule 4: a plain view runs in the worker thread that it was called in; only the cache's work goes to the event loop.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
@@ -21,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 from anyio import from_thread
 
 from cachemw import asgi
+from cachemw._asgi_request import sanitised
 from cachemw._views_kinds import Call
 from cachemw._views_page import EXCHANGE, Page
 from cachemw.activation import KEY as LOCALE
@@ -38,6 +42,10 @@ if TYPE_CHECKING:
 __all__ = ["ViewPassage", "cached_application", "cached_view", "cached_view_async", "open_page", "open_page_in_thread"]
 
 _VIEW: Final = "cachemw.view"
+_RENEWING: Final = "cachemw.renewing"
+
+#: What routing leaves in a scope; it is written anew.
+_ROUTED: Final = frozenset({"app", "app_root_path", "endpoint", "path_params", "route", "router", _VIEW})
 
 
 async def _call_view(scope: Scope, receive: Receive, send: Send) -> None:
@@ -111,6 +119,8 @@ async def open_page(
         wants = exchange.wants
         exchange.found(pages.lookup(wants) if pages.immediate else await pages.alookup(wants))
     if exchange.settled:
+        if exchange.refresh:
+            _renew(middleware, request.scope, exchange)
         return _stored(exchange)
     sent: list[Message] = []
     passage = ViewPassage(middleware, request.scope, request.receive, _into(sent), exchange)
@@ -132,7 +142,7 @@ def open_page_in_thread(
         exchange = _taken_up(page, middleware, request, args, kwargs)
         while exchange.wants:
             exchange.found(pages.lookup(exchange.wants))
-        if exchange.settled:
+        if exchange.settled and not exchange.refresh:
             return _stored(exchange)
     return from_thread.run(open_page, page, request, args, kwargs)
 
@@ -142,10 +152,34 @@ def _taken_up(
 ) -> Exchange[Line]:
     asked = ASGIRequest(request.scope)
     exchange = middleware.caching.exchange(asked)
-    exchange.refreshing = True  # a refresh would be made with this client's request: a stale page is fetched anew
+    scope = request.scope
+    exchange.refreshing = _RENEWING in scope or not _can_renew(scope)
     page.tell(exchange, args, kwargs)
     middleware._take_up(exchange, asked)
     return exchange
+
+
+def _can_renew(scope: Scope) -> bool:
+    """Whether it is known how the whole application is called again: not of one that is mounted in another."""
+    router = scope.get("router")
+    return router is not None and getattr(scope.get("app"), "router", None) is router
+
+
+def _renew(middleware: asgi.CacheMiddleware, scope: Scope, exchange: Exchange[Line]) -> None:
+    """Have the stale page made again in the background; on its way through, it is stored as any other."""
+    app, timeout = scope["app"], exchange.engine.policy.collapse_timeout
+    plain = {name: value for name, value in sanitised(scope).items() if name not in _ROUTED and name[:7] != "fastapi"}
+    plain["root_path"] = scope.get("app_root_path", scope.get("root_path", ""))
+    plain[_RENEWING] = True
+
+    async def work() -> None:
+        try:
+            async with asyncio.timeout(timeout):
+                await app(plain, asgi._no_body(), asgi._discard)
+        except Exception:
+            asgi.log.exception("The background refresh of %s failed.", plain["path"])
+
+    middleware._refresher.start(exchange.primary, work)
 
 
 def _stored(exchange: Exchange[Line]) -> Response:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
+import httpx
 import pytest
 
 from cachemw import caches
@@ -23,6 +26,27 @@ class Counter:
     def __call__(self) -> str:
         self.calls += 1
         return f"page {self.calls}"
+
+
+class Visitor:
+    """Asks an ASGI application on one event loop; after each answer it waits for what goes on in the background."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    def get(self, *paths: str, **fields: str) -> list[httpx.Response]:
+        """The answers, one after another."""
+        return asyncio.run(self._get(paths, {name.replace("_", "-"): value for name, value in fields.items()}))
+
+    async def _get(self, paths: tuple[str, ...], headers: dict[str, str]) -> list[httpx.Response]:
+        transport = httpx.ASGITransport(app=self._app, client=("127.0.0.1", 1))
+        answers = []
+        async with httpx.AsyncClient(transport=transport, base_url="http://site", headers=headers) as client:
+            for path in paths:
+                answers.append(await client.get(path))
+                if going_on := [task for task in asyncio.all_tasks() if task.get_name() == "cachemw-refresh"]:
+                    await asyncio.wait(going_on)
+        return answers
 
 
 @pytest.fixture(autouse=True)

@@ -39,7 +39,7 @@ from cachemw.integrations.fastapi import (
 from cachemw.integrations.fastapi import (
     page as page_for,
 )
-from tests.integrations.conftest import Counter
+from tests.integrations.conftest import Counter, Visitor
 from tests.scenarios.conftest import Clock
 
 
@@ -329,6 +329,39 @@ def test_a_stale_answer_stands_in_for_an_operation_that_fails(kind: str, page: C
     clock.advance(1000)
     with pytest.raises(OSError, match="the database is gone"):
         client.get("/")
+
+
+@pytest.mark.parametrize("by", ["decorator", "dependency"])
+def test_a_stale_answer_is_served_while_the_application_makes_a_new_one(
+    kind: str, by: str, page: Counter, clock: Clock
+) -> None:
+    """Whole: an operation's dependencies are asked again, as nobody in particular asks them."""
+    app, router = FastAPI(), APIRouter()
+    users: list[str | None] = []
+
+    def user(authorization: Annotated[str | None, Header()] = None) -> str | None:
+        users.append(authorization)
+        return authorization
+
+    def view(number: int, response: Response, user: Annotated[str | None, Depends(user)]) -> str:
+        response.headers["Cache-Control"] = "public, stale-while-revalidate=300"
+        return f"{number} {page()} for {user}"
+
+    async def view_in_task(number: int, response: Response, user: Annotated[str | None, Depends(user)]) -> str:
+        return view(number, response, user)
+
+    operation = view if kind == "function" else view_in_task
+    if by == "decorator":
+        router.get("/{number}")(cache_page(60)(operation))
+    else:
+        router.get("/{number}", dependencies=[Depends(page_for(60))])(operation)
+    app.include_router(router, prefix="/items")
+    visitor = Visitor(app)
+    assert visitor.get("/items/7")[0].json() == "7 page 1 for None"
+    clock.advance(61)
+    answers = [one.json() for one in visitor.get("/items/7", "/items/7", authorization="Basic eDp5")]
+    assert answers == ["7 page 1 for None", "7 page 2 for None"]
+    assert users == [None, "Basic eDp5", None, "Basic eDp5"]
 
 
 # -- headers ----------------------------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ from cachemw import (
 from cachemw.backends.base import BaseCache
 from cachemw.backends.locmem import LocMemCache
 from cachemw.integrations.starlette import CacheMiddleware, lifespan, with_fragments
-from tests.integrations.conftest import Counter
+from tests.integrations.conftest import Counter, Visitor
 from tests.scenarios.conftest import Clock
 
 
@@ -289,6 +289,98 @@ def test_a_stale_page_stands_in_for_a_view_that_fails(kind: str, page: Counter, 
     assert page.calls == 3
     clock.advance(1000)
     assert site.get("/").status_code == 503
+
+
+STALE = {"Cache-Control": "public, stale-while-revalidate=300"}
+
+
+def test_a_stale_page_is_served_while_the_application_makes_a_new_one(
+    kind: str, page: Counter, clock: Clock, cache: BaseCache
+) -> None:
+    asked: list[Request] = []
+
+    def answer(request: Request) -> Response:
+        asked.append(request)
+        assert "session" in request.scope
+        return PlainTextResponse(f"{request.path_params['number']} {page()}", headers=STALE)
+
+    app = Starlette(
+        routes=[Route("/{number:int}", cache_page(60, cache=cache)(view_of(kind, answer)))],
+        middleware=[Middleware(SessionMiddleware, secret_key="only a test")],
+    )
+    visitor = Visitor(app)
+    first = visitor.get("/7")[0]
+    clock.advance(61)
+    second, third = visitor.get("/7", "/7")
+    assert [one.text for one in (first, second, third)] == ["7 page 1", "7 page 1", "7 page 2"]
+    assert "; hit" in second.headers["Cache-Status"]
+    clock.advance(61)
+    visitor.get("/7", authorization="Basic eDp5", range="bytes=0-1")
+    assert page.calls == 3
+    assert not {"authorization", "range"} & set(asked[-1].headers)
+
+
+def test_what_guards_a_page_guards_its_new_one(kind: str, page: Counter, clock: Clock, cache: BaseCache) -> None:
+    """A refresh is for nobody in particular, who is not let in: the stale page stays until its time is over."""
+    guarded: list[str | None] = []
+
+    def answer(request: Request) -> Response:
+        return PlainTextResponse(page(), headers=STALE)
+
+    cached = cache_page(60, cache=cache)(view_of("coroutine", answer))
+
+    async def guard(request: Request) -> Response:
+        guarded.append(request.headers.get("X-Member"))
+        if "Authorization" not in request.headers:
+            raise HTTPException(401)
+        return await cached(request)  # type: ignore[no-any-return]
+
+    visitor = Visitor(Starlette(routes=[Route("/", guard)]))
+    visitor.get("/", authorization="Basic eDp5")
+    clock.advance(61)
+    answers = visitor.get("/", "/", authorization="Basic eDp5")
+    assert [one.text for one in answers] == ["page 1", "page 1"]
+    assert page.calls == 1
+    assert len(guarded) == 1 + 2 * 2
+
+
+def test_a_refresh_that_fails_is_logged_and_costs_nobody_anything(
+    kind: str, page: Counter, clock: Clock, cache: BaseCache, caplog: pytest.LogCaptureFixture
+) -> None:
+    def answer(request: Request) -> Response:
+        if page() == "page 2":
+            raise OSError("the database is gone")
+        return PlainTextResponse(f"answer {page.calls}", headers=STALE)
+
+    visitor = Visitor(Starlette(routes=[Route("/", cache_page(60, cache=cache)(view_of(kind, answer)))]))
+    visitor.get("/")
+    clock.advance(61)
+    assert [one.text for one in visitor.get("/", "/", "/")] == ["answer 1", "answer 1", "answer 3"]
+    assert "The background refresh of / failed." in caplog.text
+
+
+def test_below_a_mount_of_routes_a_stale_page_is_served_too(page: Counter, clock: Clock) -> None:
+    app = Starlette(
+        routes=[
+            Mount(
+                "/shop",
+                routes=[Route("/{x}", cache_page(60)(lambda request: PlainTextResponse(page(), headers=STALE)))],
+            )
+        ]
+    )
+    visitor = Visitor(app)
+    visitor.get("/shop/a")
+    clock.advance(61)
+    assert [one.text for one in visitor.get("/shop/a", "/shop/a")] == ["page 1", "page 2"]
+
+
+def test_in_an_application_within_another_a_stale_page_is_fetched_anew(page: Counter, clock: Clock) -> None:
+    """How the outer one is called again, nobody knows."""
+    view = cache_page(60)(lambda request: PlainTextResponse(page(), headers=STALE))
+    visitor = Visitor(Starlette(routes=[Mount("/shop", Starlette(routes=[Route("/", view)]))]))
+    visitor.get("/shop/")
+    clock.advance(61)
+    assert [one.text for one in visitor.get("/shop/", "/shop/")] == ["page 2", "page 2"]
 
 
 def test_a_value_that_is_no_response_names_the_view(kind: str, cache: BaseCache) -> None:
