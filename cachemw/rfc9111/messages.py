@@ -254,7 +254,7 @@ class StoredResponse:
         return self._raw
 
     def aged(self, now: float) -> StoredResponse:
-        """The same response, stale since `now` at the latest; a little before, for a stamp may be ahead of the clock."""
+        """The same response, stale since `now` at the latest: a little before, as a stamp may be ahead of the clock."""
         return StoredResponse(
             key=self.key,
             status=self.status,

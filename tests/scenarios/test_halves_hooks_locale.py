@@ -316,7 +316,7 @@ def test_django_s_policy_is_django_s(site: Site) -> None:
         ({"expires": format_date(START + 5)}, "max-age=600", 5),
     ],
 )
-def test_django_tells_every_lifetime_twice(site: Site, said: dict[str, str], control: str, expires: int) -> None:
+def test_django_tells_every_lifetime_twice(site: Site, said: dict[str, Any], control: str, expires: int) -> None:
     from cachemw import Policy
 
     site.build(policy=Policy.django())

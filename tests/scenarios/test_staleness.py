@@ -302,7 +302,7 @@ def test_soft_purge(site: Site) -> None:
 
 @pytest.mark.parametrize("vary", [{}, {"vary": "Accept"}])
 @pytest.mark.parametrize("before", [1, 5])
-def test_a_soft_purge_in_the_moment_of_storing(site: Site, before: int, vary: dict[str, str]) -> None:
+def test_a_soft_purge_in_the_moment_of_storing(site: Site, before: int, vary: dict[str, Any]) -> None:
     from cachemw import purge
 
     site.page(cache_control="max-age=60", **vary)
