@@ -6,13 +6,14 @@ What is learnt makes look-ups cheaper and never decides: it may be lost at any t
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import Final, TypeVar
 
 from cachemw.rfc9111 import keys
 from cachemw.rfc9111.fields import NoVarySearch
 from cachemw.rfc9111.messages import Field, Fields, Request, VaryIndex
 from cachemw.rfc9111.policy import Policy
+from cachemw.rfc9111.shapes import Shapes
 
 __all__ = ["Engine", "Learnt", "Variants", "bounded", "variant_key"]
 
@@ -157,6 +158,7 @@ class Engine:
         self.seen: dict[Hashable, Learnt] = {}  # the same, by `Request.identity`, of what was found
         self.passing: dict[int, float] = {}  # hash of a key -> until when nobody waits for the answer (hit-for-miss)
         self.selections: dict[Hashable, str] = {}  # secondary keys made before
+        self.shapes = Shapes(policy, seconds)
         self.search: dict[str, NoVarySearch] = {}  # resource without query -> what a response said of its query
         self.mounts: set[str] = set()  # where the application was seen mounted; a purge by URL has to know
         self._pairs: dict[Field, Field] = {}
@@ -201,12 +203,18 @@ class Engine:
         self._stamp = now if now > self._stamp else self._stamp + 1e-6
         return self._stamp
 
-    def shared_pairs(self, fields: Fields) -> Fields:
-        """The same fields; pairs that stand on many pages are one object, which saves a third of a page's fields."""
+    def shared_pairs(self, fields: Fields, dropped: Collection[str] = ()) -> Fields:
+        """The fields but the dropped; pairs that stand on many pages are one object: a third of a page's fields."""
         pairs = self._pairs
         if len(pairs) >= _PAIRS:
             pairs.clear()
-        return tuple([field if field[0].lower() in _OWN else pairs.setdefault(field, field) for field in fields])
+        return tuple(
+            [
+                field if name in _OWN else pairs.setdefault(field, field)
+                for field in fields
+                if (name := field[0].lower()) not in dropped
+            ]
+        )
 
     def token(self) -> str:
         """A text that no other call gives, in this process or another."""

@@ -10,7 +10,7 @@ from cachemw.rfc9111.fields import parse_etag
 from cachemw.rfc9111.messages import Head, StoredResponse
 from cachemw.rfc9111.partial import combine, missing, serves, slice_of
 from cachemw.rfc9111.reuse import Reuse, may_reuse, may_serve_in_grace, may_serve_stale_on_error, only_if_cached
-from cachemw.rfc9111.storing import has_session_cookie, judge
+from cachemw.rfc9111.storing import has_session_cookie, judge, nominated
 from cachemw.rfc9111.validation import (
     answer_conditions,
     conditions,
@@ -118,7 +118,7 @@ class Decision(Passage[EngineT]):
             self.conditions = conditions(self.stale) or None
         if policy.collapse and self._may_wait():
             key = self._variant if self._index is not None else self.primary
-            if not self.engine.passes_by(key, self.now):
+            if not (self.engine.passing and self.engine.passes_by(key, self.now)):
                 # Who comes after a purge must not wait for what began before it. Other processes' purges are told by
                 # the mark's token; our own also by their count, for the store may not have been there to take the mark.
                 told = key + self._token()
@@ -237,7 +237,8 @@ class Decision(Passage[EngineT]):
         """Would the validated response be stored where it stands? Not if it begins to vary, or on another query."""
         assert self.stale is not None
         before = self.stale.head
-        if set(self._names(head)) - set(self._index.names if self._index is not None else self._names(before)):
+        known = self._index.names if self._index is not None else self._names(nominated(before))
+        if not set(known).issuperset(self._names(nominated(head))):
             return False
         return head.lines("no-vary-search") == before.lines("no-vary-search")
 

@@ -116,7 +116,12 @@ class Fetch(Decision[EngineT]):
                 and self._hit(record)
             ):
                 return
-        self.known = {**self.known, **dict(zip(self.wants, records, strict=True))}
+        found = dict(zip(self.wants, records, strict=True))
+        if not self.known and self._index is None and not any(records) and self.request.method == "GET":
+            self.known, self.wants = found, ()
+            self._forward("uri-miss")
+            return
+        self.known = {**self.known, **found}
         self._resolve()
 
     def _is_open(self, record: StoredResponse) -> bool:

@@ -11,7 +11,8 @@ from cachemw.engine import Engine, variant_key
 from cachemw.rfc9111.fields import NoVarySearch, parse_no_vary_search
 from cachemw.rfc9111.messages import Fields, Head, HitForMiss, Mark, Record, Request, StoredResponse, VaryIndex
 from cachemw.rfc9111.reuse import age
-from cachemw.rfc9111.storing import Storing, nominated
+from cachemw.rfc9111.shapes import Verdict
+from cachemw.rfc9111.storing import Storing
 from cachemw.rules import Rule, Rules
 
 __all__ = ["LONGEST", "NOTHING", "EngineT", "Passage", "Reply", "Step"]
@@ -106,6 +107,7 @@ class Passage(Generic[EngineT]):
     _search: NoVarySearch | None = None  # what another response said of the query, and so made this key
     _collapsible: str | None = None  # the key that others may wait for
     _selected: tuple[StoredResponse | None, bool] = (None, False)
+    _verdict: Verdict | None = None  # what the rules say of all responses like this one
     _storing: Storing | None = None
     _left: Head | None = None
 
@@ -117,13 +119,14 @@ class Passage(Generic[EngineT]):
         assert self.of is not None
         return variant_key(self.of, index, self.request, self._property, self.engine.policy.normalize_vary)
 
-    def _names(self, head: Head) -> tuple[str, ...]:
-        """All that this response was selected by: the fields it nominates, and the properties in the key."""
+    def _names(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """All that a response was selected by: the fields that it nominates, and the properties in the key."""
         engine = self.engine
-        names = nominated(head)
         if engine.i18n and self.language is not None:  # the key has what Accept-Language decided, if anybody chose
             names = tuple(name for name in names if name != "accept-language")
-        return (*names, *engine.properties, *((":overrides",) if self.overrides else ()))
+        if self.overrides:
+            return (*names, *engine.properties, ":overrides")
+        return names + engine.properties
 
     def _says_so(self, head: Head) -> bool:
         """Does this response itself say of the query what another one said, so that the request came to its key?"""
@@ -137,8 +140,8 @@ class Passage(Generic[EngineT]):
         mark = self.known.get(f"{self.of}\0M")
         return mark.token if type(mark) is Mark else ""
 
-    def _write(self, writes: Sequence[tuple[str, Record, float | None]]) -> None:
-        self.writes = [*self.writes, *writes]
+    def _write(self, writes: list[tuple[str, Record, float | None]]) -> None:
+        self.writes = [*self.writes, *writes] if self.writes else writes
         if self.known:
             self.guard = (f"{self.of}\0M", self._token())
 

@@ -21,7 +21,7 @@ from cachemw.rfc9111.freshness import born
 from cachemw.rfc9111.invalidation import invalidates, is_unsafe, target_uris
 from cachemw.rfc9111.messages import Fields, Head, Record, Request, StoredResponse, VaryIndex
 from cachemw.rfc9111.partial import whole
-from cachemw.rfc9111.storing import may_store, needs_vary_authorization, storable_fields
+from cachemw.rfc9111.storing import may_store, needs_vary_authorization, nominated, storable_fields
 
 __all__ = ["Update"]
 
@@ -40,6 +40,8 @@ _LASTING: Final = frozenset(
         "vary-star",
     }
 )
+_TAGGED: Final = frozenset({"cache-tag", "surrogate-key"})
+_PAGE_METHODS: Final = ("GET", "HEAD")
 #: How long a `VaryIndex` stays, at least: it is small, and with it go all variants.
 _INDEX_TIMEOUT: Final = 86_400.0
 #: Names in one `VaryIndex`. Each makes every look-up dearer; no honest page has as many.
@@ -54,13 +56,15 @@ class Update(Passage[EngineT]):
 
     def leaving(self, head: Head, now: float) -> Head:
         """The head as it leaves the stack; returns it as the client gets it. `keep`: the body is to be copied aside."""
-        if not self.forward or self.settled:  # what was stored went through the middlewares between the halves
-            return head
+        if not self.forward or self.hit is not None or self.reply is not None:
+            return head  # what was stored went through the middlewares between the halves
         self.forward_status = self.forward_status or head.status
-        self._hear_view()
+        if self.outer is not None:
+            self._hear_view()
         request, engine = self.request, self.engine
         policy = engine.policy
-        if is_unsafe(request.method):
+        page = request.method in _PAGE_METHODS
+        if not page and is_unsafe(request.method):
             if policy.invalidate and invalidates(request.method, head.status):
                 self.purges = self._targets(head)
             if not policy.store_post:
@@ -73,12 +77,20 @@ class Update(Passage[EngineT]):
             return self._marked(head)
         if self.candidates and not self._obey_rules(head.status, head.value("content-type")):
             return self._refuse("rule", head)
-        if needs_vary_authorization(request, head, policy):
+        if policy.authorization == "vary" and needs_vary_authorization(request, head, policy):
             head = _varying_on_authorization(head)
-        storing = may_store(
-            request, head, policy, seconds=engine.seconds, timeout=self.timeout, now=now, named=self._named
+        self._verdict = verdict = engine.shapes.verdict(head, self.timeout, self._named)
+        self._storing = storing = may_store(
+            request,
+            head,
+            policy,
+            seconds=engine.seconds,
+            timeout=self.timeout,
+            now=now,
+            named=self._named,
+            plain=page and self.plain,
+            judged=None if verdict is None else verdict.storing,
         )
-        self._storing = storing
         if not storing.ok:
             if policy.django_rules and head.status == 304:  # Django patches it, too
                 head = _patched(head, engine.seconds if self.timeout is None else self.timeout, now)
@@ -87,10 +99,9 @@ class Update(Passage[EngineT]):
             return self._refuse("host", head)
         if policy.patch and (storing.chosen or self.timeout is not None or policy.django_rules):
             head = _patched(head, storing.lifetime, now)
-        length = head.value("content-length") or ""
-        if length.isascii() and length.isdecimal() and len(length) < 20:
-            self.length = int(length)
-            if self.length > policy.max_body:
+        if (length := _stated_length(head)) is not None:
+            self.length = length
+            if length > policy.max_body:
                 return self._refuse("too-large", head)
         if storing.chosen and self.outer is not None:
             self.outer.chosen_within = True
@@ -136,21 +147,21 @@ class Update(Passage[EngineT]):
             self.detail = "variants"
             self._pass_by()
             return {}
-        record = whole(
-            StoredResponse(
-                key=key,
-                status=head.status,
-                reason=head.reason,
-                fields=engine.shared_pairs(self._sized(storable_fields(head, policy), head, body)),
-                body=body if self.request.method != "HEAD" else b"",
-                born=self._born,
-                lifetime=storing.lifetime,
-                began=self.began,
-                chosen=storing.chosen or self.chosen_within,
-                validate=storing.validate,
-                tags=self._tags_of(head),
-            )
+        record = StoredResponse(
+            key=key,
+            status=head.status,
+            reason=head.reason,
+            fields=self._fields_to_store(head, body),
+            body=body if self.request.method != "HEAD" else b"",
+            born=self._born,
+            lifetime=storing.lifetime,
+            began=self.began,
+            chosen=storing.chosen or self.chosen_within,
+            validate=storing.validate,
+            tags=self._tags_of(head),
         )
+        if head.status == 206:
+            record = whole(record)
         timeout = min(max(record.born + storing.lifetime - now, 0.0) + storing.keep, LONGEST)
         if timeout <= 0:
             return {}
@@ -161,8 +172,13 @@ class Update(Passage[EngineT]):
         self._write(writes)
         return self.records
 
-    def _sized(self, fields: Fields, head: Head, body: bytes) -> Fields:
-        """A stored body's length is known, so a hit says it, and needs no chunks; that of HEAD tells nothing of it."""
+    def _fields_to_store(self, head: Head, body: bytes) -> Fields:
+        """With the body's length, which is known by now: a hit then needs no chunks. That of HEAD tells nothing of it."""
+        verdict, engine = self._verdict, self.engine
+        if verdict is None:
+            fields = engine.shared_pairs(storable_fields(head, engine.policy))
+        else:
+            fields = engine.shared_pairs(head.fields, verdict.dropped)
         if head.status == 204 or head.lines("content-length") or self.request.method == "HEAD":
             return fields
         return (*fields, ("Content-Length", str(len(body))))
@@ -175,9 +191,10 @@ class Update(Passage[EngineT]):
         """
         engine, of = self.engine, self.of
         assert of is not None
-        if self._search_is_news(head):
-            return None, None
-        names = self._names(head)
+        if engine.policy.no_vary_search and (engine.search or "no-vary-search" in head.index):
+            if self._search_is_news(head):
+                return None, None
+        names = self._names(nominated(head) if self._verdict is None else self._verdict.nominated)
         primary = self.primary if self.request.method != "HEAD" else keys.head_key(of)
         index = self._index if self._index is not None and self._index.key == primary else None
         if index is None and not names:
@@ -194,10 +211,8 @@ class Update(Passage[EngineT]):
 
     def _search_is_news(self, head: Head) -> bool:
         """The first response with this No-Vary-Search, or without one, is not stored if that makes its key another."""
-        lines, searches = head.lines("no-vary-search"), self.engine.search
-        if not self.engine.policy.no_vary_search or not (lines or searches):
-            return False
-        search = parse_no_vary_search(lines)
+        searches = self.engine.search
+        search = parse_no_vary_search(head.lines("no-vary-search"))
         bare = keys.resource(self.engine.space, *self.request.url[:4], "")
         if searches.get(bare) == search:
             return False
@@ -227,9 +242,10 @@ class Update(Passage[EngineT]):
         return True
 
     def _tags_of(self, head: Head) -> tuple[str, ...]:
-        tags, keys_ = head.lines("cache-tag"), head.lines("surrogate-key")
-        own = parse_tags(tags, keys_) if tags or keys_ else ()
-        return tuple(dict.fromkeys(own + self.tags)) if self.tags else own
+        if head.index.keys().isdisjoint(_TAGGED):
+            return self.tags
+        own = parse_tags(head.lines("cache-tag"), head.lines("surrogate-key"))
+        return tuple(dict.fromkeys(own + self.tags))
 
     def _targets(self, head: Head) -> list[str]:
         """The resources that a successful unsafe request invalidates (RFC 9111 §4.4)."""
@@ -271,11 +287,21 @@ def _varying_on_authorization(head: Head) -> Head:
     return Head(head.status, (*kept, ("Vary", vary)), head.reason)
 
 
+def _stated_length(head: Head) -> int | None:
+    """How long the body is to be, if the response says it in a way that can be read only once."""
+    lines = head.lines("content-length")
+    if len(lines) != 1:
+        return None
+    (length,) = lines
+    return int(length) if length.isascii() and length.isdecimal() and len(length) < 20 else None
+
+
 def _is_complete(head: Head, body: bytes, method: str) -> bool:
     """Is the body as long as the response says (RFC 9112 §8)?"""
     if head.status in (204, 205) and body:
         return False  # a client reads it as the next response
     lines = head.lines("content-length")
-    if not lines or method == "HEAD":
+    length = str(len(body))
+    if not lines or method == "HEAD" or lines == (length,):
         return True
-    return all(line.strip(" \t") == str(len(body)) for line in lines)
+    return all(line.strip(" \t") == length for line in lines)

@@ -28,6 +28,7 @@ __all__ = [
     "targeted_control",
 ]
 
+_OF_AGE: Final = frozenset({"age", "date"})
 _NO_CACHE: Final = CacheControl((("no-cache", None),))
 
 
@@ -122,9 +123,11 @@ def moment(head: Head, name: str, now: float) -> int | None:
 
 def corrected_initial_age(head: Head, *, request_time: float, response_time: float) -> float:
     """How old the response was on arrival (RFC 9111 §4.2.3), in seconds, by the larger of Age and Date."""
+    response_delay = max(0.0, response_time - request_time)
+    if head.index.keys().isdisjoint(_OF_AGE):
+        return response_delay
     date = moment(head, "date", response_time)
     apparent_age = 0.0 if date is None else response_time - date
-    response_delay = max(0.0, response_time - request_time)
     return max(0.0, apparent_age, (parse_age(head.lines("age")) or 0) + response_delay)
 
 

@@ -144,6 +144,7 @@ def secondary_key(of: str, generation: str, values: Iterable[Sequence[str]]) -> 
     parts = [f"{of}\0V{generation}"]
     for lines in values:
         parts.append(f"{len(lines)}")
-        parts += [f":{len(line)}:{line}" for line in lines]
+        for line in lines:
+            parts.append(f":{len(line)}:{line}")
         parts.append(";")
     return "".join(parts)

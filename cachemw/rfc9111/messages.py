@@ -7,7 +7,7 @@ Rule 3: a record is complete in itself: whoever reads it needs neither the reque
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -150,11 +150,16 @@ class Head:
         self._lines: dict[str, tuple[str, ...]] | None = None
         self._cache_control: CacheControl | None = None
 
-    def lines(self, name: str) -> Sequence[str]:
-        """All lines of the field `name` (lower case), in order; empty if the response does not have it."""
+    @property
+    def index(self) -> Mapping[str, tuple[str, ...]]:
+        """The lines of each field, in order, by its name in lower case."""
         if self._lines is None:
             self._lines = _index(self.fields)
-        return self._lines.get(name, _NONE)
+        return self._lines
+
+    def lines(self, name: str) -> Sequence[str]:
+        """All lines of the field `name` (lower case), in order; empty if the response does not have it."""
+        return (self._lines or self.index).get(name, _NONE)
 
     def value(self, name: str) -> str | None:
         """The lines of the field combined by ", " (RFC 9110 §5.3), or None if absent."""

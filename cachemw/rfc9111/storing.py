@@ -23,6 +23,7 @@ from cachemw.rfc9111.policy import Policy
 
 __all__ = [
     "Storing",
+    "has_bad_octets_in",
     "has_session_cookie",
     "judge",
     "may_store",
@@ -33,6 +34,7 @@ __all__ = [
     "stale_window",
     "stated",
     "storable_fields",
+    "unstorable_names",
 ]
 
 
@@ -99,6 +101,8 @@ def may_store(
     now: float,
     method: str | None = None,
     named: bool = False,
+    plain: bool = False,
+    judged: Storing | None = None,
 ) -> Storing:
     """May this response be stored as the answer to further requests (RFC 9111 §3)?
 
@@ -106,26 +110,29 @@ def may_store(
     timeout   lifetime given by a view or a rule, which beats the response's own; 0: do not store; None: not given
     method    the method to judge by, if it is not that of the request
     named     the timeout was given for this status by name; a view's timeout speaks of `policy.statuses` alone
+    plain     it is known of the request that it is a GET or HEAD without Range, Authorization or directives
+    judged    what `judge` says of the response, where that is known already
     """
     asked = method or request.method
-    if (
-        asked != "GET"
-        and asked != "HEAD"
-        and not (policy.store_post and _answers_get(asked, request, head, policy, now))
-    ):
-        return _refused("method")
-    if (request.lines("range") or head.status == 206) and not _is_part_or_page(asked, request, head, policy):
-        return _refused("partial")
-    if policy.request_directives and "no-store" in request_control(request):
-        return _refused("no-store")
-    decision = judge(head, policy, seconds=seconds, timeout=timeout, now=now, named=named)
+    if (not plain or head.status == 206) and (reason := _unanswerable(asked, request, head, policy, now)):
+        return _refused(reason)
+    decision = judged or judge(head, policy, seconds=seconds, timeout=timeout, now=now, named=named)
     if not decision.ok:
         return decision
-    if request.lines("authorization") and not _may_answer_credentials(request, head, policy):
+    if not plain and request.lines("authorization") and not _may_answer_credentials(request, head, policy):
         return _refused("authorization")
     if decision.chosen and has_session_cookie(request, policy) and "cookie" not in nominated(head):
         return _refused("session")
     return decision
+
+
+def _unanswerable(method: str, request: Request, head: Head, policy: Policy, now: float) -> str:
+    """Why this request's answer is none that others could be given; "" if nothing in it says so."""
+    if method not in ("GET", "HEAD") and not (policy.store_post and _answers_get(method, request, head, policy, now)):
+        return "method"
+    if (request.lines("range") or head.status == 206) and not _is_part_or_page(method, request, head, policy):
+        return "partial"
+    return "no-store" if policy.request_directives and "no-store" in request_control(request) else ""
 
 
 def _answers_get(method: str, request: Request, head: Head, policy: Policy, now: float) -> bool:
@@ -173,7 +180,7 @@ def judge(
     status = head.status
     if not 200 <= status <= 599 or status in _NO_PAGE:
         return _refused("status")
-    if has_bad_octets(head.reason + "".join(chain.from_iterable(head.fields))):
+    if has_bad_octets_in(head):
         return _refused("field")
     directives = control(head, policy)
     varies_on = nominated(head)
@@ -194,6 +201,11 @@ def judge(
             return _refused("no-lifetime")
     keep = max(stale, policy.keep) if validator and policy.revalidate else stale
     return _storing(True, "", lifetime, chosen, validate, keep)
+
+
+def has_bad_octets_in(head: Head) -> bool:
+    """Is there an octet in the reason or in a field that would end it too early, for whoever reads it next?"""
+    return has_bad_octets(head.reason + "".join(chain.from_iterable(head.fields)))
 
 
 def _forbidden(head: Head, directives: CacheControl, varies_on: Iterable[str], policy: Policy) -> str:
@@ -322,16 +334,22 @@ def storable_fields(head: Head, policy: Policy) -> Fields:
     Left out: fields of the connection and those that `Connection` nominates, `Age`, cookies unless the policy stores
     them, what `private="…"` or `no-cache="…"` withhold, and this cache's own member of `Cache-Status`.
     """
+    dropped = unstorable_names(head, policy)
+    fields = tuple([field for field in head.fields if field[0].lower() not in dropped])
+    if policy.cache_status is not None and head.lines("cache-status"):
+        return tuple(field for field in fields if not _is_own_status(field, policy.cache_status))
+    return fields
+
+
+def unstorable_names(head: Head, policy: Policy) -> frozenset[str]:
+    """The fields, in lower case, that are not stored of this response, whether it has them or not."""
     dropped = _NEVER_STORED if policy.set_cookie == "store" else _NEVER_SHARED
     if connection := head.lines("connection"):
         dropped = dropped.union(map(str.lower, parse_list(connection)))
     directives = control(head, policy)
     if directives and (withheld := _withheld(directives)):
         dropped = dropped.union(withheld)
-    fields = tuple([field for field in head.fields if field[0].lower() not in dropped])
-    if policy.cache_status is not None and head.lines("cache-status"):
-        return tuple(field for field in fields if not _is_own_status(field, policy.cache_status))
-    return fields
+    return dropped
 
 
 def _is_own_status(field: tuple[str, str], name: str) -> bool:
