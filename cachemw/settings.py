@@ -213,11 +213,15 @@ class Settings:
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any], *, base: Self | None = None) -> Self:
-        """The settings in a Django-shaped mapping or Flask's `app.config`; other keys in it do not matter.
+        """The settings in a Django-shaped mapping or Flask's `app.config`; keys in it that are not ours do not matter.
 
         base: where values come from that the mapping leaves out, such as `Settings.from_environ()`.
         """
         values = _known(mapping)
+        if unknown := _strange(mapping):
+            raise ImproperlyConfigured(
+                f"{' and '.join(unknown)}: no setting of cachemw. Take it out; cachemw.Settings has those that are."
+            )
         if base is None:
             return cls(**values)
         if "policy_options" in values:
@@ -231,7 +235,10 @@ class Settings:
         environ: None is the process's own, whose caches are left to the process-wide `cachemw.caches`.
         """
         given = os.environ if environ is None else environ
-        settings = cls.from_mapping(_with_files({name: given[name] for name in given if name.startswith(_PREFIX)}))
+        mapping = _with_files({name: given[name] for name in given if name.startswith(_PREFIX)})
+        settings = cls(**_known(mapping))
+        for name in _strange(mapping):  # in an environment it may be somebody else's: Kubernetes has names of its own
+            _log.info("%s is no setting of cachemw", name)
         return dataclasses.replace(settings, caches=None) if environ is None else settings
 
 
@@ -268,7 +275,6 @@ def _known(mapping: Mapping[str, Any]) -> dict[str, Any]:
         if values.get("caches") is not None:
             raise ImproperlyConfigured(f"CACHES and {next(iter(urls.values()))[0]} are both given; leave one out")
         values["caches"] = {alias: _cache(name, url) for alias, (name, url) in urls.items()}
-    _refuse_misspelt(mapping)
     return values
 
 
@@ -290,15 +296,19 @@ def _cache(name: str, url: Any) -> dict[str, Any]:
         raise ImproperlyConfigured(f"{name}: {error}") from error
 
 
-def _refuse_misspelt(mapping: Mapping[str, Any]) -> None:
-    """A name of ours that is nearly one we know is a mistake; others may be somebody else's."""
+def _strange(mapping: Mapping[str, Any]) -> list[str]:
+    """The names with our prefix that we do not know; what is nearly one we know is a mistake, wherever it stands."""
     names = (name for one in dataclasses.fields(Settings) for name in one.metadata["names"])
     known = {_URL, _APP, *_POLICY_NAMES, *names}
-    for name in mapping:
-        if isinstance(name, str) and name.startswith(_PREFIX) and name not in known and not name.startswith(_URL + "_"):
-            if near := difflib.get_close_matches(name, known, n=1, cutoff=0.88):
-                raise ImproperlyConfigured(f"{name} is no setting; did you mean {near[0]}?")
-            _log.info("%s is no setting of cachemw", name)
+    strange = [
+        name
+        for name in mapping
+        if isinstance(name, str) and name.startswith(_PREFIX) and name not in known and not name.startswith(_URL + "_")
+    ]
+    for name in strange:
+        if near := difflib.get_close_matches(name, known, n=1, cutoff=0.88):
+            raise ImproperlyConfigured(f"{name} is no setting; did you mean {near[0]}?")
+    return strange
 
 
 def _with_files(environ: Mapping[str, str]) -> dict[str, str]:

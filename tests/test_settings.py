@@ -267,6 +267,12 @@ def test_a_strange_name_of_ours_is_logged_and_left_alone(caplog: pytest.LogCaptu
     assert "CACHEMW_SOMETHING_ELSE_ENTIRELY" in caplog.text
 
 
+def test_in_a_mapping_a_strange_name_of_ours_is_an_error() -> None:
+    """Whoever writes it there means this project."""
+    with pytest.raises(ImproperlyConfigured, match=r"^CACHEMW_SOMETHING and CACHEMW_ANYTHING: no setting of cachemw"):
+        Settings.from_mapping({"CACHEMW_SOMETHING": 1, "DEBUG": True, "CACHEMW_ANYTHING": 2})
+
+
 # -- Policy's options ------------------------------------------------------------------------------------------------
 
 
