@@ -173,7 +173,7 @@ class Update(Passage[EngineT]):
         return self.records
 
     def _fields_to_store(self, head: Head, body: bytes) -> Fields:
-        """With the body's length, which is known by now: a hit then needs no chunks. That of HEAD tells nothing of it."""
+        """With the body's length, known by now: a hit then needs no chunks. That of HEAD tells nothing of it."""
         verdict, engine = self._verdict, self.engine
         if verdict is None:
             fields = engine.shared_pairs(storable_fields(head, engine.policy))
@@ -191,9 +191,8 @@ class Update(Passage[EngineT]):
         """
         engine, of = self.engine, self.of
         assert of is not None
-        if engine.policy.no_vary_search and (engine.search or "no-vary-search" in head.index):
-            if self._search_is_news(head):
-                return None, None
+        if self._search_is_news(head):
+            return None, None
         names = self._names(nominated(head) if self._verdict is None else self._verdict.nominated)
         primary = self.primary if self.request.method != "HEAD" else keys.head_key(of)
         index = self._index if self._index is not None and self._index.key == primary else None
@@ -211,8 +210,10 @@ class Update(Passage[EngineT]):
 
     def _search_is_news(self, head: Head) -> bool:
         """The first response with this No-Vary-Search, or without one, is not stored if that makes its key another."""
-        searches = self.engine.search
-        search = parse_no_vary_search(head.lines("no-vary-search"))
+        lines, searches = head.lines("no-vary-search"), self.engine.search
+        if not (lines or searches) or not self.engine.policy.no_vary_search:
+            return False
+        search = parse_no_vary_search(lines)
         bare = keys.resource(self.engine.space, *self.request.url[:4], "")
         if searches.get(bare) == search:
             return False

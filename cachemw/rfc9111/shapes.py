@@ -55,7 +55,7 @@ class Shapes:
         return len(self._verdicts)
 
     def verdict(self, head: Head, timeout: float | None, named: bool) -> Verdict | None:
-        """What the rules say of this response; None if that has to be asked of it alone. For the arguments see `judge`."""
+        """What the rules say of this response; None if that has to be asked of it alone. Arguments: see `judge`."""
         lines = head.index
         if not self._own.isdisjoint(lines) or has_bad_octets_in(head):
             return None
