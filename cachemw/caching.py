@@ -52,7 +52,8 @@ class Line(Engine):
     """An engine with its store and its flights: what an exchange needs from beginning to end."""
 
     def __init__(self, pages: Pages, policy: Policy, **options: Any) -> None:
-        super().__init__(policy, shared=pages.shared, **options)
+        distant = pages.shared and not pages.cache.near
+        super().__init__(policy, shared=pages.shared, distant=distant, **options)
         self.pages = pages
         self.flights: Flights[Record | None] = Flights()
 

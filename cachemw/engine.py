@@ -130,7 +130,8 @@ class Engine:
     policy   the choices; `seconds` the lifetime where a response says nothing (RFC 9111 leaves it to the cache)
     space    first part of every key: see `keys.namespace`
     i18n, tz language and time zone are part of the key
-    shared   other processes see the store: clocks may differ by `skew` seconds, and a look-up is a round trip
+    shared   other processes see the store: clocks may differ by `skew` seconds
+    distant  a look-up is a round trip: it asks for all that a miss would have to know besides
     """
 
     def __init__(
@@ -142,6 +143,7 @@ class Engine:
         i18n: bool = False,
         tz: bool = False,
         shared: bool = False,
+        distant: bool = False,
         skew: float = 1.0,
     ) -> None:
         self.policy = policy
@@ -149,6 +151,7 @@ class Engine:
         self.space = space
         self.i18n = i18n
         self.shared = shared
+        self.distant = distant
         self.skew = skew if shared else 0.0
         self.properties = (*((":language",) if i18n else ()), *((":timezone",) if tz else ()))
         self.conditional = _CONDITIONAL | {"cache-control", "pragma"} if policy.request_directives else _CONDITIONAL
@@ -169,7 +172,7 @@ class Engine:
         learnt = self.learnt.get(of)
         if learnt is None or tags:
             rest = [keys.tag_key(self.space, tag) for tag in tags]
-            if self.shared:  # there a look-up is a round trip, and a miss has to know this mark
+            if self.distant:  # a miss has to know this mark
                 rest.append(keys.mark_key(of))
             fresh = Learnt(of, tuple(rest))
             if learnt is not None:

@@ -53,6 +53,7 @@ class FileBasedCache(BlockingCache):
         to it and no SECRET is set: what stands there is unpickled.
     """
 
+    near = True
     option_names: ClassVar[frozenset[str] | None] = frozenset(
         {"max_entries", "max_bytes", "cull_frequency", "inline_reads"}
     )
