@@ -35,6 +35,8 @@ class Store(ABC):
 
     #: Do other processes see the entries?
     shared: ClassVar[bool] = True
+    #: Is it on this machine, so that a read costs by the key, where others cost by the round trip?
+    near: bool = False
     #: Are pages kept as the objects given, not as bytes?
     by_reference: ClassVar[bool] = False
     #: The longest made key that the store takes, in characters; None: any, and pages then have readable keys.
