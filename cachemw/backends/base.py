@@ -119,3 +119,15 @@ class BlockingCache(BaseCache):
 
     async def _aclose(self) -> None:
         await offload(self._close)
+
+    async def acommit_records(
+        self, records: Sequence[tuple[str, Any, float | None]], latest: Sequence[str], drops: Sequence[str]
+    ) -> tuple[list[str], list[Any]]:
+        """See `commit_records`: in one thread what would else be several."""
+        return await offload(self.commit_records, records, latest, drops)
+
+    async def aadd_and_read(
+        self, key: str, payload: Any, timeout: float | None, latest: Sequence[str]
+    ) -> tuple[bool, list[Any]]:
+        """See `add_and_read`: in one thread too."""
+        return await offload(self.add_and_read, key, payload, timeout, latest)
