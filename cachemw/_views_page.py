@@ -79,6 +79,11 @@ class Page:
         """Whether the tags are made of the view's arguments."""
         return callable(self._tags)
 
+    @property
+    def is_apart(self) -> bool:
+        """Whether the pages have a cache or a key prefix of their own."""
+        return self._cache is not None or self._key_prefix is not None
+
     def tell(
         self, exchange: Exchange[Any], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] = _NO_KEYWORDS
     ) -> None:

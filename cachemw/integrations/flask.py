@@ -21,13 +21,13 @@ Rule 1: a look-up inside of Flask is the last thing before the view: whatever gu
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import click
-from flask import Blueprint, Flask, current_app, has_request_context, request
+from flask import Blueprint, Flask, current_app, has_app_context, has_request_context, request
 
 from cachemw import purging, wsgi
 from cachemw._busting_frameworks import FlaskVersions
@@ -111,6 +111,7 @@ class CacheMW:
         self._inside = inside
         self._static = static
         self._pages: dict[Any, Page] = {}  # by blueprint
+        self._app = app
         if app is not None:
             self.init_app(app)
 
@@ -161,8 +162,8 @@ class CacheMW:
 
     @property
     def caches(self) -> Caches:
-        """The current application's stores, by alias."""
-        return self._current().caches
+        """The stores of the current application, outside of any of the one that the constructor was given, by alias."""
+        return self._site_of(self._current()).caches
 
     def purge(self, *urls: str, tags: Iterable[str] = (), soft: bool = False) -> int:
         """Remove stored pages of the current application by URL, as `url_for` gives it, or by tag.
@@ -171,24 +172,40 @@ class CacheMW:
         a site with several hosts, name the page of each, or purge by tag. See `cachemw.purge` for the rest.
         Raises: ValueError where the host is not known.
         """
-        site, absolute, mounts = self._current(), _absolute(urls), _mounts()
+        app = self._current()
+        cachings, absolute, mounts = self._cachings(app), _absolute(urls, app), _mounts(app)
         tags = _listed(tags)
         return sum(
-            purging.purge(*absolute, tags=tags, soft=soft, caching=caching, mounts=mounts) for caching in site.cachings
+            purging.purge(*absolute, tags=tags, soft=soft, caching=caching, mounts=mounts) for caching in cachings
         )
 
     async def apurge(self, *urls: str, tags: Iterable[str] = (), soft: bool = False) -> int:
         """`purge` for coroutine views."""
-        site, absolute, mounts = self._current(), _absolute(urls), _mounts()
+        app = self._current()
+        cachings, absolute, mounts = self._cachings(app), _absolute(urls, app), _mounts(app)
         tags, total = _listed(tags), 0
-        for caching in site.cachings:
+        for caching in cachings:
             total += await purging.apurge(*absolute, tags=tags, soft=soft, caching=caching, mounts=mounts)
         return total
 
-    def _current(self) -> FlaskSite:
-        site = current_app.extensions.get(FLASK_EXTENSION)
+    def _current(self) -> Flask:
+        if self._app is not None and not has_app_context():
+            return self._app
+        return current_app._get_current_object()  # type: ignore[attr-defined, no-any-return]
+
+    def _cachings(self, app: Flask) -> list[Caching]:
+        """What the pages are cached with, also those that only other processes were asked for yet."""
+        site = self._site_of(app)
+        for page in (*_pages(app), *(self._pages[one] for one in app.blueprints.values() if one in self._pages)):
+            if page.is_apart:
+                page.open(make_middleware, site)
+        return list(site.cachings)
+
+    @staticmethod
+    def _site_of(app: Flask) -> FlaskSite:
+        site = app.extensions.get(FLASK_EXTENSION)
         if not isinstance(site, FlaskSite):
-            raise ImproperlyConfigured(f"{current_app.name!r} has no CacheMW: call init_app(app) first.")
+            raise ImproperlyConfigured(f"{app.name!r} has no CacheMW: call init_app(app) first.")
         return site
 
 
@@ -265,11 +282,19 @@ def _add_tag(app: Flask) -> None:
         app.jinja_options = {**app.jinja_options, "extensions": [*known, CacheExtension]}
 
 
-def _check_views(app: Flask, site: FlaskSite) -> None:
+def _pages(app: Flask) -> Iterator[Page]:
+    """Those of all views, and of the methods of classes of views."""
     for view in app.view_functions.values():
-        page = getattr(view, PAGE, None)
-        if isinstance(page, Page):
-            page.check(site)
+        kind = getattr(view, "view_class", None)
+        for one in (view, *(getattr(kind, method.lower(), None) for method in getattr(kind, "methods", None) or ())):
+            page = getattr(one, PAGE, None)
+            if isinstance(page, Page):
+                yield page
+
+
+def _check_views(app: Flask, site: FlaskSite) -> None:
+    for page in _pages(app):
+        page.check(site)
 
 
 def _commands(site: FlaskSite) -> click.Group:
@@ -294,7 +319,7 @@ def _listed(tags: Iterable[str]) -> Any:
     return tags if isinstance(tags, str) else tuple(tags)
 
 
-def _absolute(urls: Sequence[str]) -> list[str]:
+def _absolute(urls: Sequence[str], app: Flask) -> list[str]:
     found: list[str] = []
     for url in urls:
         parts = urlsplit(url)
@@ -303,11 +328,11 @@ def _absolute(urls: Sequence[str]) -> list[str]:
         elif not url.startswith("/"):
             raise ValueError(f"cannot purge {url!r}: a path begins with '/', as url_for writes it.")
         else:
-            found += [f"{scheme}:{url if parts.netloc else f'//{host}{url}'}" for scheme, host in _hosts(url)]
+            found += [f"{scheme}:{url if parts.netloc else f'//{host}{url}'}" for scheme, host in _hosts(url, app)]
     return found
 
 
-def _hosts(url: str) -> list[tuple[str, str]]:
+def _hosts(url: str, app: Flask) -> list[tuple[str, str]]:
     """Scheme and host of the current request, as it came and as a ProxyFix has made it; or the configured ones."""
     if has_request_context():
         environ = request.environ
@@ -316,16 +341,16 @@ def _hosts(url: str) -> list[tuple[str, str]]:
         if original is not None:
             seen.append(WSGIRequest({**environ, **{name: value for name, value in original.items() if value}}))
         return list(dict.fromkeys((one.scheme, one.host) for one in seen))
-    host = current_app.config.get("SERVER_NAME")
+    host = app.config.get("SERVER_NAME")
     if not host:
         raise ValueError(
             f"cannot purge {url!r}: outside of a request, give the absolute URL (url_for(..., _external=True)), or set "
             "SERVER_NAME."
         )
-    return [(current_app.config.get("PREFERRED_URL_SCHEME") or "http", host)]
+    return [(app.config.get("PREFERRED_URL_SCHEME") or "http", host)]
 
 
-def _mounts() -> tuple[str, ...]:
+def _mounts(app: Flask) -> tuple[str, ...]:
     """Where the application is mounted."""
-    root = request.script_root if has_request_context() else current_app.config.get("APPLICATION_ROOT") or ""
+    root = request.script_root if has_request_context() else app.config.get("APPLICATION_ROOT") or ""
     return (root.rstrip("/"),) if root.rstrip("/") else ()

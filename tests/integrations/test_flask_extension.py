@@ -20,6 +20,7 @@ from flask import (
     session,
     url_for,
 )
+from flask.views import MethodView
 from flask_babel import Babel, get_locale, get_timezone  # type: ignore[import-untyped]
 
 from cachemw import (
@@ -425,6 +426,53 @@ def test_purging_outside_of_a_request(shop: tuple[Flask, CacheMW]) -> None:
     with app.app_context():
         cachemw.purge("//shop.example/site", "http://shop.example/site")
     assert not is_hit(get(app, "/site", base_url="http://shop.example"))
+
+
+def test_purging_where_no_application_is_at_work(shop: tuple[Flask, CacheMW]) -> None:
+    """In a script or a shell it is that of the constructor."""
+    app, cachemw = shop
+    get(app, "/site", base_url="http://shop.example")
+    assert cachemw.caches["default"] is app.extensions["cachemw"].caches["default"]
+    with pytest.raises(ValueError, match=r"'/site'.*SERVER_NAME"):
+        cachemw.purge("/site")
+    assert cachemw.purge("http://shop.example/site") > 0
+    assert not is_hit(get(app, "/site", base_url="http://shop.example"))
+    with pytest.raises(RuntimeError, match="application context"):
+        CacheMW().purge("http://shop.example/site")
+
+
+def test_purging_in_a_process_that_has_served_nothing_yet(store: LocMemCache, page: Counter) -> None:
+    """One of several workers, or a job: pages that have a cache or a key prefix of their own go, too."""
+
+    def process() -> tuple[Flask, CacheMW]:
+        app = Flask("site")
+        app.config["CACHES"] = {
+            alias: {"BACKEND": "cachemw.backends.locmem.LocMemCache", "LOCATION": f"{alias}-{store.location}"}
+            for alias in ("default", "slow")
+        }
+        cachemw = CacheMW(app, site=False)
+
+        class Methods(MethodView):
+            @cache_page(60, key_prefix="methods")
+            def get(self) -> str:
+                return page()
+
+        blueprint = Blueprint("blog", "blog", url_prefix="/blog")
+        blueprint.add_url_rule("/entry", view_func=lambda: page(), endpoint="entry")
+        cachemw.blueprint(blueprint, timeout=60, cache="slow")
+        app.register_blueprint(blueprint)
+        app.add_url_rule("/own", view_func=cache_page(60, cache="slow")(lambda: page()), endpoint="own")
+        app.add_url_rule("/prefix", view_func=cache_page(60, key_prefix="p")(lambda: page()), endpoint="prefix")
+        app.add_url_rule("/methods", view_func=Methods.as_view("methods"))
+        return app, cachemw
+
+    (app, _), (_, elsewhere) = process(), process()
+    paths = ("/own", "/prefix", "/blog/entry", "/methods")
+    for path in paths:
+        get(app, path)
+        assert is_hit(get(app, path))
+    assert elsewhere.purge(*(f"http://localhost{path}" for path in paths)) >= len(paths)
+    assert not any(is_hit(get(app, path)) for path in paths)
 
 
 def test_purging_behind_a_proxy_fix_that_the_cache_is_around(shop: tuple[Flask, CacheMW], page: Counter) -> None:
