@@ -191,7 +191,10 @@ class Procedures(ABC):
         return len(stale)
 
     def _purge_tags(self, marks: Sequence[str], at: float, *, soft: bool) -> Procedure[int]:
-        """Note under each tag's mark that everything that began before `at` is gone, or stale."""
+        """Note under each tag's mark that everything that began before `at` is gone, or stale.
+
+        Of two that do this at the same moment the earlier may win: `Engine.skew` covers so little.
+        """
         found = self._decoded(marks, (yield "read_latest", (marks,)))
         writes: list[Write] = []
         for key, before in zip(marks, found, strict=True):

@@ -171,7 +171,7 @@ class Engine:
         """The memory of this URL, made if there is none or if it did not know of these tags."""
         learnt = self.learnt.get(of)
         if learnt is None or tags:
-            rest = [keys.tag_key(self.space, tag) for tag in tags]
+            rest = keys.tag_keys(self.space, tags)
             if self.distant:  # a miss has to know this mark
                 rest.append(keys.mark_key(of))
             fresh = Learnt(of, tuple(rest))

@@ -256,7 +256,11 @@ class Pages(Procedures):
             kind = "everything" if _EVERYTHING in owed else next(iter(owed))[0]
             if kind != "everything":
                 owed = dict(islice(((due, since) for due, since in owed.items() if due[0] == kind), BATCH))
-            self._do(self.removal(kind, [of for _, of in owed], max(at for _, at in owed.values())))
+            at = max(at for _, at in owed.values())
+            if kind in ("purge tag", "soften tag"):
+                # as of now: a mark of long ago could take the place of one that another process leaves at this moment
+                at = max(at, time.time())
+            self._do(self.removal(kind, [of for _, of in owed], at))
             for due, since in owed.items():
                 if self._owed.get(due) == since:  # else it was purged once more meanwhile
                     self._owed.pop(due, None)

@@ -5,7 +5,7 @@ A purge wins every race, also against a response whose request began before it a
 * a URL: the purge writes the URL's mark, then removes its primary key, and with it every variant. A writer stores its
   record, then reads the mark, and takes the record back if the mark has changed since its request began.
 * a tag: the purge notes the time under the tag's mark, in one write. A record knows its tags and when its request
-  began, and is used only if that was after the last purge of each of them.
+  began, and is used only if that was after the last purge of each of them. Hard and soft purges have a mark each.
 
 Nothing is indexed, and nothing grows for ever.
 """
@@ -70,7 +70,8 @@ def _plan(urls: Sequence[str], tags: Iterable[str], soft: bool, caching: Caching
         now = line.stamp(time.time())
         resources = [of for request in requests for of in _resources(caching, line, request, mounts)]
         yield line.pages, "soften" if soft else "purge", list(dict.fromkeys(resources)), now
-        yield line.pages, "soften tag" if soft else "purge tag", [tag_key(line.space, tag) for tag in tags], now
+        marks = [tag_key(line.space, tag, soft=soft) for tag in tags]
+        yield line.pages, "soften tag" if soft else "purge tag", marks, now
 
 
 def _requests(url: str) -> list[Request]:

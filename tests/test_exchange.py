@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cachemw import Policy
 from cachemw.engine import Engine
 from cachemw.exchange import Exchange, Step
-from cachemw.rfc9111.keys import head_key, lease_key, mark_key, primary_key, tag_key
+from cachemw.rfc9111.keys import head_key, lease_key, mark_key, primary_key, tag_key, tag_keys
 from cachemw.rfc9111.messages import Fields, Head, HitForMiss, Mark, Record, Request, StoredResponse, VaryIndex
 
 NOW = 1_800_000_000.0
@@ -121,7 +121,7 @@ def test_a_known_page_takes_one_look_up(distant: bool) -> None:
     exchange = Exchange(engine)
     exchange.begin(PAGE, NOW + 5)
     index = store[primary_key(OF)]
-    needed = {index.key, *[k for k in store if "\0V" in k], tag_key("", "t")}
+    needed = {index.key, *[k for k in store if "\0V" in k], *tag_keys("", ["t"])}
     assert set(exchange.wants) == (needed | {mark_key(OF)} if distant else needed)
     exchange.found([store.get(key) for key in exchange.wants])
     assert exchange.hit is not None
@@ -395,7 +395,7 @@ ODD: list[Record | object | None] = [
     HitForMiss(primary_key(OF)),
     Mark(mark_key(OF), "token"),
     Mark(tag_key("", "t"), "", hard=NOW + 1),
-    Mark(tag_key("", "t"), "", soft=NOW + 1),
+    Mark(tag_key("", "t", soft=True), "", soft=NOW + 1),
     object(),
     b"bytes",
 ]
@@ -436,12 +436,15 @@ def test_whatever_stands_under_a_key_the_exchange_goes_on(data: st.DataObject) -
         (Mark(tag_key("", "t"), "", hard=NOW), False),
         (Mark(tag_key("", "t"), "", hard=NOW + 1), False),
         (Mark(tag_key("", "t"), "", soft=NOW), False),
+        (Mark(tag_key("", "t", soft=True), "", soft=NOW - 1), True),
+        (Mark(tag_key("", "t", soft=True), "", soft=NOW), False),
+        (Mark(tag_key("", "u", soft=True), "", soft=NOW), False),
         (HitForMiss(tag_key("", "t")), True),
     ],
 )
 def test_marks_of_tags(mark: Record | None, hit: bool) -> None:
     page = stored(tags=("t", "u"))
-    exchange = look_up(Engine(Policy()), {page.key: page, tag_key("", "t"): mark})
+    exchange = look_up(Engine(Policy()), {page.key: page} | ({} if mark is None else {mark.key: mark}))
     assert (exchange.hit is page) is hit
 
 

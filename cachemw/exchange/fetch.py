@@ -228,7 +228,7 @@ class Fetch(Decision[EngineT]):
     def _check_tags(self, record: StoredResponse, softened: bool) -> tuple[str, ...] | None:
         """A record that began before the last purge of one of its tags is gone, or stale if the purge was soft."""
         engine = self.engine
-        marks = [keys.tag_key(engine.space, tag) for tag in record.tags]
+        marks = keys.tag_keys(engine.space, record.tags)
         unknown = tuple(key for key in marks if key not in self.known)
         if unknown:
             assert self.of is not None

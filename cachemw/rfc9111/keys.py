@@ -28,6 +28,7 @@ __all__ = [
     "resource",
     "secondary_key",
     "tag_key",
+    "tag_keys",
 ]
 
 #: Fields whose members have weights of their own (RFC 9110 §12.5), so that their order means nothing.
@@ -130,9 +131,17 @@ def lease_key(of: str) -> str:
     return of + "\0L"
 
 
-def tag_key(space: str, tag: str) -> str:
-    """Where a purge of a tag leaves its mark. No resource begins like this: a scheme's length is never 0."""
-    return f"{space}0:{len(tag)}:{tag}\0T"
+def tag_key(space: str, tag: str, *, soft: bool = False) -> str:
+    """Where a purge of a tag leaves its mark. No resource begins like this: a scheme's length is never 0.
+
+    A soft purge has a mark of its own: two at once that both read and wrote one mark could lose the hard one.
+    """
+    return f"{space}0:{len(tag)}:{tag}\0{'S' if soft else 'T'}"
+
+
+def tag_keys(space: str, tags: Iterable[str]) -> list[str]:
+    """All marks that a response with these tags has to be compared with."""
+    return [tag_key(space, tag, soft=soft) for tag in tags for soft in (False, True)]
 
 
 def secondary_key(of: str, generation: str, values: Iterable[Sequence[str]]) -> str:

@@ -96,7 +96,7 @@ def test_override_fields_count_with_all_their_lines() -> None:
 def test_kinds_of_keys_never_meet() -> None:
     of = keys.resource("s", *Request().url)
     made = [keys.primary_key(of), keys.head_key(of), keys.mark_key(of), keys.lease_key(of + "\0G")]
-    made += [keys.secondary_key(of, "g", []), keys.tag_key("s", "t")]
+    made += [keys.secondary_key(of, "g", []), *keys.tag_keys("s", ["t", "u"])]
     assert len(set(made)) == len(made)
     assert {key.partition("\0")[0] for key in made[:5]} == {of}
 
