@@ -293,7 +293,7 @@ def _imported(module: str) -> Any:
 def _compress(out: Path, names: Sequence[str], encoders: Mapping[str, Encoder]) -> dict[str, tuple[int, int]]:
     """Write the twins; one that saves nothing is not there, also not from before."""
     jobs = [(out / name, coding) for name in names for coding in encoders]
-    saved = dict.fromkeys(encoders, (0, 0))
+    saved: dict[str, tuple[int, int]] = dict.fromkeys(encoders, (0, 0))
 
     def work(job: tuple[Path, str]) -> tuple[int, int]:
         path, coding = job

@@ -31,7 +31,7 @@ class VersionedMount(Mount):
         given = {"v": params.pop("v")} if "v" in params else {}
         params["path"], version = self.folder.reference(params["path"].lstrip("/"), **given)
         url = super().url_path_for(name, **params)
-        return url if version is None else URLPath(f"{url}?v={quote(version)}", url.protocol, url.host)
+        return url if version is None else URLPath(f"{url}?v={quote(version)}", host=url.host)
 
 
 def version_mounts(router: Router, *, fixed: bool) -> int:

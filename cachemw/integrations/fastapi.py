@@ -16,11 +16,9 @@ route's first request.
 
 from __future__ import annotations
 
-import functools
-import inspect
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, TypeVar, Unpack, cast, get_args
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar, Unpack, cast, get_args
 
 from anyio import from_thread
 from fastapi import Request, Response, params, routing
@@ -32,8 +30,8 @@ from cachemw._views_kinds import PAGE, ViewDecorator, describe
 from cachemw._views_page import EXCHANGE, Page, Tags
 from cachemw.asgi import ASGIRequest, CacheMiddleware
 from cachemw.backends.base import BaseCache
-from cachemw.calling import is_async
 from cachemw.headers import Directives
+from cachemw.integrations._fastapi_operations import PARAMETERS, Given, Operation, response_of, route_of
 from cachemw.integrations.starlette import lifespan
 from cachemw.rfc9111.messages import Fields
 
@@ -52,65 +50,6 @@ __all__ = [
 ]
 
 OperationT = TypeVar("OperationT", bound=Callable[..., Any])
-
-#: Parameters that FastAPI fills in for us; the OpenAPI document does not have them.
-_PARAMETERS: Final[Mapping[str, type]] = {"cachemw_request": Request, "cachemw_response": Response}
-_VALUE: Final = "cachemw.value"
-
-
-class _Operation:
-    """A path operation whose decorator is given the request, and the response that dependencies patch.
-
-    FastAPI fills in one parameter of each kind, so where the operation has one, it is shared; else it is added.
-    """
-
-    def __init__(self, name: str, operation: Any) -> None:
-        if not callable(operation) or isinstance(operation, type):
-            raise TypeError(f"{name} decorates a path operation, which is a function; {operation!r} is none.")
-        if inspect.isgeneratorfunction(operation) or inspect.isasyncgenfunction(operation):
-            raise TypeError(f"{name}: {describe(operation)} is a generator; return a StreamingResponse from it.")
-        self.call = operation
-        self.is_async = is_async(operation)
-        self._signature = inspect.signature(operation)
-        typed = get_typed_signature(operation).parameters
-        self._names = [_parameter_of(kind, typed) or name for name, kind in _PARAMETERS.items()]
-        self._added = [name for name in self._names if name not in typed]
-
-    def taken(self, kwargs: dict[str, Any]) -> tuple[Request, Response]:
-        """The two that FastAPI filled in; out of the arguments, unless the operation has them too."""
-        request, response = (kwargs[name] for name in self._names)
-        for name in self._added:
-            del kwargs[name]
-        return request, response
-
-    def own(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """The operation's own arguments, without what decorators further in have added."""
-        return {name: value for name, value in kwargs.items() if name not in _PARAMETERS}
-
-    def wrapped(self, wrapper: Any) -> Any:
-        """The wrapper with the operation's name, and its signature with the two parameters."""
-        wrapper = functools.wraps(self.call)(wrapper)
-        parameters = dict(self._signature.parameters)
-        rest = parameters.popitem() if _takes_any(parameters) else None
-        for name in self._added:
-            parameters[name] = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=_PARAMETERS[name])
-        parameters.update([rest] if rest else [])
-        wrapper.__signature__ = self._signature.replace(parameters=list(parameters.values()))
-        return wrapper
-
-
-def _parameter_of(kind: type, parameters: Mapping[str, inspect.Parameter]) -> str | None:
-    """The last parameter of this kind, which is the one that FastAPI fills in."""
-    found = None
-    for name, parameter in parameters.items():
-        if isinstance(parameter.annotation, type) and issubclass(parameter.annotation, kind):
-            found = name
-    return found
-
-
-def _takes_any(parameters: Mapping[str, inspect.Parameter]) -> bool:
-    return any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
-
 
 # -- cache_page -------------------------------------------------------------------------------------------------------
 
@@ -134,20 +73,20 @@ def cache_page(
 
 
 def _cached(page: Page, function: OperationT) -> OperationT:
-    operation = _Operation("cache_page", function)
+    operation = Operation("cache_page", function)
 
     async def answer(*args: Any, **kwargs: Any) -> Any:
         request, response = operation.taken(kwargs)
         own = operation.own(kwargs)
         if page.join(request.scope.get(EXCHANGE), args, own):
             return await operation.call(*args, **kwargs)
-        passage, given = await open_page(page, request, args, own), _Given(response)
+        passage, given = await open_page(page, request, args, own), Given(response)
         if not isinstance(passage, ViewPassage):
             return given.merged(passage)
         try:
             with passage.current():
                 value = await operation.call(*args, **kwargs)
-            return given.merged(await passage.keep(await _response(value, request, given.taken(), function)))
+            return given.merged(await passage.keep(await response_of(value, request, given.taken(), function)))
         except BaseException as error:
             return given.merged(await passage.failed(error))
 
@@ -156,13 +95,13 @@ def _cached(page: Page, function: OperationT) -> OperationT:
         own = operation.own(kwargs)
         if page.join(request.scope.get(EXCHANGE), args, own):
             return operation.call(*args, **kwargs)
-        passage, given = open_page_in_thread(page, request, args, own), _Given(response)
+        passage, given = open_page_in_thread(page, request, args, own), Given(response)
         if not isinstance(passage, ViewPassage):
             return given.merged(passage)
         try:
             with passage.current():
                 value = operation.call(*args, **kwargs)
-            made = from_thread.run(_response, value, request, given.taken(), function)
+            made = from_thread.run(response_of, value, request, given.taken(), function)
             return given.merged(from_thread.run(passage.keep, made))
         except BaseException as error:
             return given.merged(from_thread.run(passage.failed, error))
@@ -170,87 +109,6 @@ def _cached(page: Page, function: OperationT) -> OperationT:
     wrapper = operation.wrapped(answer if operation.is_async else answer_in_thread)
     setattr(wrapper, PAGE, page)
     return cast(OperationT, wrapper)
-
-
-class _Given:
-    """The response that dependencies and operation are given to patch; told apart is what each of them put there.
-
-    What a dependency says is said to this client, and a hit's dependencies say it anew: it is never stored.
-    """
-
-    def __init__(self, response: Response) -> None:
-        self._response = response
-        self._before = list(response.headers.raw)
-
-    def taken(self) -> tuple[int | None, list[tuple[bytes, bytes]]]:
-        """The status, and the fields that the operation itself has set."""
-        raw, before = list(self._response.headers.raw), self._before
-        if raw[: len(before)] == before:
-            return self._response.status_code, raw[len(before) :]
-        self._before = []  # it changed what a dependency had set
-        return self._response.status_code, raw
-
-    def merged(self, response: Response) -> Response:
-        """The response with what the dependencies have set, as FastAPI does with a plain value's."""
-        response.headers.raw.extend(self._before)
-        return response
-
-
-_GIVER: Final = "cachemw_giver"  # on the route, which cannot be hashed
-
-
-async def _response(
-    value: Any, request: Request, given: tuple[int | None, list[tuple[bytes, bytes]]], function: Any
-) -> Response:
-    """What FastAPI makes of an operation's value: by its own handler, for an operation that does nothing else."""
-    if isinstance(value, Response):
-        return value
-    route = _route_of(request.scope)
-    handler: Callable[[Request], Awaitable[Response]] | None = getattr(route, _GIVER, None)
-    if handler is None:
-        handler = _giver(route, function)
-        setattr(route, _GIVER, handler)
-    request.scope[_VALUE] = value, given
-    try:
-        return await handler(request)
-    finally:
-        del request.scope[_VALUE]
-
-
-def _route_of(scope: Any) -> Any:
-    """The route as it is where it was included: `include_router` may change its response class."""
-    included = getattr(routing, "_get_scope_effective_route_context", None)
-    return (included and included(scope)) or scope["route"]
-
-
-#: What of a route says how its operation's value becomes a response: parameters of `APIRoute` and attributes alike.
-_SERIALISING: Final = (
-    "response_class",
-    "response_model",
-    "response_model_by_alias",
-    "response_model_exclude",
-    "response_model_exclude_defaults",
-    "response_model_exclude_none",
-    "response_model_exclude_unset",
-    "response_model_include",
-    "status_code",
-)
-
-
-def _giver(route: Any, function: Any) -> Callable[[Request], Awaitable[Response]]:
-    """The handler of a route that serialises as the given one does, and has no dependencies and no body of its own."""
-
-    async def give(request: Request, response: Response) -> Any:
-        value, (status, fields) = request.scope[_VALUE]
-        response.status_code = status
-        response.headers.raw.extend(fields)
-        return value
-
-    signature = inspect.signature(give, eval_str=True)
-    give = functools.wraps(function)(give)  # errors about the value name the operation
-    give.__signature__ = signature  # type: ignore[attr-defined]
-    options = {name: getattr(route, name) for name in _SERIALISING}
-    return routing.APIRoute(route.path, give, **options).get_route_handler()
 
 
 # -- what headers say -------------------------------------------------------------------------------------------------
@@ -261,7 +119,7 @@ def _patching(decorator: ViewDecorator) -> Callable[[OperationT], OperationT]:
     patching = cast(views.Patching, decorator)
 
     def decorate(function: OperationT) -> OperationT:
-        operation = _Operation(patching.name, function)
+        operation = Operation(patching.name, function)
         patching.check(function)
 
         def patched(response: Response, value: Any) -> Any:
@@ -313,7 +171,7 @@ def conditional(
     condition = views.conditional(etag=etag, last_modified=last_modified)
 
     def decorate(function: OperationT) -> OperationT:
-        operation = _Operation(condition.name, function)
+        operation = Operation(condition.name, function)
         condition.check(function)
 
         async def answer(*args: Any, **kwargs: Any) -> Any:
@@ -353,7 +211,7 @@ class PageDependency:
         if self.page.join(request.scope.get(EXCHANGE), (), request.path_params):
             return
         if not isinstance(route, CachedRoute) or self.page not in route.pages:
-            self._take_over(_route_of(request.scope).dependant)
+            self._take_over(route_of(request.scope).dependant)
 
     def _take_over(self, dependant: Any) -> None:
         """Put the page around the operation. FastAPI looks at what is set here when all dependencies have run, so it
@@ -363,7 +221,7 @@ class PageDependency:
                 return
             found = [one.call for one in dependant.dependencies if isinstance(one.call, PageDependency)]
             dependant.call = _cached((found or [self])[-1].page, dependant.call)
-            request, response = _PARAMETERS
+            request, response = PARAMETERS
             dependant.request_param_name = dependant.request_param_name or request
             dependant.response_param_name = dependant.response_param_name or response
 
