@@ -9,115 +9,37 @@ on it fails at once.
 from __future__ import annotations
 
 import asyncio
-import re
 import ssl
-from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from select import POLLIN, poll
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+from cachemw.backends import _memcached_commands as commands
+from cachemw.backends._memcached_commands import Reply, Talk, WireError
 from cachemw.backends._memcached_ring import Node
-from cachemw.backends._memcached_wire import Delta, Stored, from_wire, time_left
+from cachemw.backends._memcached_wire import Stored
 from cachemw.backends.base import Value
 from cachemw.errors import BackendUnavailable
 
 __all__ = ["AsyncClient"]
 
-#: The longest line that a server has reason to send; a longer one is no memcached's.
-_LONGEST_LINE: Final = 2048
+T = TypeVar("T")
 
 #: Seconds by which an event loop that is not busy may be late.
 _BUSY: Final = 0.01
 
-_STORED: Final = re.compile(rb"STORED|NOT_STORED|SERVER_ERROR .*")
-_DELETED: Final = re.compile(rb"DELETED|NOT_FOUND")
-_TOUCHED: Final = re.compile(rb"TOUCHED|NOT_FOUND")
-_COUNTED: Final = re.compile(rb"[0-9]{1,20}|NOT_FOUND|CLIENT_ERROR .*")
-_FLUSHED: Final = re.compile(rb"OK")
-_TIME_LEFT: Final = re.compile(rb"HD t-?[0-9]{1,10}|EN|ERROR|CLIENT_ERROR .*")
 
-
-class WireError(Exception):
-    """The server closed the connection, was late, or did not speak memcached's protocol."""
-
-
-class _Call(ABC):
-    """What a task waits for; it takes its own reply from the stream."""
+class _Call:
+    """What a task waits for. granted: the event loop was busy once, and it was given the time again."""
 
     __slots__ = ("deadline", "future", "granted", "reply")
-    deadline: float
-    granted: bool
-    future: asyncio.Future[Any]
-    reply: Any
 
-    @abstractmethod
-    def take(self, data: bytes | bytearray, at: int) -> tuple[int, bool]:
-        """Read on from `at`; returns how far it got, and whether the reply is complete. Raises: WireError."""
-
-
-def _line_end(data: bytes | bytearray, at: int) -> int:
-    """Where the line that begins at `at` ends, -1 if its end has not come. Raises: WireError if it is too long."""
-    end = data.find(b"\r\n", at, at + _LONGEST_LINE)
-    if end < 0 and len(data) - at >= _LONGEST_LINE:
-        raise WireError(f"answered {bytes(data[at : at + 60])!r}…")
-    return end
-
-
-class _Lines(_Call):
-    """A line for each of `count` commands, and only such as the command can have."""
-
-    __slots__ = ("_count", "_expected")
-
-    def __init__(self, count: int, expected: re.Pattern[bytes]) -> None:
-        self._count = count
-        self._expected = expected
-        self.reply: list[bytes] = []
-
-    def take(self, data: bytes | bytearray, at: int) -> tuple[int, bool]:
-        while len(self.reply) < self._count:
-            end = _line_end(data, at)
-            if end < 0:
-                return at, False
-            line = bytes(data[at:end])
-            if not self._expected.fullmatch(line):
-                raise WireError(f"answered {line[:60]!r}")
-            self.reply.append(line)
-            at = end + 2
-        return at, True
-
-
-class _Values(_Call):
-    """`VALUE key flags size`, a line with the bytes, and so on until `END`."""
-
-    __slots__ = ("_names",)
-
-    def __init__(self, names: dict[bytes, str]) -> None:
-        self._names = names
-        self.reply: dict[str, Value] = {}
-
-    def take(self, data: bytes | bytearray, at: int) -> tuple[int, bool]:
-        while (end := _line_end(data, at)) >= 0:
-            line = bytes(data[at:end])
-            if line == b"END":
-                return end + 2, True
-            key, flags, size = self._header(line)
-            stop = end + 2 + size
-            if len(data) < stop + 2:
-                break
-            if data[stop : stop + 2] != b"\r\n":
-                raise WireError("sent a value that does not end where it says")
-            self.reply[key] = from_wire(bytes(data[end + 2 : stop]), flags)
-            at = stop + 2
-        return at, False
-
-    def _header(self, line: bytes) -> tuple[str, int, int]:
-        words = line.split(b" ")
-        if len(words) == 4 and words[0] == b"VALUE" and words[1] in self._names:
-            flags, size = words[2:]
-            if flags.isdigit() and size.isdigit() and len(flags) <= 10 and len(size) <= 10:
-                return self._names[words[1]], int(flags), int(size)
-        raise WireError(f"answered {line[:60]!r}")
+    def __init__(self, reply: Reply, future: asyncio.Future[Any], deadline: float) -> None:
+        self.reply = reply
+        self.future = future
+        self.deadline = deadline
+        self.granted = False
 
 
 class _Connection(asyncio.Protocol):
@@ -134,17 +56,16 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._input: poll
 
-    async def ask(self, command: bytes, call: _Call) -> Any:
-        """Send the command and wait for its reply. Raises: WireError."""
+    async def ask(self, payload: bytes, reply: Reply) -> Any:
+        """Send the payload and wait for the reply's content. Raises: WireError."""
         if self.lost is not None:
             raise WireError(str(self.lost))
-        call.future = self._loop.create_future()
-        call.deadline, call.granted = self._loop.time() + self._timeout, False
+        call = _Call(reply, self._loop.create_future(), self._loop.time() + self._timeout)
         self._calls.append(call)
         # one timer for all calls: they all have the same time, so the oldest is always the first to be late
         if self._timer is None:
             self._timer = self._loop.call_at(call.deadline, self._look_at_the_clock)
-        self._transport.write(command)
+        self._transport.write(payload)
         return await call.future
 
     def is_sound(self) -> bool:
@@ -188,11 +109,11 @@ class _Connection(asyncio.Protocol):
         at, complete = 0, True
         try:
             while self._calls and complete:
-                at, complete = self._calls[0].take(stream, at)
+                at, complete = self._calls[0].reply.take(stream, at)
                 if complete:
                     call = self._calls.popleft()
                     if not call.future.done():  # cancelled: nobody waits for it any more
-                        call.future.set_result(call.reply)
+                        call.future.set_result(call.reply.content)
             if complete and at < len(stream):
                 raise WireError("answered without a question")
         except WireError as error:
@@ -238,49 +159,46 @@ class AsyncClient:
 
     async def get(self, keys: Sequence[str]) -> dict[str, Value]:
         """What is stored of them."""
-        names = {key.encode(): key for key in keys}
-        reply: dict[str, Value] = await self._ask(b"get %b\r\n" % b" ".join(names), _Values(names))
-        return reply
+        found: dict[str, Value] = await self._ask(*commands.get(keys))
+        return found
 
     async def set(self, entries: Sequence[Stored]) -> list[str]:
         """Store them; returns the keys that the server refused, whose old values are gone."""
-        commands = b"".join([_store(b"set", entry) for entry in entries])
-        reply = await self._ask(commands, _Lines(len(entries), _STORED))
-        refused = [entry.key for entry, line in zip(entries, reply, strict=True) if line != b"STORED"]
-        if refused:
-            await self.delete(refused)
-        return refused
+        return await self._talk(commands.put(entries))
 
     async def add(self, entry: Stored) -> bool:
         """Store it if there is none; did it?"""
-        return await self._line(_store(b"add", entry), _STORED) == b"STORED"
+        return await self._talk(commands.add(entry))
 
     async def touch(self, key: str, expiry: int) -> bool:
         """Give it another expiry; was there one?"""
-        return await self._line(b"touch %b %d\r\n" % (key.encode(), expiry), _TOUCHED) == b"TOUCHED"
+        return await self._talk(commands.touch(key, expiry))
 
     async def delete(self, keys: Sequence[str]) -> int:
         """Remove them; returns how many were there."""
-        commands = b"".join([b"delete %b\r\n" % key.encode() for key in keys])
-        reply: list[bytes] = await self._ask(commands, _Lines(len(keys), _DELETED))
-        return reply.count(b"DELETED")
+        return await self._talk(commands.delete(keys))
 
     async def incr(self, key: str, delta: int) -> int:
         """Add to an integer. Raises: KeyError, TypeError, OverflowError as `BaseCache._incr`."""
-        addition = Delta(delta)
-        total = addition.total(await self._count(key, addition.unsigned))
-        if total is None:
-            await self._count(key, addition.undo)
-            raise OverflowError(f"{key!r} {delta:+} does not fit into 64 bits")
-        return total
+        return await self._talk(commands.incr(key, delta))
 
     async def time_left(self, key: str) -> float | None:
         """Seconds it has left, None for ever. Raises: LookupError if there is none or the server cannot tell."""
-        return time_left(await self._line(b"mg %b t\r\n" % key.encode(), _TIME_LEFT))
+        return await self._talk(commands.time_left(key))
+
+    async def commit(
+        self, entries: Sequence[Stored], latest: Sequence[str], drops: Sequence[str]
+    ) -> tuple[list[str], dict[str, Value]]:
+        """`set`, then `get`, then `delete`, in one round trip."""
+        return await self._talk(commands.commit(entries, latest, drops))
+
+    async def add_and_get(self, entry: Stored, latest: Sequence[str]) -> tuple[bool, dict[str, Value]]:
+        """`add`, then `get`, in one round trip."""
+        return await self._talk(commands.add_and_get(entry, latest))
 
     async def flush(self) -> None:
         """Remove everything."""
-        await self._line(b"flush_all\r\n", _FLUSHED)
+        await self._talk(commands.flush())
 
     def close(self) -> None:
         """Close the connection when the calls on it have their replies; the next call makes another."""
@@ -294,24 +212,20 @@ class AsyncClient:
             self._connection.drop("was closed with its event loop")
             self._connection = None
 
-    async def _count(self, key: str, delta: int) -> int:
-        line = await self._line(b"incr %b %d\r\n" % (key.encode(), delta), _COUNTED)
-        if line == b"NOT_FOUND":
-            raise KeyError(key)
-        if not line.isdigit():
-            raise TypeError(f"what is stored under {key!r} is no integer")
-        return int(line)
+    async def _talk(self, talk: Talk[T]) -> T:
+        try:
+            step = next(talk)
+            while True:
+                step = talk.send(await self._ask(*step))
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
 
-    async def _line(self, command: bytes, expected: re.Pattern[bytes]) -> bytes:
-        reply: list[bytes] = await self._ask(command, _Lines(1, expected))
-        return reply[0]
-
-    async def _ask(self, command: bytes, call: _Call) -> Any:
+    async def _ask(self, payload: bytes, reply: Reply) -> Any:
         try:
             connection = self._connection
             if connection is None or not connection.is_sound():
                 connection = await self._connected()
-            return await connection.ask(command, call)
+            return await connection.ask(payload, reply)
         except (WireError, OSError) as error:
             raise BackendUnavailable(f"memcached at {self._node.name}: {error!r}") from error
 
@@ -336,8 +250,3 @@ class AsyncClient:
 
     def _protocol(self) -> _Connection:
         return _Connection(self._timeout)
-
-
-def _store(command: bytes, entry: Stored) -> bytes:
-    key, data, flags, expiry = entry
-    return b"%b %b %d %d %d\r\n%b\r\n" % (command, key.encode(), flags, expiry, len(data), data)

@@ -14,9 +14,10 @@ from weakref import WeakSet
 
 from cachemw._values import boolean, integer, number, refuse
 from cachemw.backends._memcached_clients import Pool
+from cachemw.backends._memcached_pages import MemcachedPages
 from cachemw.backends._memcached_ring import Node, Ring, parse_location
 from cachemw.backends._memcached_wire import expiry, stored
-from cachemw.backends.base import BaseCache, Entry
+from cachemw.backends.base import Entry
 from cachemw.errors import BackendUnavailable, ImproperlyConfigured, InvalidCacheKey
 
 __all__ = ["COMMON", "MemcachedCache"]
@@ -41,7 +42,7 @@ _key: Final[Callable[[Any], str]] = attrgetter("key")
 _itself: Final[Callable[[str], str]] = str
 
 
-class MemcachedCache(BaseCache):
+class MemcachedCache(MemcachedPages):
     """What both have in common: servers, failures, connections. LOCATION: see `parse_location`.
 
     OPTIONS of both: `timeout` (or `socket_timeout`) and `connect_timeout`, in seconds (0.1, 0.25); `max_pool_size`, how

@@ -8,28 +8,21 @@ Rule 3: no connection is shared with a child process.
 
 from __future__ import annotations
 
-import socket
-import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from itertools import chain
 from operator import methodcaller
 from select import POLLIN, poll
-from types import SimpleNamespace
-from typing import Any, Final, Generic, TypeVar, cast
+from time import monotonic
+from typing import Any, Final, Generic, TypeVar
 
 from pymemcache.client.base import Client  # type: ignore[import-untyped]
-from pymemcache.exceptions import (  # type: ignore[import-untyped]
-    MemcacheClientError,
-    MemcacheServerError,
-    MemcacheUnexpectedCloseError,
-    MemcacheUnknownError,
-)
 
+from cachemw.backends import _memcached_commands as commands
+from cachemw.backends._memcached_commands import Reply, Talk, WireError
 from cachemw.backends._memcached_ring import Node
-from cachemw.backends._memcached_wire import Delta, Stored, from_wire, time_left
+from cachemw.backends._memcached_wire import Stored
 from cachemw.backends.base import Value
 from cachemw.errors import BackendUnavailable
 
@@ -38,13 +31,10 @@ __all__ = ["Pool", "PyMemcachePool"]
 C = TypeVar("C")
 T = TypeVar("T")
 
-#: Bytes from which on a value travels alone: what a server refuses for its size then spoils no other's reply.
-_LARGE: Final = 512 * 1024
-_DELETED: Final = frozenset({b"DELETED", b"NOT_FOUND"})
-_TOUCHED: Final = frozenset({b"TOUCHED", b"NOT_FOUND"})
-_FLUSHED: Final = frozenset({b"OK"})
-#: Commands sent before their replies are read.
-_PIPELINE: Final = 1000
+#: Bytes read at a time.
+_CHUNK: Final = 65_536
+#: The socket's time-out is set anew only if it is off by more than this part of it: each time is a system call.
+_TOLERANCE: Final = 0.1
 
 
 class Pool(ABC, Generic[C]):
@@ -59,27 +49,9 @@ class Pool(ABC, Generic[C]):
     def get(self, keys: Sequence[str]) -> dict[str, Value]:
         """What is stored of them."""
 
+    @abstractmethod
     def set(self, entries: Sequence[Stored]) -> list[str]:
         """Store them; returns the keys that the server refused, whose old values are gone."""
-        alike: dict[int, list[Stored]] = {}
-        refused: list[str] = []
-        for entry in entries:
-            if len(entry.data) < _LARGE:
-                alike.setdefault(entry.expiry, []).append(entry)
-            else:
-                refused += self._store((entry,))
-        for several in chain.from_iterable(map(_pipelines, alike.values())):
-            failed = self._store(several)
-            if len(several) > 1:  # some of them may have been stored: ask for each
-                failed = [key for entry in several if entry.key in failed for key in self._store((entry,))]
-            refused += failed
-        if refused:
-            self.delete(refused)
-        return refused
-
-    @abstractmethod
-    def _store(self, entries: Sequence[Stored]) -> list[str]:
-        """Store entries of the same expiry; returns the keys that may not be stored."""
 
     @abstractmethod
     def add(self, entry: Stored) -> bool:
@@ -100,6 +72,20 @@ class Pool(ABC, Generic[C]):
     @abstractmethod
     def time_left(self, key: str) -> float | None:
         """Seconds it has left, None for ever. Raises: LookupError if there is none or the server cannot tell."""
+
+    def commit(
+        self, entries: Sequence[Stored], latest: Sequence[str], drops: Sequence[str]
+    ) -> tuple[list[str], dict[str, Value]]:
+        """`set`, then `get`, then `delete`, in one round trip where the client can."""
+        refused = self.set(entries) if entries else []
+        found = self.get(latest) if latest else {}
+        if drops:
+            self.delete(drops)
+        return refused, found
+
+    def add_and_get(self, entry: Stored, latest: Sequence[str]) -> tuple[bool, dict[str, Value]]:
+        """`add`, then `get`, in one round trip where the client can."""
+        return self.add(entry), self.get(latest) if latest else {}
 
     @abstractmethod
     def flush(self) -> None:
@@ -149,39 +135,15 @@ class Pool(ABC, Generic[C]):
             self._drop(client)
 
 
-class _Deadline(socket.socket):
-    """A socket whose timeout bounds a whole reply, not each piece: a server that dribbles is late, too."""
-
-    _late_at = 0.0
-
-    def sendall(self, *args: Any) -> None:
-        self._late_at = time.monotonic() + (self.gettimeout() or 0.0)
-        super().sendall(*args)
-
-    def recv(self, *args: Any) -> bytes:
-        if time.monotonic() > self._late_at:
-            raise TimeoutError("the reply did not end in time")
-        return super().recv(*args)
-
-
-_sockets: Final = SimpleNamespace(**{**vars(socket), "socket": _Deadline})
-
-
-class _Serde:
-    """Values come and go as cachemw has them: nothing is pickled, whatever the flags say."""
-
-    def serialize(self, key: str, value: Stored) -> tuple[bytes, int]:
-        return value.data, value.flags
-
-    def deserialize(self, key: str, data: bytes, flags: int) -> Value:
-        return from_wire(data, flags)
-
-
 class _Client(Client):  # type: ignore[misc]  # it has no types
-    """pymemcache's client; it can tell whether its connection is idle, and believes no line that it does not know."""
+    """A connection that pymemcache makes (addresses, TLS, keep-alive); payloads and replies pass over its socket.
+
+    A reply has one deadline, however its bytes drip.
+    """
 
     def _connect(self) -> None:
         super()._connect()
+        self._patience = self.timeout
         self._input = poll()
         self._input.register(self.sock, POLLIN)
 
@@ -189,14 +151,38 @@ class _Client(Client):  # type: ignore[misc]  # it has no types
         """Whether there is a connection without anything to read: neither its end nor a late reply."""
         return self.sock is not None and not self._input.poll(0)
 
-    def lines(self, commands: Sequence[bytes], expected: frozenset[bytes]) -> list[bytes]:
-        """Send the commands in one round trip; their replies, all of them expected ones."""
-        lines: list[bytes] = self._misc_cmd(commands, b"command", False)
-        for line in lines:
-            if line not in expected:
-                self.close()
-                raise MemcacheUnknownError(line[:60])
-        return lines
+    def ask(self, payload: bytes, reply: Reply) -> Any:
+        """Send the payload; the reply's content. Raises: WireError, OSError."""
+        if self.sock is None:
+            self._connect()
+        deadline = monotonic() + self.timeout
+        self._wait_until(deadline)
+        self.sock.sendall(payload)
+        stream: bytes | bytearray = b""
+        complete = False
+        while not complete:
+            self._wait_until(deadline)
+            data = self.sock.recv(_CHUNK)
+            if not data:
+                raise WireError("closed the connection")
+            if stream:
+                stream += data
+            else:
+                stream = data
+            at, complete = reply.take(stream, 0)
+            if not complete:
+                stream = bytearray(stream[at:]) if at or type(stream) is bytes else stream
+        if at < len(stream):
+            raise WireError("answered more than it was asked")
+        return reply.content
+
+    def _wait_until(self, deadline: float) -> None:
+        left = deadline - monotonic()
+        if left <= 0:
+            raise TimeoutError("the reply did not end in time")
+        if abs(left - self._patience) > _TOLERANCE * left:
+            self.sock.settimeout(left)
+            self._patience = left
 
 
 class PyMemcachePool(Pool[_Client]):
@@ -204,82 +190,51 @@ class PyMemcachePool(Pool[_Client]):
 
     def __init__(self, node: Node, *, size: int, options: Mapping[str, Any]) -> None:
         super().__init__(node, size=size)
-        self._options = {
-            "no_delay": True,
-            **options,
-            "allow_unicode_keys": True,  # keys have been checked
-            "default_noreply": False,
-            "serde": _Serde(),
-            "socket_module": _sockets,
-        }
+        self._options = {"no_delay": True, **options}
 
     def get(self, keys: Sequence[str]) -> dict[str, Value]:
-        return cast("dict[str, Value]", self._run(lambda client: client.get_many(keys)))
+        found: dict[str, Value] = self._ask(*commands.get(keys))
+        return found
 
-    def _store(self, entries: Sequence[Stored]) -> list[str]:
-        def store(client: _Client) -> list[str]:
-            try:
-                failed: list[str] = client.set_many({entry.key: entry for entry in entries}, expire=entries[0].expiry)
-            except MemcacheServerError as error:
-                return _unless_closed(error, [entry.key for entry in entries])
-            return failed
-
-        return self._run(store)
+    def set(self, entries: Sequence[Stored]) -> list[str]:
+        return self._talk(commands.put(entries))
 
     def add(self, entry: Stored) -> bool:
-        def add(client: _Client) -> bool:
-            try:
-                added: bool = client.add(entry.key, entry, expire=entry.expiry)
-            except MemcacheServerError as error:
-                return _unless_closed(error, False)
-            return added
-
-        return self._run(add)
+        return self._talk(commands.add(entry))
 
     def touch(self, key: str, expiry: int) -> bool:
-        command = b"touch %b %d\r\n" % (key.encode(), expiry)
-        return self._run(lambda client: client.lines((command,), _TOUCHED)) == [b"TOUCHED"]
+        return self._talk(commands.touch(key, expiry))
 
     def delete(self, keys: Sequence[str]) -> int:
-        deleted = 0
-        for some in _pipelines(keys):
-            commands = [b"delete %b\r\n" % key.encode() for key in some]
-            deleted += self._run(methodcaller("lines", commands, _DELETED)).count(b"DELETED")
-        return deleted
+        return self._talk(commands.delete(keys))
 
     def incr(self, key: str, delta: int) -> int:
-        addition = Delta(delta)
-        total = addition.total(self._count(key, addition.unsigned))
-        if total is None:
-            self._count(key, addition.undo)
-            raise OverflowError(f"{key!r} {delta:+} does not fit into 64 bits")
-        return total
-
-    def _count(self, key: str, delta: int) -> int:
-        def count(client: _Client) -> int | MemcacheClientError | None:
-            try:
-                return cast("int | None", client.incr(key, delta))
-            except MemcacheClientError as error:
-                return error
-
-        answer = self._run(count)
-        if answer is None:
-            raise KeyError(key)
-        if not isinstance(answer, int):
-            raise TypeError(f"what is stored under {key!r} is no integer") from answer
-        return answer
+        return self._talk(commands.incr(key, delta))
 
     def time_left(self, key: str) -> float | None:
-        def ask(client: _Client) -> bytes:
-            try:
-                return cast("bytes", client.raw_command(b"mg %b t\r\n" % key.encode()))
-            except MemcacheClientError:
-                return b"ERROR"
+        return self._talk(commands.time_left(key))
 
-        return time_left(self._run(ask))
+    def commit(
+        self, entries: Sequence[Stored], latest: Sequence[str], drops: Sequence[str]
+    ) -> tuple[list[str], dict[str, Value]]:
+        return self._talk(commands.commit(entries, latest, drops))
+
+    def add_and_get(self, entry: Stored, latest: Sequence[str]) -> tuple[bool, dict[str, Value]]:
+        return self._talk(commands.add_and_get(entry, latest))
 
     def flush(self) -> None:
-        self._run(lambda client: client.lines((b"flush_all\r\n",), _FLUSHED))
+        self._talk(commands.flush())
+
+    def _talk(self, talk: Talk[T]) -> T:
+        try:
+            step = next(talk)
+            while True:
+                step = talk.send(self._ask(*step))
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+
+    def _ask(self, payload: bytes, reply: Reply) -> Any:
+        return self._run(methodcaller("ask", payload, reply))
 
     def _connect(self) -> _Client:
         return _Client(self._node.address, **self._options)
@@ -289,16 +244,3 @@ class PyMemcachePool(Pool[_Client]):
 
     def _drop(self, client: _Client) -> None:
         client.close()
-
-
-def _pipelines(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    """The items in pieces whose replies fit into the buffers of two sockets: nobody reads while they are sent."""
-    for start in range(0, len(items), _PIPELINE):
-        yield items[start : start + _PIPELINE]
-
-
-def _unless_closed(error: Exception, answer: T) -> T:
-    """The answer where the server refused; pymemcache counts a closed connection among its refusals."""
-    if isinstance(error, MemcacheUnexpectedCloseError):
-        raise error
-    return answer

@@ -76,13 +76,12 @@ class PyLibMCPool(Pool[_Client]):
         return self._run(read)
 
     def set(self, entries: Sequence[Stored]) -> list[str]:
-        return super().set(entries) if self._text is None or len(entries) == 1 else self._text.set(entries)
-
-    def _store(self, entries: Sequence[Stored]) -> list[str]:
-        def store(client: _Client) -> list[str]:
-            return [entry.key for entry in entries if not _stores(client.set, entry)]
-
-        return self._run(store)
+        if self._text is not None and len(entries) > 1:
+            return self._text.set(entries)
+        refused = self._run(lambda client: [entry.key for entry in entries if not _stores(client.set, entry)])
+        if refused:
+            self.delete(refused)
+        return refused
 
     def add(self, entry: Stored) -> bool:
         return self._run(lambda client: _stores(client.add, entry))

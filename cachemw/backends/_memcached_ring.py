@@ -99,6 +99,15 @@ class Ring:
         """The server that has the key when all are here."""
         return self._owners[self._position(key)]
 
+    def lone(self, keys: Iterable[str]) -> Node | None:
+        """The one server that all of these keys are on, if there is one and no server is away."""
+        if self._away:
+            return None
+        if len(self.nodes) == 1:
+            return self.nodes[0]
+        tags = set(map(_tag, keys))
+        return self.home(tags.pop()) if len(tags) == 1 else None
+
     def shares(
         self, items: Sequence[Item], key: Callable[[Item], str], *, write: bool
     ) -> list[tuple[Node, Sequence[Item]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import pickle
 import socket
 import ssl
@@ -194,6 +195,51 @@ def test_many_keys_are_one_round_trip(make: Make, proxy: CountingProxy, run: Run
     cache.write_records([("page", b"index", 60), ("page\x00variant", b"body", 60)])
     assert trips(lambda: cache.read_records(["page", "page\x00variant"])) == ([b"index", b"body"], 1)
     assert trips(lambda: run(cache.aread_records(["page", "page\x00variant"]))) == ([b"index", b"body"], 1)
+    run(cache.aclose())
+    cache.close()
+
+
+def test_a_miss_takes_its_lease_and_is_stored_in_a_round_trip_each(make: Make, proxy: CountingProxy, run: Run) -> None:
+    cache = opened(make, proxy.address)
+    lease = ("u\0L", b"lease", 10.0)
+    page = [("u\0G", b"page", 60.0)]
+    cache.write_records([("u\0M", b"mark", 60.0)])
+    run(cache.aread_records(["u\0M"]))
+    before = proxy.questions
+    assert run(cache.aadd_and_read(*lease, ["u\0G", "u\0M"])) == (True, [None, b"mark"])
+    assert run(cache.acommit_records(page, ["u\0M"], ["u\0L"])) == ([], [b"mark"])
+    assert proxy.questions - before == 2
+    assert cache.read_records(["u\0G", "u\0L"]) == [b"page", None]
+    if make is PyMemcacheCache:  # libmemcached's calls are a round trip each
+        before = proxy.questions
+        assert cache.add_and_read(*lease, ["u\0G", "u\0M"]) == (True, [b"page", b"mark"])
+        assert cache.commit_records([("u\0G", b"new", 60.0)], ["u\0M"], ["u\0L"]) == ([], [b"mark"])
+        assert proxy.questions - before == 2
+        assert cache.read_records(["u\0G", "u\0L"]) == [b"new", None]
+    run(cache.aclose())
+    cache.close()
+
+
+def test_a_page_over_the_limit_is_not_committed_and_takes_the_old_one_with_it(
+    make: Make, server: Server, run: Run
+) -> None:
+    cache = opened(make, server.address)
+    big = b"x" * (1024 * 1024)
+    for commit in (cache.commit_records, lambda *args: run(cache.acommit_records(*args))):
+        cache.write_records([("u\0G", b"old", 60.0), ("u\0L", b"lease", 60.0)])
+        assert commit([("u\0G", big, 60.0), ("u\0V", b"x", 60.0)], ["u\0M"], ["u\0L"]) == (["u\0G"], [None])
+        assert cache.read_records(["u\0G", "u\0V", "u\0L"]) == [None, b"x", None]
+    run(cache.aclose())
+    cache.close()
+
+
+def test_a_page_of_many_pieces_comes_back_whole(make: Make, server: Server, run: Run) -> None:
+    cache = opened(make, server.address, OPTIONS={"timeout": 5})
+    body = os.urandom(1_000_000)
+    cache.write_records([("u\0G", body, 60.0), ("u\0V", b"END\r\n", 60.0)])
+    assert cache.read_records(["u\0V", "u\0G"]) == [b"END\r\n", body]
+    assert run(cache.aread_records(["u\0G", "u\0V"])) == [body, b"END\r\n"]
+    assert cache.read_records(["u\0G" + "g" * 2_000]) == [None]  # a key that is not remembered
     run(cache.aclose())
     cache.close()
 

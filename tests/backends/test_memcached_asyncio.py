@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from cachemw.backends._memcached_asyncio import AsyncClient, WireError, _Values
+from cachemw.backends._memcached_asyncio import AsyncClient
+from cachemw.backends._memcached_commands import Values, WireError
 from cachemw.backends._memcached_ring import Node
 from cachemw.backends._memcached_wire import Stored
 from cachemw.backends.memcached import PyMemcacheCache
@@ -321,7 +322,7 @@ def test_a_connection_that_is_lost_before_it_is_used_fails_at_once() -> None:
             connection = await client._connected()
             connection.drop("ended meanwhile")
             with pytest.raises(WireError, match="ended meanwhile"):
-                await connection.ask(b"get a\r\n", _Values({b"a": "a"}))
+                await connection.ask(b"get a\r\n", Values({b"a": "a"}))
 
     asyncio.run(main())
 

@@ -240,6 +240,27 @@ def test_a_server_that_hung_answers_nothing_old_when_it_returns(opened: Open, ri
     assert cache.get_many(own) == {}
 
 
+def test_a_page_whose_server_dies_is_stored_on_the_next_one(opened: Open, ring: MemcachedRing) -> None:
+    pages = [f"url{number}" for number in range(20)]
+    for call in ("read", "commit", "add"):
+        cache = opened(ring.location, **PATIENT)
+        lost = ring.servers[0]
+        page = next(page for page in pages if cache.cache._ring.lone([cache.cache.page_key(page)]).name == lost.address)  # type: ignore[attr-defined]
+        cache.write_records([(page, b"old", 60.0)])
+        lost.kill()
+        if call == "read":
+            assert cache.read_records([page]) == [None]
+        elif call == "commit":
+            assert cache.commit_records([(page, b"new", 60.0)], [page], [page + "\0L"]) == ([], [b"new"])
+        else:
+            assert cache.add_and_read(page, b"new", 60.0, [page, page + "\0M"]) == (True, [b"new", None])
+        if call != "read":
+            assert cache.read_records([page]) == [b"new"]
+            assert cache.add_and_read(page, b"other", 60.0, [page]) == (False, [b"new"])
+        lost.start()
+        until(lambda cache=cache, page=page: cache.read_records([page]) == [None], "the server takes part again", BACK)  # type: ignore[misc]
+
+
 def test_of_the_servers_that_hang_each_costs_one_deadline(opened: Open, ring: MemcachedRing) -> None:
     cache = opened(ring.location)
     cache.set_many(dict.fromkeys(KEYS, "old"))
@@ -376,6 +397,19 @@ def test_nonsense_is_unavailable_and_no_value(opened: Open, reply: bytes) -> Non
         # and so it is to a write, on a cache that knows nothing of it yet
         with pytest.raises(BackendUnavailable):
             opened(server.address).touch("a", 10)
+
+
+def test_more_than_the_reply_is_unavailable() -> None:
+    with Nonsense(b"END\r\nEND\r\n") as server:
+        cache = PyMemcacheCache(server.address, {})
+        with pytest.raises(BackendUnavailable, match="more than it was asked"):
+            cache.get("a")
+
+
+def test_a_time_that_is_too_short_for_anything_is_a_time() -> None:
+    cache = PyMemcacheCache(shared(start_memcached).address, {"OPTIONS": {"timeout": 1e-9, "connect_timeout": 5}})
+    with pytest.raises(BackendUnavailable):
+        cache.set("a", 1)
 
 
 def test_a_reply_cut_in_the_middle_is_no_value(opened: Open) -> None:

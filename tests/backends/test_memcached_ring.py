@@ -139,6 +139,19 @@ def test_what_stands_in_braces_chooses_the_place(ring: Ring) -> None:
 # -- failures -------------------------------------------------------------------------------------------------------
 
 
+def test_the_keys_of_one_url_are_on_one_server_unless_one_is_away(ring: Ring) -> None:
+    keys = [":1:{a}b", ":1:{a}c", "{a}"]
+    node = ring.lone(keys)
+    assert node is not None
+    assert node is ring.home(keys[0]) is ring.home("a")
+    assert ring.lone([*keys, "{b}", "{c}", "{d}", "{e}"]) is None
+    assert ring.lone([]) is None
+    ring.failed(node, OSError())
+    assert ring.lone(keys) is None
+    alone = Ring([("a", 1)])
+    assert alone.lone(["x", "y"]) is alone.nodes[0]
+
+
 def test_the_keys_of_a_server_that_failed_go_to_the_others(ring: Ring) -> None:
     before, node = places(ring), ring.nodes[0]
     ring.failed(node, DOWN)
