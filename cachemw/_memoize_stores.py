@@ -2,19 +2,19 @@
 
 Rule 1: nothing is raised because of a store that fails: the fragment is rendered, the function is called.
 Rule 2: a store that fails is left alone for a second at a time, so that a page of ten fragments waits once, not ten
-        times. It is logged once a minute.
+        times; by the breaker that pages have, but here nobody waits for a thread that asks whether it is back.
 Rule 3: a store that is not configured is a mistake in the program, and is raised.
 """
 
 from __future__ import annotations
 
 import itertools
-import logging
 import sys
 import time
 import weakref
-from typing import Any, Final
+from typing import Any
 
+from cachemw._pages_recovery import PERIOD, Breaker
 from cachemw._values import refuse
 from cachemw.backends.base import BaseCache
 from cachemw.backends.registry import Caches, caches, connect
@@ -22,13 +22,6 @@ from cachemw.errors import BackendUnavailable, InvalidCacheBackendError
 from cachemw.flights import Flights
 
 __all__ = ["Guard", "caches_here", "check_store", "guard_of", "store_of"]
-
-log = logging.getLogger("cachemw")
-
-_FAILURES: Final = 5  # in a row; then the store is left alone
-_SLOW: Final = 0.05  # seconds; after a failure that took longer (a time-out) at once
-_REST: Final = 1.0  # seconds
-_WINDOW: Final = 60.0  # seconds; one log record per store and window
 
 
 def caches_here() -> Caches:
@@ -70,21 +63,15 @@ def store_of(cache: str | BaseCache | None, known: Caches | None, *defaults: str
 
 
 class Guard:
-    """A store as it is seen by those who can do without it, and the values that are being made for it in this process.
-
-    It needs no lock: what two threads may lose to one another is a failure counted, or a line in the log.
-    """
+    """A store as those see it who can do without it, and the values that are being made for it in this process."""
 
     def __init__(self, name: str) -> None:
-        self.name = name
         self.flights: Flights[Any] = Flights()
         #: Grows with each flight that ended: who looked before that has to look again.
         self.ended = 0
         self._ends = itertools.count(1)
-        self._failures = 0
-        self._unlogged = 0
-        self._rests_until: float | None = None
-        self._quiet_until = 0.0
+        self._breaker = Breaker(f"cache {name}", "fragments and memoized values")
+        self._rests_until = 0.0
 
     def end(self) -> None:
         """A flight is about to land."""
@@ -100,7 +87,7 @@ class Guard:
         except Exception as error:  # whatever a store raises
             self._failed(error, began)
             return otherwise
-        self._succeeded()
+        self._breaker.succeeded()
         return answer
 
     async def aattempt(self, cache: BaseCache, operation: str, arguments: tuple[Any, ...], otherwise: Any) -> Any:
@@ -113,42 +100,22 @@ class Guard:
         except Exception as error:
             self._failed(error, began)
             return otherwise
-        self._succeeded()
+        self._breaker.succeeded()
         return answer
 
     def _rests(self) -> bool:
         """Is the store left alone? Once a second somebody asks it."""
-        until = self._rests_until
-        if until is None:
+        if not self._breaker.open:
             return False
         now = time.monotonic()
-        if now < until:
+        if now < self._rests_until:
             return True
-        self._rests_until = now + _REST
+        self._rests_until = now + PERIOD
         return False
 
-    def _succeeded(self) -> None:
-        if self._failures:
-            self._failures = 0
-            self._rests_until = None
-
     def _failed(self, error: Exception, began: float) -> None:
-        now = time.monotonic()
-        if isinstance(error, BackendUnavailable) or now - began > _SLOW:  # else the value is at fault, not the store
-            self._failures += 1
-            if self._failures >= _FAILURES or now - began > _SLOW:
-                self._rests_until = now + _REST
-        self._unlogged += 1
-        if now < self._quiet_until:
-            return
-        self._quiet_until = now + _WINDOW
-        count, self._unlogged = self._unlogged, 0
-        log.warning(
-            "cache %s failed, %d time(s) since the last report; fragments and memoized values do without it: %s",
-            self.name,
-            count,
-            repr(error),
-        )
+        self._rests_until = time.monotonic() + PERIOD
+        self._breaker.failed(error, began, blameless=not isinstance(error, BackendUnavailable))
 
 
 _guards: weakref.WeakKeyDictionary[BaseCache, Guard] = weakref.WeakKeyDictionary()

@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Final
 
-__all__ = ["Breaker", "Recovery"]
+__all__ = ["PERIOD", "Breaker", "Recovery"]
 
 log = logging.getLogger("cachemw")
 
@@ -29,11 +29,13 @@ WINDOW: Final = 60.0  # seconds; one log record per breaker and window
 class Breaker:
     """Open while a store fails: requests then pass it by.
 
-    name: what fails, for the log. `asked` are the keys that it failed for: a cluster may lack some of them only.
+    name: what fails, and users: who does without it, for the log. `asked` are the keys that it failed for: a cluster
+    may lack some of them only.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, users: str = "pages") -> None:
         self.name = name
+        self.users = users
         self.open = False
         self.failures = 0
         self.asked: Sequence[str] = ()
@@ -56,21 +58,25 @@ class Breaker:
         if told:
             log.warning("%s works again", self.name)
 
-    def failed(self, error: BaseException, began: float, asked: Sequence[str] = ()) -> None:
-        """The store did not answer, or refused; `began` is when it was asked (`time.monotonic`), `asked` for what."""
+    def failed(self, error: BaseException, began: float, asked: Sequence[str] = (), *, blameless: bool = False) -> None:
+        """The store did not answer, or refused; `began` is when it was asked (`time.monotonic`), `asked` for what.
+
+        blameless: what it was asked is at fault, unless that took long; it is logged, and the breaker stays as it is.
+        """
         now = time.monotonic()
         with self._lock:
-            self.failures += 1
             self._unlogged += 1
             self.asked = asked
-            if self.failures >= FAILURES or now - began > SLOW:
-                self.open = True
+            if now - began > SLOW or not blameless:
+                self.failures += 1
+                self.open = self.open or self.failures >= FAILURES or now - began > SLOW
             if now < self._next_log:
                 return
             self._next_log = now + WINDOW
             self._logged = True
             count, self._unlogged = self._unlogged, 0
-        log.warning("%s fails (%d times since the last report); pages do without: %r", self.name, count, error)
+        report = "%s fails (%d times since the last report); %s do without: %r"
+        log.warning(report, self.name, count, self.users, error)
 
 
 class Recovery:
