@@ -56,17 +56,18 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._input: poll
 
-    async def ask(self, payload: bytes, reply: Reply) -> Any:
-        """Send the payload and wait for the reply's content. Raises: WireError."""
+    def ask(self, payload: bytes, reply: Reply) -> asyncio.Future[Any]:
+        """Send the payload, and give the future of the reply's content. Both may raise WireError."""
         if self.lost is not None:
             raise WireError(str(self.lost))
-        call = _Call(reply, self._loop.create_future(), self._loop.time() + self._timeout)
+        future = self._loop.create_future()
+        call = _Call(reply, future, self._loop.time() + self._timeout)
         self._calls.append(call)
         # one timer for all calls: they all have the same time, so the oldest is always the first to be late
         if self._timer is None:
             self._timer = self._loop.call_at(call.deadline, self._look_at_the_clock)
         self._transport.write(payload)
-        return await call.future
+        return future
 
     def is_sound(self) -> bool:
         """Whether a command can be sent: nothing is there to be read that nobody asked for, not even its end."""

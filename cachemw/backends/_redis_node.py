@@ -135,7 +135,7 @@ class Ask(NamedTuple):
 Answer = list[Any] | BackendUnavailable
 
 #: An algorithm that yields what to ask (all of it at the same time), is sent the answers, and returns a T.
-Steps = Generator[Sequence[Ask], list[Answer], T]
+Steps = Generator[Sequence[Ask], Sequence[Answer], T]
 
 
 def run(steps: Steps[T]) -> T:
@@ -143,9 +143,16 @@ def run(steps: Steps[T]) -> T:
     try:
         asks = next(steps)
         while True:
-            asks = steps.send(_ask_all(asks))
+            asks = steps.send(_ask_all(asks) if len(asks) != 1 else (_ask_one(*asks[0]),))
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
+
+
+def _ask_one(node: Node, payload: bytes, replies: int) -> Answer:
+    try:
+        return node.threads.call(payload, replies)
+    except BackendUnavailable as error:
+        return error
 
 
 def _ask_all(asks: Sequence[Ask]) -> list[Answer]:
@@ -177,16 +184,16 @@ async def arun(steps: Steps[T]) -> T:
         asks = next(steps)
         while True:
             if len(asks) == 1:
-                answers = [await _ask(asks[0])]
+                answers = [await _aask_one(*asks[0])]
             else:
-                answers = await asyncio.gather(*map(_ask, asks))
+                answers = await asyncio.gather(*(_aask_one(*ask) for ask in asks))
             asks = steps.send(answers)
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
 
 
-async def _ask(ask: Ask) -> Answer:
+async def _aask_one(node: Node, payload: bytes, replies: int) -> Answer:
     try:
-        return await ask.node.tasks.call(ask.payload, ask.replies)
+        return await node.tasks.call(payload, replies)
     except BackendUnavailable as error:
         return error

@@ -51,9 +51,11 @@ def _got(answer: Answer) -> list[Any]:
 
 def _is_refused(answer: Answer, *codes: str) -> bool:
     """Did the server answer, but with one of these errors?"""
-    return not isinstance(answer, BackendUnavailable) and any(
-        type(reply) is ReplyError and str(reply).startswith(codes) for reply in answer
-    )
+    if not isinstance(answer, BackendUnavailable):
+        for reply in answer:
+            if type(reply) is ReplyError and str(reply).startswith(codes):
+                return True
+    return False
 
 
 class Replicas(Routes):
