@@ -6,8 +6,8 @@ Rule 2: whatever has to be atomic is one command or one script.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
+from itertools import product
 from typing import Any, Final
 
 from cachemw.backends._redis_node import Ask, Steps
@@ -46,8 +46,6 @@ _SCAN_COUNT: Final = 1000
 
 #: Error replies to SET that concern this value, not the server: no memory for it, or longer than the server takes.
 _NOT_STORED: Final = ("OOM", "ERR string exceeds maximum allowed size")
-
-_SPECIAL: Final = re.compile(r"([\\*?\[\]^-])")
 
 
 def get(routes: Routes, keys: Sequence[str], *, latest: bool = False) -> Steps[dict[str, Any]]:
@@ -228,10 +226,9 @@ def _seconds(reply: int) -> float | None:
     return None if reply in (_FOR_EVER, _ABSENT) else reply / 1000
 
 
-def clear(routes: Routes, prefix: str) -> Steps[None]:
-    """Remove all keys that begin with `prefix`, on all leaders, a thousand at a time: other applications' stay."""
-    pattern = _SPECIAL.sub(r"\\\1", prefix) + "*"
-    for node in (yield from routes.leaders()):
+def clear(routes: Routes, patterns: Sequence[str]) -> Steps[None]:
+    """Remove all keys that match, on all leaders, a thousand at a time: other applications' stay."""
+    for node, pattern in product((yield from routes.leaders()), patterns):
         cursor = b"0"
         while True:
             scan = pack(("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN_COUNT))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from itertools import product
 from typing import Any, ClassVar
 
 from cachemw.backends import _redis_operations as operations
@@ -19,6 +18,7 @@ from cachemw.backends._records import payloads
 from cachemw.backends._redis_cluster import Cluster
 from cachemw.backends._redis_node import arun, run
 from cachemw.backends._redis_options import OPTION_NAMES, Deployment, read_deployment, without_passwords
+from cachemw.backends._redis_patterns import literally, pattern_of
 from cachemw.backends._redis_routes import Replicas, Routes, Sentinels
 from cachemw.backends._redis_tracking import Invalidations
 from cachemw.backends._redis_wire import pack
@@ -59,6 +59,7 @@ class RedisCache(BaseCache):
         self._settings = deployment.settings
         self._is_cluster = deployment.kind == "cluster"
         _caches.add(self)
+        weakref.finalize(self, _close_threads, self._routes)
 
     def page_key(self, key: str) -> str:
         """Readable; in a Cluster digests, the part of the URL in braces: all keys of one URL are on one node."""
@@ -89,11 +90,10 @@ class RedisCache(BaseCache):
         return run(operations.time_left(self._routes, key))
 
     def _clear(self) -> None:
-        run(operations.clear(self._routes, self._own_prefix()))
+        run(operations.clear(self._routes, self._patterns()))
 
     def _close(self) -> None:
-        for node in self._routes.nodes():
-            node.threads.close()
+        _close_threads(self._routes)
 
     async def _aget(self, keys: Sequence[str]) -> dict[str, Any]:
         return await arun(operations.get(self._routes, keys))
@@ -120,7 +120,7 @@ class RedisCache(BaseCache):
         return await arun(operations.time_left(self._routes, key))
 
     async def _aclear(self) -> None:
-        await arun(operations.clear(self._routes, self._own_prefix()))
+        await arun(operations.clear(self._routes, self._patterns()))
 
     async def _aclose(self) -> None:
         for node in self._routes.nodes():
@@ -202,7 +202,7 @@ class RedisCache(BaseCache):
         """A channel that tells of every change of this cache's keys by anybody; None in a Cluster, which has many."""
         if self._is_cluster:
             return None
-        prefix = self._own_prefix() if self.key_func is default_key_func else ""
+        prefix = f"{self.key_prefix}:" if self.key_func is default_key_func else ""
         return Invalidations(
             self._connect_to_leader, prefix, on_keys=on_keys, on_flush=on_flush, timeout=self._settings.timeout
         )
@@ -211,19 +211,27 @@ class RedisCache(BaseCache):
         (leader,) = run(self._routes.leaders())
         return leader.connect()
 
-    def _own_prefix(self) -> str:
-        """What all made keys of this cache, in every version, begin with.
+    def clear_records(self) -> None:
+        run(operations.clear(self._routes, [self._pages_pattern()]))
+
+    def _pages_pattern(self) -> str:
+        """What matches the pages' keys in every version; as globs are written in Redis."""
+        return literally(f"{self.key_prefix}:") + "*"
+
+    def _patterns(self) -> list[str]:
+        """What matches all made keys of this cache, in every version.
 
         Raises: ImproperlyConfigured if a KEY_FUNCTION leaves nothing to tell them by.
         """
-        made = [self.key_func(key, self.key_prefix, version) for key, version in product("amz059", (1, 2))]
-        prefix = os.path.commonprefix(made)  # noqa: RUF071  of texts
-        if not prefix:
+        if self.key_func is default_key_func:
+            return [self._pages_pattern()]
+        pattern = pattern_of(self.key_func, self.key_prefix)
+        if pattern is None:
             raise ImproperlyConfigured(
                 "clear() cannot tell this cache's keys from others': its KEY_FUNCTION gives them nothing in common;"
-                " allowed: keys that begin with KEY_PREFIX"
+                " allowed: keys that begin with the same text, or that contain KEY_PREFIX"
             )
-        return prefix
+        return [self._pages_pattern(), pattern]
 
     def _forget(self) -> None:
         for node in self._routes.nodes():
@@ -243,6 +251,11 @@ def _routes_to(deployment: Deployment) -> Routes:
     if deployment.kind == "sentinel":
         return Sentinels(deployment)
     return Cluster(deployment) if deployment.kind == "cluster" else Replicas(deployment)
+
+
+def _close_threads(routes: Routes) -> None:
+    for node in routes.nodes():
+        node.threads.close()
 
 
 def _after_fork() -> None:

@@ -255,6 +255,10 @@ class TieredCache(BaseCache):
         with self._tier.changing([self._page_prefix + key for key in (*[key for key, _, _ in records], *drops)]):
             return await self._shared.acommit_records(records, latest, drops)
 
+    def clear_records(self) -> None:
+        with self._tier.changing_all():
+            self._shared.clear_records()
+
     def drop_records(self, keys: Sequence[str]) -> int:
         with self._tier.changing([self._page_prefix + key for key in keys]):
             return self._shared.drop_records(keys)

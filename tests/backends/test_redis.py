@@ -7,6 +7,7 @@ import gc
 import pickle
 import subprocess
 import warnings
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -219,12 +220,51 @@ class TestClear(BothHalves):
         cache.clear()
         assert redis_command(server, "KEYS", "*") == ["theirs"]
 
-    def test_keys_that_nothing_tells_from_others_are_not_guessed(self, open_cache: OpenCache, server: Server) -> None:
-        cache = open_cache(url(server), {"KEY_FUNCTION": lambda key, prefix, version: f"{key}{version}"})
+    @pytest.mark.parametrize(
+        "key_function",
+        [
+            lambda key, prefix, version: f"v{version}/{prefix}/{key}",
+            lambda key, prefix, version: f"{version}/{prefix}/{key}",
+            lambda key, prefix, version: f"{key}@{version}@{prefix}",
+            lambda key, prefix, version: f"{prefix}/{sha256(f'{version}{key}'.encode()).hexdigest()}",
+            lambda key, prefix, version: f"{sha256(f'{version}{key}'.encode()).hexdigest()}/{prefix}",
+        ],
+        ids=["a letter first", "the version first", "the key first", "a digest last", "a digest first"],
+    )
+    def test_a_key_function_is_understood_by_where_it_puts_what_it_is_given(
+        self, open_cache: OpenCache, server: Server, key_function: Any
+    ) -> None:
+        theirs = ["theirs", "v", "visits", "v1/other/a", "1/other/a", "a@1@other", "site:1"]
+        for key in theirs:
+            redis_command(server, "SET", key, "x")
+        cache = open_cache(url(server), {"KEY_PREFIX": "site", "KEY_FUNCTION": key_function})
+        cache.set_many({"a": 1, "b/*": 2})
+        cache.set("a", 3, version=2)
+        cache.write_records([("u\0G", b"page", None)])
+        cache.clear()
+        assert sorted(redis_command(server, "KEYS", "*")) == sorted({*theirs} - {"site:1"})  # type: ignore[call-overload]
+
+    @pytest.mark.parametrize(
+        "key_function",
+        [
+            lambda key, prefix, version: f"{key}{version}",
+            lambda key, prefix, version: f"{key}:{version}:{prefix}",
+            lambda key, prefix, version: sha256(f"{version}{key}".encode()).hexdigest(),
+        ],
+        ids=["both", "both with separators", "a digest"],
+    )
+    def test_keys_that_nothing_tells_from_others_are_not_guessed(
+        self, open_cache: OpenCache, server: Server, key_function: Any
+    ) -> None:
+        cache = open_cache(url(server), {"KEY_FUNCTION": key_function})
         cache.set("key", 1)
+        cache.write_records([("u\0G", b"page", None)])
         with pytest.raises(ImproperlyConfigured, match="KEY_FUNCTION"):
             cache.clear()
         assert cache.get("key") == 1
+        cache.cache.clear_records()
+        assert cache.get("key") == 1
+        assert cache.read_records(["u\0G"]) == [None]
 
 
 class TestConnecting(BothHalves):

@@ -157,6 +157,10 @@ class TestChanges:
             assert cache.add_record("page", b"lease", 60)
             assert cache.read_records(["page"]) == [b"lease"]
             cache.drop_records(["page"])
+        cache.write_records([("page", b"page", 60)])
+        assert cache.read_records(["page"]) == [b"page"]
+        cache.cache.clear_records()
+        assert cache.read_records(["page"]) == [None]
         cache.get("key")
         cache.clear()
         assert cache.get("key") is None
