@@ -10,7 +10,7 @@ from contextlib import suppress
 from itertools import chain
 from operator import attrgetter, methodcaller
 from typing import Any, ClassVar, Final, TypeVar
-from weakref import WeakSet
+from weakref import WeakSet, finalize
 
 from cachemw._values import boolean, integer, number, refuse
 from cachemw.backends._memcached_clients import Pool
@@ -68,6 +68,7 @@ class MemcachedCache(MemcachedPages):
         except InvalidCacheKey as error:
             raise ImproperlyConfigured(f"KEY_PREFIX {self.key_prefix!r} makes keys that memcached refuses") from error
         _caches.add(self)
+        finalize(self, _close_pools, self._pools)
 
     def validate_key(self, key: str) -> None:
         """Raise InvalidCacheKey for a made key that memcached refuses."""
@@ -172,16 +173,14 @@ class MemcachedCache(MemcachedPages):
         node.wipe = True
 
     def _close(self) -> None:
-        for pool in self._pools.values():
-            pool.close()
+        _close_pools(self._pools)
         for loop, clients in list(self._loops.items()):
             if not loop.is_closed():
                 loop.call_soon_threadsafe(clients.close)
 
     async def _aclose(self) -> None:
         self._here().close()
-        for pool in self._pools.values():
-            pool.close()
+        _close_pools(self._pools)
 
     # -- servers ---------------------------------------------------------------------------------------------------
 
@@ -323,6 +322,11 @@ class _LoopClients(dict[Node, Any]):
         finally:
             for client in self.values():
                 client.abort()
+
+
+def _close_pools(pools: Mapping[Node, Pool[Any]]) -> None:
+    for pool in pools.values():
+        pool.close()
 
 
 def _merged(answers: Sequence[dict[str, Any]]) -> dict[str, Any]:

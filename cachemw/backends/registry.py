@@ -12,6 +12,7 @@ import threading
 import weakref
 from collections.abc import Iterator, Mapping
 from importlib import import_module
+from inspect import isabstract
 from typing import Any, Final, cast
 
 from cachemw._urls import cache_from_url
@@ -39,6 +40,11 @@ def make_cache(config: Mapping[str, Any]) -> BaseCache:
     kind = _imported(backend) if isinstance(backend, str) else backend
     if not isinstance(kind, type) or not issubclass(kind, BaseCache):
         raise InvalidCacheBackendError(f"BACKEND is {backend!r}; allowed: a subclass of BaseCache, or its dotted path")
+    if isabstract(kind):
+        missing = ", ".join(sorted(kind.__abstractmethods__))
+        raise InvalidCacheBackendError(
+            f"BACKEND is {backend!r}, which is no store by itself: it has no {missing}; allowed: one of its subclasses"
+        )
     return kind(params.pop("LOCATION", ""), params)
 
 

@@ -16,7 +16,7 @@ import pytest
 from cachemw import CacheMiddleware, caching
 from cachemw._values import imported
 from cachemw.backends import registry
-from cachemw.backends.base import BaseCache
+from cachemw.backends.base import BaseCache, BlockingCache, InlineCache
 from cachemw.backends.dummy import DummyCache
 from cachemw.backends.locmem import LocMemCache
 from cachemw.backends.registry import Caches, connect, make_cache
@@ -130,6 +130,17 @@ def test_an_unknown_alias_does_not_exist() -> None:
     assert "nowhere" not in caches
     assert "second" in caches
     assert list(caches) == ["default", "second", "third"]
+
+
+@pytest.mark.parametrize("backend", ["cachemw.backends.base.BaseCache", BlockingCache, InlineCache])
+def test_what_several_stores_have_in_common_is_no_store(backend: Any) -> None:
+    with pytest.raises(InvalidCacheBackendError, match=r"no store by itself: it has no .*_get"):
+        _ = Caches({"default": {"BACKEND": backend}})["default"]
+
+
+def test_what_the_memcached_stores_have_in_common_is_no_store() -> None:
+    with pytest.raises(InvalidCacheBackendError, match=r"no store by itself: it has no .*; allowed: "):
+        make_cache({"BACKEND": "cachemw.backends.memcached.MemcachedCache", "LOCATION": "127.0.0.1:11211"})
 
 
 @pytest.mark.parametrize(
