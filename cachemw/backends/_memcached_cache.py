@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -193,7 +194,7 @@ class MemcachedCache(MemcachedPages):
         write: bool = False,
     ) -> list[Any]:
         """Ask every server for its share of the items; the share of one that fails goes to the next on the ring."""
-        for node in self._ring.returning():
+        for node in self._returning():
             self._welcome(node)
         answers: list[Any] = []
         for _ in self._ring.nodes:
@@ -218,7 +219,7 @@ class MemcachedCache(MemcachedPages):
         write: bool = False,
     ) -> list[Any]:
         clients = self._here()
-        for node in self._ring.returning():
+        for node in self._returning():
             await self._awelcome(node, clients)
         answers: list[Any] = []
         failed: list[Item]
@@ -245,8 +246,24 @@ class MemcachedCache(MemcachedPages):
         self._ring.failed(node, failure)
         node.miss(keys)
 
+    def _returning(self) -> Sequence[Node]:
+        """The servers that the caller has to ask whether they are back: none, as long as it can do without them.
+
+        One that hangs would cost a visitor a whole deadline at every attempt; a thread of its own can wait.
+        """
+        due = self._ring.returning()
+        if due and self._ring.present():
+            thread = threading.Thread(target=lambda: [*map(self._welcome, due)], name="cachemw-memcached", daemon=True)
+            with suppress(RuntimeError):  # no thread is to be had, or the interpreter shuts down
+                thread.start()
+                return ()
+        return due
+
     def _welcome(self, node: Node) -> None:
-        """Let a server take part again, if it answers and has forgotten what it missed."""
+        """Let a server take part again, if it answers and has forgotten what it missed.
+
+        It is asked first: while it does not answer, the others keep what they hold in its place.
+        """
         while True:
             with self._ring.forgetting(node) as keys:
                 if keys is None:
@@ -254,7 +271,7 @@ class MemcachedCache(MemcachedPages):
                 elif not keys:
                     self._pools[node].delete((_PROBE,))
                 else:
-                    for one in {node, *self._ring.present()}:
+                    for one in (node, *self._ring.present()):
                         self._pools[one].delete(keys)
             if node.failure is not None or not node.missed:
                 return
@@ -267,7 +284,7 @@ class MemcachedCache(MemcachedPages):
                 elif not keys:
                     await clients[node].delete((_PROBE,))
                 else:
-                    for one in {node, *self._ring.present()}:
+                    for one in (node, *self._ring.present()):
                         await clients[one].delete(keys)
             if node.failure is not None or not node.missed:
                 return

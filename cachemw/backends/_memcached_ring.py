@@ -3,7 +3,7 @@
 Rule 1: the place depends on the servers' names and on the part of the key in braces (all of it if there is none), and
 on nothing else: not on the client library, the process, or the order in which the servers are listed.
 Rule 2: the keys of a server that failed go to the next one on the ring. It is asked again after 0.25, 0.5, 1, 1, …
-seconds, by one caller, while the others go on without it.
+seconds, by one caller, or a thread that it starts, while the others go on without it.
 Rule 3: what was written elsewhere meanwhile is deleted everywhere before a server takes part again; else it would
 answer with what was replaced or purged while it was away.
 """

@@ -273,6 +273,44 @@ def test_of_the_servers_that_hang_each_costs_one_deadline(opened: Open, ring: Me
     assert cache.set_many(dict.fromkeys(KEYS, "new")) == []
 
 
+def test_nobody_waits_to_find_out_whether_a_server_still_hangs(
+    opened: Open, ring: MemcachedRing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = opened(ring.location, timeout=1, connect_timeout=1)
+    cache.set_many(dict.fromkeys(KEYS, "old"))
+    hung = ring.servers[1]
+    own = belonging(cache, hung)
+    hung.pause()
+    cache.set(own[0], "new")
+    servers = cache.cache._ring  # type: ignore[attr-defined]
+    for pause in range(1, 4):
+        monkeypatch.setattr(servers, "_clock", lambda pause=pause: time.monotonic() + pause)
+        start = time.monotonic()
+        assert cache.get(own[0]) == "new"
+        assert time.monotonic() - start < 0.5
+    hung.resume()
+    until(lambda: cache.get(own[-1]) == "old", "the server takes part again", BACK)
+    assert cache.get(own[0]) is None
+
+
+def test_where_no_thread_can_be_had_the_caller_asks(
+    opened: Open, ring: MemcachedRing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = opened(ring.location)
+    cache.set_many(dict.fromkeys(KEYS, "old"))
+    lost = ring.servers[1]
+    own = belonging(cache, lost)
+    lost.kill()
+    cache.set(own[0], "new")
+
+    def none_left(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", none_left)
+    lost.start()
+    until(lambda: cache.get(own[0]) is None, "the server takes part again", BACK)
+
+
 def test_with_all_servers_dead_the_error_names_them(opened: Open, ring: MemcachedRing) -> None:
     cache = opened(ring.location)
     cache.set_many(dict.fromkeys(KEYS, "old"))

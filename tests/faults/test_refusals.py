@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
 
-from cachemw.backends.memcached import PyMemcacheCache
+from cachemw.backends.memcached import PyLibMCCache, PyMemcacheCache
 from cachemw.backends.redis import RedisCache
 from tests.faults.site import INTERFACES, Site
 from tests.servers import (
@@ -21,6 +23,7 @@ from tests.servers import (
     redis_command,
     start_memcached,
     start_redis,
+    until,
 )
 
 
@@ -102,15 +105,20 @@ def test_memcached_that_is_full_forgets_and_goes_on(interface: str) -> None:
         assert site.pages.counts["store-error"] == 0
 
 
+@pytest.mark.parametrize("make", [PyMemcacheCache, PyLibMCCache])
 @pytest.mark.parametrize("how", ["kill", "pause"])
-def test_a_server_of_a_ring_goes_away_and_comes_back(interface: str, how: str) -> None:
-    with MemcachedRing() as ring, Site(interface, PyMemcacheCache(ring.location, {})) as site, site.load() as load:
+def test_a_server_of_a_ring_goes_away_and_comes_back(interface: str, how: str, make: Any) -> None:
+    with MemcachedRing() as ring, Site(interface, make(ring.location, {})) as site, site.load() as load:
         load.await_hits(50, within=10)
         getattr(ring.servers[0], how)()
-        load.await_hits(100, within=4)  # the others go on
+        load.await_answers(100)
+        down = time.monotonic()
+        load.await_hits(400, within=10)  # the others go on
+        up = time.monotonic()
         getattr(ring.servers[0], "start" if how == "kill" else "resume")()
         load.await_hits(100, within=4)
-    assert max(load.late().values(), default=0) <= 2
+        until(lambda: not site.cache._ring._away, "the server takes part again", 2)  # type: ignore[attr-defined]
+    assert load.delay(down, up) < 0.005
 
 
 @pytest.mark.parametrize("how", ["kill", "pause"])
