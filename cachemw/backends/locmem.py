@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf
+from sys import getsizeof
 from typing import Any, ClassVar, Final
 
 from cachemw._values import integer
@@ -146,10 +147,13 @@ class LocMemCache(InlineCache):
             return default
         item.seen = True
         value = item.value
-        if type(value) in _PLAIN:
-            return value
-        value = self._decode(made, value)
-        return default if value is MISSING else value
+        if type(value) is tuple:
+            try:
+                return self._loads(value[0])
+            except Exception:  # which `_decode` tells of, or fails open
+                value = self._decode(made, value)
+                return default if value is MISSING else value
+        return value if type(value) in _PLAIN else default
 
     async def aget(self, key: Any, default: Any = None, version: Any = None) -> Any:
         return self.get(key, default, version)
@@ -180,7 +184,7 @@ class LocMemCache(InlineCache):
 
     def set(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> None:
         made = self.make_and_validate_key(key, version)
-        stored = value if type(value) in self._plain else self._encode(made, value)
+        stored = value if type(value) in self._plain else (self._serialized(made, value),)
         seconds = self.default_timeout if timeout is DEFAULT_TIMEOUT else self._seconds(timeout)
         if seconds is None or seconds > 0:
             self._keep(_Item, made, stored, seconds)
@@ -234,15 +238,16 @@ class LocMemCache(InlineCache):
 
     def _keep(self, kind: type[_Item], key: str, value: Any, timeout: float | None) -> bool:
         """Put one entry in place, making room before; False if it alone is beyond MAX_BYTES."""
-        size = len(key) + _OVERHEAD + (len(value[0]) if type(value) is tuple else footprint(value))
+        held = len(value[0]) if type(value) is tuple else getsizeof(value) if kind is _Item else footprint(value)
+        size = len(key) + _OVERHEAD + held
         expires = inf if timeout is None else self._clock() + timeout
         store = self._store
         with store.lock:
             item = store.entries.get(key)
-            if item is None or item.__class__ is not kind or store.size + size - item.size > self._max_bytes:
+            if item is None or item.__class__ is not kind or (total := store.size + size - item.size) > self._max_bytes:
                 return self._insert(kind(value, expires, size), key)
             # in place: who reads in between sees the new value with the old time, a moment before this call is over
-            store.size += size - item.size
+            store.size = total
             item.value = value
             item.expires = expires
             item.size = size
@@ -306,7 +311,8 @@ class LocMemCache(InlineCache):
 
     def write_records(self, records: Iterable[tuple[str, Any, float | None]]) -> list[str]:
         keys, entries, ended = self._page_entries(records)
-        self._delete(ended)
+        if ended:
+            self._delete(ended)
         return [keys[made] for made, payload, timeout in entries if not self._keep(_Page, made, payload, timeout)]
 
     def add_record(self, key: str, payload: Any, timeout: float | None) -> bool:
