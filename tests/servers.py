@@ -45,6 +45,7 @@ __all__ = [
     "start_mariadb",
     "start_postgresql",
     "start_redis",
+    "start_valkey",
     "until",
 ]
 
@@ -64,6 +65,7 @@ PACKAGES = {
     "pg_ctl": "postgresql",
     "postgres": "postgresql",
     "redis-server": "redis-server",
+    "valkey-server": "valkey-server",
     "varnishd": "varnish",
 }
 
@@ -322,9 +324,9 @@ def _redis_answers(server: Server) -> bool:
     return True
 
 
-def start_redis(*options: str, port: int | None = None) -> Server:
+def start_redis(*options: str, port: int | None = None, program: str = "redis-server") -> Server:
     """Start one redis-server that keeps nothing on disk; `options` as on its command line (`--maxmemory`, `8mb`)."""
-    program = require("redis-server")
+    program = require(program)
     port = port or free_port()
     argv = [
         program,
@@ -341,6 +343,11 @@ def start_redis(*options: str, port: int | None = None) -> Server:
         *options,
     ]
     return start(argv, port=port, ready=_redis_answers)
+
+
+def start_valkey() -> Server:
+    """Start one valkey-server in the same way."""
+    return start_redis(program="valkey-server")
 
 
 def _is_linked(replica: Server) -> bool:

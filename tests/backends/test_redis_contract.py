@@ -1,4 +1,4 @@
-"""Redis keeps the contract of all stores: alone, with a replica, behind Sentinels, and as a Cluster."""
+"""Redis keeps the contract of all stores: alone, behind Sentinels, and as a Cluster; and Valkey does."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cachemw.backends.base import BaseCache
 from cachemw.backends.redis import RedisCache
 from cachemw.testing import BackendContract
 from cachemw.testing._face import MakeCache
-from tests.servers import RedisCluster, RedisSentinel, Server, redis_command, shared, start_redis
+from tests.servers import RedisCluster, RedisSentinel, Server, redis_command, shared, start_redis, start_valkey
 
 
 class OnRedis(BackendContract):
@@ -38,6 +38,16 @@ class OnRedis(BackendContract):
 
 class TestOneServer(OnRedis):
     pass
+
+
+class TestValkey(OnRedis):
+    @pytest.fixture
+    def location(self) -> str | Sequence[str]:
+        return f"redis://{shared(start_valkey).address}/0"
+
+    @pytest.fixture
+    def leaders(self) -> list[Server]:
+        return [shared(start_valkey)]
 
 
 class TestSentinel(OnRedis):

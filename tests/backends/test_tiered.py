@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from cachemw.backends import _redis_tracking
+from cachemw.backends import _redis_tracking, tiered
 from cachemw.backends._local_tier import _after_fork
 from cachemw.backends.base import BaseCache
 from cachemw.backends.redis import RedisCache
@@ -22,7 +22,17 @@ from cachemw.backends.tiered import TieredCache
 from cachemw.errors import BackendUnavailable, ImproperlyConfigured
 from cachemw.testing import Face
 from tests.backends.redis_tools import FakeRedis
-from tests.servers import RedisCluster, Server, redis_command, redis_info, shared, start_memcached, start_redis, until
+from tests.servers import (
+    RedisCluster,
+    Server,
+    redis_command,
+    redis_info,
+    shared,
+    start_memcached,
+    start_redis,
+    start_valkey,
+    until,
+)
 
 OpenTier = Callable[..., Face]
 
@@ -164,6 +174,21 @@ class TestChanges:
         cache.get("key")
         cache.clear()
         assert cache.get("key") is None
+
+    def test_valkey_tells_of_changes_too(self, open_tier: OpenTier) -> None:
+        where = url(shared(start_valkey))
+        cache, other = open_tier(where), RedisCache(where, {})
+        other.write_records([("page", b"old", 60)])
+
+        def kept() -> bool:
+            assert cache.read_records(["page"]) == [b"old"]
+            known: bool = tier_of(cache).pages(other._page_prefix, ["page"], tiered._payload) == ([b"old"], [])
+            return known
+
+        until(kept, "the page is kept", 1)  # the channel may still tell of the write
+        other.write_records([("page", b"new", 60)])
+        until(lambda: cache.read_records(["page"]) == [b"new"], "the change is heard of", 1)
+        other.close()
 
     def test_anothers_changes_arrive(self, open_tier: OpenTier, server: Server, other: RedisCache) -> None:
         cache = open_tier(url(server))
