@@ -6,8 +6,10 @@ Rule 1: a command that writes is sent again only if the server said that it did 
 from __future__ import annotations
 
 import random
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from time import monotonic
 from typing import Any, ClassVar, Final
 
@@ -20,6 +22,7 @@ __all__ = ["Replicas", "Routes", "Sentinels"]
 
 #: Seconds for which a replica that failed is left alone.
 _REST: Final = 1.0
+_PING: Final = pack(("PING",))
 
 
 class Routes(ABC):
@@ -64,6 +67,7 @@ class Replicas(Routes):
     def __init__(self, deployment: Deployment) -> None:
         self._nodes = [Node(address, settings, deployment.pool_class) for address, settings in deployment.servers]
         self._leader, *self._replicas = self._nodes
+        self._away: set[Node] = set()  # the replicas that failed
         if not self._replicas:
             self.lone = self._leader
 
@@ -75,6 +79,7 @@ class Replicas(Routes):
             if not isinstance(answer, BackendUnavailable) and not _is_refused(answer, "LOADING", "MASTERDOWN"):
                 return answer
             replica.rests_until = monotonic() + _REST
+            self._away.add(replica)
             if monotonic() - began > replica.settings.timeout / 2:
                 return _got(answer)  # no time left to ask the leader
         (answer,) = yield (Ask(self._leader, payload, count),)
@@ -85,8 +90,25 @@ class Replicas(Routes):
 
     def _awake(self) -> Node | None:
         now = monotonic()
-        awake = [node for node in self._replicas if node.rests_until <= now]
+        for node in self._away.copy():
+            if node.rests_until <= now:
+                node.rests_until = now + _REST + node.settings.timeout
+                self._look_for(node)
+        awake = [node for node in self._replicas if node not in self._away]
         return random.choice(awake) if awake else None  # noqa: S311  spreads load, keeps no secret
+
+    def _look_for(self, node: Node) -> None:
+        """Find out whether a replica is back, in a thread: one that hangs would cost a visitor a whole deadline."""
+
+        def look() -> None:
+            with suppress(BackendUnavailable):
+                node.threads.call(_PING, 1)
+                self._away.discard(node)
+
+        try:
+            threading.Thread(target=look, name="cachemw-redis", daemon=True).start()
+        except RuntimeError:  # no thread is to be had, or the interpreter shuts down
+            self._away.discard(node)
 
     def leaders(self) -> Steps[list[Node]]:
         return [self._leader]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -105,16 +106,55 @@ class TestReplicas(BothHalves):
         redis_command(replica, "CONFIG", "RESETSTAT")
         until(lambda: cache.get("key") == 1 and calls(replica, "mget") > 0, "the replica is read from")
 
-    def test_a_frozen_replica_costs_one_call_a_second(self, open_cache: OpenCache, servers: RedisReplication) -> None:
-        cache = open_cache(servers.location)
+    def test_a_frozen_replica_costs_one_call(
+        self, open_cache: OpenCache, servers: RedisReplication, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        cache = open_cache(servers.location, socket_timeout=0.5)
         cache.set("key", 1)
         for replica in servers.replicas:
             replica.pause()
         failures = [not works(lambda: cache.get("key")) for _ in range(20)]
         assert sum(failures) == 2
-        assert cache.get("key") == 1
+        for later in (2, 4, 6):  # nobody waits to find out whether it is still frozen
+            monkeypatch.setattr(_redis_routes, "monotonic", lambda later=later: time.monotonic() + later)
+            began = time.monotonic()
+            assert cache.get("key") == 1
+            assert time.monotonic() - began < 0.4
         for replica in servers.replicas:
             replica.resume()
+            redis_command(replica, "CONFIG", "RESETSTAT")
+        monkeypatch.undo()
+        for node in routes_of(cache).nodes():
+            node.rests_until = 0.0
+        for replica in servers.replicas:
+            until(
+                lambda replica=replica: cache.get("key") == 1 and calls(replica, "mget") > 0,  # type: ignore[misc]
+                "the replica is read from",
+            )
+
+    def test_where_no_thread_can_be_had_a_caller_asks_a_dead_replica(
+        self, open_cache: OpenCache, servers: RedisReplication, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        cache = open_cache(servers.location, socket_timeout=5)
+        cache.set("key", 1)
+        for replica in servers.replicas:
+            replica.kill()
+        assert [cache.get("key") for _ in range(4)] == [1] * 4
+
+        def none_left(self: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        monkeypatch.setattr(threading.Thread, "start", none_left)
+        for node in routes_of(cache).nodes():
+            node.rests_until = 0.0
+        assert [cache.get("key") for _ in range(4)] == [1] * 4
+        replica = servers.replicas[0].start()
+        until(lambda: redis_command(replica, "GET", ":1:key") == "1", "the replica is back")
+        redis_command(replica, "CONFIG", "RESETSTAT")
+        monkeypatch.setattr(_redis_routes, "_REST", 0.0)
+        for node in routes_of(cache).nodes():
+            node.rests_until = 0.0
+        until(lambda: cache.get("key") == 1 and calls(replica, "mget") > 0, "the replica is read from")
 
     def test_a_replica_without_its_leaders_data_is_not_read_from(self, open_cache: OpenCache) -> None:
         with (
