@@ -12,6 +12,7 @@ or `CacheMiddleware` for both at one place. Settings are Django's own (CACHES, C
 …_KEY_PREFIX, USE_I18N, USE_TZ) and CACHEMW_…; they come before the environment. A page has the same key as behind the
 other middlewares, so a Django site and, say, a Flask site that share a store, the key prefix and these switches answer
 from each other's pages under one host. On Django's views, `cache_page` of cachemw tells this cache how long.
+`purge(request.build_absolute_uri(reverse("news")))` removes what is stored.
 
 Rule 1: what Django's middlewares make of a response is what is stored; the client's conditions and range reach the
         views.
@@ -20,16 +21,19 @@ Rule 1: what Django's middlewares make of a response is what is stored; the clie
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
+from urllib.parse import urlsplit
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.conf import settings as django_settings  # type: ignore[import-untyped]
 from django.http import HttpResponse  # type: ignore[import-untyped]
+from django.urls import get_script_prefix  # type: ignore[import-untyped]
 from django.utils import timezone, translation  # type: ignore[import-untyped]
 
-from cachemw import asgi, wsgi
+from cachemw import asgi, purging, wsgi
 from cachemw._views_asgi import ViewPassage
 from cachemw._views_page import EXCHANGE
 from cachemw.activation import KEY as LOCALE
@@ -41,7 +45,7 @@ from cachemw.headers import patch_vary_headers
 from cachemw.integrations._django_backends import BACKENDS, django_cache, named
 from cachemw.settings import Settings
 
-__all__ = ["CacheMiddleware", "FetchFromCacheMiddleware", "UpdateCacheMiddleware", "django_cache"]
+__all__ = ["CacheMiddleware", "FetchFromCacheMiddleware", "UpdateCacheMiddleware", "apurge", "django_cache", "purge"]
 
 _VIEW = "cachemw.view"
 
@@ -63,6 +67,40 @@ def _options() -> dict[str, Any]:
         names = (*policy.session_cookies, django_settings.SESSION_COOKIE_NAME)
         policy = replace(policy, session_cookies=tuple(dict.fromkeys(names)))
     return {"cache": Caches(settings)[settings.alias], "policy": policy, "settings": settings}
+
+
+@lru_cache(maxsize=1)
+def _caching(project: Any) -> Caching:
+    """What the project's middlewares cache with; another one, as in a test, has settings of its own."""
+    return Caching(**_options())
+
+
+def purge(*urls: str, tags: Iterable[str] = (), soft: bool = False) -> int:
+    """Remove stored pages of the project by absolute URL or by tag; see `cachemw.purge`.
+
+    purge(request.build_absolute_uri(reverse("news")))
+    """
+    caching = _caching(django_settings._wrapped)
+    return purging.purge(*_spellings(urls), tags=tags, soft=soft, caching=caching, mounts=_mounts())
+
+
+async def apurge(*urls: str, tags: Iterable[str] = (), soft: bool = False) -> int:
+    """`purge` for coroutine views."""
+    caching = _caching(django_settings._wrapped)
+    return await purging.apurge(*_spellings(urls), tags=tags, soft=soft, caching=caching, mounts=_mounts())
+
+
+def _spellings(urls: Sequence[str]) -> list[str]:
+    """The URLs; and as an ASGI server tells of them behind a proxy that takes FORCE_SCRIPT_NAME away."""
+    forced = (django_settings.FORCE_SCRIPT_NAME or "").rstrip("/")
+    parts = [urlsplit(url) for url in urls if forced]
+    within = [one for one in parts if one.path.startswith(f"{forced}/")]
+    return [*urls, *(one._replace(path=one.path.removeprefix(forced)).geturl() for one in within)]
+
+
+def _mounts() -> tuple[str, ...]:
+    prefix = get_script_prefix().rstrip("/")
+    return (prefix,) if prefix else ()
 
 
 class _Middleware:

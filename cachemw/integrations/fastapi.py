@@ -11,7 +11,7 @@ what they are known by.
 
 `Depends(page(60))` does the same, for a route, a router or the application, with or without a site-wide
 `CacheMiddleware`. With `APIRouter(route_class=CachedRoute)` it is put in its place when the route is made, else at the
-route's first request.
+route's first request. `await apurge(request, request.url_for("item", item_id=7))` removes what is stored.
 """
 
 from __future__ import annotations
@@ -32,19 +32,21 @@ from cachemw.asgi import ASGIRequest, CacheMiddleware
 from cachemw.backends.base import BaseCache
 from cachemw.headers import Directives
 from cachemw.integrations._fastapi_operations import PARAMETERS, Given, Operation, response_of, route_of
-from cachemw.integrations.starlette import lifespan
+from cachemw.integrations.starlette import apurge, lifespan, purge
 from cachemw.rfc9111.messages import Fields
 
 __all__ = [
     "CacheMiddleware",
     "CachedRoute",
     "PageDependency",
+    "apurge",
     "cache_control",
     "cache_page",
     "conditional",
     "lifespan",
     "never_cache",
     "page",
+    "purge",
     "vary_on_cookie",
     "vary_on_headers",
 ]
@@ -204,6 +206,7 @@ class PageDependency:
 
     def __init__(self, page: Page) -> None:
         self.page = page
+        setattr(self, PAGE, page)
 
     async def __call__(self, request: Request) -> None:
         """Tell the site-wide cache; where there is none, have the operation cached by itself."""

@@ -1,18 +1,25 @@
-"""Starlette: the middlewares, the decorators of endpoints, closing at shutdown, and fragments in templates.
+"""Starlette: the middlewares, the decorators of endpoints, purging, closing at shutdown, and fragments in templates.
 
 app = Starlette(
-    routes=[Route("/news", cache_page(900)(news))],
+    routes=[Route("/news", cache_page(900)(news), name="news")],
     middleware=[Middleware(CacheMiddleware, cache="redis://localhost:6379/0", seconds=60)],
     lifespan=lifespan(),
 )
+
+await apurge(request, request.url_for("news"))      # when something has changed
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
+from starlette.routing import Match, Mount
+
+from cachemw import purging
+from cachemw._views_asgi import make_middleware
 from cachemw._views_kinds import PAGE
 from cachemw._views_page import Page
 from cachemw.asgi import CacheMiddleware, FetchFromCacheMiddleware, UpdateCacheMiddleware
@@ -33,11 +40,13 @@ __all__ = [
     "LocaleMiddleware",
     "TimezoneMiddleware",
     "UpdateCacheMiddleware",
+    "apurge",
     "cache_control",
     "cache_page",
     "conditional",
     "lifespan",
     "never_cache",
+    "purge",
     "vary_on_cookie",
     "vary_on_headers",
     "with_fragments",
@@ -56,14 +65,15 @@ def lifespan(inner: Lifespan | None = None, *, caches: Caches | None = None) -> 
 
     @asynccontextmanager
     async def around(app: Any) -> AsyncIterator[Any]:
-        pages = list(_pages(getattr(app, "routes", ())))
+        pages = _all_pages(getattr(app, "routes", ()))
         for page in pages:
             page.check()
         try:
             async with inner(app) if inner is not None else nullcontext() as state:
                 yield state
         finally:
-            stores = [store for caching in _cachings(app, pages) for store in _stores(caching)]
+            cachings = [*_around(app), *(caching for page in pages for caching in page.cachings())]
+            stores = [store for caching in cachings for store in _stores(caching)]
             stores += (process_caches if caches is None else caches).all(initialized_only=True)
             for store in {id(store): store for store in stores}.values():
                 await store.aclose()
@@ -71,32 +81,103 @@ def lifespan(inner: Lifespan | None = None, *, caches: Caches | None = None) -> 
     return around
 
 
+def _all_pages(routes: Any) -> list[Page]:
+    return list(dict.fromkeys(_pages(routes)))
+
+
 def _pages(routes: Any) -> Iterator[Page]:
     """The pages of all views below these routes."""
     for route in routes or ():
-        for view in (getattr(route, "endpoint", None), getattr(route, "app", None)):
+        router = getattr(route, "original_router", None)  # FastAPI's include_router
+        for view in (getattr(route, "endpoint", None), getattr(route, "app", None), *_dependencies(route, router)):
             page = getattr(view, PAGE, None)
             if isinstance(page, Page):
                 yield page
-                break
         yield from _pages(getattr(route, "routes", None))
-        yield from _pages(getattr(getattr(route, "original_router", None), "routes", None))  # FastAPI's include_router
+        yield from _pages(getattr(router, "routes", None))
 
 
-def _cachings(app: Any, pages: list[Page]) -> Iterator[Caching]:
-    """What middlewares around the application, and its views, cache with."""
-    layer = getattr(app, "middleware_stack", None)
+def _dependencies(route: Any, router: Any) -> Iterator[Any]:
+    """What FastAPI calls before the operation, one of which may be `Depends(page(60))`."""
+    for one in getattr(getattr(route, "dependant", None), "dependencies", ()):
+        yield one.call
+    for one in getattr(router, "dependencies", ()):
+        yield one.dependency
+
+
+def _around(app: Any) -> Iterator[Caching]:
+    """What middlewares around an application, and its own, cache with."""
+    layer = app
     while layer is not None:
         caching = getattr(layer, "caching", None)
         if isinstance(caching, Caching):
             yield caching
-        layer = getattr(layer, "app", None)
-    for page in pages:
-        yield from page.cachings()
+        layer = layer.middleware_stack if hasattr(layer, "middleware_stack") else getattr(layer, "app", None)
 
 
 def _stores(caching: Caching) -> list[BaseCache]:
     return [line.pages.cache for line in caching.lines]
+
+
+# -- purging ----------------------------------------------------------------------------------------------------------
+
+
+def purge(of: Any, *urls: Any, tags: Iterable[str] = (), soft: bool = False) -> int:
+    """Remove stored pages of an application by URL, as `request.url_for` gives it, or by tag.
+
+    of      the application, or a request to it: the pages of its middlewares and of its views
+    urls    absolute, texts or Starlette's `URL`; below a request also paths, of the host that was asked
+
+    See `cachemw.purge` for the rest. Raises: ValueError for a URL whose host is not known.
+    """
+    cachings, absolute, mounts = _plan(of, urls)
+    tags = tags if isinstance(tags, str) else tuple(tags)
+    return sum(purging.purge(*absolute, tags=tags, soft=soft, caching=one, mounts=mounts) for one in cachings)
+
+
+async def apurge(of: Any, *urls: Any, tags: Iterable[str] = (), soft: bool = False) -> int:
+    """`purge` for coroutines."""
+    cachings, absolute, mounts = _plan(of, urls)
+    tags, total = tags if isinstance(tags, str) else tuple(tags), 0
+    for one in cachings:
+        total += await purging.apurge(*absolute, tags=tags, soft=soft, caching=one, mounts=mounts)
+    return total
+
+
+def _plan(of: Any, urls: Iterable[Any]) -> tuple[list[Caching], list[str], list[str]]:
+    """What the application caches with, the absolute URLs, and where its pages may be mounted."""
+    scope = getattr(of, "scope", None)
+    app = of if scope is None else scope["app"]
+    base = "" if scope is None else str(of.base_url.replace(path="", query=""))
+    absolute = [base + url if (url := str(one)).startswith("/") else url for one in urls]
+    routes = _routes(app)
+    pages = _all_pages(routes)
+    cachings = list(_around(app)) or [Caching()]
+    cachings += [page.open(make_middleware).caching for page in pages if page.is_apart]
+    root = "" if scope is None else scope.get("app_root_path", scope.get("root_path", ""))
+    mounts = [root, *(mount for url in absolute for mount in _mounts(routes, root, urlsplit(url).path))]
+    return cachings, absolute, [mount for mount in mounts if mount]
+
+
+def _routes(app: Any) -> Any:
+    """Of the application within the middlewares that may be around it; its own stack is made now if it is not yet."""
+    while not hasattr(app, "routes") and hasattr(app, "app"):
+        app = app.app
+    if getattr(app, "middleware_stack", app) is None:
+        app.middleware_stack = app.build_middleware_stack()
+    return getattr(app, "routes", ())
+
+
+def _mounts(routes: Any, root: str, path: str) -> Iterator[str]:
+    """Where the views that a path may lead to are mounted, as their keys know it."""
+    for route in routes or ():
+        if not isinstance(route, Mount):
+            continue
+        scope = {"type": "http", "method": "GET", "path": path, "root_path": root, "path_params": {}}
+        match, child = route.matches(scope)
+        if match is not Match.NONE and (any(_pages(route.routes)) or isinstance(getattr(route.app, PAGE, None), Page)):
+            yield child["root_path"]
+            yield from _mounts(route.routes, child["root_path"], path)
 
 
 def with_fragments(templates: Jinja2Templates) -> Jinja2Templates:

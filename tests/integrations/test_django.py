@@ -38,7 +38,8 @@ from django.http import FileResponse, HttpRequest, HttpResponse, StreamingHttpRe
 from django.template import engines  # noqa: E402
 from django.template.response import TemplateResponse  # noqa: E402
 from django.test import AsyncClient, Client  # noqa: E402
-from django.urls import path  # noqa: E402
+from django.test.utils import override_script_prefix  # noqa: E402
+from django.urls import path, reverse  # noqa: E402
 from django.utils import timezone, translation  # noqa: E402
 
 from cachemw import (  # noqa: E402
@@ -49,7 +50,6 @@ from cachemw import (  # noqa: E402
     cache_page,
     conditional,
     never_cache,
-    purge,
     vary_on_headers,
     wsgi,
 )
@@ -760,15 +760,29 @@ def test_a_django_site_shares_its_pages_with_flask_and_starlette(site: Site, pag
         assert visitor.get("/news/0").text_seen == "django page 4"
 
 
-def test_purging_what_djangos_middleware_stored(site: Site, page: Counter) -> None:
-    site.view(lambda request: HttpResponse(page()))
-    with override_settings(MIDDLEWARE=BOTH):
-        caching = integration.CacheMiddleware(lambda request: HttpResponse()).caching
+@pytest.mark.parametrize("prefix", ["", "/mounted"])
+def test_purging_what_the_project_has_stored(site: Site, page: Counter, prefix: str) -> None:
+    """From a view, by URL; from anywhere, by tag."""
+
+    def change(request: HttpRequest) -> HttpResponse:
+        return HttpResponse(str(integration.purge(request.build_absolute_uri(reverse("page")))))
+
+    urlpatterns.append(
+        path("", site.of_kind(lambda request: HttpResponse(page(), headers={"Cache-Tag": "news"})), name="page")
+    )
+    urlpatterns.append(path("change", change))
+    of_site = override_settings(MIDDLEWARE=BOTH, CACHE_MIDDLEWARE_KEY_PREFIX="site", FORCE_SCRIPT_NAME=prefix or None)
+    with of_site, override_script_prefix(f"{prefix}/"):  # the handlers set it, the test client does not
         visitor = site.visitor()
         visitor.get()
         assert is_hit(visitor.get())
-        assert purge("http://testserver/", caching=caching) > 0
+        assert int(visitor.get("/change").text_seen) > 0
         assert not is_hit(visitor.get())
+        assert is_hit(visitor.get())
+        assert asyncio.run(integration.apurge(tags=["news"])) > 0
+        assert not is_hit(visitor.get())
+    with override_settings(CACHES={"default": {"BACKEND": "cachemw.backends.locmem.LocMemCache", "LOCATION": "else"}}):
+        assert integration.purge("http://testserver/") == 0  # of another project, with a store of its own
 
 
 def test_around_djangos_own_handlers(page: Counter) -> None:

@@ -28,6 +28,7 @@ from cachemw.backends.locmem import LocMemCache
 from cachemw.integrations.fastapi import (
     CachedRoute,
     CacheMiddleware,
+    apurge,
     cache_control,
     cache_page,
     conditional,
@@ -564,6 +565,39 @@ def test_a_decorators_page_counts_more_than_a_dependencys(page: Counter, store: 
     assert client.get("/").json() == "page 1"
 
 
+def test_a_cached_route_that_depends_on_no_page_is_a_plain_one(page: Counter) -> None:
+    app, router = FastAPI(), APIRouter(route_class=CachedRoute)
+    router.get("/")(lambda: page())
+    app.include_router(router)
+    assert [TestClient(app).get("/").json() for _ in range(2)] == ["page 1", "page 2"]
+
+
+# -- purging ----------------------------------------------------------------------------------------------------------
+
+
+def test_purging_in_another_process(page: Counter, store: BaseCache) -> None:
+    def process() -> TestClient:
+        app, router = FastAPI(), APIRouter(dependencies=[Depends(page_for(60, cache=store))])
+        app.get("/decorated")(cache_page(60, key_prefix="own")(lambda: page()))
+        app.get("/route", dependencies=[Depends(page_for(60, cache=store))])(lambda: page())
+        router.get("/router")(lambda: page())
+        app.include_router(router)
+
+        @app.post("/change")
+        async def change(request: Request, path: str) -> int:
+            return await apurge(request, path)
+
+        return TestClient(app)
+
+    site, other = process(), process()
+    for path in ("/decorated", "/route", "/router"):
+        site.get(path)  # from the next request on, by what `Depends` has put in place
+        site.get(path)
+        assert is_hit(site.get(path))
+        assert other.post("/change", params={"path": path}).json() > 0
+        assert not is_hit(site.get(path))
+
+
 # -- mistakes ---------------------------------------------------------------------------------------------------------
 
 
@@ -613,9 +647,14 @@ def test_the_decorator_for_views_says_where_the_right_one_is() -> None:
             TestClient(app).get(path)
 
 
-def test_an_unknown_alias_is_an_error_at_start_up(page: Counter) -> None:
-    app, router = FastAPI(lifespan=lifespan()), APIRouter()
-    router.get("/")(cache_page(60, cache="typo")(lambda: page()))
+@pytest.mark.parametrize("where", ["decorator", "route", "router"])
+def test_an_unknown_alias_is_an_error_at_start_up(page: Counter, where: str) -> None:
+    depends = [Depends(page_for(60, cache="typo"))]
+    app, router = FastAPI(lifespan=lifespan()), APIRouter(dependencies=depends if where == "router" else [])
+    if where == "decorator":
+        router.get("/")(cache_page(60, cache="typo")(lambda: page()))
+    else:
+        router.get("/", dependencies=depends if where == "route" else [])(lambda: page())
     app.include_router(router)
     with pytest.raises(ImproperlyConfigured, match="cache='typo'"), TestClient(app):
         pass

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
+from starlette.datastructures import URL
 from starlette.endpoints import HTTPEndpoint
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -19,6 +20,7 @@ from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
 from starlette.testclient import TestClient
 
 from cachemw import (
@@ -36,7 +38,7 @@ from cachemw import (
 )
 from cachemw.backends.base import BaseCache
 from cachemw.backends.locmem import LocMemCache
-from cachemw.integrations.starlette import CacheMiddleware, lifespan, with_fragments
+from cachemw.integrations.starlette import CacheMiddleware, apurge, lifespan, purge, with_fragments
 from tests.integrations.conftest import Counter, Visitor
 from tests.scenarios.conftest import Clock
 
@@ -656,6 +658,84 @@ def test_under_the_sites_cache_a_view_in_another_one_is_stored_there_alone(
     assert is_hit(site.get("/"))
     own.clear()
     assert site.get("/").text == "page 2"
+
+
+# -- purging ----------------------------------------------------------------------------------------------------------
+
+
+def purging_site(page: Counter, store: LocMemCache, *, whole: bool, plain: bool) -> Starlette:
+    """One process of a site: with or without a cache of the whole, with views of all kinds."""
+
+    async def answer(request: Request) -> Response:
+        return PlainTextResponse(page(), headers={"Cache-Tag": "news"})
+
+    async def change(request: Request) -> Response:
+        name = request.query_params["name"]
+        url: Any = request.url_for(name)
+        if "path" in request.query_params:
+            url = url.path
+        if plain:
+            return PlainTextResponse(str(await asyncio.to_thread(purge, request, url)))
+        return PlainTextResponse(str(await apurge(request, url)))
+
+    slow = LocMemCache(f"slow-{store.location}", {})
+    shop = [
+        Route("/", answer, name="in"),
+        Route("/own", cache_page(60, cache=slow)(answer), name="in-own"),
+    ]
+    return Starlette(
+        routes=[
+            Route("/top", answer if whole else cache_page(60)(answer), name="top"),
+            Route("/prefix", cache_page(60, key_prefix="p")(answer), name="prefix"),
+            Mount("/shop", routes=shop, name="shop"),
+            Mount("/{kind}/app", cache_page(60, key_prefix="p")(Starlette(routes=[Route("/", answer)])), name="app"),
+            Mount("/static", StaticFiles(directory="."), name="static"),
+            Route("/change", change, methods=["POST"]),
+        ],
+        middleware=[Middleware(CacheMiddleware, cache=store, key_prefix="site")] if whole else [],
+    )
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["apurge", "purge"])
+@pytest.mark.parametrize("root_path", ["", "/mounted"])
+@pytest.mark.parametrize("whole", [True, False], ids=["whole site", "views alone"])
+@pytest.mark.parametrize("name", ["top", "prefix", "shop:in-own"])
+def test_purging_what_url_for_gives_in_another_process(
+    page: Counter, store: LocMemCache, whole: bool, name: str, root_path: str, plain: bool
+) -> None:
+    site, other = (
+        TestClient(purging_site(page, store, whole=whole, plain=plain), root_path=root_path) for _ in range(2)
+    )
+    ends = {"top": "/top", "prefix": "/prefix", "shop:in-own": "/shop/own"}
+    paths = {one: root_path + end for one, end in ends.items()}
+    for path in paths.values():
+        site.get(path)
+        assert is_hit(site.get(path))
+    for how in ("", "&path"):
+        assert int(other.post(f"{root_path}/change?name={name}{how}").text) > 0
+        assert [is_hit(site.get(path)) for path in paths.values()] == [one != name for one in paths]
+
+
+def test_purging_an_application(page: Counter, store: LocMemCache) -> None:
+    """Outside of a request: by absolute URL or by tag, also of a cache around the application."""
+    app = purging_site(page, store, whole=False, plain=False)
+    site = TestClient(CacheMiddleware(app, cache=store))
+    paths = ("/top", "/prefix", "/shop/", "/shop/own", "/x/app/")
+
+    def hits() -> list[bool]:
+        return [is_hit(site.get(path)) for path in paths]
+
+    hits()
+    assert hits() == [True] * 5
+    around = CacheMiddleware(purging_site(page, store, whole=False, plain=False), cache=store)
+    assert purge(around, "http://testserver/x/app/", URL("http://testserver/shop/")) > 0
+    assert hits() == [True, True, False, True, False]
+    assert asyncio.run(apurge(around, tags=iter(["news"]))) > 0
+    assert hits() == [False] * 5
+    with pytest.raises(ValueError, match="absolute URL"):
+        purge(app, "/top")
+    with pytest.raises(TypeError, match="a list of tags"):
+        purge(app, tags="news")
 
 
 # -- lifespan and templates -------------------------------------------------------------------------------------------
