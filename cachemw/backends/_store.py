@@ -56,7 +56,7 @@ class Store(ABC):
         if unknown := sorted(given.keys() - known):
             raise refuse("A cache's setting", unknown[0].upper(), ", ".join(sorted(known)).upper())
         self.location = location
-        self.options = self._options({**loose, **(given.get("options") or {})})
+        self.options = {**self._options(loose), **self._options(given.get("options") or {})}
         self.default_timeout = self._default_timeout(given.get("timeout", 300))
         self._key_prefix = str(given.get("key_prefix") or "")
         version = given.get("version")
@@ -99,7 +99,9 @@ class Store(ABC):
         """VERSION; fixed, as every page's key was made with it."""
         return self._version
 
-    def _options(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    def _options(self, given: object) -> dict[str, Any]:
+        if not isinstance(given, Mapping):
+            raise refuse("OPTIONS", given, "a mapping")
         if self.option_names is None:
             return dict(given)
         allowed = self.option_names | {"fail_open"}

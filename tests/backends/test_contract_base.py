@@ -322,6 +322,12 @@ def test_pages_see_the_failure_even_where_values_fail_open(half: Any) -> None:
             operation()
 
 
+@pytest.mark.parametrize("options", [5, "max_entries", ["max_entries"]], ids=repr)
+def test_options_are_a_mapping(options: Any) -> None:
+    with pytest.raises(ImproperlyConfigured, match="OPTIONS is"):
+        LocMemCache("options", {"OPTIONS": options})
+
+
 def test_only_unavailability_fails_open() -> None:
     cache = LocMemCache(f"open {next(_names)}", {"OPTIONS": {"fail_open": True}})
     cache.set("key", "text")
