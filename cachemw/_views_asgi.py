@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 from anyio import from_thread
 
 from cachemw import asgi
+from cachemw._asgi_passage import Passage, discard, log, no_body
 from cachemw._asgi_request import sanitised
 from cachemw._views_kinds import Call
 from cachemw._views_page import EXCHANGE, Page
@@ -175,9 +176,9 @@ def _renew(middleware: asgi.CacheMiddleware, scope: Scope, exchange: Exchange[Li
     async def work() -> None:
         try:
             async with asyncio.timeout(timeout):
-                await app(plain, asgi._no_body(), asgi._discard)
+                await app(plain, no_body(), discard)
         except Exception:
-            asgi.log.exception("The background refresh of %s failed.", plain["path"])
+            log.exception("The background refresh of %s failed.", plain["path"])
 
     middleware._refresher.start(exchange.primary, work)
 
@@ -214,10 +215,8 @@ def _as_response(messages: list[Message]) -> Response:
     return response
 
 
-class ViewPassage(asgi._Passage):
+class ViewPassage(Passage):
     """A passage through the cache whose response is made between `board` and `keep`, and sent later."""
-
-    __slots__ = ("_started_at_once", "sent")
 
     sent: list[Message]
 
@@ -262,7 +261,7 @@ class ViewPassage(asgi._Passage):
         """The view raised: the stale response that stands in for it, or the error again."""
         exchange = self.exchange
         if isinstance(error, Exception) and exchange.failed(time.time()):
-            asgi.log.error("The view failed; a stale response stands in for it.", exc_info=error)
+            log.error("The view failed; a stale response stands in for it.", exc_info=error)
             await self._replace()
             await self._settle()
             return _as_response(self.sent)

@@ -214,3 +214,7 @@ class CachingMiddleware:
 
     def _prepare(self) -> None:
         """Make what this interface needs besides."""
+
+    def _refresh(self, surroundings: Any, exchange: Exchange[Line]) -> None:
+        """Fetch this page again in the background, by a request made of the server's environment or scope."""
+        raise NotImplementedError

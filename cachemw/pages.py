@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 
 from cachemw._pages_procedures import Kind, Procedure, Procedures
 from cachemw._pages_recovery import Breaker, Recovery
-from cachemw.backends.base import BaseCache
+from cachemw.backends.base import BaseCache, InlineCache
 from cachemw.codec import Codec
 from cachemw.errors import InvalidCacheKey
 from cachemw.rfc9111.keys import mark_key
@@ -38,7 +38,7 @@ class Pages(Procedures):
     """The records of one store, for the middlewares.
 
     Synchronous and asynchronous twins do the same. `counts` says how often what happened; `immediate` that the store
-    answers without waiting, so that a task may use the synchronous half.
+    answers without waiting, so that a task may use the synchronous half; `inline` that a thread never waits for it.
     """
 
     def __init__(self, cache: BaseCache, *, codec: Codec | None = None) -> None:
@@ -46,6 +46,7 @@ class Pages(Procedures):
         self.cache = cache
         self.shared = cache.shared
         self.immediate = cache.by_reference and not cache.shared
+        self.inline = isinstance(cache, InlineCache)
         self.breaker = Breaker(f"reading pages from {cache!r}")
         self.write_breaker = Breaker(f"writing pages to {cache!r}")
         self.recovery = Recovery(self._recover)

@@ -34,6 +34,7 @@ from django.urls import get_script_prefix  # type: ignore[import-untyped]
 from django.utils import timezone, translation  # type: ignore[import-untyped]
 
 from cachemw import asgi, purging, wsgi
+from cachemw._asgi_passage import no_body, send_stored
 from cachemw._views_asgi import ViewPassage
 from cachemw._views_page import EXCHANGE
 from cachemw.activation import KEY as LOCALE
@@ -186,7 +187,7 @@ class _Middleware:
         async def send(message: Message) -> None:
             sent.append(message)
 
-        passage = ViewPassage(cache, scope, asgi._no_body(), send, exchange)
+        passage = ViewPassage(cache, scope, no_body(), send, exchange)
         passage.sent = sent
         _tell_locale(request, scope)
         if not cache._fetches:
@@ -197,7 +198,7 @@ class _Middleware:
                 await passage.board()
             if exchange.settled:
                 if not sent:
-                    await asgi._send(exchange, send)
+                    await send_stored(exchange, send)
                 return _from_messages(sent)
         try:
             response = await self.get_response(request)

@@ -321,7 +321,7 @@ def test_one_cache_around_itself_does_not_wait_for_its_own_lease(site: Site) -> 
         return asyncio.to_thread(bool)
 
     with monkey.context() as patch:
-        patch.setattr(f"cachemw.{site.interface}.LEASE_POLL", 0.0)
+        patch.setattr("cachemw._relay.LEASE_POLL", 0.0)
         patch.setattr(site.middleware.app.caching.line.pages, "take_lease", _spy(site, waited))
         site.get()
     assert len(waited) <= 1

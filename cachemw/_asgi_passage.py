@@ -1,0 +1,318 @@
+"""Passage: one call of an ASGI application, relayed as it comes and copied aside. I/O only.
+
+Rule 1: the server gets every message as the application sent it, in its order, and none is held back.
+Rule 2: only a body that ended as it should, and that the client was there for, is stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from cachemw._asgi_request import EXCHANGE, Message, Receive, Scope, Send, decoded, encoded, with_conditions
+from cachemw._relay import Relay
+from cachemw.activation import KEY as LOCALE
+from cachemw.activation import enter, leave
+from cachemw.caching import CachingMiddleware, Line
+from cachemw.exchange import Exchange, Step
+from cachemw.flights import Flight
+from cachemw.pages import Pages
+from cachemw.rfc9111.messages import Head, Record
+
+__all__ = ["Passage", "discard", "log", "no_body", "send_stored"]
+
+log = logging.getLogger("cachemw")
+
+_writing: set[asyncio.Task[None]] = set()  # the event loop alone would let them be collected
+
+
+async def send_stored(exchange: Exchange[Line], send: Send) -> None:
+    """Send what is stored, or what was made of it."""
+    hit = exchange.hit
+    if hit is not None:
+        if hit.chosen and exchange.outer is not None:
+            exchange.outer.chosen_within = True
+        await send({"type": "http.response.start", "status": hit.status, "headers": [*hit.raw, *exchange.extra]})
+        await send({"type": "http.response.body", "body": hit.body if exchange.request.method == "GET" else b""})
+        return
+    reply = exchange.reply
+    assert reply is not None
+    headers = [*reply.fields, *exchange.extra]
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.body})
+
+
+def no_body() -> Receive:
+    """An empty request body; after it nothing comes: nobody is there who could disconnect."""
+    given = False
+
+    async def receive() -> Message:
+        nonlocal given
+        if given:
+            await asyncio.get_running_loop().create_future()
+        given = True
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    return receive
+
+
+async def discard(message: Message) -> None:
+    """Where a background refresh sends its response."""
+
+
+async def _finish(work: Coroutine[Any, Any, None]) -> None:
+    """Do it to the end, also when the request is cancelled: a page half written is one that no purge was minded."""
+    task = asyncio.ensure_future(work)
+    _writing.add(task)
+    task.add_done_callback(_writing.discard)
+    await asyncio.shield(task)
+
+
+class Passage(Relay):
+    """One call of the application: relays its messages and copies aside the body that is kept."""
+
+    # What holds until something else is known: attributes of the class, so that a passage sets only a few.
+    place: Mapping[str, Any] = MappingProxyType({})  # what the scope said of the path, before anybody else had it
+    _started = False  # a head was sent
+    _replaced = False  # a reply of ours was sent: what the application sends is dropped
+    _retry = False  # the same, because the application is to be called once more
+    _complete = False
+    _held: Head | None = None  # of a part that is read whole before anything of it is sent
+    _copy: list[bytes] | None = None  # the body so far, where it is kept
+    _copied = 0
+
+    def __init__(
+        self, middleware: CachingMiddleware, scope: Scope, receive: Receive, send: Send, exchange: Exchange[Line]
+    ) -> None:
+        self.scope = scope
+        self.exchange = exchange
+        self._middleware = middleware
+        self._receive = receive
+        self._send = send
+
+    # -- waiting ----------------------------------------------------------------------------------------------------
+
+    async def board(self) -> None:
+        """Wait for whoever fetches this page already, or fetch it."""
+        exchange = self.exchange
+        try:
+            boarding = self._boarding()
+            result = None
+            while True:
+                try:
+                    method, arguments = boarding.send(result)
+                except StopIteration:
+                    break
+                result = await method(*arguments)
+        except BaseException:
+            await self._settle()
+            raise
+        if not exchange.settled:
+            await self.call()
+            return
+        self._land(exchange.known)
+        await send_stored(exchange, self._send)
+
+    async def _wait_for(self, flight: Flight[Record | None]) -> bool:
+        return await flight.await_landing(self.exchange.engine.policy.collapse_timeout)
+
+    async def _look_up(self, keys: Sequence[str]) -> Sequence[Record | None]:
+        pages = self.exchange.engine.pages
+        return pages.lookup(keys) if pages.immediate else await pages.alookup(keys)
+
+    async def _take_lease(self, key: str, seconds: float, keys: Sequence[str]) -> tuple[bool, Sequence[Record | None]]:
+        return await self.exchange.engine.pages.alease(key, seconds, keys)
+
+    async def _drop_lease(self, key: str) -> None:
+        pages = self.exchange.engine.pages
+        await pages.arun(pages.drop_lease(key), None)
+
+    async def _pause(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    # -- the application --------------------------------------------------------------------------------------------
+
+    async def call(self) -> None:
+        """Call the application and relay what it sends."""
+        exchange = self.exchange
+        scope = self.scope
+        scope.setdefault(EXCHANGE, exchange)
+        token = None
+        if exchange.engine.properties:
+            token = enter(scope)
+            scope[LOCALE].keyed = exchange.engine.properties
+        if exchange.conditions is not None:
+            scope = with_conditions(scope, exchange.conditions)
+        try:
+            await self._middleware.app(scope, self._receiving, self._sending)
+            if self._retry:  # what came does not fit what is stored (RFC 9111 §4.3.3)
+                self._retry = False
+                self._receive = no_body()
+                await self._middleware.app(self.scope, self._receiving, self._sending)
+        except Exception as error:
+            if self._started or self._replaced or not exchange.failed(time.time()):
+                raise
+            log.error("The application failed; a stale response stands in for it.", exc_info=error)
+            await self._replace()
+        finally:
+            if token is not None:
+                leave(token)
+            if not self._complete:
+                exchange.abandoned()
+            await self._settle()
+
+    async def _receiving(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            if not self._complete:
+                self._drop()
+        elif message.get("body") and self.exchange.request.method in ("GET", "HEAD"):
+            self.exchange.never = True  # HTTP/2 does not announce a body, and the answer may depend on it
+            self._drop()
+        return message
+
+    async def _sending(self, message: Message) -> None:
+        if self._replaced or self._retry:
+            return
+        kind = message["type"]
+        if kind == "http.response.body":
+            await self._send_body(message)
+        elif kind == "http.response.start":
+            await self._send_head(message)
+        elif kind == "http.response.debug":  # what a template was rendered with, for a test client: no part of it
+            await self._send(message)
+        else:  # a file, a push, trailers, or something we do not know: it passes, and nothing is stored
+            self.exchange.cannot_copy()
+            self._drop()
+            await self._send(message)
+
+    async def _send_head(self, message: Message) -> None:
+        exchange = self.exchange
+        if self._started:  # the server will say that this is one head too many
+            exchange.cannot_copy()
+            self._drop()
+            await self._send(message)
+            return
+        headers = message.get("headers", ())
+        if not isinstance(headers, list | tuple):  # any iterable is allowed, also one that can be read once
+            message = {**message, "headers": (headers := list(headers))}
+        given = Head(message["status"], decoded(headers))
+        now = time.time()
+        middleware = self._middleware
+        if message.get("trailers"):
+            exchange.cannot_copy()
+        if middleware._fetches and exchange.stale is not None:
+            step = exchange.answered(given, now)
+            if step is Step.HOLD:
+                self._held = given
+                self._copy, self._copied = [], 0
+                return
+            if step is Step.REPLY:
+                await self._replace()
+                return
+            if step is Step.RETRY:
+                self._retry = True
+                return
+        head = given
+        if middleware._updates:
+            locale = self.scope.get(LOCALE)
+            if locale is not None:
+                exchange.language, exchange.timezone = locale.language, locale.timezone
+            head = exchange.leaving(given, now)
+            if exchange.purges:
+                await exchange.engine.pages.arun_purge(exchange.purges)
+            if exchange.keep and exchange.wants:
+                exchange.purged(await exchange.engine.pages.alookup(exchange.wants))
+        if exchange.keep:
+            self._copy, self._copied = [], 0
+        elif middleware._updates:
+            self._land()
+        self._started = True
+        if head is not given:
+            message = {**message, "headers": [encoded(*field) for field in head.fields]}
+        await self._send(message)
+
+    async def _replace(self) -> None:
+        """Send the exchange's reply instead of what the application gave."""
+        self._replaced = self._complete = True
+        self._land(self.exchange.records)
+        await send_stored(self.exchange, self._send)
+        await self._settle()  # the application may go on for long, and everybody would validate again until then
+
+    async def _send_body(self, message: Message) -> None:
+        if self._copy is not None:
+            chunk = message.get("body", b"")
+            self._copied += len(chunk)
+            if self._copied > self.exchange.engine.policy.max_body:
+                self.exchange.cannot_copy()
+                self._drop()
+            else:
+                self._copy.append(bytes(chunk))
+        if self._held is not None:
+            if not message.get("more_body", False):
+                await self._release(self._held)
+            return
+        if message.get("more_body", False):
+            try:
+                await self._send(message)
+            except BaseException:  # whoever sends it again sends it twice, to us alone
+                self._drop()
+                raise
+            return
+        if not self._started or self._complete:  # out of order: the server will say so
+            await self._send(message)
+            return
+        if self._copy is not None:
+            self._land(self.exchange.completed(b"".join(self._copy), time.time()))
+            self._copy = None
+        self._complete = True
+        await self._send(message)
+        await self._settle()
+
+    async def _release(self, head: Head) -> None:
+        """The part that completes a stored one has come."""
+        self._held = None
+        body, self._copy = self._copy, None
+        if body is not None and self.exchange.combined(head, b"".join(body), time.time()) is Step.REPLY:
+            await self._replace()
+        else:
+            self._retry = True
+
+    def _drop(self) -> None:
+        """Nothing of this response is stored; whoever waits for it goes on alone."""
+        self._copy = None
+        self.exchange.abandoned()
+        self._land()
+
+    async def _settle(self) -> None:
+        """Do what is left to do: the client has had its last byte. Until then, who asks gets it from the flight."""
+        exchange = self.exchange
+        try:
+            if exchange.writes or exchange.drops or self._lease is not None:
+                work = self._commit(exchange.engine.pages)
+                if exchange.engine.pages.immediate:
+                    await work
+                else:
+                    await _finish(work)
+        finally:
+            self._land()
+            if exchange.within is self:
+                exchange.within = None  # no cycle for the garbage collector
+            if exchange.refresh and self.place:
+                exchange.refresh = False
+                self._middleware._refresh({**self.scope, **self.place}, exchange)
+
+    async def _commit(self, pages: Pages) -> None:
+        exchange = self.exchange
+        lease, self._lease = self._lease, None
+        if exchange.writes or exchange.drops or lease is not None:
+            procedure = pages.commit(exchange.writes, exchange.drops, exchange.guard, lease)
+            exchange.writes = exchange.drops = ()
+            if pages.immediate:
+                pages.run(procedure, False)
+            else:
+                await pages.arun(procedure, False)

@@ -1,0 +1,124 @@
+"""Relay: what the passages of both interfaces have in common: how a miss waits for another's answer.
+
+Waiting is written once, as a generator: it yields what is to be done, a method and its arguments, and is sent the
+result. Threads and event loops carry that out, each in its own way.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any, ClassVar, Final, TypeVar
+
+from cachemw.caching import CachingMiddleware, Line
+from cachemw.exchange import Exchange
+from cachemw.flights import Flight
+from cachemw.rfc9111.messages import Record
+
+__all__ = ["Boarding", "Relay"]
+
+T = TypeVar("T")
+
+LEASE_POLL: Final = 0.02  # seconds between two looks for the answer that another process fetches
+
+#: Yields a method and its arguments.
+Boarding = Generator[tuple[Callable[..., Any], tuple[Any, ...]], Any, T]
+
+
+class Relay:
+    """One miss. The methods that block, or are awaited, belong to the interface."""
+
+    exchange: Exchange[Line]
+    _middleware: CachingMiddleware
+    _flight: Flight[Record | None] | None = None  # that this passage leads
+    _lease: str | None = None
+
+    _wait_for: ClassVar[Callable[..., Any]]  # (flight): has it landed in time?
+    _look_up: ClassVar[Callable[..., Any]]  # (keys): their records
+    _take_lease: ClassVar[Callable[..., Any]]  # (key, seconds, keys): is it ours, and the records of the keys
+    _drop_lease: ClassVar[Callable[..., Any]]  # (key)
+    _pause: ClassVar[Callable[..., Any]]  # (seconds)
+
+    @property
+    def _holder(self) -> Relay:
+        """The passage that lands the flight and drops the lease: of the half that stores, where they stand apart."""
+        return self if self._middleware._updates else self.exchange.within or self
+
+    def _land(self, records: Mapping[str, Record | None] | None = None) -> None:
+        """Release who waits: with records that they may use, or, without any, to go on by themselves."""
+        holder = self._holder
+        flight = holder._flight
+        if flight is None:
+            return
+        if records:
+            flight.land(records)
+        elif holder is self:
+            self._flight = None
+            flight.end()
+
+    @property
+    def _unfinished(self) -> bool:
+        """Is anything left to be done to the store, or somebody to be released?"""
+        exchange = self.exchange
+        return bool(
+            exchange.writes or exchange.drops or self._flight is not None or self._lease is not None or exchange.refresh
+        )
+
+    def _boarding(self) -> Boarding[None]:
+        """Until it is this request's turn to fetch the page, or it has it."""
+        exchange = self.exchange
+        flights = exchange.engine.flights
+        waited: set[str] = set()
+        while not exchange.settled and exchange.flight is not None and exchange.flight not in waited:
+            waited.add(exchange.flight)
+            flight, leads = flights.join(exchange.flight)
+            if leads:
+                self._holder._flight = flight
+                if exchange.lease is None or (yield from self._leading(exchange.lease)):
+                    return
+            elif not exchange.in_grace():
+                if not (yield self._wait_for, (flight,)):
+                    flights.remove(flight)
+                exchange.again(time.time())
+                while wants := exchange.wants:
+                    records = yield self._look_up, (wants,)
+                    exchange.found(_landed(flight, wants, records))
+
+    def _leading(self, key: str) -> Boarding[bool]:
+        """Fetch for all processes; if another one does, look for its answer until it has had its time."""
+        exchange = self.exchange
+        if exchange.outer is not None and exchange.outer.leased:
+            return True
+        timeout = exchange.engine.policy.lease
+        deadline = time.monotonic() + timeout
+        waited = exchange.collapsed
+        while True:
+            exchange.again(time.time())
+            taken, records = yield self._take_lease, (key, timeout, exchange.wants)
+            self._holder._lease = key if taken else None
+            exchange.found(records)  # who had the lease may have stored it between our look-up and now
+            while exchange.wants:
+                exchange.found((yield self._look_up, (exchange.wants,)))
+            if exchange.settled:
+                if taken:
+                    yield self._drop_lease, (key,)
+                    self._holder._lease = None
+                return False
+            if taken:
+                exchange.collapsed = waited
+                exchange.leased = True
+                return True
+            if exchange.lease is None or time.monotonic() > deadline:  # its answer was not cacheable: nobody waits
+                return True
+            waited = True
+            yield self._pause, (LEASE_POLL,)
+
+
+def _landed(
+    flight: Flight[Record | None], wants: Sequence[str], records: Sequence[Record | None]
+) -> Sequence[Record | None]:
+    """What was looked up, and in its place what the flight brought along."""
+    brought = flight.records
+    if not brought:
+        return records
+    return [brought.get(key) or record for key, record in zip(wants, records, strict=True)]
