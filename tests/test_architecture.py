@@ -17,6 +17,7 @@ FLOORS = [
     ["settings"],
     ["backends"],
     ["flights", "pages", "caching", "headers"],
+    ["_relay"],
     ["locale", "wsgi", "asgi", "purging"],
     ["middleware"],
     ["views", "fragments", "memoize", "busting", "observing", "testing"],
