@@ -228,6 +228,39 @@ def test_a_stored_post_is_guarded_by_the_mark_that_its_own_purge_left() -> None:
     assert exchange.guard == (mark_key(OF), "own")
 
 
+def test_who_waited_finds_the_page_where_its_first_answer_has_put_it() -> None:
+    engine = Engine(Policy())
+    store: Store = {}
+    asked = request_of(query="utm=1")
+    before = mark_key(engine.resource(asked))
+    leader, follower = look_up(engine, store, asked), look_up(engine, store, asked)
+    assert leader.flight == follower.flight
+    leader.answered(head := head_of(("No-Vary-Search", "params")), NOW)
+    leader.leaving(head, NOW)
+    assert leader.wants == (mark_key(OF), before)
+    leader.purged([None, None])
+    leader.completed(b"page", NOW)
+    assert leader.guard == (mark_key(OF), "")
+    settle(leader, store)
+    follower.again(NOW)
+    while follower.wants:
+        follower.found([store.get(key) for key in follower.wants])
+    assert follower.hit is not None
+    assert follower.hit.body == b"page"
+
+
+def test_who_waited_is_not_given_a_page_that_answers_another_query() -> None:
+    engine = Engine(Policy())
+    store: Store = {}
+    follower = look_up(engine, store, request_of(query="utm=1"))
+    fetch(engine, store, head_of(("No-Vary-Search", "params")), request=request_of(query="other=1"))
+    store = {primary_key(OF): stored()}  # of another process, which knows nothing of what was said here
+    follower.again(NOW)
+    while follower.wants:
+        follower.found([store.get(key) for key in follower.wants])
+    assert not follower.settled
+
+
 def test_parts_are_completed() -> None:
     engine = Engine(Policy.rfc9111())
     store: Store = {}

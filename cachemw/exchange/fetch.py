@@ -260,6 +260,8 @@ class Fetch(Decision[EngineT]):
         self.known = NOTHING
         self.stale = None
         self.flight = self.lease = self.conditions = None
-        assert self.of is not None
         self._index = None
+        self.of, self._search = self.engine.locate(self.request, self.ignore)  # the answer may say more of the query
+        self.primary = keys.primary_key(self.of)
+        self.plain = self.plain and self._search is None
         self._ask(self.engine.learnt.get(self.of))

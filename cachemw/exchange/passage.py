@@ -102,6 +102,7 @@ class Passage(Generic[EngineT]):
     _named = False  # the lifetime comes from a rule that names the status
     _learnt = False  # this process knew the URL
     _rewritten = False  # the path is not the one in the URL
+    _moved: tuple[str, str] | None = None  # the resource that was looked up, if the answer is another's; its token
     _index: VaryIndex | None = None
     _variant = ""
     _search: NoVarySearch | None = None  # what another response said of the query, and so made this key
@@ -135,15 +136,15 @@ class Passage(Generic[EngineT]):
     def _property(self, name: str) -> str | None:
         return {":language": self.language, ":timezone": self.timezone, ":overrides": self.overrides}[name]
 
-    def _token(self) -> str:
+    def _token(self, of: str | None) -> str:
         """The token that the last purge of this URL left."""
-        mark = self.known.get(f"{self.of}\0M")
+        mark = self.known.get(f"{of}\0M")
         return mark.token if type(mark) is Mark else ""
 
     def _write(self, writes: list[tuple[str, Record, float | None]]) -> None:
         self.writes = [*self.writes, *writes] if self.writes else writes
         if self.known:
-            self.guard = (f"{self.of}\0M", self._token())
+            self.guard = (f"{self.of}\0M", self._token(self.of))
 
     def abandoned(self) -> None:
         """The body broke off, the client left, or something failed: nothing of it is stored."""

@@ -107,6 +107,7 @@ class Update(Passage[EngineT]):
             self.outer.chosen_within = True
         self.keep = True
         self._left = head
+        self._heed_search(head)
         self._born = born(head, request_time=self.now, response_time=now)
         self.stored_ttl = int(storing.lifetime) - int(max(0.0, now - self._born))  # as a hit in this moment says it
         return self._marked(head)
@@ -115,6 +116,10 @@ class Update(Passage[EngineT]):
         """What `wants` held after the `purges` of a response that is to be stored: later purges are told from them."""
         self.known = dict(zip(self.wants, records, strict=True))
         self.wants = ()
+        if self._moved is not None:
+            before, token = self._moved
+            if self.known[keys.mark_key(self.of or "")] is not None or self._token(before) != token:
+                self.abandoned()  # the page may have been purged since the request began
 
     def _refuse(self, reason: str, head: Head) -> Head:
         self.detail = self.detail or reason
@@ -191,8 +196,6 @@ class Update(Passage[EngineT]):
         """
         engine, of = self.engine, self.of
         assert of is not None
-        if self._search_is_news(head):
-            return None, None
         names = self._names(nominated(head) if self._verdict is None else self._verdict.nominated)
         primary = self.primary if self.request.method != "HEAD" else keys.head_key(of)
         index = self._index if self._index is not None and self._index.key == primary else None
@@ -208,8 +211,22 @@ class Update(Passage[EngineT]):
         index = VaryIndex(primary, names, engine.token())
         return self._secondary(index), index
 
+    def _heed_search(self, head: Head) -> None:
+        """Take this response, with what it says of the query, to where further requests will look for it.
+
+        What purges had left there when the request began nobody has asked: see `purged`.
+        """
+        before, engine = self.of, self.engine
+        if before is None or not self._search_is_news(head):
+            return
+        of = engine.resource(self.request, self.ignore)
+        if of != before and not is_unsafe(self.request.method):
+            self._moved = (before, self._token(before))
+            self.of, self.primary, self._index = of, keys.primary_key(of), None
+            self.wants = (keys.mark_key(of), keys.mark_key(before))
+
     def _search_is_news(self, head: Head) -> bool:
-        """The first response with this No-Vary-Search, or without one, is not stored if that makes its key another."""
+        """Does it say of the query what no response before it said, or not any more what they did?"""
         lines, searches = head.lines("no-vary-search"), self.engine.search
         if not (lines or searches) or not self.engine.policy.no_vary_search:
             return False
@@ -222,7 +239,7 @@ class Update(Passage[EngineT]):
         else:
             bounded(searches)[bare] = search
         self.engine.seen.clear()
-        return self.engine.resource(self.request, self.ignore) != self.of
+        return True
 
     def _has_room(self, variant: str) -> bool:
         """Variants of one URL are bounded: whoever sends new field values all day fills no store.

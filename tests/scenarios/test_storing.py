@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.scenarios.conftest import Script, Site
+from tests.scenarios.conftest import Asked, Script, Site
 
 
 def test_the_second_request_does_not_reach_the_application(site: Site) -> None:
@@ -272,10 +272,60 @@ def test_query_parameters_may_be_ignored_and_sorted(site: Site) -> None:
 
 def test_no_vary_search_joins_queries(site: Site) -> None:
     site.page(no_vary_search='params=("utm")')
-    site.get("/a?utm=1")
-    site.get("/a?utm=2")
-    assert site.get("/a?utm=3").hit
+    assert "stored" in site.get("/a?utm=1").trace
+    assert site.get("/a?utm=2").hit
+    assert site.get("/a").hit
     assert not site.get("/a?id=3").hit
+    assert len(site.calls) == 2
+
+
+@pytest.mark.parametrize(
+    ("search", "first", "same", "other"),
+    [
+        ("params", "?a=1", "?b=2", "b"),
+        ('params, except=("q")', "?a=1&q=1", "?q=1&b=2", "?q=2"),
+        ("key-order", "?b=2&a=1", "?a=1&b=2", "?a=1&b=3"),
+        ('key-order, params=("utm")', "?b=2&utm=1&a=1", "?a=1&b=2", "?b=2"),
+    ],
+)
+@pytest.mark.parametrize("vary", [(), (("Vary", "Accept"),)])
+def test_the_first_page_that_says_what_does_not_matter_answers_for_all(
+    site: Site, search: str, first: str, same: str, other: str, vary: Any
+) -> None:
+    site.respond = lambda asked: Script(fields=[("No-Vary-Search", search), *vary], body=asked.query.encode())
+    body = site.get(f"/{first}").body
+    for query in (same, first, same):
+        answer = site.get(f"/{query}")
+        assert answer.hit
+        assert answer.body == body
+    assert not site.get(f"/{other}").hit
+
+
+def test_a_page_that_does_not_say_so_any_more_answers_its_own_query(site: Site) -> None:
+    site.page(cache_control="max-age=60", no_vary_search='params=("utm")')
+    site.get("/?utm=1")
+    site.clock.advance(70)
+    site.page(cache_control="max-age=60")
+    assert "stored" in site.get("/?utm=2").trace
+    assert site.get("/?utm=2").hit
+    assert not site.get("/?utm=3").hit
+
+
+@pytest.mark.parametrize("purged", ["/?utm=1", "/"])
+def test_a_purge_wins_against_the_page_that_says_what_does_not_matter(site: Site, purged: str) -> None:
+    from cachemw import purge
+
+    caching = site.middleware.caching
+
+    def respond(asked: Asked) -> Script:
+        if len(site.calls) == 1:
+            purge(f"http://example.org{purged}", caching=caching)
+        return Script(fields=[("No-Vary-Search", 'params=("utm")')])
+
+    site.respond = respond
+    site.get("/?utm=1")
+    assert not site.get("/?utm=1").hit
+    assert site.get("/?utm=2").hit
 
 
 def test_variants_of_a_url_are_bounded(site: Site) -> None:
