@@ -324,7 +324,12 @@ def _redis_answers(server: Server) -> bool:
     return True
 
 
-def start_redis(*options: str, port: int | None = None, program: str = "redis-server") -> Server:
+def start_redis(
+    *options: str,
+    port: int | None = None,
+    program: str = "redis-server",
+    environ: Mapping[str, str] | None = None,
+) -> Server:
     """Start one redis-server that keeps nothing on disk; `options` as on its command line (`--maxmemory`, `8mb`)."""
     program = require(program)
     port = port or free_port()
@@ -342,7 +347,7 @@ def start_redis(*options: str, port: int | None = None, program: str = "redis-se
         "0",
         *options,
     ]
-    return start(argv, port=port, ready=_redis_answers)
+    return start(argv, port=port, ready=_redis_answers, environ=environ)
 
 
 def start_valkey() -> Server:

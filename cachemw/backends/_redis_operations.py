@@ -32,9 +32,16 @@ __all__ = [
 ]
 
 #: INCRBY alone would make a missing key, without a timeout. Lua's numbers have 53 bits, so the sum is read as text.
+#: A summand of more than 64 bits, which may well fit, comes in several; those that went before one too many go back.
 _INCR: Final = """\
 if redis.call('EXISTS', KEYS[1]) == 0 then return false end
-redis.call('INCRBY', KEYS[1], ARGV[1])
+for i, step in ipairs(ARGV) do
+  local reply = redis.pcall('INCRBY', KEYS[1], step)
+  if type(reply) == 'table' and reply.err then
+    for j = 1, i - 1 do redis.call('DECRBY', KEYS[1], ARGV[j]) end
+    return reply
+  end
+end
 return redis.call('GET', KEYS[1])"""
 
 _INT64: Final = 2**63
@@ -176,9 +183,7 @@ def incr(routes: Routes, key: str, delta: int) -> Steps[int]:
 
     Raises: KeyError, TypeError, OverflowError.
     """
-    if not -_INT64 <= delta < _INT64:
-        raise OverflowError(f"{delta} has more than 64 bits")
-    (reply,) = yield from routes.execute([(key, ("EVAL", _INCR, 1, key, delta))], writes=True)
+    (reply,) = yield from routes.execute([(key, ("EVAL", _INCR, 1, key, *_steps(delta)))], writes=True)
     if type(reply) is ReplyError:
         message = str(reply)
         if "would overflow" in message:
@@ -189,6 +194,16 @@ def incr(routes: Routes, key: str, delta: int) -> Steps[int]:
     if reply is None:
         raise KeyError(key)
     return _number(reply)
+
+
+def _steps(delta: int) -> list[int]:
+    """Summands that Redis takes. What is beyond 2**64 fits nowhere, as little as 2**64."""
+    left = min(max(delta, -2 * _INT64), 2 * _INT64)
+    steps: list[int] = []
+    while not steps or left:
+        steps.append(min(max(left, 1 - _INT64), _INT64 - 1))
+        left -= steps[-1]
+    return steps
 
 
 def has(routes: Routes, key: str) -> Steps[bool]:

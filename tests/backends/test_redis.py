@@ -267,6 +267,24 @@ class TestClear(BothHalves):
         assert cache.read_records(["u\0G"]) == [None]
 
 
+class TestCounting(BothHalves):
+    def test_a_summand_of_more_than_64_bits_counts_if_the_sum_fits(self, open_cache: OpenCache, server: Server) -> None:
+        cache = open_cache(url(server))
+        with pytest.raises(ValueError, match="not found"):
+            cache.incr("key", 2**70)
+        cache.set("key", -(2**63), None)
+        assert cache.incr("key", 2**64 - 1) == 2**63 - 1
+        assert cache.decr("key", 2**64 - 1) == -(2**63)
+        assert cache.incr("key", 2**63) == 0
+        for delta in (2**63, -(2**63) - 1, 2**64, -(2**80)):
+            with pytest.raises(OverflowError):
+                cache.incr("key", delta)
+            assert cache.get("key") == 0
+        cache.set("key", "text")
+        with pytest.raises(TypeError):
+            cache.incr("key", 2**70)
+
+
 class TestConnecting(BothHalves):
     def test_a_unix_socket(self, open_cache: OpenCache, tmp_path: Path) -> None:
         path = tmp_path / "redis socket"

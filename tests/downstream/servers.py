@@ -55,9 +55,10 @@ class Clock:
             self._now = mmap.mmap(file.fileno(), 8)
         self.environ: Mapping[str, str] = {"LD_PRELOAD": str(library), "TEST_CLOCK": str(now)}
 
-    def advance(self, seconds: int) -> None:
+    def advance(self, seconds: float) -> None:
         """So many seconds pass, for all servers at once."""
-        self._now[:] = (int.from_bytes(self._now[:], "little") + seconds).to_bytes(8, "little")
+        ahead = int.from_bytes(self._now[:], "little") + round(seconds * 1e9)
+        self._now[:] = ahead.to_bytes(8, "little")
 
     def stop(self) -> None:
         """Remove its directory; the servers have ended."""
