@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlencode
 
-from cachemw._values import refuse, without_password
+from cachemw._values import number, refuse, without_password
 from cachemw.errors import ImproperlyConfigured
 
 __all__ = ["cache_from_url"]
@@ -180,6 +180,8 @@ def _query(query: str) -> tuple[Config, Config]:
         if key in target:
             raise refuse("the parameter", name, "once")
         target[key] = value
+    if own.get("TIMEOUT") is not None:
+        number("timeout", own["TIMEOUT"])  # here it is still known by which name it was given
     if str(own.get("VERSION", "")).isdecimal():
         own["VERSION"] = int(own["VERSION"])
     return own, options

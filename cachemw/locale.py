@@ -91,7 +91,7 @@ def _decoded(value: str | bytes) -> str:
 
 
 def _language_choice(
-    languages: Iterable[str] | None,
+    languages: Iterable[str | tuple[str, str]] | None,
     default: str | None,
     cookie: str | EllipsisType | None,
     path_prefix: Literal["keep", "strip"] | None,
@@ -185,7 +185,8 @@ class WSGILocaleMiddleware(_WSGIMiddleware):
     Stands between the two halves of the cache. Sets Content-Language where the application does not, and names in Vary
     what decided.
 
-    languages    the tags of the site's languages, such as ["en", "pt-BR"]; left out: the settings' `languages`
+    languages    the tags of the site's languages, such as ["en", "pt-BR"], or Django's pairs of tag and name; left out:
+                 the settings' `languages`
     default      the one for everybody else; left out: the settings' `language_code` if the languages are theirs too,
                  else the first of `languages`
     cookie       name of the cookie that a language switch sets; left out: the settings' `language_cookie`; None: no
@@ -205,7 +206,7 @@ class WSGILocaleMiddleware(_WSGIMiddleware):
         self,
         app: Callable[..., Iterable[bytes]],
         *,
-        languages: Iterable[str] | None = None,
+        languages: Iterable[str | tuple[str, str]] | None = None,
         default: str | None = None,
         cookie: str | EllipsisType | None = ...,
         path_prefix: Literal["keep", "strip"] | None = None,
@@ -332,7 +333,7 @@ class ASGILocaleMiddleware(_ASGIMiddleware):
         self,
         app: Callable[..., Awaitable[None]],
         *,
-        languages: Iterable[str] | None = None,
+        languages: Iterable[str | tuple[str, str]] | None = None,
         default: str | None = None,
         cookie: str | EllipsisType | None = ...,
         path_prefix: Literal["keep", "strip"] | None = None,

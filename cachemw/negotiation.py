@@ -17,7 +17,7 @@ from zoneinfo import available_timezones
 from cachemw.errors import ImproperlyConfigured
 from cachemw.rfc9111.fields import is_token
 
-__all__ = ["LANGUAGE_TAG", "Cookie", "LanguageChoice", "Languages", "TimezoneChoice"]
+__all__ = ["LANGUAGE_TAG", "Cookie", "LanguageChoice", "Languages", "TimezoneChoice", "tag_of"]
 
 LANGUAGE_TAG: Final = re.compile(r"[A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8}){0,7}")
 _RANGE: Final = re.compile(
@@ -29,6 +29,11 @@ _MAX_FIELD: Final = 1000  # characters of Accept-Language that count (Django: 50
 _MEMO: Final = 1024  # field values whose answers are remembered
 
 
+def tag_of(language: Any) -> Any:
+    """The tag of a language that is one, or Django's pair of tag and name."""
+    return language[0] if isinstance(language, list | tuple) and len(language) == 2 else language
+
+
 class Languages:
     """The languages that a site has, the first or `default` being its default.
 
@@ -38,8 +43,8 @@ class Languages:
 
     __slots__ = ("_memo", "_tags", "default", "tags")
 
-    def __init__(self, languages: Iterable[str], default: str | None = None) -> None:
-        tags = () if isinstance(languages, str) else tuple(languages)
+    def __init__(self, languages: Iterable[str | tuple[str, str]], default: str | None = None) -> None:
+        tags: tuple[str, ...] = () if isinstance(languages, str) else tuple(map(tag_of, languages))
         if not tags or not all(isinstance(tag, str) and LANGUAGE_TAG.fullmatch(tag) for tag in tags):
             raise ImproperlyConfigured(
                 f"languages: a list of tags such as ['en', 'pt-BR'] is expected; got {languages!r}."
@@ -146,7 +151,7 @@ class LanguageChoice:
 
     def __init__(
         self,
-        languages: Iterable[str],
+        languages: Iterable[str | tuple[str, str]],
         default: str | None,
         cookie: str | None,
         path_prefix: Literal["keep", "strip"] | None,

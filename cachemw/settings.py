@@ -23,7 +23,7 @@ from zoneinfo import available_timezones
 from cachemw._urls import cache_from_url
 from cachemw._values import boolean, members, number, refuse
 from cachemw.errors import ImproperlyConfigured
-from cachemw.negotiation import LANGUAGE_TAG
+from cachemw.negotiation import LANGUAGE_TAG, tag_of
 from cachemw.rfc9111.policy import Policy, read_option
 from cachemw.rules import Rules
 
@@ -68,7 +68,7 @@ def _preset(name: str, value: Any) -> str:
 def _languages(name: str, value: Any) -> tuple[str, ...]:
     """Tags, or Django's pairs of tag and name."""
     if isinstance(value, list | tuple):
-        value = [one[0] if isinstance(one, list | tuple) and len(one) == 2 else one for one in value]
+        value = list(map(tag_of, value))
     return tuple(_language(name, one) for one in members(name, value))
 
 

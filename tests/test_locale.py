@@ -139,7 +139,12 @@ def test_any_field_gets_one_of_the_languages(field: str) -> None:
     assert Languages(LANGUAGES).best_for(field) in (*LANGUAGES, None)
 
 
-@pytest.mark.parametrize("languages", ["en", [], [""], ["en_GB"], ["en", None], ["a\r\nb"]])
+def test_languages_as_django_lists_them() -> None:
+    languages = Languages([("en", "English"), ("de", "Deutsch")], "de")
+    assert (languages.tags, languages.default) == (("en", "de"), "de")
+
+
+@pytest.mark.parametrize("languages", ["en", [], [""], ["en_GB"], ["en", None], ["a\r\nb"], [("e n", "English")]])
 def test_languages_are_a_list_of_tags(languages: Any) -> None:
     with pytest.raises(ImproperlyConfigured, match="languages: a list of tags"):
         Languages(languages)

@@ -475,6 +475,7 @@ def test_a_tier_stands_before_any_store() -> None:
         ("memcached://", "the servers is"),
         ("memcached://user:hidden@", "the servers is"),
         ("dbcache://my_table", "the database is 'dbcache://my_table'"),
+        ("locmem://?timeout=soon", "timeout is 'soon'; allowed: a number"),
         ("locmem://?timeout=1&timeout=2", "the parameter is 'timeout'; allowed: once"),
         ("locmem://?prefix=1&key_prefix=2", "the parameter is"),
         ("tiered+nothing://x", "the scheme is 'nothing'"),
