@@ -354,3 +354,15 @@ def test_the_example_store_has_a_limit() -> None:
 @example("own_backend")
 def test_pages_in_a_store_of_ones_own(visitor: httpx.Client) -> None:
     assert visitor.get("/").text == visitor.get("/").text
+
+
+# -- types ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "command", [["mypy", "--strict"], ["pyright", "--pythonpath", sys.executable]], ids=["mypy", "pyright"]
+)
+def test_whoever_checks_types_has_nothing_to_say_of_the_examples(command: list[str]) -> None:
+    command = [sys.executable, "-m", *command, "examples"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
