@@ -59,9 +59,11 @@ class Procedures(ABC):
             return payloads
         return [None if payload is None else decode(key, payload) for key, payload in zip(keys, payloads, strict=True)]
 
-    def _encoded(self, writes: Sequence[Write]) -> list[tuple[str, Any, float | None]]:
+    def _encoded(self, writes: Sequence[Write]) -> Sequence[tuple[str, Any, float | None]]:
         codec = self.codec
-        return [(key, record if codec is None else codec.encode(record), timeout) for key, record, timeout in writes]
+        if codec is None:
+            return writes
+        return [(key, codec.encode(record), timeout) for key, record, timeout in writes]
 
     def commit(
         self,
@@ -82,28 +84,31 @@ class Procedures(ABC):
         except ValueError:  # text that no HTTP message can carry: the page's fault, not the store's
             self.counts["not-stored"] += len(writes)
             encoded = []
-        written = [key for key, _, _ in encoded]
+        stays = bool(encoded)
         settled = guard is None and not drops
         try:
-            marks = (guard[0],) if written and guard is not None else ()
-            if written or drops:
+            if encoded or drops:
+                marks = (guard[0],) if encoded and guard is not None else ()
                 failed, found = yield "commit_records", (encoded, marks, drops)
-                self.counts["not-stored"] += len(failed)
-                if guard is not None and marks and self._tokens_of(marks, found) != [guard[1]]:
-                    yield "drop_records", (written,)
-                    written = []
+                if failed:
+                    self.counts["not-stored"] += len(failed)
+                if guard is not None and marks and self._token_of(marks[0], found[0]) != guard[1]:
+                    yield "drop_records", (_keys_of(encoded),)
+                    stays = False
             settled = True
         finally:
             if not settled:
-                self._doubt([*written, *drops])
-        return bool(written) or not writes
+                self._doubt([*(_keys_of(encoded) if stays else ()), *drops])
+        return stays or not writes
 
     def _tokens(self, marks: Sequence[str]) -> Procedure[list[str]]:
         """The tokens of the last purges that left these marks, "" where there was none."""
-        return self._tokens_of(marks, (yield "read_latest", (marks,)))
+        return list(map(self._token_of, marks, (yield "read_latest", (marks,))))
 
-    def _tokens_of(self, marks: Sequence[str], payloads: Sequence[Any]) -> list[str]:
-        return [mark.token if type(mark) is Mark else "" for mark in self._decoded(marks, payloads)]
+    def _token_of(self, key: str, payload: Any) -> str:
+        """The token in what stands at the key of a mark."""
+        mark = payload if payload is None or self._decode is None else self._decode(key, payload)
+        return mark.token if type(mark) is Mark else ""
 
     def take_lease(
         self, key: str, timeout: float, wants: Sequence[str] = ()
@@ -214,6 +219,10 @@ class Procedures(ABC):
     def _clear() -> Procedure[int]:
         yield "clear_records", ()
         return 0
+
+
+def _keys_of(records: Sequence[tuple[str, Any, float | None]]) -> list[str]:
+    return [key for key, _, _ in records]
 
 
 def _keys(of: str) -> tuple[str, str]:

@@ -21,8 +21,8 @@ from sys import getsizeof
 from typing import Any, ClassVar, Final
 
 from cachemw._values import integer
-from cachemw.backends._footprint import footprint
 from cachemw.backends._once import MISSING
+from cachemw.backends._store import FOREVER
 from cachemw.backends.base import DEFAULT_TIMEOUT, Entry, InlineCache
 
 __all__ = ["LocMemCache"]
@@ -238,9 +238,11 @@ class LocMemCache(InlineCache):
 
     def _keep(self, kind: type[_Item], key: str, value: Any, timeout: float | None) -> bool:
         """Put one entry in place, making room before; False if it alone is beyond MAX_BYTES."""
-        held = len(value[0]) if type(value) is tuple else getsizeof(value) if kind is _Item else footprint(value)
-        size = len(key) + _OVERHEAD + held
+        held = len(value[0]) if type(value) is tuple else getsizeof(value)
         expires = inf if timeout is None else self._clock() + timeout
+        return self._put(kind, key, value, expires, len(key) + _OVERHEAD + held)
+
+    def _put(self, kind: type[_Item], key: str, value: Any, expires: float, size: int) -> bool:
         store = self._store
         with store.lock:
             item = store.entries.get(key)
@@ -310,10 +312,17 @@ class LocMemCache(InlineCache):
         return found
 
     def write_records(self, records: Iterable[tuple[str, Any, float | None]]) -> list[str]:
-        keys, entries, ended = self._page_entries(records)
-        if ended:
-            self._delete(ended)
-        return [keys[made] for made, payload, timeout in entries if not self._keep(_Page, made, payload, timeout)]
+        prefix, now = self._page_prefix, self._clock()
+        failed = []
+        for key, record, timeout in records:
+            made = prefix + key
+            if timeout is not None and timeout <= 0:
+                self._delete((made,))
+            else:
+                expires = inf if timeout is None or timeout >= FOREVER else now + timeout
+                if not self._put(_Page, made, record, expires, len(made) + _OVERHEAD + getsizeof(record)):
+                    failed.append(key)
+        return failed
 
     def add_record(self, key: str, payload: Any, timeout: float | None) -> bool:
         made = self.page_key(key)

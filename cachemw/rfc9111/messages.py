@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final
 
 from cachemw.rfc9111.fields import CacheControl, parse_cache_control
@@ -242,7 +243,8 @@ class StoredResponse:
     def __sizeof__(self) -> int:
         """Bytes that it takes with all that it holds; stores that bound their memory ask."""
         pairs: Sequence[tuple[Any, Any]] = self._fields if self._fields is not None else self._raw or ()
-        return _OWN_SIZE + len(self.body) + len(self.key) + sum([len(n) + len(v) + _PAIR_SIZE for n, v in pairs])
+        text = sum(map(len, chain.from_iterable(pairs)))
+        return _OWN_SIZE + len(self.body) + len(self.key) + text + _PAIR_SIZE * len(pairs)
 
     @property
     def fields(self) -> Fields:
