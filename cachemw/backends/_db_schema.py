@@ -31,6 +31,7 @@ from sqlalchemy import (
     func,
     or_,
     select,
+    union_all,
     update,
 )
 from sqlalchemy.dialects import mysql, postgresql, sqlite
@@ -58,7 +59,10 @@ _MAX_INT64: Final = 2**63 - 1
 
 def column_key(key: str) -> bytes:
     """A made key as it stands in the table."""
-    data = key.encode("utf-8", "surrogatepass")
+    try:
+        data = key.encode()
+    except UnicodeEncodeError:
+        data = key.encode("utf-8", "surrogatepass")
     if len(data) < _KEY_SIZE:
         return data
     digest = blake2b(data, digest_size=32).hexdigest().encode()
@@ -105,11 +109,8 @@ class Statements:
         self.kind = kind
         self._key = table.c.cache_key
         self._expires = table.c.expires
-        self._in_keys = self._key.in_(
-            bindparam("keys", expanding=True)
-            if how_many is None
-            else [bindparam(f"key_{number}", type_=LargeBinary) for number in range(how_many)]
-        )
+        self._each_key = [bindparam(f"key_{number}", type_=LargeBinary) for number in range(how_many or 0)]
+        self._in_keys = self._key.in_(bindparam("keys", expanding=True) if how_many is None else self._each_key)
         self._is_key = self._key == bindparam("key")
         self._is_live = or_(self._expires.is_(None), self._expires > bindparam("now"))
 
@@ -122,6 +123,15 @@ class Statements:
     def get(self) -> Executable:
         """Rows (key, number, value) of the live ones of `keys`."""
         return select(self._key, self.table.c.number, self.table.c.value).where(self._in_keys, self._is_live)
+
+    @cached_property
+    def get_few(self) -> Executable:
+        """The rows of `get`, where SQLite is quicker with it: with a few keys, and twenty times with large values.
+
+        The parameters stand in the order key, now, key, now, …
+        """
+        row = select(self._key, self.table.c.number, self.table.c.value)
+        return union_all(*[row.where(self._key == key, self._is_live) for key in self._each_key])
 
     @cached_property
     def peek(self) -> Executable:

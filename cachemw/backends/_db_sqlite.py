@@ -27,10 +27,12 @@ from cachemw.backends._db_schema import Statements
 from cachemw.backends.base import offload
 from cachemw.errors import BackendUnavailable, ImproperlyConfigured
 
-__all__ = ["SQLiteStore"]
+__all__ = ["Row", "SQLiteStore"]
 
 #: RETURNING
 _OLDEST: Final = (3, 35, 0)
+#: Keys up to which a statement has a part for each.
+_FEW: Final = 16
 #: Seconds after which it is made sure again that the file is still there.
 _LOOK_AGAIN: Final = 1.0
 _BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
@@ -91,7 +93,12 @@ class SQLiteStore:
         if not isinstance(parameters, Mapping):
             prepared = self._prepared(call.statement, 0)
             rows = [prepared.arguments(one) for one in parameters]
-            return self._use(lambda connection: _in_transaction(connection, prepared.sql, rows))
+
+            def write(connection: sqlite3.Connection) -> Outcome:
+                connection.executemany(prepared.sql, rows)
+                return Outcome(changed=len(rows))
+
+            return self._use(lambda connection: _in_transaction(connection, write))
         keys = parameters.get("keys", ())
         prepared = self._prepared(call.statement, len(keys))
         if keys:
@@ -106,16 +113,49 @@ class SQLiteStore:
 
     def get(self, keys: Sequence[bytes], now: float) -> list[Row]:
         """The rows of the statement `get`: what a hit is made of, without the detours."""
-        sql = self._prepared("get", len(keys)).sql
-        return self._use(lambda connection: connection.execute(sql, (*keys, now)).fetchall())
+        sql, arguments = self._reading(keys, now)
+        return self._use(lambda connection: connection.execute(sql, arguments).fetchall())
 
     def get_at_once(self, keys: Sequence[bytes], now: float) -> list[Row] | None:
         """The same over a connection that is there; None if there is none, or if another has the lock."""
-        sql = self._prepared("get", len(keys)).sql
+        sql, arguments = self._reading(keys, now)
         try:
-            return self._use(lambda connection: connection.execute(sql, (*keys, now)).fetchall(), patient=False)
+            return self._use(lambda connection: connection.execute(sql, arguments).fetchall(), patient=False)
         except _BusyError:
             return None
+
+    def _reading(self, keys: Sequence[bytes], now: float) -> tuple[str, Sequence[Any]]:
+        if 1 < len(keys) <= _FEW:
+            return self._prepared("get_few", len(keys)).sql, [part for key in keys for part in (key, now)]
+        return self._prepared("get", len(keys)).sql, (*keys, now)
+
+    def set(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Store one row, or several in one transaction, without the detours."""
+        prepared = self._prepared("set", 0)
+        if len(rows) == 1:
+            arguments = prepared.arguments(rows[0])
+            self._use(lambda connection: connection.execute(prepared.sql, arguments))
+        else:
+            several = [prepared.arguments(row) for row in rows]
+            self._use(lambda connection: _in_transaction(connection, lambda it: it.executemany(prepared.sql, several)))
+
+    def commit(
+        self, rows: Sequence[Mapping[str, Any]], latest: Sequence[bytes], drops: Sequence[bytes], now: float
+    ) -> list[Row]:
+        """Store rows, then read those of other keys, then delete keys, in one transaction; returns what was read."""
+        prepared = self._prepared("set", 0)
+        arguments = [prepared.arguments(row) for row in rows]
+        read, reading = self._reading(latest, now) if latest else ("", ())
+        delete = self._prepared("delete", len(drops)).sql
+
+        def steps(connection: sqlite3.Connection) -> list[Row]:
+            connection.executemany(prepared.sql, arguments)
+            found = connection.execute(read, reading).fetchall() if latest else []
+            if drops:
+                connection.execute(delete, (*drops, now))
+            return found
+
+        return self._use(lambda connection: _in_transaction(connection, steps))
 
     def _prepare(self, statement: str, keys: int) -> _Prepared:
         """The SQL of a statement for so many keys, and what puts its parameters in their order."""
@@ -264,14 +304,14 @@ def _is_busy(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorcode", None) in _BUSY
 
 
-def _in_transaction(connection: sqlite3.Connection, sql: str, rows: Sequence[tuple[Any, ...]]) -> Outcome:
+def _in_transaction(connection: sqlite3.Connection, steps: Callable[[sqlite3.Connection], T]) -> T:
     """Several writes at once: one commit instead of one for each."""
     connection.execute("BEGIN IMMEDIATE")
     try:
-        connection.executemany(sql, rows)
+        result = steps(connection)
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-    return Outcome(changed=len(rows))
+    return result

@@ -1,19 +1,15 @@
 """DatabaseCache: entries as rows of a table in SQLite, PostgreSQL, MySQL or MariaDB.
 
-Rule 1: each operation is one statement, which is atomic (`_db_schema`); what takes several steps is written once, as a
-plan that yields calls, and driven by threads or by an event loop.
-Rule 2: the bound is looked at after a part of it was written, never with every write; the expired rows go first, then
-those that expire first.
-Rule 3: a replica answers reads, the primary does all else. A replica that lags shows what was there a moment ago,
-purged pages included.
+Rule 1: what an operation does stands in `_db_plans`; here it is driven by threads or by an event loop.
+Rule 2: a replica answers reads, the primary does all else, and the reads that no replica answers. A replica that lags
+shows what was there a moment ago, purged pages included; what decides over a purge is read from the primary.
+Rule 3: SQLite is quicker than a plan; what a page's hit and miss are made of is asked of it directly.
 """
 
 from __future__ import annotations
 
-import random
 import time
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from operator import itemgetter
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final, TypeVar
 
 from sqlalchemy import URL, make_url
@@ -21,31 +17,21 @@ from sqlalchemy.exc import ArgumentError
 
 from cachemw._values import boolean, integer, members, number, refuse, without_password
 from cachemw.backends._db_calls import Call, MissingTable, Outcome, Store, ValueTooLarge
+from cachemw.backends._db_plans import KEYS_AT_ONCE, Plan, Plans, by_key, row_of
+from cachemw.backends._db_replicas import Replicas
 from cachemw.backends._db_schema import DEFAULT_TABLE, Statements, column_key, make_table
 from cachemw.backends._db_server import DRIVERS, ServerStore
-from cachemw.backends._db_sqlite import SQLiteStore
+from cachemw.backends._db_sqlite import Row, SQLiteStore
 from cachemw.backends._quick import QuickReads
+from cachemw.backends._records import payloads
 from cachemw.backends.base import BaseCache, Entry, offload
 from cachemw.errors import BackendUnavailable
 
 __all__ = ["DatabaseCache"]
 
 T = TypeVar("T")
-#: Steps of an operation: yields calls, is sent their outcomes or thrown their errors, returns the answer.
-Plan = Generator[Call, Outcome, T]
 
 _MAX_ENTRIES: Final = 100_000
-#: The rows are counted after this part of MAX_ENTRIES was written, but at least once in so many writes.
-_PART: Final = 64
-_MAX_PART: Final = 1000
-#: Rows to remove in one statement, and in one go: a cull must not hold up the write that comes upon it.
-_CULL_STEP: Final = 1000
-_CULL_LIMIT: Final = 5000
-#: Keys in one statement.
-_KEYS_AT_ONCE: Final = 500
-_INT64: Final = range(-(2**63), 2**63)
-#: The largest number whose halves have 64 bits.
-_MAX_DELTA: Final = 2**64 - 2
 
 
 class DatabaseCache(BaseCache):
@@ -73,18 +59,21 @@ class DatabaseCache(BaseCache):
         super().__init__(location, params)
         options = self.options
         table, primary = _table_and_url(location, options)
-        self._max_entries, self._frequency = self._cull_options(max_entries=_MAX_ENTRIES)
+        max_entries, frequency = self._cull_options(max_entries=_MAX_ENTRIES)
         self._deadline = number("OPTIONS['deadline']", options.get("deadline", 0.25), minimum=0.001)
         self._pool_size = integer("OPTIONS['pool_size']", options.get("pool_size", 10), minimum=1)
         self._statements = Statements(make_table(table), _kind(primary))
         self._create = boolean("OPTIONS['create']", options.get("create", self._statements.kind == "sqlite"))
         self._primary = self._store(primary)
-        self._readers = [self._store(_url("OPTIONS['read']", url)) for url in _replicas(options.get("read"))]
-        #: SQLite's short way to a few rows: a plan takes longer than SQLite itself.
-        self._sqlite = self._primary if isinstance(self._primary, SQLiteStore) and not self._readers else None
+        self._replicas = Replicas([self._store(_url("OPTIONS['read']", url)) for url in _replicas(options.get("read"))])
+        self._plans = Plans(
+            counts_by_last_id=self._statements.counts_by_last_id, max_entries=max_entries, frequency=frequency
+        )
+        lone = None if self._replicas.stores else self._primary
+        #: Asked directly (rule 3), where there is no choice.
+        self._sqlite = lone if isinstance(lone, SQLiteStore) else None
+        self.near = self._sqlite is not None
         self._reads = QuickReads(allowed=boolean("OPTIONS['inline_reads']", options.get("inline_reads", True)))
-        #: Rows that may be written until they are counted again; threads that race here only count once more.
-        self._room = 0
 
     def _store(self, url: URL) -> Store:
         if _kind(url) != self._statements.kind:
@@ -113,108 +102,6 @@ class DatabaseCache(BaseCache):
         if not dry_run:
             self._primary.create()
         return self._primary.ddl()
-
-    # -- plans ---------------------------------------------------------------------------------------------------
-
-    def _plan_get(self, keys: Sequence[str]) -> Plan[dict[str, Any]]:
-        found: dict[str, Any] = {}
-        for part in _parts(keys):
-            by_column = {column_key(key): key for key in part}
-            outcome = yield Call("get", {"keys": list(by_column), "now": time.time()}, reads=True)
-            found.update(_by_key(by_column, outcome.rows))
-        return found
-
-    def _plan_peek(self, key: str) -> Plan[Sequence[Any] | None]:
-        """(number, expiry) of a live row."""
-        outcome = yield Call("peek", {"key": column_key(key), "now": time.time()}, reads=True)
-        return outcome.rows[0] if outcome.rows else None
-
-    def _plan_set(self, entries: Sequence[Entry]) -> Plan[list[str]]:
-        now = time.time()
-        # in order of keys, so that two writers of the same rows do not wait for one another
-        rows = sorted([_row(entry, now) for entry in entries], key=itemgetter("key"))
-        yield from self._make_room([row["key"] for row in rows])
-        try:
-            yield Call("set", rows[0] if len(rows) == 1 else rows)
-        except ValueTooLarge:
-            if len(entries) == 1:
-                yield from self._plan_delete([entries[0][0]])
-                return [entries[0][0]]
-            failed = []
-            for entry in entries:
-                failed += yield from self._plan_set([entry])
-            return failed
-        return []
-
-    def _plan_add(self, entry: Entry) -> Plan[bool]:
-        now = time.time()
-        row = _row(entry, now)
-        yield from self._make_room([row["key"]])
-        outcome = yield Call("add", {**row, "now": now})
-        return outcome.last_id == 0 if self._statements.counts_by_last_id else outcome.changed > 0
-
-    def _plan_touch(self, key: str, timeout: float | None) -> Plan[bool]:
-        now = time.time()
-        until = None if timeout is None else now + timeout
-        outcome = yield Call("touch", {"key": column_key(key), "now": now, "until": until})
-        return outcome.changed > 0
-
-    def _plan_delete(self, keys: Sequence[str]) -> Plan[int]:
-        deleted = 0
-        for part in _parts(keys):
-            columns = [column_key(key) for key in part]
-            deleted += (yield Call("delete", {"keys": columns, "now": time.time()})).changed
-        return deleted
-
-    def _plan_incr(self, key: str, delta: int) -> Plan[int]:
-        while True:  # again only if the row changed between two statements
-            here = {"key": column_key(key), "now": time.time()}
-            if abs(delta) <= _MAX_DELTA:
-                outcome = yield Call("incr", {**here, **Statements.addends(delta)})
-                if outcome.rows:
-                    return int(outcome.rows[0][0])
-                if outcome.changed > 0 and self._statements.counts_by_last_id:
-                    return _signed(outcome.last_id)
-            rows = (yield Call("peek", here)).rows
-            if not rows:
-                raise KeyError(key)
-            if rows[0][0] is None:
-                raise TypeError(f"the value of {key!r} is no integer")
-            if abs(delta) > _MAX_DELTA or rows[0][0] + delta not in _INT64:
-                raise OverflowError(f"{rows[0][0]} + {delta} has more than 64 bits")
-
-    def _plan_clear(self) -> Plan[None]:
-        yield Call("clear", {}, patient=True)
-
-    def _make_room(self, keys: list[bytes]) -> Plan[None]:
-        """Cull, if it is time to look and these keys would be too many. A cull that fails is left to a later write."""
-        self._room -= len(keys)
-        if self._room >= 0:
-            return
-        self._room = min(max(self._max_entries, 0) // _PART, _MAX_PART)
-        try:
-            yield Call("drop_expired", {"now": time.time(), "limit": _CULL_STEP})
-            total, known = (yield Call("count", {"keys": keys[:_KEYS_AT_ONCE]})).rows[0]
-            left = self._max_entries - total - (len(keys) - known)
-            if left < 0:
-                yield from self._cull(total, -left)
-            self._room = min(self._room, max(left, 0))
-        except MissingTable:
-            raise
-        except BackendUnavailable:
-            return
-
-    def _cull(self, total: int, excess: int) -> Plan[None]:
-        if self._frequency == 0:
-            yield from self._plan_clear()
-            return
-        wanted = min(max(total // self._frequency, excess), _CULL_LIMIT)
-        while wanted > 0:
-            limit = {"limit": min(wanted, _CULL_STEP)}
-            dropped = (yield Call("drop_first", limit)).changed or (yield Call("drop_any", limit)).changed
-            if dropped <= 0:
-                return
-            wanted -= dropped
 
     # -- driving them --------------------------------------------------------------------------------------------
 
@@ -245,92 +132,124 @@ class DatabaseCache(BaseCache):
             return stop.value  # type: ignore[no-any-return]
 
     def _run(self, call: Call) -> Outcome:
-        store = self._store_for(call)
+        if call.reads:
+            for replica in self._replicas.candidates(self._deadline / 2):
+                try:
+                    outcome = replica.store.run(call)
+                except BackendUnavailable:
+                    replica.failed()
+                else:
+                    replica.answered()
+                    return outcome
         try:
-            return store.run(call)
+            return self._primary.run(call)
         except MissingTable:
             if not self._create:
                 raise
         self._primary.create()
-        return store.run(call)
+        return self._primary.run(call)
 
     async def _arun(self, call: Call) -> Outcome:
-        store = self._store_for(call)
+        if call.reads:
+            for replica in self._replicas.candidates(self._deadline / 2):
+                try:
+                    outcome = await replica.store.arun(call)
+                except BackendUnavailable:
+                    replica.failed()
+                else:
+                    replica.answered()
+                    return outcome
         try:
-            return await store.arun(call)
+            return await self._primary.arun(call)
         except MissingTable:
             if not self._create:
                 raise
         await offload(self._primary.create)
-        return await store.arun(call)
-
-    def _store_for(self, call: Call) -> Store:
-        # random: spreads the load, guards no secret
-        return random.choice(self._readers) if call.reads and self._readers else self._primary  # noqa: S311
+        return await self._primary.arun(call)
 
     # -- primitives ----------------------------------------------------------------------------------------------
 
     def _get(self, keys: Sequence[str]) -> dict[str, Any]:
-        if self._sqlite is not None and 0 < len(keys) <= _KEYS_AT_ONCE:
-            by_column = {column_key(key): key for key in keys}
+        sqlite = self._sqlite
+        if sqlite is not None and 0 < len(keys) <= KEYS_AT_ONCE:
             try:
-                return _by_key(by_column, self._sqlite.get(tuple(by_column), time.time()))
+                if len(keys) > 1:
+                    by_column = {column_key(key): key for key in keys}
+                    return by_key(by_column, sqlite.get(tuple(by_column), time.time()))
+                for _, counted, value in sqlite.get((column_key(keys[0]),), time.time()):
+                    return {keys[0]: value if counted is None else counted}
+                return {}
             except MissingTable:
                 pass  # the plan makes it
-        return self._drive(self._plan_get(keys))
+        return self._drive(self._plans.get(keys))
 
     async def _aget(self, keys: Sequence[str]) -> dict[str, Any]:
         sqlite = self._sqlite
-        if sqlite is not None and 0 < len(keys) <= _KEYS_AT_ONCE:
+        if sqlite is not None and 0 < len(keys) <= KEYS_AT_ONCE:
             by_column = {column_key(key): key for key in keys}
             try:
                 rows = await self._reads.run(sqlite.get, tuple(by_column), time.time(), at_once=sqlite.get_at_once)
-                return _by_key(by_column, rows)
+                return by_key(by_column, rows)
             except MissingTable:
                 pass  # the plan makes it
-        return await self._adrive(self._plan_get(keys))
+        return await self._adrive(self._plans.get(keys))
 
     def _set(self, entries: Sequence[Entry]) -> list[str]:
-        return self._drive(self._plan_set(entries))
+        if self._sqlite is not None:
+            try:
+                self._sqlite.set(self._rows(entries, time.time()))
+                return []
+            except (MissingTable, ValueTooLarge):
+                pass  # the plan makes the one, and finds the other
+        return self._drive(self._plans.set(entries))
+
+    def _rows(self, entries: Sequence[Entry], now: float) -> list[dict[str, Any]]:
+        """The parameters of `set`, for which there is room."""
+        rows = [row_of(entry, now) for entry in entries]
+        if not self._plans.has_room(len(rows)):
+            self._drive(self._plans.look_for_room([row["key"] for row in rows]))
+        return rows
 
     async def _aset(self, entries: Sequence[Entry]) -> list[str]:
-        return await self._adrive(self._plan_set(entries))
+        if self._sqlite is not None:
+            return await offload(self._set, entries)
+        return await self._adrive(self._plans.set(entries))
 
     def _add(self, key: str, value: Any, timeout: float | None) -> bool:
-        return self._drive(self._plan_add((key, value, timeout)))
+        return self._drive(self._plans.add((key, value, timeout)))
 
     async def _aadd(self, key: str, value: Any, timeout: float | None) -> bool:
-        return await self._adrive(self._plan_add((key, value, timeout)))
+        return await self._adrive(self._plans.add((key, value, timeout)))
 
     def _touch(self, key: str, timeout: float | None) -> bool:
-        return self._drive(self._plan_touch(key, timeout))
+        return self._drive(self._plans.touch(key, timeout))
 
     async def _atouch(self, key: str, timeout: float | None) -> bool:
-        return await self._adrive(self._plan_touch(key, timeout))
+        return await self._adrive(self._plans.touch(key, timeout))
 
     def _delete(self, keys: Sequence[str]) -> int:
-        return self._drive(self._plan_delete(keys))
+        return self._drive(self._plans.delete(keys))
 
     async def _adelete(self, keys: Sequence[str]) -> int:
-        return await self._adrive(self._plan_delete(keys))
+        return await self._adrive(self._plans.delete(keys))
 
     def _incr(self, key: str, delta: int) -> int:
-        return self._drive(self._plan_incr(key, delta))
+        return self._drive(self._plans.incr(key, delta))
 
     async def _aincr(self, key: str, delta: int) -> int:
-        return await self._adrive(self._plan_incr(key, delta))
+        return await self._adrive(self._plans.incr(key, delta))
 
     def _has(self, key: str) -> bool:
-        return self._drive(self._plan_peek(key)) is not None
+        return self._drive(self._plans.peek(key)) is not None
 
     async def _ahas(self, key: str) -> bool:
-        return await self._adrive(self._plan_peek(key)) is not None
+        return await self._adrive(self._plans.peek(key)) is not None
 
     def _timeout_left(self, key: str) -> float | None:
-        return self._left(self._drive(self._plan_peek(key)))
+        return self._left(self._drive(self._plans.peek(key)))
 
     async def _atimeout_left(self, key: str) -> float | None:
-        return self._left(await self._adrive(self._plan_peek(key)))
+        return self._left(await self._adrive(self._plans.peek(key)))
 
     def _left(self, row: Sequence[Any] | None) -> float | None:
         if row is None:
@@ -338,18 +257,98 @@ class DatabaseCache(BaseCache):
         return None if row[1] is None else float(row[1] - time.time())
 
     def _clear(self) -> None:
-        self._drive(self._plan_clear())
+        self._drive(self._plans.clear())
 
     async def _aclear(self) -> None:
-        await self._adrive(self._plan_clear())
+        await self._adrive(self._plans.clear())
 
     def _close(self) -> None:
-        for store in (self._primary, *self._readers):
+        for store in (self._primary, *self._replicas.stores):
             store.close()
 
     async def _aclose(self) -> None:
-        for store in (self._primary, *self._readers):
+        for store in (self._primary, *self._replicas.stores):
             await store.aclose()
+
+    # -- pages ---------------------------------------------------------------------------------------------------
+
+    def _columns(self, keys: Sequence[str]) -> list[bytes]:
+        prefix = self._page_prefix  # a page's key in a store without limits
+        return [column_key(prefix + key) for key in keys]
+
+    def read_records(self, keys: Sequence[str]) -> list[Any]:
+        """See `BaseCache.read_records`."""
+        if self._sqlite is not None and 0 < len(keys) <= KEYS_AT_ONCE:
+            columns = self._columns(keys)
+            try:
+                return _values(columns, self._sqlite.get(columns, time.time()))
+            except MissingTable:
+                pass  # the plan makes it
+        return super().read_records(keys)
+
+    async def aread_records(self, keys: Sequence[str]) -> list[Any]:
+        """See `read_records`."""
+        sqlite = self._sqlite
+        if sqlite is not None and 0 < len(keys) <= KEYS_AT_ONCE:
+            columns = self._columns(keys)
+            try:
+                rows = await self._reads.run(sqlite.get, columns, time.time(), at_once=sqlite.get_at_once)
+                return _values(columns, rows)
+            except MissingTable:
+                pass  # the plan makes it
+        return await super().aread_records(keys)
+
+    def read_latest(self, keys: Sequence[str]) -> list[Any]:
+        """See `BaseCache.read_latest`: from the primary."""
+        if not self._replicas.stores:
+            return self.read_records(keys)
+        made = [self.page_key(key) for key in keys]
+        return payloads(made, self._drive(self._plans.get(made, latest=True)))
+
+    async def aread_latest(self, keys: Sequence[str]) -> list[Any]:
+        """See `read_latest`."""
+        if not self._replicas.stores:
+            return await self.aread_records(keys)
+        made = [self.page_key(key) for key in keys]
+        return payloads(made, await self._adrive(self._plans.get(made, latest=True)))
+
+    def commit_records(
+        self, records: Sequence[tuple[str, Any, float | None]], latest: Sequence[str], drops: Sequence[str]
+    ) -> tuple[list[str], list[Any]]:
+        """See `BaseCache.commit_records`; SQLite does it in one transaction."""
+        sqlite = self._sqlite
+        _, entries, ended = self._page_entries(records)
+        if sqlite is not None and entries and not ended and max(len(latest), len(drops)) <= KEYS_AT_ONCE:
+            now = time.time()
+            rows = self._rows(entries, now)
+            try:
+                columns = self._columns(latest)
+                return [], _values(columns, sqlite.commit(rows, columns, self._columns(drops), now))
+            except (MissingTable, ValueTooLarge):
+                pass  # step by step, the one is made and the other found
+        return super().commit_records(records, latest, drops)
+
+    async def acommit_records(
+        self, records: Sequence[tuple[str, Any, float | None]], latest: Sequence[str], drops: Sequence[str]
+    ) -> tuple[list[str], list[Any]]:
+        """See `commit_records`."""
+        if self._sqlite is not None:
+            return await offload(self.commit_records, records, latest, drops)
+        return await super().acommit_records(records, latest, drops)
+
+    async def aadd_and_read(
+        self, key: str, payload: Any, timeout: float | None, latest: Sequence[str]
+    ) -> tuple[bool, list[Any]]:
+        """See `BaseCache.add_and_read`."""
+        if self._sqlite is not None:
+            return await offload(self.add_and_read, key, payload, timeout, latest)
+        return await super().aadd_and_read(key, payload, timeout, latest)
+
+
+def _values(columns: Sequence[bytes], rows: Sequence[Row]) -> list[Any]:
+    """The values in the order of the columns, None where there is none, or a number."""
+    found = {key: value for key, _, value in rows}
+    return [found.get(column) for column in columns]
 
 
 def _table_and_url(location: object, options: Mapping[str, Any]) -> tuple[object, URL]:
@@ -383,28 +382,3 @@ def _kind(url: URL) -> str:
 
 def _replicas(given: object) -> Sequence[str]:
     return () if given is None else (given,) if isinstance(given, str) else members("OPTIONS['read']", given)
-
-
-def _by_key(keys: Mapping[bytes, str], rows: Iterable[Sequence[Any]]) -> dict[str, Any]:
-    """Rows (key, number, value) as what is stored under the made keys, which are given by column."""
-    return {keys[key]: value if counted is None else counted for key, counted, value in rows}
-
-
-def _parts(keys: Sequence[str]) -> list[Sequence[str]]:
-    return [keys[start : start + _KEYS_AT_ONCE] for start in range(0, len(keys), _KEYS_AT_ONCE)]
-
-
-def _row(entry: Entry, now: float) -> dict[str, Any]:
-    key, value, timeout = entry
-    counted = value if type(value) is int else None
-    return {
-        "key": column_key(key),
-        "expires": None if timeout is None else now + timeout,
-        "number": counted,
-        "value": value if counted is None else None,
-    }
-
-
-def _signed(unsigned: int) -> int:
-    """MySQL's LAST_INSERT_ID() of 64 bits, as the number that it was."""
-    return unsigned - 2**64 if unsigned >= 2**63 else unsigned

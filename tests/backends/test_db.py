@@ -221,7 +221,7 @@ def test_a_url_opens_one(tmp_path: Path) -> None:
     cache = cachemw.connect(f"db+{KINDS['sqlite'](tmp_path)}?table=of+a+url&max_entries=7&timeout=60")
     assert isinstance(cache, DatabaseCache)
     cache.set("key", 1)
-    assert (cache.table, cache._max_entries, cache.default_timeout) == ("of a url", 7, 60)
+    assert (cache.table, cache._plans.max_entries, cache.default_timeout) == ("of a url", 7, 60)
     cache.close()
 
 

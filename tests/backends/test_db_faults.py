@@ -165,10 +165,19 @@ def test_a_full_disk_is_backend_unavailable(lite: DatabaseCache) -> None:
     in_child(use)
 
 
-def test_a_value_that_sqlite_does_not_take_is_named_and_gone(lite: DatabaseCache) -> None:
+def test_a_value_that_sqlite_does_not_take_is_named_and_gone(
+    lite: DatabaseCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lite.set_many({"key": "old", "other": "stays"})
-    [connection] = lite._primary._idle  # type: ignore[attr-defined]
-    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 10_000)
+    lite.close()
+    connect = sqlite3.connect
+
+    def limited(*args: Any, **kwargs: Any) -> sqlite3.Connection:
+        connection: sqlite3.Connection = connect(*args, **kwargs)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 10_000)
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", limited)
     assert lite.set_many({"fits": 1}) == []
     assert lite.set_many({"key": b"x" * 20_000}) == ["key"]
     assert lite.get_many(["key", "other", "fits"]) == {"other": "stays", "fits": 1}
