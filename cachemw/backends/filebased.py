@@ -96,6 +96,10 @@ class FileBasedCache(BlockingCache):
         """See `read_records`."""
         return await self._reads.run(self.read_records, keys)
 
+    def known(self, keys: Sequence[str], decode: Decode) -> list[Any] | None:
+        """What `read_decoded` gives, if that is known without a look at the files: it never is."""
+        return None
+
     def read_decoded(self, keys: Sequence[str], decode: Decode) -> list[Any]:
         """The records that `decode(key, payload)` makes of the payloads, None where there is none: a page's hit.
 

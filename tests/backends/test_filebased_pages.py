@@ -62,6 +62,7 @@ def remembered(cache: FileBasedCache, key: str = "page", payload: bytes = b"old"
 def test_a_page_that_is_read_often_is_only_looked_at(cache: FileBasedCache, opened: Counter[str]) -> None:
     found = remembered(cache)
     before = opened.total()
+    assert cache.known(["page"], decode) is None, "without a look"
     again = cache.read_decoded(["page", "absent"], decode)
     assert again[0] is found
     assert again[1] is None
