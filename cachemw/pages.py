@@ -69,9 +69,11 @@ class Pages(Procedures):
         try:
             found: Sequence[Record | None]
             if self._tier is not None:
-                found = self._tier.read_decoded(keys, self._decode)
+                found = self._tier.known(keys, self._decode) or self._tier.read_decoded(keys, self._decode)
             else:
-                found = self._decoded(keys, self.cache.read_records(keys))
+                found = self.cache.read_records(keys)
+                if self._decode is not None:
+                    found = self._decoded(keys, found)
         except Exception as error:  # whatever a store raises is a miss
             self._failed(breaker, error, began, keys)
             return self._unread(keys)
@@ -89,7 +91,7 @@ class Pages(Procedures):
         try:
             found: Sequence[Record | None]
             if self._tier is not None:
-                found = await self._tier.aread_decoded(keys, self._decode)
+                found = self._tier.known(keys, self._decode) or await self._tier.aread_decoded(keys, self._decode)
             else:
                 found = self._decoded(keys, await self.cache.aread_records(keys))
         except Exception as error:

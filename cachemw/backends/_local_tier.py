@@ -137,6 +137,28 @@ class LocalTier:
                 found[key] = item.value
         return found, missing
 
+    def known(self, prefix: str, keys: Sequence[str], decode: Decode) -> list[Any] | None:
+        """The records of the keys, None for those that are absent; None if one is not known: the path of a hit."""
+        channel = self.channel
+        if channel is not None and not channel.ready and channel.supported is not False:
+            return None
+        now = self._clock()
+        entries = self._memory._store.entries
+        found: list[Any] = []
+        for key in keys:
+            item = entries.get(prefix + key)
+            if item is None or item.expires <= now or item.__class__ is not locmem._Page:
+                return None
+            kept = item.value
+            if kept is _ABSENT:
+                found.append(None)
+            elif kept.decode is decode or kept.decode == decode:
+                found.append(kept.record)
+            else:
+                return None
+            item.seen = True
+        return found
+
     def pages(self, prefix: str, keys: Sequence[str], decode: Decode) -> tuple[list[Any], list[int]]:
         """The records of the keys, None for those that are absent, and the places of those that are not known."""
         if not self.usable:

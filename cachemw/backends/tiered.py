@@ -183,6 +183,10 @@ class TieredCache(BaseCache):
         """See `read_records`."""
         return await self.aread_decoded(keys, _payload)
 
+    def known(self, keys: Sequence[str], decode: Decode) -> list[Any] | None:
+        """What `read_decoded` gives, if it needs nothing of the shared store; else None."""
+        return self._tier.known(self._page_prefix, keys, decode)
+
     def read_decoded(self, keys: Sequence[str], decode: Decode) -> list[Any]:
         """The pages' records in the order of `keys`, None where there is none, each decoded once and kept so.
 

@@ -136,6 +136,28 @@ class TestHits:
         assert cache.get_many(map(str, range(50))) == {str(number): number for number in range(50)}
         assert len(tier_of(cache)._memory._store.entries) <= 10
 
+    def test_what_is_known_needs_nothing_of_the_store(
+        self, open_tier: OpenTier, server: Server, other: RedisCache
+    ) -> None:
+        other.write_records([("page", b"page", 60)])
+        cache = open_tier(url(server))
+        assert isinstance(cache.cache, TieredCache)
+        known = cache.cache.known
+        assert known(["page"], decode) is None
+
+        def kept() -> bool:
+            cache.read_decoded(["page", "none"], decode)
+            return known(["page", "none"], decode) is not None
+
+        until(kept, "they are kept", 1)  # the channel may still tell of the write
+        before = trips(server)
+        assert known(["page", "none"], decode) == [("page", b"page"), None]
+        assert known(["page"], lambda key, payload: payload) is None
+        assert known(["page", "unknown"], decode) is None
+        assert trips(server) == before
+        tier_of(cache).channel.stop()
+        assert known(["page"], decode) is None
+
     def test_values_and_pages_are_never_taken_for_one_another(
         self, open_tier: OpenTier, server: Server, other: RedisCache
     ) -> None:
