@@ -66,13 +66,15 @@ class Decision(Passage[EngineT]):
             tags = record.head.lines("etag")
             plain = record.status == 200 and len(tags) == 1 and parse_etag(tags[0]) is not None
             record.tag = tags[0] if plain else ""
-        known = record.tag and request.value("if-none-match") == record.tag
+        asked = request.lines("if-none-match")
+        known = record.tag and len(asked) == 1 and asked[0] == record.tag
         if not known and answer_conditions(request, record.head, self.now) != 304:
             return None
         brief = record.brief
         if brief is None or brief[0] is not self.engine:
-            brief = record.brief = (self.engine, request.render(not_modified_fields(record.fields)))
-        return Reply(304, brief[1])
+            reply = Reply(304, request.render(not_modified_fields(record.fields)))
+            brief = record.brief = (self.engine, reply)
+        return brief[1]
 
     def _shaped(self, record: StoredResponse, head: Head) -> Reply | None:
         """What the client's conditions and range make of the response; None: it is to be sent as it is."""

@@ -50,10 +50,11 @@ class Fetch(Decision[EngineT]):
             conditions = engine.conditional.intersection(special)
             self.conditional = bool(conditions)
             self.plain = conditions <= _CONDITIONS
-            if not self._is_cacheable_request():
+            more = len(conditions) < len(special)
+            if (more or not self.plain) and not self._is_cacheable_request():
                 self.forward = "bypass"
                 return
-            if len(conditions) < len(special):
+            if more:
                 self.overrides = keys.override_part(request, engine.policy.keyed_fields)
         learnt = engine.seen.get(request.identity) if not self.ignore else None
         self._learnt = learnt is not None

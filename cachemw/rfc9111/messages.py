@@ -142,37 +142,36 @@ class UnreadRequest(Request):
 class Head:
     """Status and fields of a response, without its body."""
 
-    __slots__ = ("_cache_control", "_lines", "fields", "reason", "status")
+    __slots__ = ("cache_control", "fields", "index", "reason", "status")
+
+    #: The lines of each field, in order, by its name in lower case.
+    index: Mapping[str, tuple[str, ...]]
+    #: The parsed `Cache-Control`, empty if there is none.
+    cache_control: CacheControl
 
     def __init__(self, status: int, fields: Fields = (), reason: str = "") -> None:
         self.status = status
         self.fields = fields
         self.reason = reason
-        self._lines: dict[str, tuple[str, ...]] | None = None
-        self._cache_control: CacheControl | None = None
 
-    @property
-    def index(self) -> Mapping[str, tuple[str, ...]]:
-        """The lines of each field, in order, by its name in lower case."""
-        if self._lines is None:
-            self._lines = _index(self.fields)
-        return self._lines
+    def __getattr__(self, name: str) -> Any:
+        """What is derived of the fields, when it is first asked for: many a head is only passed on."""
+        if name == "index":
+            self.index = _index(self.fields)
+            return self.index
+        if name == "cache_control":
+            self.cache_control = parse_cache_control(self.lines("cache-control"))
+            return self.cache_control
+        raise AttributeError(name)
 
     def lines(self, name: str) -> Sequence[str]:
         """All lines of the field `name` (lower case), in order; empty if the response does not have it."""
-        return (self._lines or self.index).get(name, _NONE)
+        return self.index.get(name, _NONE)
 
     def value(self, name: str) -> str | None:
         """The lines of the field combined by ", " (RFC 9110 §5.3), or None if absent."""
         lines = self.lines(name)
         return ", ".join(lines) if lines else None
-
-    @property
-    def cache_control(self) -> CacheControl:
-        """The parsed `Cache-Control`, empty if there is none."""
-        if self._cache_control is None:
-            self._cache_control = parse_cache_control(self.lines("cache-control"))
-        return self._cache_control
 
 
 class StoredResponse:
@@ -236,7 +235,7 @@ class StoredResponse:
         self._raw = raw
         self.shown: tuple[int, object, tuple[Any, ...]] | None = None  # rendered for one age, by one cache
         self.tag: str | None = None  # its entity-tag, when a client's condition first asked for it; "" for none
-        self.brief: tuple[object, tuple[Any, ...]] | None = None  # fields of the 304 in its place, by one cache
+        self.brief: tuple[object, Any] | None = None  # the 304 in its place, rendered by one cache
         # 0 where every use needs a validation: the path of a hit compares this one number with the clock
         self.fresh_until = 0.0 if validate else born + lifetime
 
