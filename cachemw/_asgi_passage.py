@@ -21,7 +21,7 @@ from cachemw.caching import CachingMiddleware, Line
 from cachemw.exchange import Exchange, Step
 from cachemw.flights import Flight
 from cachemw.pages import Pages
-from cachemw.rfc9111.messages import Head, Record
+from cachemw.rfc9111.messages import Fields, Head, Record
 
 __all__ = ["Passage", "discard", "log", "no_body", "send_stored"]
 
@@ -62,6 +62,14 @@ def no_body() -> Receive:
 
 async def discard(message: Message) -> None:
     """Where a background refresh sends its response."""
+
+
+def _renewed(headers: Sequence[Any], before: Fields, after: Fields) -> list[Any]:
+    """The header list that says `after` where it said `before`; what was there stays as the application wrote it."""
+    count = len(before)
+    if after[:count] != before:
+        headers, count = (), 0
+    return [*headers, *[encoded(*field) for field in after[count:]]]
 
 
 async def _finish(work: Coroutine[Any, Any, None]) -> None:
@@ -233,7 +241,7 @@ class Passage(Relay):
             self._land()
         self._started = True
         if head is not given:
-            message = {**message, "headers": [encoded(*field) for field in head.fields]}
+            message = {**message, "headers": _renewed(headers, given.fields, head.fields)}
         await self._send(message)
 
     async def _replace(self) -> None:
