@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from functools import partial
 from math import isfinite
-from typing import Any, Final, overload
+from typing import Any, Final, Literal, overload
 
 from cachemw.errors import ImproperlyConfigured
 from cachemw.paths import readings, spellings
@@ -50,6 +50,8 @@ class Rule:
     cache          alias of the cache that holds these pages
     tags           what these pages can be purged by, besides the tags that the response names
     ignore_query   query parameters that are left out of the key; a trailing "*" matches any rest of the name
+    set_cookie     "strip": pages are stored without their cookies, which their first visitor alone is sent. None: what
+                   the policy says, as a rule that a page with a cookie is for one visitor and not stored
     never          neither looked up nor stored; with `statuses` or `content_types`, not stored
 
     Raises `ImproperlyConfigured` for a value that cannot be meant.
@@ -63,6 +65,7 @@ class Rule:
     cache: str | None = None
     tags: tuple[str, ...] = ()
     ignore_query: tuple[str, ...] = ()
+    set_cookie: Literal["strip"] | None = None
     never: bool = False
     _matches: Callable[[str], Any] = field(init=False, repr=False, compare=False)
 
@@ -232,7 +235,8 @@ def _matches_glob(parts: Sequence[str], slash: str, path: str) -> bool:
 
     `slash` makes a folder match without its own slash: "/blog/" matches wherever "/blog" is to match "/blog/*".
     """
-    path += slash
+    if not path.endswith("/"):
+        path += slash
     first, *middle, last = parts
     end = len(path) - len(last)
     if not (path.startswith(first) and path.endswith(last)):
@@ -282,10 +286,14 @@ def _check(rule: Rule) -> None:
         raise ImproperlyConfigured(f"lifetime: {rule.lifetime!r} is not a number of seconds, 0 or more.")
     if rule.cache is not None and not (isinstance(rule.cache, str) and rule.cache):
         raise ImproperlyConfigured(f"cache: {rule.cache!r} is not the alias of a cache.")
+    if rule.set_cookie not in ("strip", None):
+        raise ImproperlyConfigured(f"set_cookie: {rule.set_cookie!r} is not 'strip'.")
     if not isinstance(rule.never, bool):
         raise ImproperlyConfigured(f"never: {rule.never!r} is neither true nor false.")
-    if rule.never and (rule.lifetime or rule.cache or rule.tags or rule.ignore_query):
-        raise ImproperlyConfigured("never: a page that is never stored has no lifetime, cache, tags or ignore_query.")
+    if rule.never and (rule.lifetime or rule.cache or rule.tags or rule.ignore_query or rule.set_cookie):
+        raise ImproperlyConfigured(
+            "never: a page that is never stored has no lifetime, cache, tags, ignore_query or set_cookie."
+        )
     if rule.conditional and (rule.cache or rule.ignore_query):
         raise ImproperlyConfigured(
             "cache and ignore_query are needed before there is a response, so a rule that asks for statuses or "

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cachemw.errors import ImproperlyConfigured
@@ -80,6 +80,7 @@ def test_any_path_is_matched_without_an_error(path: str, pattern: str) -> None:
 
 
 @given(st.lists(st.text(alphabet="ab/", max_size=3), min_size=2, max_size=5), st.text(alphabet="ab/", max_size=12))
+@example(["/", ""], "/")
 def test_a_glob_is_the_regular_expression_that_it_looks_like(parts: list[str], path: str) -> None:
     pattern = "/" + "*".join(parts)
     expression = ".*".join(map(re.escape, ("/" + parts[0], *parts[1:])))
@@ -261,6 +262,9 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"ignore_query": "*x"}, "ignore_query: '\\*x'"),
     ({"never": "yes"}, "never: 'yes' is neither true nor false"),
     ({"never": True, "lifetime": 60}, "a page that is never stored has no lifetime"),
+    ({"never": True, "set_cookie": "strip"}, "a page that is never stored has no lifetime"),
+    ({"set_cookie": "store"}, "set_cookie: 'store' is not 'strip'"),
+    ({"set_cookie": True}, "set_cookie: True is not 'strip'"),
     ({"statuses": 404, "cache": "pages"}, "put them in a rule of their own"),
     ({"content_types": "image/*", "ignore_query": "v"}, "put them in a rule of their own"),
 ]

@@ -100,6 +100,8 @@ class Passage(Generic[EngineT]):
     candidates: Sequence[Rule] | None = None  # the rules that may apply to the response
     _lacking: Fields = ()  # what the application is asked for to complete a stored part
     _named = False  # the lifetime comes from a rule that names the status
+    _strips = False  # a rule has the page stored without its cookies
+    _cookies: Fields = ()  # these
     _learnt = False  # this process knew the URL
     _rewritten = False  # the path is not the one in the URL
     _moved: tuple[str, str] | None = None  # the resource that was looked up, if the answer is another's; its token
@@ -170,6 +172,7 @@ class Passage(Generic[EngineT]):
         if self.timeout is None and rule.lifetime is not None:
             self.timeout = rule.lifetime
             self._named = bool(rule.statuses)
+        self._strips = rule.set_cookie == "strip"
         return not rule.never
 
     @property

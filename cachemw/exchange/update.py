@@ -42,6 +42,7 @@ _LASTING: Final = frozenset(
 )
 _TAGGED: Final = frozenset({"cache-tag", "surrogate-key"})
 _PAGE_METHODS: Final = ("GET", "HEAD")
+_COOKIES: Final = ("set-cookie", "set-cookie2")
 #: How long a `VaryIndex` stays, at least: it is small, and with it go all variants.
 _INDEX_TIMEOUT: Final = 86_400.0
 #: Names in one `VaryIndex`. Each makes every look-up dearer; no honest page has as many.
@@ -77,6 +78,8 @@ class Update(Passage[EngineT]):
             return self._marked(head)
         if self.candidates and not self._obey_rules(head.status, head.value("content-type")):
             return self._refuse("rule", head)
+        if self._strips:
+            head = self._without_cookies(head)
         if policy.authorization == "vary" and needs_vary_authorization(request, head, policy):
             head = _varying_on_authorization(head)
         self._verdict = verdict = engine.shapes.verdict(head, self.timeout, self._named)
@@ -111,6 +114,11 @@ class Update(Passage[EngineT]):
         self._born = born(head, request_time=self.now, response_time=now)
         self.stored_ttl = int(storing.lifetime) - int(max(0.0, now - self._born))  # as a hit in this moment says it
         return self._marked(head)
+
+    def _without_cookies(self, head: Head) -> Head:
+        """The head as it is stored where a rule strips cookies; who was sent them gets them."""
+        self._cookies = tuple(field for field in head.fields if field[0].lower() in _COOKIES)
+        return Head(head.status, tuple(field for field in head.fields if field not in self._cookies), head.reason)
 
     def purged(self, records: Sequence[Record | None]) -> None:
         """What `wants` held after the `purges` of a response that is to be stored: later purges are told from them."""
@@ -280,7 +288,7 @@ class Update(Passage[EngineT]):
 
     def _marked(self, head: Head) -> Head:
         """The head with our member of Cache-Status behind those of the caches before us."""
-        fields = self._status_fields()
+        fields = self._cookies + self._status_fields()
         return Head(head.status, head.fields + fields, head.reason) if fields else head
 
 

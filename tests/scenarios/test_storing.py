@@ -270,6 +270,27 @@ def test_query_parameters_may_be_ignored_and_sorted(site: Site) -> None:
     assert not site.get("/a?a=2&b=2").hit
 
 
+@pytest.mark.parametrize("fields", [(), (("Cache-Control", "public, max-age=60"),), (("Vary", "Accept"),)])
+def test_a_rule_has_pages_stored_without_their_cookies(site: Site, fields: Any) -> None:
+    site.build(rules=[{"path": "/shared/*", "set_cookie": "strip"}])
+    cookies = [("Set-Cookie", "a=1"), ("X-Other", "kept"), ("set-cookie", "b=2")]
+    site.respond = lambda asked: Script(fields=[*cookies, *fields])
+    first = site.get("/shared/page")
+    assert (first.lines("set-cookie"), first["x-other"]) == (["a=1", "b=2"], "kept")
+    second = site.get("/shared/page")
+    assert second.hit
+    assert (second.lines("set-cookie"), second["x-other"]) == ([], "kept")
+    assert "set-cookie" in site.get("/own").trace
+    assert not site.get("/own").hit
+
+
+def test_a_stripped_page_is_still_not_for_everybody_where_it_says_so(site: Site) -> None:
+    site.build(rules=[{"set_cookie": "strip"}])
+    site.page(set_cookie="a=1", cache_control="private")
+    assert site.get()["set-cookie"] == "a=1"
+    assert not site.get().hit
+
+
 def test_no_vary_search_joins_queries(site: Site) -> None:
     site.page(no_vary_search='params=("utm")')
     assert "stored" in site.get("/a?utm=1").trace
