@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import random
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -45,6 +46,9 @@ _PRAGMAS: Final = (
 
 #: Connections that a parent process opened: kept, as SQLite allows nothing to be done with them here, not even closing.
 _inherited: Final[list[list[sqlite3.Connection]]] = []
+
+#: Held while a file is made: no connection of this process is to have locks on it before it is closed.
+_creating = threading.Lock()
 
 T = TypeVar("T")
 
@@ -274,8 +278,7 @@ class SQLiteStore:
 
     def _connect(self) -> sqlite3.Connection:
         if not self._options.get("uri"):
-            with suppress(OSError):  # what is stored is nobody else's business; SQLite reports what is wrong here
-                os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            self._create_file()
         connection: sqlite3.Connection = sqlite3.connect(self._path, **self._options)
         try:
             for pragma in _PRAGMAS:
@@ -284,6 +287,15 @@ class SQLiteStore:
             connection.close()
             raise
         return connection
+
+    def _create_file(self) -> None:
+        """Make the file if there is none, for nobody else to read: what is stored is nobody else's business.
+
+        One that is there is not opened: closing it again would let go of all locks that this process has on it
+        (POSIX), and another process would then take the log away under SQLite's feet.
+        """
+        with _creating, suppress(OSError):  # SQLite reports what is wrong here
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
     async def arun(self, call: Call) -> Outcome:
         """See `Store.arun`: in a thread, as SQLite waits for the disk."""
@@ -315,3 +327,11 @@ def _in_transaction(connection: sqlite3.Connection, steps: Callable[[sqlite3.Con
             connection.execute("ROLLBACK")
         raise
     return result
+
+
+def _after_fork() -> None:
+    global _creating
+    _creating = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
