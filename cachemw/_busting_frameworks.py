@@ -6,8 +6,10 @@ Rule 2: the framework goes on serving the files: guards, hooks and sessions work
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from cachemw._busting_folder import StaticFolder
@@ -15,6 +17,7 @@ from cachemw._busting_shells import WSGIPassage, WSGIStatic
 from cachemw.errors import ImproperlyConfigured
 
 if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
     from flask import Flask
     from jinja2 import Environment
     from starlette.applications import Starlette
@@ -58,6 +61,8 @@ class FlaskVersions:
         self._asked = False
         self._installed = False
         self._folders: dict[str, StaticFolder] = {}
+        self._prefixes: tuple[str, ...] | None = None
+        self._lock = threading.Lock()
 
     def ask(self, fixed: bool | None, follow_symlinks: bool) -> None:
         """Install with these options, which come before those of an extension that has installed by itself."""
@@ -72,8 +77,9 @@ class FlaskVersions:
         if not self._installed:
             self._installed = True
             self._app.url_defaults(self._complete)
-            self._app.before_request(self._board)
-            self._app.wsgi_app = WSGIStatic(self._app.wsgi_app)  # type: ignore[method-assign]
+            self._inner = self._app.wsgi_app
+            self._static = WSGIStatic(self._inner)
+            self._app.wsgi_app = self._serve  # type: ignore[method-assign]
 
     def url(self, name: str, v: Any) -> str:
         """The URL of a file of the application's own folder, also where nothing is installed.
@@ -91,9 +97,9 @@ class FlaskVersions:
         file, version = folder.reference(name, v=v)
         return url_for("static", filename=file, v=version)  # below the mount of the application
 
-    def _folder(self, endpoint: str | None) -> StaticFolder | None:
+    def _folder(self, endpoint: str) -> StaticFolder | None:
         """The folder that this endpoint serves; None for other endpoints, and for a folder that is not there."""
-        if endpoint is None or not (endpoint == "static" or endpoint.endswith(".static")):
+        if not _is_static(endpoint):
             return None
         if endpoint not in self._folders:
             owner = self._app if endpoint == "static" else self._app.blueprints.get(endpoint.removesuffix(".static"))
@@ -113,14 +119,43 @@ class FlaskVersions:
         if folder is not None and isinstance(name, str):
             values["filename"], values["v"] = folder.reference(name, **_given(values))
 
-    def _board(self) -> None:
-        """Flask's `before_request`: say which file the request is for."""
+    def _serve(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """The application; what cannot be a static file goes straight to it."""
+        if self._prefixes is None:
+            with self._lock:
+                if self._prefixes is None:
+                    self._prefixes = self._prepared()
+        app = self._static if environ.get("PATH_INFO", "").startswith(self._prefixes) else self._inner
+        return app(environ, start_response)
+
+    def _prepared(self) -> tuple[str, ...]:
+        """Before the first request, when all blueprints are registered: stand in front of the views that serve files.
+
+        Behind the before functions: what one of them answers is no file. Returns where the views' paths begin.
+        """
+        views = self._app.view_functions
+        for endpoint in filter(_is_static, [*views]):
+            views[endpoint] = self._boarding(endpoint, views[endpoint])
+        rules = (rule for rule in self._app.url_map.iter_rules() if _is_static(rule.endpoint))
+        return tuple({rule.rule.partition("<")[0].encode().decode("latin-1") for rule in rules})
+
+    def _boarding(self, endpoint: str, view: Callable[..., Any]) -> Callable[..., Any]:
         from flask import abort, request
 
-        folder, name = self._folder(request.endpoint), (request.view_args or {}).get("filename")
-        passage = request.environ.get(WSGIPassage.KEY)
-        if folder is not None and passage is not None and not passage.board(request.environ, folder, name):
-            abort(404)
+        @functools.wraps(view)
+        def serve(**values: Any) -> Any:
+            folder, passage = self._folder(endpoint), request.environ.get(WSGIPassage.KEY)
+            if folder is None or passage is None:
+                return view(**values)
+            if not passage.board(request.environ, folder, values.get("filename", "")):
+                abort(404)
+            return view(**values)
+
+        return serve
+
+
+def _is_static(endpoint: str) -> bool:
+    return endpoint == "static" or endpoint.endswith(".static")
 
 
 # -- Starlette and FastAPI ------------------------------------------------------------------------------------------

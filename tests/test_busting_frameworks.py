@@ -282,13 +282,46 @@ def test_flask_under_the_page_cache(app: flask.Flask) -> None:
     assert "Age" in client.get(f"/static/style.css?v={V}").headers
 
 
-def test_flask_without_the_passage_in_the_environment_serves_as_before(app: flask.Flask) -> None:
+def test_flask_without_the_passage_in_the_environment_serves_as_before(root: Path) -> None:
     """A middleware further in may hand on an environment of its own making."""
-    inner = app.wsgi_app.app  # type: ignore[attr-defined]
-    app.wsgi_app.app = lambda environ, start: inner(  # type: ignore[attr-defined]
+    app = flask.Flask("site", root_path=str(root))
+    inner = app.wsgi_app
+    app.wsgi_app = lambda environ, start: inner(  # type: ignore[method-assign, assignment]
         {name: value for name, value in environ.items() if name != "cachemw.static"}, start
     )
+    version_flask(app)
     assert Client(app).get(f"/static/style.css?v={V}").headers["Cache-Control"] == "no-cache"
+
+
+def test_flask_a_request_that_comes_while_another_is_the_first(app: flask.Flask) -> None:
+    versions = app.extensions["cachemw.static"]
+    views: list[Any] = []
+
+    class Meanwhile:
+        """The lock, of which the other one has just let go."""
+
+        def __enter__(self) -> None:
+            versions._prefixes = versions._prepared()
+            views.append(app.view_functions["static"])
+
+        def __exit__(self, *exc_info: object) -> None:
+            views.append(app.view_functions["static"])
+
+    versions._lock = Meanwhile()
+    assert Client(app).get(f"/static/style.css?v={V}").headers["Cache-Control"] == IMMUTABLE
+    assert views[0] is views[1]
+
+
+@pytest.mark.parametrize("path", ["", "/für alle", "/a/b/"])
+def test_flask_wherever_the_files_are(root: Path, path: str) -> None:
+    app = flask.Flask("site", root_path=str(root), static_url_path=path)
+    version_flask(app)
+    app.add_url_rule("/page/", view_func=lambda: "a page")
+    client = Client(app)
+    with app.test_request_context():
+        url = flask.url_for("static", filename="style.css")
+    assert client.get(url).headers["Cache-Control"] == IMMUTABLE
+    assert client.get("/page/").text == "a page"
 
 
 # -- Starlette and FastAPI ------------------------------------------------------------------------------------------
