@@ -113,7 +113,7 @@ class Fetch(Decision[EngineT]):
                 and self.now < record.fresh_until
                 and record.began >= softened
                 and not record.tags
-                and self._is_open(record)
+                and ((not record.chosen and record.status != 206) or self._is_open(record))
                 and self._hit(record)
             ):
                 return

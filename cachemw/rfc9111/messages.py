@@ -187,16 +187,17 @@ class StoredResponse:
     """
 
     __slots__ = (
-        "_fields",
-        "_raw",
+        "_given",
         "began",
         "body",
         "born",
         "brief",
         "chosen",
+        "fields",
         "fresh_until",
         "key",
         "lifetime",
+        "raw",
         "reason",
         "shown",
         "status",
@@ -204,6 +205,11 @@ class StoredResponse:
         "tags",
         "validate",
     )
+
+    #: The stored fields as text, in order and spelling of the application (WSGI's form).
+    fields: Fields
+    #: The stored fields as bytes, names in lower case (ASGI's form).
+    raw: RawFields
 
     def __init__(
         self,
@@ -231,8 +237,11 @@ class StoredResponse:
         self.chosen = chosen
         self.validate = validate
         self.tags = tags
-        self._fields = fields
-        self._raw = raw
+        self._given: Sequence[tuple[Any, Any]]  # what was given of the two forms; the other is made when it is wanted
+        if fields is not None or raw is None:
+            self._given = self.fields = fields or ()
+        else:
+            self._given = self.raw = raw
         self.shown: tuple[int, object, tuple[Any, ...]] | None = None  # rendered for one age, by one cache
         self.tag: str | None = None  # its entity-tag, when a client's condition first asked for it; "" for none
         self.brief: tuple[object, Any] | None = None  # the 304 in its place, rendered by one cache
@@ -241,23 +250,19 @@ class StoredResponse:
 
     def __sizeof__(self) -> int:
         """Bytes that it takes with all that it holds; stores that bound their memory ask."""
-        pairs: Sequence[tuple[Any, Any]] = self._fields if self._fields is not None else self._raw or ()
+        pairs = self._given
         text = sum(map(len, chain.from_iterable(pairs)))
         return _OWN_SIZE + len(self.body) + len(self.key) + text + _PAIR_SIZE * len(pairs)
 
-    @property
-    def fields(self) -> Fields:
-        """The stored fields as text, in order and spelling of the application (WSGI's form)."""
-        if self._fields is None:
-            self._fields = tuple((n.decode("latin-1"), v.decode("latin-1")) for n, v in self._raw or ())
-        return self._fields
-
-    @property
-    def raw(self) -> RawFields:
-        """The stored fields as bytes, names in lower case (ASGI's form)."""
-        if self._raw is None:
-            self._raw = tuple((n.lower().encode("latin-1"), v.encode("latin-1")) for n, v in self._fields or ())
-        return self._raw
+    def __getattr__(self, name: str) -> Any:
+        """The form of the fields that was not given; from then on it is a plain attribute, for a hit's sake."""
+        if name == "fields":
+            self.fields = tuple([(n.decode("latin-1"), v.decode("latin-1")) for n, v in self._given])
+            return self.fields
+        if name == "raw":
+            self.raw = tuple([(n.lower().encode("latin-1"), v.encode("latin-1")) for n, v in self._given])
+            return self.raw
+        raise AttributeError(name)
 
     def aged(self, now: float) -> StoredResponse:
         """The same response, stale since `now` at the latest: a little before, as a stamp may be ahead of the clock."""
@@ -268,8 +273,7 @@ class StoredResponse:
             born=self.born,
             lifetime=min(self.lifetime, max(0.0, now - self.born - _AHEAD)),
             began=self.began,
-            fields=self._fields,
-            raw=self._raw,
+            fields=self.fields,
             reason=self.reason,
             chosen=self.chosen,
             validate=self.validate,
