@@ -161,7 +161,7 @@ def put(entries: Sequence[Stored]) -> Talk[list[str]]:
     """Store them; the keys that the server refused, whose old values are gone."""
     refused: list[str] = []
     for some in _pipelines(entries):
-        lines = yield _storing(b"set", some), Lines(len(some), _STORED)
+        lines = yield b"".join(_storing(b"set", some)), Lines(len(some), _STORED)
         refused += _refused(some, lines)
     if refused:
         yield from delete(refused)
@@ -170,7 +170,7 @@ def put(entries: Sequence[Stored]) -> Talk[list[str]]:
 
 def add(entry: Stored) -> Talk[bool]:
     """Store it if there is none; was it?"""
-    lines: list[bytes] = yield _storing(b"add", (entry,)), Lines(1, _STORED)
+    lines: list[bytes] = yield b"".join(_storing(b"add", (entry,))), Lines(1, _STORED)
     return lines == [b"STORED"]
 
 
@@ -184,7 +184,7 @@ def delete(keys: Sequence[str]) -> Talk[int]:
     """Remove them; how many were there."""
     deleted = 0
     for some in _pipelines(keys):
-        lines: list[bytes] = yield _deleting(some), Lines(len(some), _DELETED)
+        lines: list[bytes] = yield b"".join(_deleting(some)), Lines(len(some), _DELETED)
         deleted += lines.count(b"DELETED")
     return deleted
 
@@ -225,7 +225,7 @@ def commit(
     """`put`, then `get`, then `delete`: a server takes the commands of one connection in their order."""
     asked, values = get(latest) if latest else (b"", Several(()))
     parts = [Lines(len(entries), _STORED), values, Lines(len(drops), _DELETED)]
-    lines, found, _ = yield b"".join((_storing(b"set", entries), asked, _deleting(drops))), Several(parts)
+    lines, found, _ = yield b"".join([*_storing(b"set", entries), asked, *_deleting(drops)]), Several(parts)
     if refused := _refused(entries, lines):
         yield from delete(refused)
     return refused, found or {}
@@ -234,19 +234,19 @@ def commit(
 def add_and_get(entry: Stored, latest: Sequence[str]) -> Talk[tuple[bool, dict[str, Value]]]:
     """`add`, then `get`."""
     asked, values = get(latest) if latest else (b"", Several(()))
-    lines, found = yield _storing(b"add", (entry,)) + asked, Several((Lines(1, _STORED), values))
+    lines, found = yield b"".join([*_storing(b"add", (entry,)), asked]), Several((Lines(1, _STORED), values))
     return lines == [b"STORED"], found or {}
 
 
-def _storing(command: bytes, entries: Sequence[Stored]) -> bytes:
-    parts: list[bytes] = []
+def _storing(command: bytes, entries: Sequence[Stored]) -> list[bytes]:
+    parts: list[bytes] = []  # joined once, with all that goes along: a page may be large
     for key, data, flags, expiry in entries:
         parts += (b"%b %b %d %d %d\r\n" % (command, key.encode(), flags, expiry, len(data)), data, b"\r\n")
-    return b"".join(parts)
+    return parts
 
 
-def _deleting(keys: Sequence[str]) -> bytes:
-    return b"".join([b"delete %b\r\n" % key.encode() for key in keys])
+def _deleting(keys: Sequence[str]) -> list[bytes]:
+    return [b"delete %b\r\n" % key.encode() for key in keys]
 
 
 def _refused(entries: Sequence[Stored], lines: Sequence[bytes]) -> list[str]:
