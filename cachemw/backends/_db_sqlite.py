@@ -1,6 +1,7 @@
 """SQLite, by its own driver: SQLAlchemy writes the SQL, once, and is not asked again.
 
-Rule 1: a connection is used by one thread at a time and waits in a list meanwhile; none crosses a fork.
+Rule 1: a connection is used by one thread at a time and waits in a list meanwhile; none crosses a fork, and those
+that wait are closed before one: SQLite counts its locks in memory, and a child would believe to have its parent's.
 Rule 2: write-ahead log, so that readers and the writer do not wait for one another; every statement is a transaction.
 Rule 3: waiting for another writer ends in time; any other error closes the connection, and the next call opens a new
 one (the file may have been replaced).
@@ -13,6 +14,7 @@ import random
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -88,6 +90,7 @@ class SQLiteStore:
         self._owner = os.getpid()
         self._file: tuple[int, int] | None = None
         self._look_again = 0.0
+        _stores.add(self)
 
     # -- calls -----------------------------------------------------------------------------------------------------
 
@@ -329,9 +332,17 @@ def _in_transaction(connection: sqlite3.Connection, steps: Callable[[sqlite3.Con
     return result
 
 
+_stores: Final[weakref.WeakSet[SQLiteStore]] = weakref.WeakSet()
+
+
+def _before_fork() -> None:
+    for store in list(_stores):
+        store.close()
+
+
 def _after_fork() -> None:
     global _creating
     _creating = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+os.register_at_fork(before=_before_fork, after_in_child=_after_fork)

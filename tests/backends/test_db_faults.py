@@ -228,20 +228,43 @@ with open(sys.argv[1], "rb+") as file:
 """
 
 
+def is_free(path: Path) -> bool:
+    """Has no process any lock on it?"""
+    return subprocess.run([sys.executable, "-c", _NOBODY_HAS_IT, str(path)], timeout=30).returncode == 0
+
+
 def test_a_connection_that_is_made_does_not_take_the_locks_of_another(lite: DatabaseCache, path: Path) -> None:
     """Without them, the next process to end takes the log away: "malformed", "disk I/O error"."""
-
-    def is_free() -> bool:
-        return subprocess.run([sys.executable, "-c", _NOBODY_HAS_IT, str(path)], timeout=30).returncode == 0
-
     lite.set("key", "value")
-    assert not is_free()
+    assert not is_free(path)
     others = [DatabaseCache(f"sqlite:///{path}", {}) for _ in range(2)]
     assert [other.get("key") for other in others] == ["value"] * 2
-    assert not is_free()
+    assert not is_free(path)
     for cache in (lite, *others):
         cache.close()
-    assert is_free()
+    assert is_free(path)
+
+
+def test_a_forked_process_has_locks_of_its_own(lite: DatabaseCache, path: Path) -> None:
+    """SQLite counts its locks in memory, which a child has a copy of: it would believe to have its parent's."""
+    lite.set("key", "value")
+    opened, done = os.pipe(), os.pipe()
+
+    def use() -> None:
+        assert lite.get("key") == "value"
+        os.write(opened[1], b"x")
+        os.read(done[0], 1)
+
+    child = threading.Thread(target=in_child, args=(use,))
+    child.start()
+    assert os.read(opened[0], 1)
+    lite.close()
+    free = is_free(path)
+    os.write(done[1], b"x")
+    child.join()
+    for descriptor in (*opened, *done):
+        os.close(descriptor)
+    assert not free
 
 
 _COLD = """
