@@ -41,6 +41,7 @@ _LONGEST_LINE: Final = 2048
 #: Commands sent before their replies are read: these fit into the buffers of two sockets, as nobody reads meanwhile.
 _PIPELINE: Final = 1000
 
+_VALUE: Final = re.compile(rb"VALUE ([^ \r\n]{1,250}) ([0-9]{1,10}) ([0-9]{1,10})\r\n")
 _STORED: Final = re.compile(rb"STORED|NOT_STORED|SERVER_ERROR .*")
 _DELETED: Final = re.compile(rb"DELETED|NOT_FOUND")
 _TOUCHED: Final = re.compile(rb"TOUCHED|NOT_FOUND")
@@ -101,28 +102,26 @@ class Values(Reply):
         self.content: dict[str, Value] = {}
 
     def take(self, data: bytes | bytearray, at: int) -> tuple[int, bool]:
-        while (end := _line_end(data, at)) >= 0:
-            line = bytes(data[at:end])
-            if line == b"END":
-                return end + 2, True
-            key, flags, size = self._header(line)
-            stop = end + 2 + size
+        names, content = self._names, self.content
+        while (header := _VALUE.match(data, at)) is not None:
+            name, flags, size = header.groups()
+            if name not in names:
+                raise WireError(f"answered {header.group()!r}")
+            start = header.end()
+            stop = start + int(size)
             if len(data) < stop + 2:
-                break
+                return at, False
             if data[stop : stop + 2] != b"\r\n":
                 raise WireError("sent a value that does not end where it says")
-            value = data[end + 2 : stop] if type(data) is bytes else bytes(memoryview(data)[end + 2 : stop])
-            self.content[key] = value if flags == b"0" else from_wire(value, int(flags))
+            value = data[start:stop] if type(data) is bytes else bytes(memoryview(data)[start:stop])
+            content[names[name]] = value if flags == b"0" else from_wire(value, int(flags))
             at = stop + 2
-        return at, False
-
-    def _header(self, line: bytes) -> tuple[str, bytes, int]:
-        words = line.split(b" ")
-        if len(words) == 4 and words[0] == b"VALUE" and words[1] in self._names:
-            flags, size = words[2:]
-            if flags.isdigit() and size.isdigit() and len(flags) <= 10 and len(size) <= 10:
-                return self._names[words[1]], flags, int(size)
-        raise WireError(f"answered {line[:60]!r}")
+        end = _line_end(data, at)
+        if end < 0:
+            return at, False
+        if data[at:end] == b"END":
+            return end + 2, True
+        raise WireError(f"answered {bytes(data[at : min(end, at + 60)])!r}")
 
 
 class Several(Reply):
