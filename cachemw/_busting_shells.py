@@ -10,7 +10,7 @@ import os
 from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
 from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import anyio.to_thread
 
@@ -121,7 +121,10 @@ class WSGIPassage:
             return result
         if not self._started and self._serving is None:
             return result
-        return _WSGIBody(result, self)
+        body, wrapper = _WSGIBody(result, self), self._environ.get("wsgi.file_wrapper")
+        if self._started and wrapper is not None and self._serving is not None and self._serving.body is not None:
+            return wrapper(_WSGIFile(self._serving.body, body), _CHUNK)  # type: ignore[no-any-return]
+        return body
 
     @property
     def replaced(self) -> bool:
@@ -162,6 +165,17 @@ class _WSGIBody:
                 close()
         finally:
             self._passage.close()
+
+
+class _WSGIFile:
+    """A file for the server to send as it likes, in the place of a body that is closed with it."""
+
+    def __init__(self, file: BinaryIO, body: _WSGIBody) -> None:
+        self._file = file
+        self.close = body.close
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
 
 
 # -- ASGI -----------------------------------------------------------------------------------------------------------

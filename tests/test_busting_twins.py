@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
+from wsgiref.util import FileWrapper
 
 import flask
 import pytest
@@ -256,6 +257,33 @@ def test_an_application_that_starts_late_or_writes_gives_way_to_the_twin(root: P
         wrapped = StaticMiddleware(app, StaticFolder(root))
         assert gzip.decompress(call(wrapped, f"/static/{HASHED}", HTTP_ACCEPT_ENCODING="gzip")[2]) == STYLE
     assert closed == [True]
+
+
+def test_a_server_that_sends_files_by_itself_is_given_the_twin(root: Path) -> None:
+    closed = []
+
+    class Body:
+        def __iter__(self) -> Iterator[bytes]:
+            raise AssertionError("the file itself is not read")
+
+        def close(self) -> None:
+            closed.append(True)
+
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", fields_of(root))
+        return Body()
+
+    wrapped = StaticMiddleware(app, StaticFolder(root))
+    fields: dict[str, Any] = {"HTTP_ACCEPT_ENCODING": "gzip", "wsgi.file_wrapper": FileWrapper}
+    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": f"/static/{HASHED}", **fields}
+    result = wrapped(environ, lambda status, headers: None)
+    assert isinstance(result, FileWrapper)
+    assert os.path.samefile(os.readlink(f"/proc/self/fd/{result.filelike.fileno()}"), root / f"{HASHED}.gz")
+    assert gzip.decompress(b"".join(result)) == STYLE
+    result.close()
+    assert closed == [True]
+    assert result.filelike.closed
+    assert call(wrapped, f"/static/{HASHED}", HTTP_IF_NONE_MATCH="*", **fields)[0::2] == ("304 Not Modified", b"")
 
 
 def test_an_application_that_fails_leaves_no_file_open(root: Path) -> None:
