@@ -307,6 +307,38 @@ def test_attempts_end_when_nobody_asks_and_begin_again_when_somebody_does(monkey
     until(lambda: len(attempts) == 4 and one._thread is None, "one more was made", 2)
 
 
+def _leased(pages: Pages, half: str, *wants: str) -> tuple[bool, Any]:
+    if half == "sync":
+        return pages.lease("lease", 10.0, wants)
+    return asyncio.run(pages.alease("lease", 10.0, wants))
+
+
+@pytest.mark.parametrize("half", ["sync", "async"])
+def test_who_takes_a_lease_or_not_learns_what_is_stored_by_then(store: Store, pages: Pages, half: str) -> None:
+    store.meanwhile["_add"] = lambda: pages.run(pages.commit([(KEY, page(b"new"), 60.0)]), None)
+    taken, (record, other) = _leased(pages, half, KEY, "other")
+    assert (taken, record.body, other) == (True, b"new", None)
+    taken, (record,) = _leased(pages, half, KEY)
+    assert (taken, record.body) == (False, b"new")
+
+
+@pytest.mark.parametrize("half", ["sync", "async"])
+def test_who_takes_a_lease_is_not_given_what_a_purge_was_to_remove(store: Store, pages: Pages, half: str) -> None:
+    store.down = {"_set"}
+    pages.run_purge([OF])
+    _, (record, mark) = _leased(pages, half, KEY, mark_key(OF))
+    assert record is None
+    assert isinstance(mark, Mark)
+    assert mark.token.startswith("unread")
+
+
+@pytest.mark.parametrize("half", ["sync", "async"])
+def test_a_store_that_gives_no_lease_is_read(store: Store, pages: Pages, half: str) -> None:
+    store.down = {"_add"}
+    taken, (record,) = _leased(pages, half, KEY)
+    assert (taken, record.body) == (True, b"old")
+
+
 def test_a_lease_is_not_left_to_nobody(store: Store, pages: Pages) -> None:
     added = store.add_record
 
