@@ -1,15 +1,21 @@
 """psycopg's connections with a time limit on everything that the server is waited for.
 
 libpq has none, and TCP does not help: the kernel of a frozen server still acknowledges. What exceeds the limit, or is
-cancelled, closes the connection: its reply must not reach the next user of it.
+cancelled, closes the connection: its reply must not reach the next user of it. And the server is asked to stop: it
+would not notice that nobody waits any more, and keep its process, a lock that it waits for, and its intention.
 """
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+import os
+import threading
+from contextlib import suppress
+from typing import Any, Final, TypeVar
 
-from psycopg import AsyncConnection, Connection, Error, waiting
+from psycopg import AsyncConnection, Connection, Error, capabilities, generators, waiting
 from psycopg.abc import PQGen
+from psycopg.pq import ConnStatus
+from psycopg.pq.abc import PGcancelConn, PGconn
 
 __all__ = ["limited_async_connection", "limited_connection"]
 
@@ -17,6 +23,9 @@ T = TypeVar("T")
 
 #: Seconds between two looks at signals while waiting; psycopg's own.
 _INTERVAL = 0.1
+#: Servers that are asked to stop, at a time. In an outage most of them do not listen.
+_REQUESTS: Final = 4
+_requests = threading.BoundedSemaphore(_REQUESTS)
 
 
 def limited_connection(seconds: float) -> type[Connection[Any]]:
@@ -28,7 +37,7 @@ def limited_connection(seconds: float) -> type[Connection[Any]]:
                 return waiting.wait(gen, self.pgconn.socket, interval=interval, timeout=timeout or seconds)
             except BaseException as error:
                 if _is_in_doubt(error):
-                    self.pgconn.finish()
+                    _give_up(self.pgconn, seconds)
                 raise
 
     return LimitedConnection
@@ -43,7 +52,7 @@ def limited_async_connection(seconds: float) -> type[AsyncConnection[Any]]:
                 return await waiting.wait_async(gen, self.pgconn.socket, interval=interval, timeout=timeout or seconds)
             except BaseException as error:
                 if _is_in_doubt(error):
-                    self.pgconn.finish()
+                    _give_up(self.pgconn, seconds)
                 raise
 
     return LimitedAsyncConnection
@@ -52,3 +61,35 @@ def limited_async_connection(seconds: float) -> type[AsyncConnection[Any]]:
 def _is_in_doubt(error: BaseException) -> bool:
     """Is anything but a complete reply the cause? What the server itself says has an SQLSTATE."""
     return not isinstance(error, Error) or error.sqlstate is None
+
+
+def _give_up(connection: PGconn, seconds: float) -> None:
+    """Close the connection, and have the server told to stop, in a thread: the caller has waited long enough."""
+    request = None
+    if connection.status == ConnStatus.OK and capabilities.has_cancel_safe():
+        request = connection.cancel_conn()
+    connection.finish()
+    if request is not None and _requests.acquire(blocking=False):
+        try:
+            threading.Thread(target=_stop, args=(request, seconds), daemon=True, name="cachemw-cancel").start()
+        except RuntimeError:  # no thread is to be had, or the interpreter shuts down
+            _requests.release()
+
+
+def _stop(request: PGcancelConn, seconds: float) -> None:
+    try:
+        with suppress(Error):  # it was an attempt: the server may be gone, or hang
+            request.start()
+            waiting.wait_conn(generators.cancel(request), interval=_INTERVAL, timeout=seconds)
+    finally:
+        request.finish()
+        _requests.release()
+
+
+def _after_fork() -> None:
+    """The threads that would give theirs back are not in the child."""
+    global _requests
+    _requests = threading.BoundedSemaphore(_REQUESTS)
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,7 +1,8 @@
 """PostgreSQL, MySQL and MariaDB: a pool of connections for threads, and one for each event loop.
 
 Rule 1: every call has a deadline, the wait for a connection included; a call that exceeds it costs its connection, so
-that its reply never reaches the next one. (The server may still do what it was asked.)
+that its reply never reaches the next one. The server is told as far as its driver can: PostgreSQL to stop, MySQL how
+long to wait for locks. It may still do what it was asked, a moment before it hears that, or when it wakes up.
 Rule 2: each statement is its own transaction (autocommit): one round trip, nothing to roll back.
 Rule 3: a connection serves the process, and the event loop, that opened it.
 """
@@ -106,20 +107,24 @@ class ServerStore:
 
         event.listen(engine, "do_connect", connect_in_time)
         event.listen(engine, "handle_error", _drop_what_is_broken)
-        self._learn_limit(engine)
+        self._agree_on_limits(engine, seconds)
         return engine
 
-    def _learn_limit(self, engine: Engine) -> None:
-        """Ask new connections for MySQL's limit: a larger statement costs the connection, and no reason is given."""
+    def _agree_on_limits(self, engine: Engine, seconds: float) -> None:
+        """Ask new connections for MySQL's limit: a larger statement costs the connection, and no reason is given.
 
-        def ask(connection: Any, _record: Any) -> None:
+        And tell it ours: it would wait for a lock for 50 s, and then do what nobody wants any more.
+        """
+
+        def agree(connection: Any, _record: Any) -> None:
             cursor = connection.cursor()
+            cursor.execute(f"SET SESSION innodb_lock_wait_timeout = {math.ceil(seconds)}")
             cursor.execute("SELECT @@max_allowed_packet")
             self._max_packet = int(cursor.fetchone()[0])
             cursor.close()
 
         if self._statements.counts_by_last_id:
-            event.listen(engine, "connect", ask)
+            event.listen(engine, "connect", agree)
 
     def _make_async_engine(self, seconds: float) -> AsyncEngine:
         url = self._url.set(drivername=f"{self._statements.kind}+{self._async_driver}")
@@ -133,7 +138,7 @@ class ServerStore:
         except (ImportError, ValueError, SQLAlchemyError) as error:  # ValueError: no greenlet
             raise self._unusable(error) from error
         event.listen(engine.sync_engine, "handle_error", _drop_what_is_broken)
-        self._learn_limit(engine.sync_engine)
+        self._agree_on_limits(engine.sync_engine, seconds)
         return engine
 
     def _unusable(self, error: Exception) -> ImproperlyConfigured:
