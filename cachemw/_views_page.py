@@ -172,9 +172,10 @@ class Page:
                 f"There are: {', '.join(map(repr, known))}."
             ) from error
 
-    def cachings(self) -> list[Caching]:
-        """What the page is cached with where it is cached alone, as far as that was needed."""
-        return [] if self._alone is None else [self._alone.caching]
+    @property
+    def alone(self) -> Any:
+        """The middleware that caches the page alone, without a site; None as long as that was not needed."""
+        return self._alone
 
     def check(self, site: Site | None = None) -> None:
         """Raise now what the first request would raise. Raises: ImproperlyConfigured."""

@@ -11,6 +11,7 @@ await apurge(request, request.url_for("news"))      # when something has changed
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -58,9 +59,9 @@ Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
 def lifespan(inner: Lifespan | None = None, *, caches: Caches | None = None) -> Lifespan:
     """A lifespan around the application's own: checks its views at start-up, closes the stores at shutdown.
 
-    Closed are the stores of the application's middlewares and views, and those in use of `caches` (None: the
-    process's), after the application's own shutdown. Raises, at start-up: ImproperlyConfigured for a view whose cache
-    has an unknown alias.
+    Before the application's own shutdown, what its views fetch in the background is given up. After it, the stores of
+    its middlewares and views are closed, and those in use of `caches` (None: the process's). Raises, at start-up:
+    ImproperlyConfigured for a view whose cache has an unknown alias.
     """
 
     @asynccontextmanager
@@ -70,9 +71,12 @@ def lifespan(inner: Lifespan | None = None, *, caches: Caches | None = None) -> 
             page.check()
         try:
             async with inner(app) if inner is not None else nullcontext() as state:
-                yield state
+                try:
+                    yield state
+                finally:
+                    await asyncio.gather(*(page.alone._refresher.aclose() for page in pages if page.alone is not None))
         finally:
-            cachings = [*_around(app), *(caching for page in pages for caching in page.cachings())]
+            cachings = [*_around(app), *(page.alone.caching for page in pages if page.alone is not None)]
             stores = [store for caching in cachings for store in _stores(caching)]
             stores += (process_caches if caches is None else caches).all(initialized_only=True)
             for store in {id(store): store for store in stores}.values():

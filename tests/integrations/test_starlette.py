@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -772,6 +773,32 @@ def test_the_lifespan_closes_the_stores_after_the_applications_own(page: Counter
         assert site.get("/in/").text == "True page 1"
     assert order == [(0, 0)]
     assert (site_wide.closed, of_view.closed, unused.closed) == (1, 1, 0)
+
+
+def test_the_lifespan_gives_up_what_goes_on_in_the_background(page: Counter, clock: Clock) -> None:
+    events: list[str] = []
+    begun = threading.Event()
+
+    @asynccontextmanager
+    async def own(app: Any) -> AsyncIterator[None]:
+        yield
+        events.append("the application ends")
+
+    async def view(request: Request) -> Response:
+        if page() != "page 1":
+            begun.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                events.append("the refresh ends")
+        return PlainTextResponse("x", headers=STALE)
+
+    with TestClient(Starlette(routes=[Route("/", cache_page(60)(view))], lifespan=lifespan(own))) as site:
+        site.get("/")
+        clock.advance(61)
+        assert site.get("/").text == "x"
+        assert begun.wait(5)
+    assert events == ["the refresh ends", "the application ends"]
 
 
 def test_the_lifespan_alone() -> None:
