@@ -21,7 +21,7 @@ from cachemw.rfc9111.freshness import born
 from cachemw.rfc9111.invalidation import invalidates, is_unsafe, target_uris
 from cachemw.rfc9111.messages import Fields, Head, Record, Request, StoredResponse, VaryIndex
 from cachemw.rfc9111.partial import whole
-from cachemw.rfc9111.storing import may_store, needs_vary_authorization, nominated, storable_fields
+from cachemw.rfc9111.storing import judge, may_store, needs_vary_authorization, nominated, storable_fields
 
 __all__ = ["Update"]
 
@@ -80,6 +80,7 @@ class Update(Passage[EngineT]):
             return self._refuse("rule", head)
         if self._strips:
             head = self._without_cookies(head)
+        given = head
         if policy.authorization == "vary" and needs_vary_authorization(request, head, policy):
             head = _varying_on_authorization(head)
         self._verdict = verdict = engine.shapes.verdict(head, self.timeout, self._named)
@@ -95,9 +96,7 @@ class Update(Passage[EngineT]):
             judged=None if verdict is None else verdict.storing,
         )
         if not storing.ok:
-            if policy.django_rules and head.status == 304:  # Django patches it, too
-                head = _patched(head, engine.seconds if self.timeout is None else self.timeout, now)
-            return self._refuse(storing.reason, head)
+            return self._refuse(storing.reason, self._as_django_tells(given, head, now))
         if not self._is_known_host():
             return self._refuse("host", head)
         if policy.patch and (storing.chosen or self.timeout is not None or policy.django_rules):
@@ -128,6 +127,15 @@ class Update(Passage[EngineT]):
             before, token = self._moved
             if self.known[keys.mark_key(self.of or "")] is not None or self._token(before) != token:
                 self.abandoned()  # the page may have been purged since the request began
+
+    def _as_django_tells(self, given: Head, varying: Head, now: float) -> Head:
+        """The head of what is not stored: as it was given; a 304, under Django's policy, as that of the page."""
+        policy = self.engine.policy
+        if not policy.django_rules or given.status != 304:
+            return given
+        page = Head(200, varying.fields)
+        storing = judge(page, policy, seconds=self.engine.seconds, timeout=self.timeout, now=now)
+        return _patched(varying, storing.lifetime, now) if storing.ok else given
 
     def _refuse(self, reason: str, head: Head) -> Head:
         self.detail = self.detail or reason

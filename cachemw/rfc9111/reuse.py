@@ -49,7 +49,7 @@ def may_reuse(request: Request, stored: StoredResponse, policy: Policy, now: flo
     softened says that a soft purge came after it was stored: it then counts as stale, however young it is.
     """
     if (stored.chosen and has_session_cookie(request, policy) and "cookie" not in nominated(stored.head)) or (
-        request.lines("authorization") and not _is_for_credentials(stored.head, policy)
+        _has_credentials(request, policy) and not _is_for_credentials(stored.head, policy)
     ):
         return Reuse.GUARDED
     fresh = now < stored.fresh_until and not softened
@@ -73,6 +73,12 @@ def must_validate(
 def age(stored: StoredResponse, now: float) -> int:
     """What `Age` says of a stored response that is sent now (§5.1), in whole seconds."""
     return int(current_age(stored, now))
+
+
+def _has_credentials(request: Request, policy: Policy) -> bool:
+    """Does it carry Authorization? To Django, an empty one is none."""
+    lines = request.lines("authorization")
+    return any(lines) if policy.authorization == "vary" else bool(lines)
 
 
 def _is_for_credentials(head: Head, policy: Policy) -> bool:
