@@ -56,7 +56,8 @@ class Flight(Generic[T]):
     def end(self) -> None:
         """Land, if that has not happened, without records, and be forgotten: the next request leads a new flight."""
         self._flights.remove(self)
-        self.land({})
+        if not self.landed:
+            self.land({})
 
     def wait(self, timeout: float) -> bool:
         """Block the thread until the flight has landed; False after `timeout` seconds.

@@ -145,7 +145,8 @@ class Pages(Procedures):
                 result = getattr(self.cache, name)(*arguments)
                 name, arguments = procedure.send(result)
         except StopIteration as end:
-            self.write_breaker.succeeded()
+            if self.write_breaker.failures:
+                self.write_breaker.succeeded()
             return end.value  # type: ignore[no-any-return]
         except Exception as error:
             self._failed(self.write_breaker, error, began)
@@ -166,7 +167,8 @@ class Pages(Procedures):
                 result = await getattr(self.cache, f"a{name}")(*arguments)
                 name, arguments = procedure.send(result)
         except StopIteration as end:
-            self.write_breaker.succeeded()
+            if self.write_breaker.failures:
+                self.write_breaker.succeeded()
             return end.value  # type: ignore[no-any-return]
         except Exception as error:
             self._failed(self.write_breaker, error, began)

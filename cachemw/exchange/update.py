@@ -109,7 +109,8 @@ class Update(Passage[EngineT]):
             self.outer.chosen_within = True
         self.keep = True
         self._left = head
-        self._heed_search(head)
+        if engine.search or "no-vary-search" in head.index:
+            self._heed_search(head)
         self._born = born(head, request_time=self.now, response_time=now)
         self.stored_ttl = int(storing.lifetime) - int(max(0.0, now - self._born))  # as a hit in this moment says it
         return self._marked(head)
@@ -155,7 +156,9 @@ class Update(Passage[EngineT]):
         assert head is not None
         assert of is not None
         policy = engine.policy
-        if len(body) > policy.max_body or not _is_complete(head, body, self.request.method):
+        size = len(body)
+        sound = size == self.length and head.status == 200  # as most are
+        if size > policy.max_body or not (sound or _is_complete(head, body, self.request.method)):
             self.stored_ttl = None
             self.detail = "incomplete"
             self._pass_by()
@@ -179,7 +182,7 @@ class Update(Passage[EngineT]):
             began=self.began,
             chosen=storing.chosen or self.chosen_within,
             validate=storing.validate,
-            tags=self._tags_of(head),
+            tags=self.tags if head.index.keys().isdisjoint(_TAGGED) else self._tags_of(head),
         )
         if head.status == 206:
             record = whole(record)
@@ -276,8 +279,6 @@ class Update(Passage[EngineT]):
         return True
 
     def _tags_of(self, head: Head) -> tuple[str, ...]:
-        if head.index.keys().isdisjoint(_TAGGED):
-            return self.tags
         own = parse_tags(head.lines("cache-tag"), head.lines("surrogate-key"))
         return tuple(dict.fromkeys(own + self.tags))
 

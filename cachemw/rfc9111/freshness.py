@@ -124,8 +124,6 @@ def moment(head: Head, name: str, now: float) -> int | None:
 def corrected_initial_age(head: Head, *, request_time: float, response_time: float) -> float:
     """How old the response was on arrival (RFC 9111 §4.2.3), in seconds, by the larger of Age and Date."""
     response_delay = max(0.0, response_time - request_time)
-    if head.index.keys().isdisjoint(_OF_AGE):
-        return response_delay
     date = moment(head, "date", response_time)
     apparent_age = 0.0 if date is None else response_time - date
     return max(0.0, apparent_age, (parse_age(head.lines("age")) or 0) + response_delay)
@@ -133,6 +131,8 @@ def corrected_initial_age(head: Head, *, request_time: float, response_time: flo
 
 def born(head: Head, *, request_time: float, response_time: float) -> float:
     """The moment at which the age of the response was 0."""
+    if head.index.keys().isdisjoint(_OF_AGE):
+        return min(request_time, response_time)
     return response_time - corrected_initial_age(head, request_time=request_time, response_time=response_time)
 
 
