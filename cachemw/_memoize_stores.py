@@ -9,11 +9,11 @@ Rule 3: a store that is not configured is a mistake in the program, and is raise
 from __future__ import annotations
 
 import itertools
-import sys
 import time
 import weakref
 from typing import Any
 
+from cachemw._caching_here import site_here
 from cachemw._pages_recovery import PERIOD, Breaker
 from cachemw._values import refuse
 from cachemw.backends.base import BaseCache
@@ -27,12 +27,8 @@ __all__ = ["Guard", "caches_here", "check_store", "guard_of", "store_of"]
 def caches_here() -> Caches:
     """The stores by alias: of the Flask application whose context this is, if it has our extension; else the
     process's."""
-    flask = sys.modules.get("flask")
-    if flask is not None and flask.has_app_context():
-        site = flask.current_app.extensions.get("cachemw")
-        if site is not None:
-            return site.caches  # type: ignore[no-any-return]
-    return caches
+    site = site_here()
+    return caches if site is None else site.caches
 
 
 def check_store(name: str, cache: object) -> str | BaseCache | None:

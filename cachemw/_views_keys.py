@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from cachemw import activation
+from cachemw._caching_here import site_here
+from cachemw._views_page import EXCHANGE
 from cachemw.asgi import ASGIRequest
 from cachemw.backends.base import BaseCache
 from cachemw.caching import Caching, Line
@@ -60,8 +62,8 @@ def learn(
 
 
 def _opened(request: Any, key_prefix: str | None, cache: Any) -> tuple[Line, Request, Mapping[str, str | None]]:
-    line = Caching(cache=cache, key_prefix=key_prefix, rules=()).line
     asked, state = _request(request)
+    line = _line(state.get(EXCHANGE), key_prefix, cache)
     locale = state.get(activation.KEY)
     language, timezone = activation.get_language(), activation.get_timezone()
     if locale is not None:
@@ -69,6 +71,28 @@ def _opened(request: Any, key_prefix: str | None, cache: Any) -> tuple[Line, Req
     language = getattr(request, "LANGUAGE_CODE", language)
     overrides = override_part(asked, line.policy.keyed_fields)
     return line, asked, {":language": language, ":timezone": timezone, ":overrides": overrides}
+
+
+def _line(exchange: Any, key_prefix: str | None, cache: Any) -> Line:
+    """The cache that the request came through; or that of the site here; or the environment's."""
+    if exchange is not None and cache is None and key_prefix is None:
+        line: Line = exchange.engine
+        return line
+    site = site_here()
+    if site is None:
+        return Caching(cache=cache, key_prefix=key_prefix, rules=()).line
+    of: Caching = site.caching
+    if cache is None:
+        cache = of.line.pages.cache
+    elif isinstance(cache, str) and "://" not in cache:
+        cache = of.caches[cache]
+    return Caching(
+        cache=cache,
+        policy=of.policy,
+        key_prefix=of.key_prefix if key_prefix is None else key_prefix,
+        rules=(),
+        settings=of.settings,
+    ).line
 
 
 def _request(request: Any) -> tuple[Request, Mapping[str, Any]]:

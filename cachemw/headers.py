@@ -16,6 +16,7 @@ from difflib import get_close_matches
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack
 
+from cachemw._caching_here import site_here
 from cachemw.rfc9111.fields import (
     CacheControl,
     dump_cache_control,
@@ -124,13 +125,15 @@ def get_max_age(headers: Any) -> int | None:
 def patch_response_headers(headers: Any, cache_timeout: float | None = None, *, now: float | None = None) -> None:
     """Tell caches to keep the response for `cache_timeout` seconds: `Expires` unless it is there, and `max-age`.
 
-    Left out, these are the `seconds` of the settings in the environment. A negative timeout counts as 0; a smaller
-    `max-age` that is there stays. `now` is the time, in seconds since the epoch, from which `Expires` is counted.
+    Left out, these are the `seconds` of the site's settings: those of the Flask application at work, if it has the
+    extension, else of the environment. A negative timeout counts as 0; a smaller `max-age` that is there stays. `now`
+    is the time, in seconds since the epoch, from which `Expires` is counted.
     """
     if cache_timeout is None:
         from cachemw.settings import Settings  # further up in the house
 
-        cache_timeout = Settings.from_environ().seconds
+        site = site_here()
+        cache_timeout = Settings.from_environ().seconds if site is None else site.caching.seconds
     timeout = max(0, int(cache_timeout))
     if not lines_of(headers, "Expires"):
         _set(headers, "Expires", format_date((time.time() if now is None else now) + timeout))
@@ -196,9 +199,10 @@ def get_cache_key(
     """The key of the page that would answer a request, None as long as no response to its URL was learnt.
 
     `request` is any framework's, a WSGI environ or an ASGI scope. `key_prefix` and `cache` (an alias, a URL or a
-    store) are the settings' if left out. The key depends on scheme, host, path and query, on the fields that Vary
-    names, and on language and time zone where these are part of the key. In the store, the record is under
-    `cache.page_key(key)`.
+    store) are, if both are left out, those of the cache that the request came through; one that is left out is that of
+    the Flask application at work, if it has the extension, else the environment's. The key depends on scheme, host,
+    path and query, on the fields that Vary names, and on language and time zone where these are part of the key. In the
+    store, the record is under `cache.page_key(key)`.
     """
     from cachemw._views_keys import find  # this module is at the bottom of the house, keys and stores are further up
 

@@ -6,13 +6,24 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from flask import Flask
 from starlette.requests import Request as StarletteRequest
 from werkzeug.test import Client, EnvironBuilder
 from werkzeug.wrappers import Request as WerkzeugRequest
+from werkzeug.wrappers import Response
 
-from cachemw import activate_language, activate_timezone, caches, get_cache_key, learn_cache_key, wsgi
+from cachemw import (
+    activate_language,
+    activate_timezone,
+    caches,
+    get_cache_key,
+    learn_cache_key,
+    patch_response_headers,
+    wsgi,
+)
 from cachemw.activation import KEY, Locale, deactivate_language, deactivate_timezone
 from cachemw.backends.locmem import LocMemCache
+from cachemw.integrations.flask import CacheMW
 
 
 @pytest.fixture(autouse=True)
@@ -207,3 +218,48 @@ def test_a_django_request() -> None:
 
     key = learn_cache_key(DjangoRequest(), Headers())
     assert get_cache_key(environ()) == key
+
+
+# -- of which cache ---------------------------------------------------------------------------------------------------
+
+
+def test_left_out_it_is_the_cache_that_the_request_came_through() -> None:
+    seen: list[str | None] = []
+
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        seen.append(get_cache_key(environ))
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Cache-Control", "no-store")])
+        return [b""]
+
+    def page(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Vary", "X-A")])
+        return [b""]
+
+    store = LocMemCache("keys-came-through", {})
+    Client(wsgi.CacheMiddleware(page, cache=store, key_prefix="site")).get("/", buffered=True)
+    other = wsgi.CacheMiddleware(application, cache=store, key_prefix="site")
+    Client(other).get("/", headers={"X-A": "another variant"}, buffered=True)
+    assert seen[0] is not None
+    assert seen == [get_cache_key(environ("/", X_A="another variant"), key_prefix="site", cache=store)]
+
+
+def test_in_a_flask_application_it_is_that_of_the_extension() -> None:
+    app = Flask("site")
+    app.config["CACHES"] = {"default": "locmem://keys-flask", "other": "locmem://keys-flask-other"}
+    app.config["CACHEMW_KEY_PREFIX"] = "site"
+    app.config["CACHEMW_SECONDS"] = 7
+    CacheMW(app)
+    app.add_url_rule("/", view_func=lambda: "x")
+    app.test_client().get("/", buffered=True)
+    request = environ("/")
+    assert get_cache_key(request) is None
+    with app.app_context():
+        key = get_cache_key(request)
+        assert key is not None
+        assert key == get_cache_key(request, cache="default") == get_cache_key(request, key_prefix="site")
+        assert get_cache_key(request, cache="other") is None
+        assert get_cache_key(request, cache="locmem://keys-flask") == key
+        assert get_cache_key(request, key_prefix="other") is None
+        response = Response()
+        patch_response_headers(response)
+        assert response.headers["Cache-Control"] == "max-age=7"
