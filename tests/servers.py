@@ -208,13 +208,15 @@ class Server:
         return self._ready(self)
 
     def pause(self) -> None:
-        """Freeze it (SIGSTOP): it keeps its connections and answers nobody."""
+        """Freeze it and its processes (SIGSTOP): it keeps its connections and answers nobody."""
         self._signal(signal.SIGSTOP)
         assert self.process is not None
         os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)  # until then it may still answer
+        self._signal_children(signal.SIGSTOP)
 
     def resume(self) -> None:
         """Thaw it (SIGCONT)."""
+        self._signal_children(signal.SIGCONT)
         self._signal(signal.SIGCONT)
 
     def kill(self) -> None:
@@ -237,6 +239,13 @@ class Server:
     def _signal(self, number: signal.Signals) -> None:
         assert self.process is not None
         self.process.send_signal(number)
+
+    def _signal_children(self, number: signal.Signals) -> None:
+        """PostgreSQL has a process for each connection."""
+        assert self.process is not None
+        pid = self.process.pid
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            os.kill(int(child), number)
 
     def __enter__(self) -> Self:
         return self

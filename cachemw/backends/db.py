@@ -17,6 +17,7 @@ from sqlalchemy.exc import ArgumentError
 
 from cachemw._values import boolean, integer, members, number, refuse, without_password
 from cachemw.backends._db_calls import Call, MissingTable, Outcome, Store, ValueTooLarge
+from cachemw.backends._db_pages import Decode
 from cachemw.backends._db_plans import KEYS_AT_ONCE, Plan, Plans, by_key, row_of
 from cachemw.backends._db_replicas import Replicas
 from cachemw.backends._db_schema import DEFAULT_TABLE, Statements, column_key, make_table
@@ -32,6 +33,10 @@ __all__ = ["DatabaseCache"]
 T = TypeVar("T")
 
 _MAX_ENTRIES: Final = 100_000
+#: Seconds that a visitor may be kept waiting to discover that a server hangs.
+_DEADLINE: Final = 0.1
+#: Seconds for SQLite's one writer to finish, or to move the log into the file: that is work, no fault.
+_LOCK_DEADLINE: Final = 0.25
 
 
 class DatabaseCache(BaseCache):
@@ -41,8 +46,8 @@ class DatabaseCache(BaseCache):
         `mysql://…`, `mariadb://…`. Or, as in Django, the name of the table; OPTIONS then says which database.
     OPTIONS: `table` (default "cachemw"; "schema.table", blanks allowed), `write` (URL of the primary, default:
         LOCATION), `read` (URL of a replica, or several), `max_entries` (default 100 000), `cull_frequency` (default 3),
-        `create` (make the table when it is missing; default: for SQLite), `deadline` (seconds for a call, and for
-        another process's write in SQLite; default 0.25), `pool_size` (connections of a process, default 10),
+        `create` (make the table when it is missing; default: for SQLite), `deadline` (seconds for a call, default 0.1;
+        for another process's write in SQLite, default 0.25), `pool_size` (connections of a process, default 10),
         `inline_reads` (SQLite: tasks read on the event loop while that is quick; default True).
 
     Drivers: sqlite3; psycopg for both halves; PyMySQL and, for the async half, asyncmy. The async half of SQLite works
@@ -60,9 +65,10 @@ class DatabaseCache(BaseCache):
         options = self.options
         table, primary = _table_and_url(location, options)
         max_entries, frequency = self._cull_options(max_entries=_MAX_ENTRIES)
-        self._deadline = number("OPTIONS['deadline']", options.get("deadline", 0.25), minimum=0.001)
-        self._pool_size = integer("OPTIONS['pool_size']", options.get("pool_size", 10), minimum=1)
         self._statements = Statements(make_table(table), _kind(primary))
+        deadline = options.get("deadline", _LOCK_DEADLINE if self._statements.kind == "sqlite" else _DEADLINE)
+        self._deadline = number("OPTIONS['deadline']", deadline, minimum=0.001)
+        self._pool_size = integer("OPTIONS['pool_size']", options.get("pool_size", 10), minimum=1)
         self._create = boolean("OPTIONS['create']", options.get("create", self._statements.kind == "sqlite"))
         self._primary = self._store(primary)
         self._replicas = Replicas([self._store(_url("OPTIONS['read']", url)) for url in _replicas(options.get("read"))])
@@ -176,7 +182,7 @@ class DatabaseCache(BaseCache):
                 if len(keys) > 1:
                     by_column = {column_key(key): key for key in keys}
                     return by_key(by_column, sqlite.get(tuple(by_column), time.time()))
-                for _, counted, value in sqlite.get((column_key(keys[0]),), time.time()):
+                for _, counted, value, _ in sqlite.get((column_key(keys[0]),), time.time()):
                     return {keys[0]: value if counted is None else counted}
                 return {}
             except MissingTable:
@@ -276,6 +282,33 @@ class DatabaseCache(BaseCache):
         prefix = self._page_prefix  # a page's key in a store without limits
         return [column_key(prefix + key) for key in keys]
 
+    def known(self, keys: Sequence[str], decode: Decode) -> list[Any] | None:
+        """What `read_decoded` gives, if that is known without asking the database: it never is."""
+        return None
+
+    def read_decoded(self, keys: Sequence[str], decode: Decode) -> list[Any]:
+        """The records that `decode(key, payload)` makes of the payloads, None where there is none: a page's hit.
+
+        What is asked for often in SQLite is remembered until somebody writes. Raises: BackendUnavailable.
+        """
+        if self._sqlite is not None and 0 < len(keys) <= KEYS_AT_ONCE:
+            try:
+                return self._sqlite.pages(keys, self._columns, time.time(), decode)
+            except MissingTable:
+                pass  # the plan makes it
+        return _decoded(keys, self.read_records(keys), decode)
+
+    async def aread_decoded(self, keys: Sequence[str], decode: Decode) -> list[Any]:
+        """See `read_decoded`."""
+        sqlite = self._sqlite
+        if sqlite is not None and 0 < len(keys) <= KEYS_AT_ONCE:
+            arguments = keys, self._columns, time.time(), decode
+            try:
+                return await self._reads.run(sqlite.pages, *arguments, at_once=sqlite.pages_at_once)
+            except MissingTable:
+                pass  # the plan makes it
+        return _decoded(keys, await self.aread_records(keys), decode)
+
     def read_records(self, keys: Sequence[str]) -> list[Any]:
         """See `BaseCache.read_records`."""
         if self._sqlite is not None and 0 < len(keys) <= KEYS_AT_ONCE:
@@ -347,8 +380,12 @@ class DatabaseCache(BaseCache):
 
 def _values(columns: Sequence[bytes], rows: Sequence[Row]) -> list[Any]:
     """The values in the order of the columns, None where there is none, or a number."""
-    found = {key: value for key, _, value in rows}
+    found = {key: value for key, _, value, _ in rows}
     return [found.get(column) for column in columns]
+
+
+def _decoded(keys: Sequence[str], found: Sequence[Any], decode: Decode) -> list[Any]:
+    return [None if payload is None else decode(key, payload) for key, payload in zip(keys, found, strict=True)]
 
 
 def _table_and_url(location: object, options: Mapping[str, Any]) -> tuple[object, URL]:

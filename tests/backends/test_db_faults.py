@@ -389,16 +389,11 @@ def make(kind: Kind, server: Server) -> Iterator[Make]:
 @contextmanager
 def frozen(server: Server) -> Iterator[None]:
     """The server and all its processes do nothing meanwhile."""
-    assert server.process is not None
-    pid = server.process.pid
-    children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    for one in (pid, *children):
-        os.kill(one, signal.SIGSTOP)
+    server.pause()
     try:
         yield
     finally:
-        for one in (pid, *children):
-            os.kill(one, signal.SIGCONT)
+        server.resume()
 
 
 OPERATIONS: dict[str, Callable[[DatabaseCache], Any]] = {
