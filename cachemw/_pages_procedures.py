@@ -121,7 +121,9 @@ class Procedures(ABC):
         (lease,) = self._encoded([(key, HitForMiss(key), timeout)])
         try:
             taken, (holder, *payloads) = yield "add_and_read", (*lease, (key, *wants))
-            if not taken and holder is not None and self._decoded((key,), (holder,)) == [None]:
+            if not taken and holder is None:
+                taken = True  # the store has refused it, or its holder is done: there is nobody to wait for
+            elif not taken and self._decoded((key,), (holder,)) == [None]:
                 yield "write_records", ((lease,),)  # garbage holds no lease
                 taken = True
             settled = True

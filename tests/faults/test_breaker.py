@@ -339,6 +339,16 @@ def test_a_store_that_gives_no_lease_is_read(store: Store, pages: Pages, half: s
     assert (taken, record.body) == (True, b"old")
 
 
+@pytest.mark.parametrize("half", ["sync", "async"])
+def test_a_lease_that_the_store_refuses_keeps_nobody_waiting(
+    store: Store, pages: Pages, half: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full memcached that evicts nothing says of `add` no more than that it did not store it."""
+    monkeypatch.setattr(store, "add_record", lambda key, payload, timeout: False)
+    taken, (record,) = _leased(pages, half, KEY)
+    assert (taken, record.body) == (True, b"old")
+
+
 def test_a_lease_is_not_left_to_nobody(store: Store, pages: Pages) -> None:
     added = store.add_record
 
