@@ -157,8 +157,8 @@ class Plans:
 
 
 def by_key(keys: Mapping[bytes, str], rows: Iterable[Sequence[Any]]) -> dict[str, Any]:
-    """Rows (key, number, value) as what is stored under the made keys, which are given by column."""
-    return {keys[key]: value if counted is None else counted for key, counted, value in rows}
+    """Rows (key, number, value, expires) as what is stored under the made keys, which are given by column."""
+    return {keys[key]: value if counted is None else counted for key, counted, value, _ in rows}
 
 
 def _parts(keys: Sequence[str]) -> list[Sequence[str]]:

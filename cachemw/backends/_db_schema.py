@@ -109,6 +109,7 @@ class Statements:
         self.kind = kind
         self._key = table.c.cache_key
         self._expires = table.c.expires
+        self._row = select(self._key, table.c.number, table.c.value, self._expires)
         self._each_key = [bindparam(f"key_{number}", type_=LargeBinary) for number in range(how_many or 0)]
         self._in_keys = self._key.in_(bindparam("keys", expanding=True) if how_many is None else self._each_key)
         self._is_key = self._key == bindparam("key")
@@ -121,8 +122,8 @@ class Statements:
 
     @cached_property
     def get(self) -> Executable:
-        """Rows (key, number, value) of the live ones of `keys`."""
-        return select(self._key, self.table.c.number, self.table.c.value).where(self._in_keys, self._is_live)
+        """Rows (key, number, value, expires) of the live ones of `keys`."""
+        return self._row.where(self._in_keys, self._is_live)
 
     @cached_property
     def get_few(self) -> Executable:
@@ -130,8 +131,7 @@ class Statements:
 
         The parameters stand in the order key, now, key, now, …
         """
-        row = select(self._key, self.table.c.number, self.table.c.value)
-        return union_all(*[row.where(self._key == key, self._is_live) for key in self._each_key])
+        return union_all(*[self._row.where(self._key == key, self._is_live) for key in self._each_key])
 
     @cached_property
     def peek(self) -> Executable:

@@ -18,6 +18,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
+from math import inf
 from operator import itemgetter
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -26,6 +27,7 @@ from sqlalchemy.dialects.sqlite.pysqlite import dialect as make_dialect
 
 from cachemw._values import refuse
 from cachemw.backends._db_calls import Call, MissingTable, Outcome, ValueTooLarge
+from cachemw.backends._db_pages import Decode, DecodedRows
 from cachemw.backends._db_schema import Statements
 from cachemw.backends.base import offload
 from cachemw.errors import BackendUnavailable, ImproperlyConfigured
@@ -55,8 +57,12 @@ _creating = threading.Lock()
 T = TypeVar("T")
 
 
-#: Key, number and value.
-Row = tuple[bytes, int | None, bytes | None]
+#: Key, number, value and expiry.
+Row = tuple[bytes, int | None, bytes | None, float | None]
+
+
+#: Makes the keys in the table.
+Columns = Callable[[Sequence[str]], list[bytes]]
 
 
 class _BusyError(Exception):
@@ -90,6 +96,7 @@ class SQLiteStore:
         self._owner = os.getpid()
         self._file: tuple[int, int] | None = None
         self._look_again = 0.0
+        self._decoded = DecodedRows()
         _stores.add(self)
 
     # -- calls -----------------------------------------------------------------------------------------------------
@@ -130,6 +137,38 @@ class SQLiteStore:
             return self._use(lambda connection: connection.execute(sql, arguments).fetchall(), patient=False)
         except _BusyError:
             return None
+
+    def pages(self, keys: Sequence[str], columns: Columns, now: float, decode: Decode) -> list[Any]:
+        """The records that are stored as these pages, None where there is none; what is remembered is not read again.
+
+        columns: makes the keys in the table of the pages'.
+        """
+        return self._use(lambda connection: self._pages(connection, keys, columns, now, decode))
+
+    def pages_at_once(self, keys: Sequence[str], columns: Columns, now: float, decode: Decode) -> list[Any] | None:
+        """The same over a connection that is there; None if there is none, or if another has the lock."""
+        try:
+            return self._use(lambda connection: self._pages(connection, keys, columns, now, decode), patient=False)
+        except _BusyError:
+            return None
+
+    def _pages(
+        self, connection: sqlite3.Connection, keys: Sequence[str], columns: Columns, now: float, decode: Decode
+    ) -> list[Any]:
+        found, version = self._decoded.get(connection, keys, now, decode)
+        if found is not None:
+            return found
+        made = columns(keys)
+        sql, arguments = self._reading(made, now)
+        rows = {row[0]: row for row in connection.execute(sql, arguments).fetchall()}
+        records = []
+        for key, column in zip(keys, made, strict=True):
+            row = rows.get(column)
+            record = None if row is None or row[2] is None else decode(key, row[2])
+            records.append(record)
+            if record is not None and row is not None and version is not None:
+                self._decoded.learn(key, version, inf if row[3] is None else row[3], decode, record)
+        return records
 
     def _reading(self, keys: Sequence[bytes], now: float) -> tuple[str, Sequence[Any]]:
         if 1 < len(keys) <= _FEW:

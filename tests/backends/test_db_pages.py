@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import sqlite3
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -11,8 +14,10 @@ from typing import Any
 
 import pytest
 
+from cachemw.backends import _db_sqlite
 from cachemw.backends.db import DatabaseCache
 from cachemw.errors import BackendUnavailable
+from cachemw.testing._concurrency import in_threads
 
 Both = Callable[..., Any]
 
@@ -128,3 +133,182 @@ def test_a_writer_that_never_ends_is_given_up_and_nothing_is_half_done(
     assert call("read_records", ["page", "lease"]) == [b"page", None]
     assert call("add_and_read", "lease", b"mine", 10.0, ["page"]) == (True, [b"page"])
     assert call("add_and_read", "lease", b"mine", 10.0, []) == (False, [])
+
+
+# What is read over and over
+
+
+def decode(key: str, payload: Any) -> Any:
+    return None if payload == b"damaged" else (key, payload)
+
+
+@pytest.fixture
+def other(path: Path) -> Iterator[DatabaseCache]:
+    """Another process's cache, as far as SQLite can tell."""
+    cache = DatabaseCache(f"sqlite:///{path}", {})
+    yield cache
+    cache.close()
+
+
+def remembered(cache: DatabaseCache, key: str = "page") -> Any:
+    """A page that is read so often that only the file's version is asked for."""
+    cache.write_records([(key, b"old", 100.0)])
+    for _ in range(4):
+        (found,) = cache.read_decoded([key], decode)
+    assert found == (key, b"old")
+    return found
+
+
+def test_a_page_that_is_read_often_costs_one_question(cache: DatabaseCache, call: Both) -> None:
+    found = remembered(cache)
+    assert cache.known(["page"], decode) is None, "without asking"
+    seen = statements(cache)
+    seen.clear()
+    assert call("read_decoded", ["page"], decode)[0] is found
+    assert seen == ["PRAGMA"]
+    assert call("read_decoded", ["page", "absent"], decode) == [found, None]
+    assert seen == ["PRAGMA", "PRAGMA", "SELECT"]
+
+
+CHANGES: dict[str, tuple[Callable[[DatabaseCache], Any], Any]] = {
+    "written": (lambda cache: cache.write_records([("page", b"new", 100.0)]), ("page", b"new")),
+    "committed": (lambda cache: cache.commit_records([("page", b"new", 100.0)], (), ()), ("page", b"new")),
+    "dropped": (lambda cache: cache.drop_records(["page"]), None),
+    "cleared": (lambda cache: cache.clear_records(), None),
+    "culled": (lambda cache: cache._drive(cache._plans._cull(1, 1)), None),
+    "counted": (lambda cache: cache._set([(cache.page_key("page"), 7, None)]), None),
+}
+
+
+@pytest.mark.parametrize("by", ["itself", "another"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_changes_is_noticed_at_once(
+    cache: DatabaseCache, other: DatabaseCache, call: Both, change: str, by: str
+) -> None:
+    remembered(cache)
+    act, expected = CHANGES[change]
+    act(cache if by == "itself" else other)
+    for _ in range(4):
+        assert call("read_decoded", ["page"], decode) == [expected]
+
+
+def test_what_is_remembered_expires(cache: DatabaseCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    remembered(cache)
+    now = time.time() + 99
+    monkeypatch.setattr(time, "time", lambda: now)
+    assert cache.read_decoded(["page"], decode) == [("page", b"old")]
+    now += 2
+    assert cache.read_decoded(["page"], decode) == [None]
+    cache.write_records([("for ever", b"old", None)])
+    for _ in range(4):
+        assert cache.read_decoded(["for ever"], decode) == [("for ever", b"old")]
+    now += 10**9
+    assert cache.read_decoded(["for ever"], decode) == [("for ever", b"old")]
+
+
+def test_another_file_in_the_place_of_the_first(
+    cache: DatabaseCache, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_db_sqlite, "_LOOK_AGAIN", 0.0)
+    remembered(cache)
+    for name in ("", "-wal", "-shm"):
+        path.with_name(path.name + name).unlink(missing_ok=True)
+    assert cache.read_decoded(["page"], decode) == [None]
+
+
+def test_what_is_decoded_otherwise_or_not_at_all(cache: DatabaseCache) -> None:
+    remembered(cache)
+    assert cache.read_decoded(["page"], lambda key, payload: payload) == [b"old"]
+    cache.write_records([("damaged", b"damaged", None)])
+    for _ in range(4):
+        assert cache.read_decoded(["damaged"], decode) == [None]
+    cache.write_records([("large", b"x" * 3_000_000, None)])
+    assert cache.read_decoded([], decode) == []
+
+
+def test_the_question_is_not_asked_where_somebody_writes_all_the_time(
+    cache: DatabaseCache, other: DatabaseCache
+) -> None:
+    remembered(cache)
+    seen = statements(cache)
+    for number in range(1000):
+        other.set("key", number)
+        assert cache.read_decoded(["page"], decode) == [("page", b"old")]
+    assert seen.count("PRAGMA") < 30
+    for _ in range(2 * 64 + 2):
+        cache.read_decoded(["page"], decode)
+    seen.clear()
+    for _ in range(10):
+        cache.read_decoded(["page"], decode)
+    assert seen == ["PRAGMA"] * 10, "now that nobody writes"
+
+
+def test_no_order_of_reading_and_writing_shows_what_was(
+    cache: DatabaseCache, other: DatabaseCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against what a cache that remembers nothing finds."""
+    dice = random.Random(7)
+    now = 1_000_000.0
+    monkeypatch.setattr(time, "time", lambda: now)
+    keys = [f"page{number}" for number in range(5)]
+    for step in range(1500):
+        writer = dice.choice((cache, other))
+        match dice.randrange(12):
+            case 0:
+                writer.write_records([(dice.choice(keys), b"%d" % step, dice.choice((5.0, 50.0, None)))])
+            case 1:
+                writer.drop_records([dice.choice(keys)])
+            case 2:
+                writer._touch(writer.page_key(dice.choice(keys)), dice.choice((5.0, None)))
+            case 3:
+                now += dice.random() * 10
+            case _:
+                asked = dice.sample(keys, dice.randrange(1, 4))
+                found = cache.read_decoded(asked, decode)
+                assert [record and record[1] for record in found] == other.read_records(asked), step
+
+
+def test_threads_that_read_while_another_connection_writes_never_go_back(
+    cache: DatabaseCache, other: DatabaseCache
+) -> None:
+    other.write_records([("page", b"0", None)])
+    done = threading.Event()
+
+    def write() -> None:
+        for number in range(1, 400):
+            other.write_records([("page", b"%d" % number, None)])
+        done.set()
+
+    def read(_: int) -> bool:
+        last = 0
+        while not done.is_set():
+            (found,) = cache.read_decoded(["page"], decode)
+            assert int(found[1]) >= last
+            last = int(found[1])
+        return bool(cache.read_decoded(["page"], decode) == [("page", b"399")])
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    assert in_threads(3, read) == [True] * 3
+    writer.join()
+
+
+def test_a_database_with_replicas_reads_each_time(path: Path, call: Both, cache: DatabaseCache) -> None:
+    cache.write_records([("page", b"old", None)])
+    replicated = DatabaseCache(f"sqlite:///{path}", {"OPTIONS": {"read": f"sqlite:///{path}"}})
+    for _ in range(3):
+        assert replicated.read_decoded(["page", "absent"], decode) == [("page", b"old"), None]
+        assert asyncio.run(replicated.aread_decoded(["page"], decode)) == [("page", b"old")]
+    cache.write_records([("page", b"new", None)])
+    assert replicated.read_decoded(["page"], decode) == [("page", b"new")]
+    replicated.close()
+
+
+def test_a_page_is_looked_for_in_a_table_that_is_not_there_yet(cache: DatabaseCache, call: Both) -> None:
+    assert call("read_decoded", ["page"], decode) == [None]
+
+
+def test_a_connection_that_is_not_there_yet_or_busy_is_waited_for_in_a_thread(cache: DatabaseCache, path: Path) -> None:
+    remembered(cache)
+    cache.close()
+    assert asyncio.run(cache.aread_decoded(["page"], decode)) == [("page", b"old")]
