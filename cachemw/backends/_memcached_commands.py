@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
 from cachemw.backends import _memcached_wire as wire
@@ -40,6 +40,8 @@ T = TypeVar("T")
 _LONGEST_LINE: Final = 2048
 #: Commands sent before their replies are read: these fit into the buffers of two sockets, as nobody reads meanwhile.
 _PIPELINE: Final = 1000
+#: Bytes sent at once, but for one large value: each payload has a deadline of its own, and stands in memory twice.
+_PIPELINE_BYTES: Final = 1024 * 1024
 
 _VALUE: Final = re.compile(rb"VALUE ([^ \r\n]{1,250}) ([0-9]{1,10}) ([0-9]{1,10})\r\n")
 _STORED: Final = re.compile(rb"STORED|NOT_STORED|SERVER_ERROR .*")
@@ -159,7 +161,7 @@ def get(keys: Sequence[str]) -> tuple[bytes, Values]:
 def put(entries: Sequence[Stored]) -> Talk[list[str]]:
     """Store them; the keys that the server refused, whose old values are gone."""
     refused: list[str] = []
-    for some in _pipelines(entries):
+    for some in _pipelines(entries, lambda entry: len(entry.data)):
         lines = yield b"".join(_storing(b"set", some)), Lines(len(some), _STORED)
         refused += _refused(some, lines)
     if refused:
@@ -182,7 +184,7 @@ def touch(key: str, expiry: int) -> Talk[bool]:
 def delete(keys: Sequence[str]) -> Talk[int]:
     """Remove them; how many were there."""
     deleted = 0
-    for some in _pipelines(keys):
+    for some in _pipelines(keys, len):
         lines: list[bytes] = yield b"".join(_deleting(some)), Lines(len(some), _DELETED)
         deleted += lines.count(b"DELETED")
     return deleted
@@ -252,6 +254,14 @@ def _refused(entries: Sequence[Stored], lines: Sequence[bytes]) -> list[str]:
     return [entry.key for entry, line in zip(entries, lines, strict=True) if line != b"STORED"]
 
 
-def _pipelines(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    for start in range(0, len(items), _PIPELINE):
-        yield items[start : start + _PIPELINE]
+def _pipelines(items: Sequence[T], size: Callable[[T], int]) -> Iterator[Sequence[T]]:
+    some: list[T] = []
+    taken = 0
+    for item in items:
+        taken += size(item)
+        if some and (len(some) == _PIPELINE or taken > _PIPELINE_BYTES):
+            yield some
+            some, taken = [], size(item)
+        some.append(item)
+    if some:
+        yield some

@@ -313,6 +313,19 @@ def test_more_entries_than_fit_into_the_sockets_buffers_are_set_and_deleted(make
     cache.close()
 
 
+def test_many_large_values_are_not_sent_at_once(make: Make, proxy: CountingProxy, run: Run) -> None:
+    cache = opened(make, proxy.address)
+    data = {f"key{i}": b"x" * 300_000 for i in range(6)}
+    for set_many in (cache.set_many, lambda data: run(cache.aset_many(data))):
+        before = proxy.questions
+        assert set_many(data) == []
+        assert proxy.questions - before == 2
+        assert cache.get_many(data) == data
+        cache.clear()
+    run(cache.aclose())
+    cache.close()
+
+
 def test_nothing_that_another_wrote_is_unpickled(make: Make, server: Server, run: Run) -> None:
     cache = opened(make, server.address, SERIALIZER="json")
     evil = pickle.dumps(pytest.fail)
