@@ -20,21 +20,24 @@ Rule 1: what Django's middlewares make of a response is what is stored; the clie
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from io import BytesIO
 from typing import Any
 from urllib.parse import urlsplit
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from asgiref.sync import ThreadSensitiveContext, iscoroutinefunction, markcoroutinefunction
 from django.conf import settings as django_settings  # type: ignore[import-untyped]
 from django.http import HttpResponse  # type: ignore[import-untyped]
 from django.urls import get_script_prefix  # type: ignore[import-untyped]
 from django.utils import timezone, translation  # type: ignore[import-untyped]
 
 from cachemw import asgi, purging, wsgi
-from cachemw._asgi_passage import no_body, send_stored
+from cachemw._asgi_passage import log, no_body, send_stored
+from cachemw._asgi_request import sanitised
 from cachemw._views_asgi import ViewPassage
 from cachemw._views_page import EXCHANGE
 from cachemw.activation import KEY as LOCALE
@@ -49,6 +52,7 @@ from cachemw.settings import Settings
 __all__ = ["CacheMiddleware", "FetchFromCacheMiddleware", "UpdateCacheMiddleware", "apurge", "django_cache", "purge"]
 
 _VIEW = "cachemw.view"
+_REFRESHING = "cachemw.refreshing"
 
 
 def __getattr__(name: str) -> Any:
@@ -180,7 +184,7 @@ class _Middleware:
         if exchange is None:
             exchange = cache.caching.exchange(asked)
         exchange.request = asked
-        exchange.refreshing = True  # a refresh would be made with this client's request
+        exchange.refreshing = _REFRESHING in request.META
         request.META[EXCHANGE] = exchange
         sent: list[Message] = []
 
@@ -199,15 +203,38 @@ class _Middleware:
             if exchange.settled:
                 if not sent:
                     await send_stored(exchange, send)
+                if cache._updates and exchange.refresh:
+                    self._refresh(request, scope, exchange)
                 return _from_messages(sent)
         try:
             response = await self.get_response(request)
             _tell_locale(request, scope)
             _mind_visitor(request, response, exchange)
+            if cache._updates and exchange.refresh:  # the inner half has answered
+                self._refresh(request, scope, exchange)
             return await self._sent(passage, response)
         except BaseException as error:
             await passage.failed(error)
             return _from_messages(sent)
+
+    def _refresh(self, request: Any, scope: Any, exchange: Any) -> None:
+        """Have a stale page made again in the background, for nobody in particular, by all that is further in."""
+        exchange.refresh = False
+        plain, timeout = sanitised(scope), exchange.engine.policy.collapse_timeout
+
+        async def work() -> None:
+            asked = type(request)(plain, BytesIO())
+            asked.META[_REFRESHING] = True
+            try:
+                async with asyncio.timeout(timeout), ThreadSensitiveContext():
+                    response = await self._answer_in_task(asked)
+                    if response.streaming:
+                        async for _ in response:
+                            pass
+            except Exception:
+                log.exception("The background refresh of %s failed.", plain["path"])
+
+        self._cache._refresher.start(exchange.primary, work)
 
     async def _sent(self, passage: ViewPassage, response: Any) -> Any:
         headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in _fields(response)]

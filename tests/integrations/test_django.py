@@ -587,6 +587,77 @@ def test_a_stale_page_is_refreshed_in_the_background_for_nobody_in_particular(pa
     urlpatterns.clear()
 
 
+async def visited(client: Any, times: int) -> list[str]:
+    """The page, so often; after each answer it is waited for what goes on in the background."""
+    texts = []
+    for _ in range(times):
+        response = await client.get("/?a=1")
+        body = b"".join([part async for part in response]) if response.streaming else response.content
+        texts.append(body.decode())
+        if going_on := [task for task in asyncio.all_tasks() if task.get_name() == "cachemw-refresh"]:
+            await asyncio.wait(going_on)
+    return texts
+
+
+@pytest.mark.parametrize(
+    ("middleware", "streams"),
+    [(BOTH, False), (BOTH, True), (HALVES, False)],
+    ids=["one place", "one place, a stream", "halves"],
+)
+def test_a_stale_page_is_refreshed_by_a_task(page: Counter, clock: Clock, middleware: list[str], streams: bool) -> None:
+    urlpatterns.clear()
+    caches["default"].clear()
+    seen: list[Any] = []
+
+    async def view(request: HttpRequest) -> Any:
+        seen.append((request.GET["a"], request.COOKIES.get("who")))
+        if page() == "page 3":
+            raise OSError("the database is gone")
+        fields = {"Cache-Control": "max-age=60, stale-while-revalidate=300"}
+
+        async def parts() -> AsyncIterator[bytes]:
+            yield f"page {page.calls}".encode()
+
+        return (
+            StreamingHttpResponse(parts(), headers=fields)
+            if streams
+            else HttpResponse(await anext(parts()), headers=fields)
+        )
+
+    urlpatterns.append(path("", view))
+    with override_settings(MIDDLEWARE=middleware, USE_I18N=False):
+        client = AsyncClient(raise_request_exception=False)
+        client.cookies["who"] = "me"
+        assert asyncio.run(visited(client, 2)) == ["page 1"] * 2
+        clock.advance(61)
+        assert asyncio.run(visited(client, 2)) == ["page 1", "page 2"]
+        clock.advance(61)  # the next refresh fails, the one after it does not
+        assert asyncio.run(visited(client, 3)) == ["page 2", "page 2", "page 4"]
+    assert seen[:2] == [("1", "me"), ("1", None)]
+    urlpatterns.clear()
+
+
+def test_a_refresh_by_a_task_that_hangs_is_given_up(
+    page: Counter, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    urlpatterns.clear()
+    caches["default"].clear()
+
+    async def view(request: HttpRequest) -> HttpResponse:
+        if page() == "page 2":
+            await asyncio.Event().wait()
+        return HttpResponse(f"{page.calls}", headers={"Cache-Control": "max-age=60, stale-while-revalidate=300"})
+
+    urlpatterns.append(path("", view))
+    with override_settings(MIDDLEWARE=BOTH, CACHEMW_COLLAPSE_TIMEOUT=0.05):
+        client = AsyncClient()
+        asyncio.run(visited(client, 1))
+        clock.advance(61)
+        assert asyncio.run(visited(client, 3)) == ["1", "1", "3"]
+    assert "The background refresh of / failed." in caplog.text
+    urlpatterns.clear()
+
+
 def test_an_error_that_no_handler_turns_into_a_response(page: Counter) -> None:
     """A middleware chain of one's own, say."""
 
