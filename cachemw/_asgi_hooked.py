@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 from cachemw._asgi_request import ASGIApp, Message, Receive, Scope, Send
@@ -28,10 +29,11 @@ class Hooked:
 
         error: BaseException | None = None
         try:
-            self._request = StarletteRequest(self._scope, self._receive)
+            receive = _Received(self._receive)
+            self._request = StarletteRequest(self._scope, receive.first)
             response = await arun_before(self._plan, self._request)
             if response is None:
-                await self._respond(self._scope, self._receive, self._sending)
+                await self._respond(self._scope, receive.again if receive.kept else self._receive, self._sending)
             elif not callable(response):
                 raise TypeError(f"A before_request hook returned {response!r}; allowed: a Starlette Response, or None.")
             else:
@@ -61,3 +63,21 @@ class Hooked:
         else:
             self._replaced = True
             await changed(self._scope, self._receive, self._send)
+
+
+class _Received:
+    """The messages of the request. What the hooks have read of its body is there for the application once more."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self.kept: deque[Message] = deque()
+
+    async def first(self) -> Message:
+        """`receive`, for the hooks."""
+        message = await self._receive()
+        self.kept.append(message)
+        return message
+
+    async def again(self) -> Message:
+        """`receive`, for the application."""
+        return self.kept.popleft() if self.kept else await self._receive()

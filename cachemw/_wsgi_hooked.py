@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from tempfile import SpooledTemporaryFile
+from typing import TYPE_CHECKING, Any, Final
 
 from cachemw.hooks import HookPlan, run_after, run_before, run_teardown
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from werkzeug.wrappers import Request as WerkzeugRequest
     from werkzeug.wrappers import Response as WerkzeugResponse
 
 __all__ = ["Hooked"]
+
+_IN_MEMORY: Final = 1 << 20  # bytes of a body that are kept in memory for the application when hooks have read them
 
 
 class Hooked:
@@ -27,6 +31,7 @@ class Hooked:
         self._server = start_response
         self._result: Iterable[bytes] = ()
         self._error: BaseException | None = None
+        self._input: _Input | None = None
 
     def run(self) -> Iterable[bytes]:
         """Answer the request; the iterable's `close` runs the teardown."""
@@ -37,7 +42,7 @@ class Hooked:
         given = None
         try:
             request = WerkzeugRequest(environ)
-            response = run_before(plan, request)
+            response = self._before(request)
             if response is None:
                 response = given = self._called()
             elif not callable(response):
@@ -51,9 +56,21 @@ class Hooked:
                 if given is not None:
                     given.close()
             finally:
-                run_teardown(plan, error)
+                self._end(error)
             raise
         return ClosingIterator(self._watched(self._result), self._close)
+
+    def _before(self, request: WerkzeugRequest) -> Any:
+        """Run the before hooks. What they read of the body is there for the application once more."""
+        environ = self._environ
+        if environ.get("CONTENT_LENGTH", "0") in ("", "0") and "HTTP_TRANSFER_ENCODING" not in environ:
+            return run_before(self._plan, request)
+        given = environ["wsgi.input"]
+        environ["wsgi.input"] = self._input = _Input(given)
+        response = run_before(self._plan, request)
+        if not self._input.rewind():
+            environ["wsgi.input"] = given
+        return response
 
     def _called(self) -> WerkzeugResponse:
         """The response of cache or application as werkzeug's, its body still to be iterated over."""
@@ -82,7 +99,7 @@ class Hooked:
             close()
             raise AssertionError("the application has not called start_response (PEP 3333)")
         body = ClosingIterator(chain(written, iterator), close)
-        return WerkzeugResponse(body, status=head[0], headers=head[1], direct_passthrough=True)
+        return WerkzeugResponse(body, status=head[0], headers=head[1])
 
     def _watched(self, result: Iterable[bytes]) -> Iterator[bytes]:
         """The body; an exception in it is what teardown gets."""
@@ -96,7 +113,53 @@ class Hooked:
         try:
             getattr(self._result, "close", _nothing)()
         finally:
-            run_teardown(self._plan, self._error)
+            self._end(self._error)
+
+    def _end(self, error: BaseException | None) -> None:
+        if self._input is not None:
+            self._input.close()
+        run_teardown(self._plan, error)
+
+
+class _Input:
+    """`wsgi.input` that can be read once more from its start, after `rewind`."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._kept: Any = SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115
+        self._again = False
+
+    def rewind(self) -> bool:
+        """From now on what was read comes first; False if nothing was."""
+        self._again = True
+        read: bool = self._kept.tell() > 0
+        self._kept.seek(0)
+        return read
+
+    def close(self) -> None:
+        """Forget what was read."""
+        self._kept.close()
+
+    def read(self, size: int = -1, /) -> bytes:
+        data: bytes = self._kept.read(size) if self._again else b""
+        return data if len(data) == size else data + self._more(self._stream.read, size, data)
+
+    def readline(self, size: int = -1, /) -> bytes:
+        line: bytes = self._kept.readline(size) if self._again else b""
+        whole = len(line) == size or line.endswith(b"\n")
+        return line if whole else line + self._more(self._stream.readline, size, line)
+
+    def _more(self, read: Callable[[int], bytes], size: int, before: bytes) -> bytes:
+        data = read(size if size < 0 else size - len(before))
+        if not self._again:
+            self._kept.write(data)
+        return data
+
+    def readlines(self, hint: int = -1, /) -> list[bytes]:
+        return list(self)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.readline, b"")
 
 
 def _nothing() -> None:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable
+from contextvars import copy_context
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from cachemw.errors import ImproperlyConfigured
 
@@ -31,6 +32,8 @@ __all__ = [
 ]
 
 logger = logging.getLogger("cachemw.hooks")
+
+_UNSET: Final = object()
 
 Hook = Callable[[Any], Any]
 
@@ -115,13 +118,18 @@ async def arun_teardown(plan: HookPlan, error: BaseException | None) -> None:
 async def call(function: Callable[..., Any], *args: Any) -> Any:
     """Call a function of the site's from the event loop: a coroutine function here, a plain one in a worker thread.
 
-    This is Starlette's rule for endpoints: a plain function may block, and then must not stop the other requests.
+    This is Starlette's rule for endpoints: a plain function may block, and then must not stop the other requests. What
+    it sets in a `ContextVar` holds for the rest of the request, as if it had run here.
     """
     if is_async(function):
         return await function(*args)
     from anyio.to_thread import run_sync
 
-    result = await run_sync(function, *args)
+    context = copy_context()
+    result = await run_sync(context.run, function, *args)
+    for variable, value in context.items():
+        if variable.get(_UNSET) is not value:
+            variable.set(value)
     return await result if inspect.isawaitable(result) else result
 
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -503,6 +504,26 @@ def test_nor_is_any_other_awaitable() -> None:
     hooks.before_request(lambda request: Awaitable())
     with pytest.raises(TypeError, match="returned an awaitable"):
         run_before(plan_of(hooks), "request")
+
+
+def test_on_asgi_too_a_plain_hook_may_set_context_variables() -> None:
+    user: ContextVar[str] = ContextVar("user")
+    seen: list[str] = []
+    hooks = Hooks()
+    hooks.before_request(lambda request: user.set("alice") and None)
+    hooks.after_request(lambda response: seen.append(user.get()))
+    hooks.teardown_request(lambda error: seen.append(user.get()))
+
+    async def request() -> str:
+        plan = plan_of(hooks)
+        await arun_before(plan, "request")
+        seen.append(user.get())
+        await arun_after(plan, "request", "response")
+        await arun_teardown(plan, None)
+        return user.get()
+
+    assert asyncio.run(request()) == "alice"
+    assert seen == ["alice"] * 3
 
 
 def test_on_asgi_coroutines_run_on_the_loop_and_functions_beside_it() -> None:
