@@ -5,11 +5,10 @@ What is learnt makes look-ups cheaper and never decides: it may be lost at any t
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Hashable, Sequence
-from random import Random
 from typing import Final, TypeVar
 
+from cachemw._engine_tokens import token
 from cachemw.rfc9111 import keys
 from cachemw.rfc9111.fields import NoVarySearch
 from cachemw.rfc9111.messages import Field, Fields, Request, VaryIndex
@@ -20,9 +19,6 @@ __all__ = ["Engine", "Learnt", "Variants", "bounded", "variant_key"]
 
 K = TypeVar("K")
 V = TypeVar("V")
-
-_random: Final = Random()  # noqa: S311  its own: an application may seed the one that all share
-os.register_at_fork(after_in_child=_random.seed)
 
 _LEARNT: Final = 16_384  # URLs of which a process remembers what it learnt
 _LONGEST: Final = 1_024  # characters of a key; longer ones are made anew each time: strangers choose them
@@ -225,7 +221,7 @@ class Engine:
 
     def token(self) -> str:
         """A text that no other call gives, in this process or another."""
-        return f"{_random.getrandbits(64):x}"
+        return token()
 
     def pass_by(self, key: str, now: float) -> None:
         """For a while nobody waits for another's answer on this key (hit-for-miss)."""
