@@ -40,6 +40,7 @@ from cachemw.caching import Caching
 from cachemw.errors import ImproperlyConfigured
 from cachemw.fragments import CacheExtension
 from cachemw.hooks import Hooks
+from cachemw.rfc9111.invalidation import is_unsafe
 from cachemw.rfc9111.policy import Policy
 from cachemw.rules import Rule
 from cachemw.settings import Settings
@@ -135,6 +136,8 @@ class CacheMW:
             start.site.caching = start.site.cachings[0] = outer.caching
             start.inner_half = make_inner_half(**options) if inside else None
             app.wsgi_app = outer  # type: ignore[method-assign]
+        else:
+            start.invalidate(**options)
         app.extensions[FLASK_EXTENSION] = start.site
         app.cli.add_command(_commands(start.site))
         _add_tag(app)
@@ -225,6 +228,7 @@ class _Start:
         self.inner_half: Any = None
         self._app = app
         self._wsgi_app = app.wsgi_app
+        self._writing: Any = None
         self._pages = pages
         self._started = False
         self._lock = threading.Lock()
@@ -234,7 +238,13 @@ class _Start:
             with self._lock:
                 if not self._started:
                     self._start()
-        return self._wsgi_app(environ, start_response)
+        app = self._wsgi_app if self._writing is None or not is_unsafe(environ["REQUEST_METHOD"]) else self._writing
+        return app(environ, start_response)
+
+    def invalidate(self, **options: Any) -> None:
+        """Without a cache of the whole site, let what is written by one view remove what another one has stored."""
+        options["policy"] = replace(options["policy"], cache_status=None)
+        self._writing = wsgi.CacheMiddleware(self._wsgi_app, **options)
 
     def _start(self) -> None:
         app = self._app

@@ -171,6 +171,21 @@ def test_without_the_site_only_what_asks_is_cached(app: Flask, page: Counter) ->
     assert is_hit(get(app, "/cached"))
 
 
+def test_without_the_site_too_what_one_view_writes_removes_what_another_has_stored(app: Flask, page: Counter) -> None:
+    CacheMW(app, site=False)
+    app.add_url_rule("/news", "news", cache_page(60)(lambda: page()))
+    app.add_url_rule("/news", "change", lambda: ("", 403 if request.args else 200), methods=["POST"])
+    app.add_url_rule("/elsewhere", "elsewhere", lambda: ("", 303, {"Location": "/news"}), methods=["POST"])
+    client = app.test_client()
+    for write in (lambda: client.post("/news"), lambda: client.post("/elsewhere")):
+        client.get("/news")
+        assert is_hit(client.get("/news"))
+        assert client.post("/news?x=1").status_code == 403
+        assert is_hit(client.get("/news"))
+        assert "Cache-Status" not in write().headers
+        assert not is_hit(client.get("/news"))
+
+
 def test_hooks_of_cachemw(app: Flask, page: Counter) -> None:
     hooks = Hooks()
     seen = []
