@@ -83,7 +83,8 @@ class CacheMW:
     inside  look pages up after Flask's before functions; None: where language or time zone is part of the key
     static  False: leave the URLs of static files, and for how long they are kept, to Flask
 
-    Raises: ImproperlyConfigured for a wrong setting, and for an application that has the extension already.
+    Raises: ImproperlyConfigured for a wrong setting, for hooks without the site that they are around, and for an
+    application that has the extension already.
     """
 
     def __init__(
@@ -107,6 +108,11 @@ class CacheMW:
             "key_prefix": key_prefix,
             "rules": rules,
         }
+        if hooks is not None and not site:
+            raise ImproperlyConfigured(
+                "CacheMW: hooks are around the cache of the whole site, and with site=False there is none. Flask's own "
+                "before_request, after_request and teardown_request are around blueprints and views."
+            )
         self._hooks = hooks
         self._site = site
         self._inside = inside

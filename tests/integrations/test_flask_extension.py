@@ -177,12 +177,12 @@ def test_without_the_site_too_what_one_view_writes_removes_what_another_has_stor
     app.add_url_rule("/news", "change", lambda: ("", 403 if request.args else 200), methods=["POST"])
     app.add_url_rule("/elsewhere", "elsewhere", lambda: ("", 303, {"Location": "/news"}), methods=["POST"])
     client = app.test_client()
-    for write in (lambda: client.post("/news"), lambda: client.post("/elsewhere")):
+    for path in ("/news", "/elsewhere"):
         client.get("/news")
         assert is_hit(client.get("/news"))
         assert client.post("/news?x=1").status_code == 403
         assert is_hit(client.get("/news"))
-        assert "Cache-Status" not in write().headers
+        assert "Cache-Status" not in client.post(path).headers
         assert not is_hit(client.get("/news"))
 
 
@@ -195,6 +195,11 @@ def test_hooks_of_cachemw(app: Flask, page: Counter) -> None:
     get(app, "/")
     get(app, "/")
     assert seen == ["/", "/"]
+
+
+def test_hooks_without_the_site_that_they_are_around_are_an_error(app: Flask) -> None:
+    with pytest.raises(ImproperlyConfigured, match=r"hooks.*site=False.*before_request"):
+        CacheMW(app, hooks=Hooks(), site=False)
 
 
 def test_the_sessions_cookie_is_known_by_the_name_it_has_here(app: Flask, page: Counter) -> None:
