@@ -83,7 +83,7 @@ class CacheMW:
     inside  look pages up after Flask's before functions; None: where language or time zone is part of the key
     static  False: leave the URLs of static files, and for how long they are kept, to Flask
 
-    Raises: ImproperlyConfigured for a wrong setting, for hooks without the site that they are around, and for an
+    Raises: ImproperlyConfigured for a wrong setting, for hooks or rules without the site that they are of, and for an
     application that has the extension already.
     """
 
@@ -108,10 +108,10 @@ class CacheMW:
             "key_prefix": key_prefix,
             "rules": rules,
         }
-        if hooks is not None and not site:
+        if not site and (hooks is not None or rules is not None):
             raise ImproperlyConfigured(
-                "CacheMW: hooks are around the cache of the whole site, and with site=False there is none. Flask's own "
-                "before_request, after_request and teardown_request are around blueprints and views."
+                "CacheMW: hooks and rules are of the cache of the whole site, and with site=False there is none. Around "
+                "blueprints and views are Flask's own before_request, after_request and teardown_request."
             )
         self._hooks = hooks
         self._site = site

@@ -197,9 +197,10 @@ def test_hooks_of_cachemw(app: Flask, page: Counter) -> None:
     assert seen == ["/", "/"]
 
 
-def test_hooks_without_the_site_that_they_are_around_are_an_error(app: Flask) -> None:
-    with pytest.raises(ImproperlyConfigured, match=r"hooks.*site=False.*before_request"):
-        CacheMW(app, hooks=Hooks(), site=False)
+@pytest.mark.parametrize("given", [{"hooks": Hooks()}, {"rules": [{"path": "/*", "never": True}]}])
+def test_what_is_of_the_whole_site_is_an_error_without_it(app: Flask, given: dict[str, Any]) -> None:
+    with pytest.raises(ImproperlyConfigured, match=r"hooks and rules.*site=False.*before_request"):
+        CacheMW(app, site=False, **given)
 
 
 def test_the_sessions_cookie_is_known_by_the_name_it_has_here(app: Flask, page: Counter) -> None:
