@@ -110,8 +110,8 @@ class CacheMW:
         }
         if not site and (hooks is not None or rules is not None):
             raise ImproperlyConfigured(
-                "CacheMW: hooks and rules are of the cache of the whole site, and with site=False there is none. Around "
-                "blueprints and views are Flask's own before_request, after_request and teardown_request."
+                "CacheMW: hooks and rules are of the cache of the whole site, and with site=False there is none. "
+                "Around blueprints and views are Flask's own before_request, after_request and teardown_request."
             )
         self._hooks = hooks
         self._site = site
