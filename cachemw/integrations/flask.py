@@ -124,6 +124,8 @@ class CacheMW:
 
     def init_app(self, app: Flask) -> None:
         """Put the cache around an application whose config is complete."""
+        if not isinstance(app, Flask):
+            raise TypeError(f"CacheMW takes a Flask application; got {app!r}. CacheMiddleware goes around any other.")
         if FLASK_EXTENSION in app.extensions:
             raise ImproperlyConfigured(f"{app!r} has a CacheMW already: call CacheMW(app) or init_app(app), once.")
         settings = Settings.from_mapping(app.config, base=Settings.from_environ())
@@ -164,6 +166,8 @@ class CacheMW:
         go through the after functions, hit or miss. A `cache_page` on a view counts more, and a nested blueprint's own
         call. Returns the blueprint. Raises: as `cache_page`.
         """
+        if not isinstance(blueprint, Blueprint):
+            raise TypeError(f"CacheMW.blueprint takes a Blueprint; got {blueprint!r}.")
         page = Page(timeout, cache=cache, key_prefix=key_prefix, tags=tags)
         page.name = f"the blueprint {blueprint.name!r}"
         self._pages[blueprint] = page

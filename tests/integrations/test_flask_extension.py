@@ -125,6 +125,13 @@ def test_twice_on_one_application_is_an_error(app: Flask) -> None:
         CacheMW(app)
 
 
+def test_what_is_not_flasks_is_an_error() -> None:
+    with pytest.raises(TypeError, match=r"takes a Flask application; got.*CacheMiddleware"):
+        CacheMW(Flask("site").wsgi_app)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="takes a Blueprint; got 'blog'"):
+        CacheMW().blueprint("blog", timeout=60)  # type: ignore[type-var]
+
+
 def test_a_wrong_setting_is_an_error_at_once(app: Flask) -> None:
     app.config["CACHEMW_SECONDS"] = "soon"
     with pytest.raises(ImproperlyConfigured, match=r"CACHEMW_SECONDS.*soon"):
