@@ -138,6 +138,7 @@ def test_an_after_hook_may_read_and_rewrite_the_body() -> None:
     def app(environ: Any, start_response: Any) -> Iterable[bytes]:
         calls.append(environ)
         start_response("200 OK", [("Content-Type", "text/plain")])
+        yield b""
         yield b"in two "
         yield b"parts"
 

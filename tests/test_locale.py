@@ -170,6 +170,7 @@ def test_languages_that_are_not_passed_are_those_of_the_settings(kind: Any, monk
     }
     choice = kind(None, settings=settings)._choice
     assert (choice.languages.tags, choice.languages.default, choice.cookie.name) == (("en", "de"), "de", "l")
+    assert kind(None, settings=settings, cookie=None)._choice.cookie is None
     assert kind(None, settings=settings, default="en")._choice.languages.default == "en"
     passed = kind(None, settings=settings, languages=["fr", "it"])._choice
     assert (passed.languages.default, passed.cookie.name) == ("fr", "l")

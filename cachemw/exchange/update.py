@@ -246,10 +246,10 @@ class Update(Passage[EngineT]):
 
     def _search_is_news(self, head: Head) -> bool:
         """Does it say of the query what no response before it said, or not any more what they did?"""
-        lines, searches = head.lines("no-vary-search"), self.engine.search
-        if not (lines or searches) or not self.engine.policy.no_vary_search:
+        if not self.engine.policy.no_vary_search:
             return False
-        search = parse_no_vary_search(lines)
+        searches = self.engine.search
+        search = parse_no_vary_search(head.lines("no-vary-search"))
         bare = keys.resource(self.engine.space, *self.request.url[:4], "")
         if searches.get(bare) == search:
             return False

@@ -322,6 +322,15 @@ def test_the_first_page_that_says_what_does_not_matter_answers_for_all(
     assert not site.get(f"/{other}").hit
 
 
+def test_what_does_not_matter_in_a_query_may_be_left_to_the_policy(site: Site) -> None:
+    from cachemw import Policy
+
+    site.build(policy=Policy(no_vary_search=False)).page(no_vary_search='params=("utm")')
+    for query in ("/?utm=1", "/?utm=2"):
+        assert not site.get(query).hit
+        assert site.get(query).hit
+
+
 def test_a_page_that_does_not_say_so_any_more_answers_its_own_query(site: Site) -> None:
     site.page(cache_control="max-age=60", no_vary_search='params=("utm")')
     site.get("/?utm=1")
