@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import itertools
 import json
 import logging
 import os
@@ -94,7 +95,10 @@ def _caches(name: str, value: Any) -> Mapping[str, Any] | None:
         isinstance(alias, str) and isinstance(config, Mapping | str) for alias, config in value.items()
     ):
         raise refuse(name, "…", 'a mapping from alias to {"BACKEND": …, "LOCATION": …} or to a URL')
-    return {alias: cache_from_url(config) if isinstance(config, str) else config for alias, config in value.items()}
+    return {
+        alias: _cache(f"{name}[{alias!r}]", config) if isinstance(config, str) else config
+        for alias, config in value.items()
+    }
 
 
 def _rules(name: str, value: Any) -> tuple[Any, ...] | None:
@@ -298,8 +302,11 @@ def _cache(name: str, url: Any) -> dict[str, Any]:
 
 def _strange(mapping: Mapping[str, Any]) -> list[str]:
     """The names with our prefix that we do not know; what is nearly one we know is a mistake, wherever it stands."""
-    names = (name for one in dataclasses.fields(Settings) for name in one.metadata["names"])
-    known = {_URL, _APP, *_POLICY_NAMES, *names}
+    names = {one.name: one.metadata["names"] for one in dataclasses.fields(Settings)}
+    for name in mapping:
+        if name in names:  # an argument of `Settings`, which would not count here, in silence
+            raise ImproperlyConfigured(f"{name!r} is no key of a mapping; did you mean {names[name][0]!r}?")
+    known = {_URL, _APP, *_POLICY_NAMES, *itertools.chain.from_iterable(names.values())}
     strange = [
         name
         for name in mapping

@@ -144,7 +144,10 @@ def test_a_wrong_variable_of_another_cache_is_named(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("CACHEMW_URL_PAGES", "locmem://?nonsense=1")
     with pytest.raises(ImproperlyConfigured, match=r"^CACHEMW_URL_PAGES: An option of LocMemCache is 'nonsense'"):
         cachemw.Caches()["pages"]
-    with pytest.raises(ImproperlyConfigured, match=r"^CACHES\['a'\]: TIMEOUT is 'x'"):
+    with pytest.raises(
+        ImproperlyConfigured,
+        match=r"^CACHES\['a'\]: Cache URL 'locmem://\?timeout=x': timeout is 'x'; allowed: a number",
+    ):
         cachemw.Caches({"CACHES": {"a": "locmem://?timeout=x"}})["a"]
 
 

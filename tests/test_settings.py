@@ -445,6 +445,14 @@ def test_a_scheme_may_be_the_path_of_a_class(url: str, location: str, own: Any, 
     assert shared == config
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"), [("seconds", "CACHEMW_SECONDS"), ("caches", "CACHES"), ("preset", "CACHEMW_POLICY")]
+)
+def test_the_name_of_an_argument_is_no_key_of_a_mapping(name: str, meant: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=f"^'{name}' is no key of a mapping; did you mean '{meant}'"):
+        Settings.from_mapping({name: 60})
+
+
 def test_a_databases_own_options_are_told_from_sqlalchemys() -> None:
     names = DatabaseCache.option_names
     assert names is not None
