@@ -22,6 +22,8 @@ Decode = Callable[[str, Any], Any]
 
 #: Bytes of decoded pages that a process keeps, about.
 _SIZE: Final = 8 * 1024 * 1024
+#: Bytes that one takes beside its key and its record, about.
+_OWN_SIZE: Final = 400
 #: Look-ups without the question after it was in vain: one, twice as many each further time, and at most so many.
 _MOST_SKIPPED: Final = 64
 
@@ -42,7 +44,7 @@ class _Page(NamedTuple):
 
 
 class DecodedRows:
-    """What this process remembers of the pages that it reads over and over, by their full keys."""
+    """What this process remembers of the keys that it reads over and over: the record, or that there is none."""
 
     def __init__(self) -> None:
         self._recent: Recent[_Page] = Recent(_SIZE)
@@ -53,7 +55,7 @@ class DecodedRows:
     def get(
         self, connection: sqlite3.Connection, keys: Sequence[str], now: float, decode: Decode
     ) -> tuple[list[Any] | None, Version | None]:
-        """The records of live pages, None if one is not known; and the version to learn with, None if not asked for.
+        """The records of the keys, None if one is not known; and the version to learn with, None if not asked for.
 
         Raises: sqlite3.Error.
         """
@@ -62,7 +64,12 @@ class DecodedRows:
             return None, None
         known = self._known
         pages = [known.get(key) for key in keys]
-        version = Version(connection, connection.execute("PRAGMA data_version").fetchone()[0], connection.total_changes)
+        if None in pages:  # what comes for the first time is not kept, so that its version does not matter
+            came_before = self._recent.came_before
+            if [key for key, page in zip(keys, pages, strict=True) if page is None and not came_before(key, True)]:
+                return None, None
+        others = connection.execute("PRAGMA data_version").fetchone()[0]
+        version = Version(connection, others, connection.total_changes)
         found = []
         for page in pages:
             if page is None:
@@ -78,7 +85,5 @@ class DecodedRows:
         return found, version
 
     def learn(self, key: str, version: Version, expires: float, decode: Decode, record: Any) -> None:
-        """Remember a page that was read at this version, or later, the second time that it is."""
-        if self._recent.came_before(key, True):
-            page = _Page(version, expires, decode, record)
-            self._recent.keep(key, page, footprint(record))
+        """Remember what was read at this version, or later; what is not there is worth remembering too."""
+        self._recent.keep(key, _Page(version, expires, decode, record), _OWN_SIZE + len(key) + footprint(record))

@@ -166,8 +166,9 @@ class SQLiteStore:
             row = rows.get(column)
             record = None if row is None or row[2] is None else decode(key, row[2])
             records.append(record)
-            if record is not None and row is not None and version is not None:
-                self._decoded.learn(key, version, inf if row[3] is None else row[3], decode, record)
+            if version is not None:
+                expires = inf if row is None or row[3] is None else row[3]
+                self._decoded.learn(key, version, expires, decode, record)
         return records
 
     def _reading(self, keys: Sequence[bytes], now: float) -> tuple[str, Sequence[Any]]:

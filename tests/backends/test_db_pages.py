@@ -166,8 +166,25 @@ def test_a_page_that_is_read_often_costs_one_question(cache: DatabaseCache, call
     seen.clear()
     assert call("read_decoded", ["page"], decode)[0] is found
     assert seen == ["PRAGMA"]
-    assert call("read_decoded", ["page", "absent"], decode) == [found, None]
-    assert seen == ["PRAGMA", "PRAGMA", "SELECT"]
+    seen.clear()
+    for _ in range(4):
+        assert call("read_decoded", ["page", "absent"], decode) == [found, None]
+    assert seen == ["SELECT", "PRAGMA", "SELECT", "PRAGMA", "PRAGMA"], "what is not there is remembered, too"
+
+
+def test_what_comes_once_is_not_asked_for_again(cache: DatabaseCache) -> None:
+    seen = statements(cache)
+    cache.read_decoded(["one"], decode)
+    cache.read_decoded(["two"], decode)
+    assert seen == ["SELECT", "SELECT"]
+
+
+def test_what_comes_to_where_nothing_was_is_noticed(cache: DatabaseCache, other: DatabaseCache, call: Both) -> None:
+    for number, writer in enumerate((cache, other)):
+        for _ in range(4):
+            assert call("read_decoded", [f"page{number}"], decode) == [None]
+        writer.write_records([(f"page{number}", b"new", None)])
+        assert call("read_decoded", [f"page{number}"], decode) == [(f"page{number}", b"new")]
 
 
 CHANGES: dict[str, tuple[Callable[[DatabaseCache], Any], Any]] = {
