@@ -262,16 +262,18 @@ class MemcachedCache(MemcachedPages):
     def _welcome(self, node: Node) -> None:
         """Let a server take part again, if it answers and has forgotten what it missed.
 
-        It is asked first: while it does not answer, the others keep what they hold in its place.
+        It is asked first: while it does not answer, the others keep what they hold in its place. And last: what was on
+        the way to a server that hung it may do beside our first question.
         """
         while True:
             with self._ring.forgetting(node) as keys:
                 if keys is None:
                     self._pools[node].flush()
+                    self._pools[node].flush()
                 elif not keys:
                     self._pools[node].delete((_PROBE,))
                 else:
-                    for one in (node, *self._ring.present()):
+                    for one in (node, *self._ring.present(), node):
                         self._pools[one].delete(keys)
             if node.failure is not None or not node.missed:
                 return
@@ -281,10 +283,11 @@ class MemcachedCache(MemcachedPages):
             with self._ring.forgetting(node) as keys:
                 if keys is None:
                     await clients[node].flush()
+                    await clients[node].flush()
                 elif not keys:
                     await clients[node].delete((_PROBE,))
                 else:
-                    for one in (node, *self._ring.present()):
+                    for one in (node, *self._ring.present(), node):
                         await clients[one].delete(keys)
             if node.failure is not None or not node.missed:
                 return
