@@ -17,6 +17,7 @@ from sqlalchemy.exc import ArgumentError
 
 from cachemw._values import boolean, integer, members, number, refuse, without_password
 from cachemw.backends._db_calls import Call, MissingTable, Outcome, Store, ValueTooLarge
+from cachemw.backends._db_pages import Decode
 from cachemw.backends._db_plans import KEYS_AT_ONCE, Plan, Plans, by_key, row_of
 from cachemw.backends._db_replicas import Replicas
 from cachemw.backends._db_schema import DEFAULT_TABLE, Statements, column_key, make_table
@@ -181,7 +182,7 @@ class DatabaseCache(BaseCache):
                 if len(keys) > 1:
                     by_column = {column_key(key): key for key in keys}
                     return by_key(by_column, sqlite.get(tuple(by_column), time.time()))
-                for _, counted, value in sqlite.get((column_key(keys[0]),), time.time()):
+                for _, counted, value, _ in sqlite.get((column_key(keys[0]),), time.time()):
                     return {keys[0]: value if counted is None else counted}
                 return {}
             except MissingTable:
@@ -281,6 +282,33 @@ class DatabaseCache(BaseCache):
         prefix = self._page_prefix  # a page's key in a store without limits
         return [column_key(prefix + key) for key in keys]
 
+    def known(self, keys: Sequence[str], decode: Decode) -> list[Any] | None:
+        """What `read_decoded` gives, if that is known without asking the database: it never is."""
+        return None
+
+    def read_decoded(self, keys: Sequence[str], decode: Decode) -> list[Any]:
+        """The records that `decode(key, payload)` makes of the payloads, None where there is none: a page's hit.
+
+        What is asked for often in SQLite is remembered until somebody writes. Raises: BackendUnavailable.
+        """
+        if self._sqlite is not None and 0 < len(keys) <= KEYS_AT_ONCE:
+            try:
+                return self._sqlite.pages(keys, self._columns, time.time(), decode)
+            except MissingTable:
+                pass  # the plan makes it
+        return _decoded(keys, self.read_records(keys), decode)
+
+    async def aread_decoded(self, keys: Sequence[str], decode: Decode) -> list[Any]:
+        """See `read_decoded`."""
+        sqlite = self._sqlite
+        if sqlite is not None and 0 < len(keys) <= KEYS_AT_ONCE:
+            arguments = keys, self._columns, time.time(), decode
+            try:
+                return await self._reads.run(sqlite.pages, *arguments, at_once=sqlite.pages_at_once)
+            except MissingTable:
+                pass  # the plan makes it
+        return _decoded(keys, await self.aread_records(keys), decode)
+
     def read_records(self, keys: Sequence[str]) -> list[Any]:
         """See `BaseCache.read_records`."""
         if self._sqlite is not None and 0 < len(keys) <= KEYS_AT_ONCE:
@@ -352,8 +380,12 @@ class DatabaseCache(BaseCache):
 
 def _values(columns: Sequence[bytes], rows: Sequence[Row]) -> list[Any]:
     """The values in the order of the columns, None where there is none, or a number."""
-    found = {key: value for key, _, value in rows}
+    found = {key: value for key, _, value, _ in rows}
     return [found.get(column) for column in columns]
+
+
+def _decoded(keys: Sequence[str], found: Sequence[Any], decode: Decode) -> list[Any]:
+    return [None if payload is None else decode(key, payload) for key, payload in zip(keys, found, strict=True)]
 
 
 def _table_and_url(location: object, options: Mapping[str, Any]) -> tuple[object, URL]:
