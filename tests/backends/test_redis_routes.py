@@ -13,7 +13,9 @@ import pytest
 from redis.crc import key_slot
 
 from cachemw.backends import _redis_cluster, _redis_routes, _redis_threads
+from cachemw.backends._redis_node import Ask, Steps, arun, run
 from cachemw.backends._redis_routes import Routes
+from cachemw.backends._redis_wire import pack
 from cachemw.backends.redis import RedisCache
 from cachemw.errors import BackendUnavailable
 from cachemw.testing import Face
@@ -41,6 +43,25 @@ def calls(server: Server, command: str) -> int:
 def routes_of(cache: Face) -> Routes:
     assert isinstance(cache.cache, RedisCache)
     return cache.cache._routes
+
+
+@pytest.mark.parametrize("half", ["sync", "async"])
+def test_of_several_servers_that_are_asked_at_once_those_that_fail_cost_only_their_own_answers(half: str) -> None:
+    ping = pack(("PING",))
+
+    def steps() -> Steps[list[Any]]:
+        return list((yield [Ask(node, ping, 1) for node in nodes]))
+
+    with FakeRedis(lambda words: None) as silent:
+        places = (f"redis://{shared(start_redis).address}/0", f"redis://127.0.0.1:{free_port()}/0", silent.url)
+        caches = [RedisCache(place, {"OPTIONS": {"socket_timeout": 0.5}}) for place in places]
+        nodes = [node for cache in caches for node in cache._routes.nodes()]
+        alive, refused, late = run(steps()) if half == "sync" else asyncio.run(arun(steps()))
+        assert alive == [b"PONG"]
+        assert isinstance(refused, BackendUnavailable)
+        assert isinstance(late, BackendUnavailable)
+        for cache in caches:
+            cache.close()
 
 
 def works(call: Callable[[], Any]) -> bool:
