@@ -12,17 +12,17 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final, TypeVar
 
-from sqlalchemy import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy import URL
 
-from cachemw._values import boolean, integer, members, number, refuse, without_password
+from cachemw._values import boolean, integer, number, refuse
 from cachemw.backends._db_calls import Call, MissingTable, Outcome, Store, ValueTooLarge
 from cachemw.backends._db_pages import Decode
 from cachemw.backends._db_plans import KEYS_AT_ONCE, Plan, Plans, by_key, row_of
 from cachemw.backends._db_replicas import Replicas
-from cachemw.backends._db_schema import DEFAULT_TABLE, Statements, column_key, make_table
-from cachemw.backends._db_server import DRIVERS, ServerStore
+from cachemw.backends._db_schema import Statements, column_key, make_table
+from cachemw.backends._db_server import ServerStore
 from cachemw.backends._db_sqlite import Row, SQLiteStore
+from cachemw.backends._db_urls import kind_of, replica_urls, table_and_url
 from cachemw.backends._quick import QuickReads
 from cachemw.backends._records import payloads
 from cachemw.backends.base import BaseCache, Entry, offload
@@ -63,15 +63,15 @@ class DatabaseCache(BaseCache):
     def __init__(self, location: str | Sequence[str], params: Mapping[str, Any] | None = None) -> None:
         super().__init__(location, params)
         options = self.options
-        table, primary = _table_and_url(location, options)
+        table, primary = table_and_url(location, options)
         max_entries, frequency = self._cull_options(max_entries=_MAX_ENTRIES)
-        self._statements = Statements(make_table(table), _kind(primary))
+        self._statements = Statements(make_table(table), kind_of(primary))
         deadline = options.get("deadline", _LOCK_DEADLINE if self._statements.kind == "sqlite" else _DEADLINE)
         self._deadline = number("OPTIONS['deadline']", deadline, minimum=0.001)
         self._pool_size = integer("OPTIONS['pool_size']", options.get("pool_size", 10), minimum=1)
         self._create = boolean("OPTIONS['create']", options.get("create", self._statements.kind == "sqlite"))
         self._primary = self._store(primary)
-        self._replicas = Replicas([self._store(_url("OPTIONS['read']", url)) for url in _replicas(options.get("read"))])
+        self._replicas = Replicas([self._store(url) for url in replica_urls(options.get("read"))])
         self._plans = Plans(
             counts_by_last_id=self._statements.counts_by_last_id, max_entries=max_entries, frequency=frequency
         )
@@ -82,7 +82,7 @@ class DatabaseCache(BaseCache):
         self._reads = QuickReads(allowed=boolean("OPTIONS['inline_reads']", options.get("inline_reads", True)))
 
     def _store(self, url: URL) -> Store:
-        if _kind(url) != self._statements.kind:
+        if kind_of(url) != self._statements.kind:
             raise refuse("OPTIONS['read']", url.drivername, f"the kind of the primary, {self._statements.kind}")
         if self._statements.kind == "sqlite":
             return SQLiteStore(url, self._statements, timeout=self._deadline)
@@ -386,36 +386,3 @@ def _values(columns: Sequence[bytes], rows: Sequence[Row]) -> list[Any]:
 
 def _decoded(keys: Sequence[str], found: Sequence[Any], decode: Decode) -> list[Any]:
     return [None if payload is None else decode(key, payload) for key, payload in zip(keys, found, strict=True)]
-
-
-def _table_and_url(location: object, options: Mapping[str, Any]) -> tuple[object, URL]:
-    """The table's name and the primary's URL: LOCATION is either, as in Django or as a URL."""
-    write, table = options.get("write"), options.get("table")
-    if isinstance(location, str) and "://" in location:
-        return table or DEFAULT_TABLE, _url("OPTIONS['write']", write) if write else _url("LOCATION", location)
-    if not write:
-        raise refuse("LOCATION", location, "the database's URL; or a table's name, with the URL in OPTIONS['write']")
-    return table or location or DEFAULT_TABLE, _url("OPTIONS['write']", write)
-
-
-def _url(name: str, given: object) -> URL:
-    allowed = "sqlite:////path/of/file, postgresql://user:password@host/database, mysql://…, mariadb://…"
-    text = given.removeprefix("db+") if isinstance(given, str) else ""
-    try:
-        url = make_url(text)
-        kind, driver = _kind(url), url.get_driver_name() if "+" in url.drivername else None
-    except (ArgumentError, ValueError):
-        raise refuse(name, without_password(text) or given, allowed) from None
-    drivers = ("pysqlite",) if kind == "sqlite" else DRIVERS[kind][:2] if kind in DRIVERS else ()
-    if not drivers or (driver is not None and driver not in drivers):
-        raise refuse(name, without_password(text), allowed)
-    return url
-
-
-def _kind(url: URL) -> str:
-    kind = url.drivername.partition("+")[0]
-    return "postgresql" if kind == "postgres" else kind
-
-
-def _replicas(given: object) -> Sequence[str]:
-    return () if given is None else (given,) if isinstance(given, str) else members("OPTIONS['read']", given)
