@@ -319,6 +319,18 @@ class TestThreads:
         assert cache.get("key") is None
         cache.close()
 
+    def test_a_deadline_that_is_over_before_anything_was_sent_is_one(self, server: Server) -> None:
+        cache = RedisCache(url(server), {"OPTIONS": {"max_connections": 1, "socket_timeout": 5}})
+        cache.set("key", "value")
+        (node,) = cache._routes.nodes()
+        for _ in range(3):
+            node.threads.timeout = 0.0
+            with pytest.raises(BackendUnavailable, match="no answer in time"):
+                cache.get("key")
+            node.threads.timeout = 5.0
+            assert cache.get("key") == "value"  # the only connection was given back
+        cache.close()
+
     def test_a_failed_connection_does_not_count_against_max_connections(self) -> None:
         cache = RedisCache(f"redis://127.0.0.1:{free_port()}", {"OPTIONS": {"max_connections": 1}})
         for _ in range(3):
