@@ -23,6 +23,7 @@ from typing import Any, BinaryIO, ClassVar, Final
 from cachemw._values import boolean, integer, refuse
 from cachemw.backends import _file_entry as entry
 from cachemw.backends._file_pages import Decode, DecodedPages, clock
+from cachemw.backends._file_reading import SPOILED, file_size, live_header, peek, read_entry, read_live, rewrite
 from cachemw.backends._file_shards import Place, Shards, open_for_reading
 from cachemw.backends._file_sweep import Sweeper
 from cachemw.backends._file_usage import make_directories
@@ -122,12 +123,12 @@ class FileBasedCache(BlockingCache):
             return None
         try:
             status = os.fstat(descriptor)
-            found = _live(descriptor, place, now, verify=False)
+            found = read_live(descriptor, place, now, verify=False)
         finally:
             os.close(descriptor)
         if found is None:
             return None
-        if found is _SPOILED:
+        if found is SPOILED:
             payload = self._read_again(place, now, verify=False)
             return None if payload is None or type(payload) is int else decode(key, payload)
         payload, expires = found
@@ -152,7 +153,7 @@ class FileBasedCache(BlockingCache):
             if descriptor is None:
                 return None
             file = stack.enter_context(open(descriptor, "rb", buffering=0))
-            header = _live_header(descriptor, place, time.time())
+            header = live_header(descriptor, place, time.time())
             if header is None or header.number is not None:
                 return None
             if os.fstat(descriptor).st_size != header.offset + header.size:
@@ -163,12 +164,12 @@ class FileBasedCache(BlockingCache):
 
     def _has(self, key: str) -> bool:
         with self._mapped:
-            return _peek(self._shards.place(key), time.time()) is not None
+            return peek(self._shards.place(key), time.time()) is not None
 
     def _timeout_left(self, key: str) -> float | None:
         now = time.time()
         with self._mapped:
-            header = _peek(self._shards.place(key), now)
+            header = peek(self._shards.place(key), now)
         if header is None:
             return self.default_timeout
         return None if header.expires == entry.FOREVER else header.expires - now
@@ -178,8 +179,8 @@ class FileBasedCache(BlockingCache):
         found: dict[str, Any] = {}
         for key in keys:
             place = self._shards.place(key)
-            value = _read(place, now, verify=verify)
-            if value is _SPOILED:
+            value = read_entry(place, now, verify=verify)
+            if value is SPOILED:
                 value = self._read_again(place, now, verify=verify)
             if value is not None:
                 found[key] = value
@@ -193,12 +194,12 @@ class FileBasedCache(BlockingCache):
         """
         try:
             with self._shards.locked(place.shard, wait=False) as directory:
-                value = _read(place, now, verify=verify)
-                if value is _SPOILED:
+                value = read_entry(place, now, verify=verify)
+                if value is SPOILED:
                     self._shards.remove_entry(directory, place)
         except (TimeoutError, FileNotFoundError):
-            value = _read(place, now, verify=verify)
-        return None if value is _SPOILED else value
+            value = read_entry(place, now, verify=verify)
+        return None if value is SPOILED else value
 
     # -- writing -------------------------------------------------------------------------------------------------
 
@@ -209,7 +210,7 @@ class FileBasedCache(BlockingCache):
     def _add(self, key: str, value: Any, timeout: float | None) -> bool:
         with self._mapped:
             place = self._shards.place(key)
-            return _peek(place, time.time()) is None and self._store(key, value, timeout, replace=False)
+            return peek(place, time.time()) is None and self._store(key, value, timeout, replace=False)
 
     def _store(self, key: str, value: Any, timeout: float | None, *, replace: bool = True) -> bool:
         """Store one entry (unless there is one that lives, if not `replace`); was it stored?"""
@@ -221,9 +222,9 @@ class FileBasedCache(BlockingCache):
         if self._max_bytes is not None and size > self._max_bytes:
             self._remove_one(place)
             return False
-        old = _file_size(place.path)
+        old = file_size(place.path)
         culled = self._sweeper.admit(entries=1 if old is None else 0, size=size - (old or 0))
-        if culled and old is not None and _file_size(place.path) is None:  # what it was to replace is gone
+        if culled and old is not None and file_size(place.path) is None:  # what it was to replace is gone
             self._sweeper.admit(entries=1, size=size)
         try:
             return self._write(place, (head, data), replace=replace)
@@ -240,7 +241,7 @@ class FileBasedCache(BlockingCache):
             temporary = shards.create(directory, parts)
             try:
                 with shards.lock(directory):
-                    if not replace and _peek(place, time.time()) is not None:
+                    if not replace and peek(place, time.time()) is not None:
                         shards.remove(directory, temporary)
                         return False
                     shards.publish(directory, temporary, place, len(parts[0]) + len(parts[1]))
@@ -254,7 +255,7 @@ class FileBasedCache(BlockingCache):
         with self._mapped, self._updating(key, now) as (descriptor, place, header):
             if header is not None:
                 expires = entry.FOREVER if timeout is None else now + timeout
-                _rewrite(descriptor, place, header._replace(expires=expires))
+                rewrite(descriptor, place, header._replace(expires=expires))
             return header is not None
 
     def _incr(self, key: str, delta: int) -> int:
@@ -266,7 +267,7 @@ class FileBasedCache(BlockingCache):
             total = header.number + delta
             if total not in _INT64:
                 raise OverflowError(f"{total} has more than 64 bits")
-            _rewrite(descriptor, place, header._replace(number=total))
+            rewrite(descriptor, place, header._replace(number=total))
             return total
 
     @contextmanager
@@ -282,7 +283,7 @@ class FileBasedCache(BlockingCache):
                 yield -1, place, None
             else:
                 stack.callback(os.close, descriptor)
-                yield descriptor, place, _live_header(descriptor, place, now)
+                yield descriptor, place, live_header(descriptor, place, now)
 
     def _delete(self, keys: Sequence[str]) -> int:
         with self._mapped:
@@ -291,7 +292,7 @@ class FileBasedCache(BlockingCache):
     def _remove_one(self, place: Place) -> bool:
         """Remove an entry; was it there, alive?"""
         with suppress(FileNotFoundError), self._shards.locked(place.shard) as directory:
-            live = _peek(place, time.time()) is not None
+            live = peek(place, time.time()) is not None
             self._shards.remove_entry(directory, place)
             return live
         return False
@@ -333,73 +334,3 @@ def _directory(location: object) -> str:
     if not os.path.isdir(path) or not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         raise refuse("LOCATION", path, allowed)
     return path
-
-
-#: What is read where there is a file and no live entry in it.
-_SPOILED: Final = object()
-
-
-def _read(place: Place, now: float, *, verify: bool) -> Any:
-    """The value of a live entry, None if there is no file of ours, _SPOILED if it is expired or damaged."""
-    descriptor = open_for_reading(place.path)
-    if descriptor is None:
-        return None
-    try:
-        found = _live(descriptor, place, now, verify=verify)
-    finally:
-        os.close(descriptor)
-    return found[0] if type(found) is tuple else found
-
-
-def _live(descriptor: int, place: Place, now: float, *, verify: bool) -> Any:
-    """(value, expiry) of a live entry, of a file opened just now; else as `_read`."""
-    try:
-        block = os.read(descriptor, max(entry.BLOCK, entry.HEADER_SIZE + len(place.key)))
-    except (IsADirectoryError, BlockingIOError):  # a directory, or a pipe, in the entry's place
-        return None
-    header = entry.parse(block, place.key)
-    if header is None or not header.expires > now:  # "not >": an expiry that is no number is over too
-        return _SPOILED
-    if header.number is not None:
-        return header.number, header.expires
-    end = header.offset + header.size
-    if end <= len(block):
-        value = block[header.offset : end]
-    elif os.fstat(descriptor).st_size == end:
-        value = os.pread(descriptor, header.size, header.offset)
-    else:
-        return _SPOILED
-    return _SPOILED if verify and entry.checksum(value) != header.crc else (value, header.expires)
-
-
-def _live_header(descriptor: int, place: Place, now: float) -> entry.Header | None:
-    """The header of a live entry, of a file opened just now; its value is not read."""
-    try:
-        block = os.read(descriptor, entry.HEADER_SIZE + len(place.key))
-    except (IsADirectoryError, BlockingIOError):  # a directory, or a pipe, in the entry's place
-        return None
-    header = entry.parse(block, place.key)
-    return header if header is not None and header.expires > now else None
-
-
-def _peek(place: Place, now: float) -> entry.Header | None:
-    descriptor = open_for_reading(place.path)
-    if descriptor is None:
-        return None
-    try:
-        return _live_header(descriptor, place, now)
-    finally:
-        os.close(descriptor)
-
-
-def _rewrite(descriptor: int, place: Place, header: entry.Header) -> None:
-    """Replace the header of an entry in place; its shard's lock is held."""
-    packed = entry.pack(place.key, expires=header.expires, number=header.number, size=header.size, crc=header.crc)
-    os.pwrite(descriptor, packed[: entry.HEADER_SIZE], 0)
-
-
-def _file_size(path: str) -> int | None:
-    try:
-        return os.lstat(path).st_size
-    except FileNotFoundError:
-        return None

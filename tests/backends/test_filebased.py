@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from cachemw.backends._file_reading import read_entry
 from cachemw.backends.filebased import FileBasedCache
 from cachemw.errors import BackendUnavailable, ImproperlyConfigured
 from tests.backends.file_store import entry, state, temporaries
@@ -264,14 +265,14 @@ def test_a_header_caught_half_written_is_read_again(cache: FileBasedCache, monke
     cache.set("key", 7)
     path, whole = entry(cache, "key"), entry(cache, "key").read_bytes()
     flip(path, 16)
-    read = filebased._read
+    read = read_entry
 
     def read_then_mend(*args: Any, **kwargs: Any) -> Any:
         value = read(*args, **kwargs)
         path.write_bytes(whole)  # as the one who rewrites it goes on
         return value
 
-    monkeypatch.setattr(filebased, "_read", read_then_mend)
+    monkeypatch.setattr(filebased, "read_entry", read_then_mend)
     assert cache.get("key") == 7
     assert cache._shards.usage.totals().entries == 1
 

@@ -13,6 +13,7 @@ import pytest
 
 from cachemw.backends import filebased
 from cachemw.backends._file_pages import clock
+from cachemw.backends._file_reading import read_live
 from cachemw.backends._file_shards import open_for_reading
 from cachemw.backends.filebased import FileBasedCache
 from cachemw.errors import BackendUnavailable
@@ -178,7 +179,7 @@ def test_a_number_is_no_page(cache: FileBasedCache) -> None:
 def test_a_header_caught_half_written_is_read_again(cache: FileBasedCache, monkeypatch: pytest.MonkeyPatch) -> None:
     cache.write_records([("page", b"page", 100.0)])
     cache._set([(cache.page_key("number"), 7, None)])
-    live = filebased._live
+    live = read_live
     for key, expected in (("page", ("page", b"page")), ("number", None)):
         path = Path(cache._shards.place(cache.page_key(key)).path)
         whole = path.read_bytes()
@@ -189,7 +190,7 @@ def test_a_header_caught_half_written_is_read_again(cache: FileBasedCache, monke
             path.write_bytes(whole)  # as the one who rewrites it goes on
             return found
 
-        monkeypatch.setattr(filebased, "_live", mend)
+        monkeypatch.setattr(filebased, "read_live", mend)
         assert cache.read_decoded([key], decode) == [expected]
 
 
