@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from itertools import chain
 from tempfile import SpooledTemporaryFile
 from typing import TYPE_CHECKING, Any, Final
@@ -11,6 +12,7 @@ from cachemw.hooks import HookPlan, run_after, run_before, run_teardown
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from werkzeug.datastructures import Headers
     from werkzeug.wrappers import Request as WerkzeugRequest
     from werkzeug.wrappers import Response as WerkzeugResponse
 
@@ -32,6 +34,7 @@ class Hooked:
         self._result: Iterable[bytes] = ()
         self._error: BaseException | None = None
         self._input: _Input | None = None
+        self._begun = False  # the head has left the application for good: an error cannot replace it any more
 
     def run(self) -> Iterable[bytes]:
         """Answer the request; the iterable's `close` runs the teardown."""
@@ -74,13 +77,17 @@ class Hooked:
 
     def _called(self) -> WerkzeugResponse:
         """The response of cache or application as werkzeug's, its body still to be iterated over."""
-        from werkzeug.wrappers import Response as WerkzeugResponse
         from werkzeug.wsgi import ClosingIterator
 
         head: list[Any] = []
         written: list[bytes] = []
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None, /) -> Callable[[bytes], object]:
+            if exc_info is not None and self._begun:
+                try:
+                    raise exc_info[1].with_traceback(exc_info[2])
+                finally:
+                    exc_info = None
             head[:] = [status, headers]
             return written.append
 
@@ -98,8 +105,9 @@ class Hooked:
         if not head:
             close()
             raise AssertionError("the application has not called start_response (PEP 3333)")
+        self._begun = True
         body = ClosingIterator(chain(written, iterator), close)
-        return WerkzeugResponse(body, status=head[0], headers=head[1])
+        return _relayed()(body, status=head[0], headers=head[1])
 
     def _watched(self, result: Iterable[bytes]) -> Iterator[bytes]:
         """The body; an exception in it is what teardown gets."""
@@ -119,6 +127,20 @@ class Hooked:
         if self._input is not None:
             self._input.close()
         run_teardown(self._plan, error)
+
+
+@cache
+def _relayed() -> type[WerkzeugResponse]:
+    """The class of responses whose fields are the application's, which sends what it likes, and those of the hooks."""
+    from werkzeug.wrappers import Response
+
+    class Relayed(Response):
+        default_mimetype = None
+
+        def get_wsgi_headers(self, environ: WSGIEnvironment) -> Headers:
+            return self.headers  # werkzeug's own would correct them, and raise for a Location that is no URL
+
+    return Relayed
 
 
 class _Input:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Iterable
 from io import BytesIO
 from typing import Any
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from werkzeug import Request, Response
 from werkzeug.test import Client, EnvironBuilder, run_wsgi_app
 
-from cachemw import Hooks, asgi, wsgi
+from cachemw import Hooks, Policy, asgi, wsgi
 
 Read = tuple[str, int]
 READS = st.lists(st.tuples(st.sampled_from(["read", "readline"]), st.integers(-1, 9)), max_size=6)
@@ -147,6 +148,52 @@ def test_an_after_hook_may_read_and_rewrite_the_body() -> None:
         answer = visitor.get("/", buffered=True)
         assert (answer.data, answer.headers["Content-Length"]) == (b"IN TWO PARTS", "12")
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "fields"),
+    [
+        ("204 No Content", []),
+        ("204 No Content", [("Cache-Control", "max-age=60"), ("X-Own", "1")]),
+        ("304 Not Modified", [("ETag", '"1"')]),
+        ("303 See Other", [("Location", "http://[::bad/x"), ("Content-Type", "text/plain")]),
+        ("200 Fine", [("Content-Type", "text/plain"), ("Content-Location", "//[/"), ("Link", "<a>"), ("Link", "<b>")]),
+    ],
+)
+def test_hooks_leave_the_fields_of_the_application_alone(status: str, fields: list[tuple[str, str]]) -> None:
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response(status, fields)
+        return []
+
+    hooks = Hooks()
+    hooks.after_request(lambda response: response.headers.add("X-Hook", "1"))
+    environ = EnvironBuilder().get_environ()
+    _, told, headers = run_wsgi_app(validator(cached(app, hooks, policy=Policy(cache_status=None))), environ, True)
+    own = [(name, value) for name, value in headers.to_wsgi_list() if name not in ("Expires", "Cache-Control")]
+    assert told == status
+    assert own == [(name, value) for name, value in fields if name != "Cache-Control"] + [("X-Hook", "1")]
+
+
+def test_an_error_after_the_first_byte_is_the_servers() -> None:
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        yield b"the first part"
+        try:
+            raise LookupError("late")
+        except LookupError:
+            start_response("500 Internal Server Error", [("Content-Type", "text/plain")], sys.exc_info())
+        yield b"no page"
+
+    seen: list[BaseException | None] = []
+    hooks = Hooks()
+    hooks.teardown_request(seen.append)
+    result = cached(app, hooks)(EnvironBuilder().get_environ(), lambda *head: print)
+    parts = iter(result)
+    assert next(parts) == b"the first part"
+    with pytest.raises(LookupError, match="late"):
+        next(parts)
+    result.close()
+    assert [type(error) for error in seen] == [LookupError]
 
 
 # -- ASGI -----------------------------------------------------------------------------------------------------------
