@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import suppress
-from typing import Any, Final, TypeVar
+from traceback import clear_frames
+from typing import Any, Final, Self, TypeVar
 
 from psycopg import AsyncConnection, Connection, Error, capabilities, generators, waiting
 from psycopg.abc import PQGen
@@ -47,6 +48,14 @@ def limited_async_connection(seconds: float) -> type[AsyncConnection[Any]]:
     """The same for event loops."""
 
     class LimitedAsyncConnection(AsyncConnection[Any]):
+        @classmethod
+        async def connect(cls, *args: Any, **options: Any) -> Self:
+            try:
+                return await super().connect(*args, **options)
+            except BaseException as error:
+                clear_frames(error.__traceback__)  # they hold the socket, and the error may live as long as a cycle
+                raise
+
         async def wait(self, gen: PQGen[T], interval: float = _INTERVAL, timeout: float | None = None) -> T:
             try:
                 return await waiting.wait_async(gen, self.pgconn.socket, interval=interval, timeout=timeout or seconds)

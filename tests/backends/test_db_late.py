@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -154,3 +156,34 @@ def test_a_forked_process_may_tell_servers_to_stop(monkeypatch: pytest.MonkeyPat
 
     in_child(use)
     assert not _db_psycopg._requests.acquire(blocking=False)
+
+
+@pytest.mark.parametrize("kind", URLS)
+def test_a_cancelled_attempt_to_connect_leaves_no_socket_behind(kind: str) -> None:
+    """Not even until the garbage collector comes: servers have room for few."""
+
+    def sockets() -> int:
+        links = [os.path.join("/proc/self/fd", one) for one in os.listdir("/proc/self/fd")]
+        return sum(os.path.islink(link) and os.readlink(link).startswith("socket:") for link in links)
+
+    async def use() -> int:
+        cache = DatabaseCache(URLS[kind](), {"OPTIONS": {"create": True, "deadline": 10}})
+        assert await cache.aget("key") is None
+        store = cache._primary
+        assert isinstance(store, ServerStore)
+        before = sockets()
+        for number in range(40):
+            await store.aclose()
+            task = asyncio.create_task(cache.aget("key"))
+            for _ in range(number):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        await store.aclose()
+        return sockets() - before
+
+    gc.disable()
+    try:
+        assert asyncio.run(use()) <= 2
+    finally:
+        gc.enable()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
 from collections.abc import Iterator
 from typing import Final
 
 import pytest
 
+from tests.backends.file_store import in_child
 from tests.faults.site import INTERFACES, Site
 from tests.faults.stores import NETWORKED, open_networked
 from tests.faults.wire import Fault, Wire
@@ -110,3 +113,47 @@ def test_a_fault_on_the_wire_under_load(store: str, server: Server, interface: s
         load.await_hits(20, within=5)
     assert load.delay(broken, mended) < UNNOTICED
     assert max(load.late().values(), default=0) <= 2
+
+
+def test_cancelled_visitors_leave_neither_wrong_pages_nor_leases(store: str, server: Server) -> None:
+    with Site("asgi", open_networked(store, server.address, patient=True)) as site:
+
+        async def hurry() -> None:
+            for number in range(300):
+                path = f"/{number % 7}"
+                task = asyncio.create_task(site.aask("POST" if number % 10 == 0 else "GET", path))
+                for _ in range(number % 23):
+                    await asyncio.sleep(0)
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+                if number % 10 == 0:  # whether it was made or not, nobody may be shown what was before
+                    site.published[path] = site.versions[path]
+
+        assert site.loop is not None
+        asyncio.run_coroutine_threadsafe(hurry(), site.loop).result(30)
+        for number in range(7):
+            assert site.get(f"/{number}").seconds < 1
+            site.until_hit(f"/{number}")
+        assert site.pages.counts["store-error"] == 0
+
+
+def test_a_process_forked_after_use_goes_on_by_itself(store: str, server: Server, interface: str) -> None:
+    with Site(interface, open_networked(store, server.address, patient=True)) as site:
+        site.get("/")
+        site.until_hit("/")
+
+        def visit(which: Site) -> None:
+            for number in range(20):
+                which.get("/")
+                which.get(f"/{number}")
+                which.until_hit(f"/{number}")
+            assert which.pages.counts["store-error"] == 0
+
+        def visit_there() -> None:
+            with Site(interface, site.cache) as own:  # an event loop of its own
+                visit(own)
+
+        child = threading.Thread(target=in_child, args=(visit_there,))
+        child.start()
+        visit(site)
+        child.join()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import socket
 import time
@@ -148,25 +147,3 @@ def test_a_leader_dies_and_another_takes_over(
         load.await_answers(100)
         load.await_hits(100, within=20)
     assert max(load.late().values(), default=0) <= 2
-
-
-def test_cancelled_visitors_leave_neither_wrong_pages_nor_leases() -> None:
-    with start_redis() as server, Site("asgi", RedisCache(f"redis://{server.address}/0", {})) as site:
-
-        async def hurry() -> None:
-            for number in range(300):
-                path = f"/{number % 7}"
-                task = asyncio.create_task(site.aask("POST" if number % 10 == 0 else "GET", path))
-                for _ in range(number % 23):
-                    await asyncio.sleep(0)
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
-                if number % 10 == 0:  # whether it was made or not, nobody may be shown what was before
-                    site.published[path] = site.versions[path]
-
-        assert site.loop is not None
-        asyncio.run_coroutine_threadsafe(hurry(), site.loop).result(30)
-        for number in range(7):
-            assert site.get(f"/{number}").seconds < 1
-            site.until_hit(f"/{number}")
-        assert site.pages.counts["store-error"] == 0
