@@ -50,7 +50,7 @@ class PyMemcacheCache(MemcachedCache):
         if boolean("OPTIONS['default_noreply']", self.options.get("default_noreply", False)):
             raise refuse("OPTIONS['default_noreply']", True, "false: nobody would learn that a value was not stored")
 
-    def _options(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    def _options(self, given: object) -> dict[str, Any]:
         options = super()._options(given)
         if "ignore_exc" in options:
             ignores = boolean("OPTIONS['ignore_exc']", options.pop("ignore_exc"))
