@@ -166,6 +166,9 @@ class Passage(Relay):
                 raise
             log.error("The application failed; a stale response stands in for it.", exc_info=error)
             await self._replace()
+        except asyncio.CancelledError:
+            self._desert()
+            raise
         finally:
             if token is not None:
                 leave(token)
@@ -177,6 +180,7 @@ class Passage(Relay):
         message = await self._receive()
         if message["type"] == "http.disconnect":
             if not self._complete:
+                self._desert()
                 self._drop()
         elif message.get("body") and self.exchange.request.method in ("GET", "HEAD"):
             self.exchange.never = True  # HTTP/2 does not announce a body, and the answer may depend on it
@@ -268,6 +272,7 @@ class Passage(Relay):
             try:
                 await self._send(message)
             except BaseException:  # whoever sends it again sends it twice, to us alone
+                self._desert()
                 self._drop()
                 raise
             return

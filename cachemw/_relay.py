@@ -56,6 +56,12 @@ class Relay:
             self._flight = None
             flight.end()
 
+    def _desert(self) -> None:
+        """The client has left before the answer was there: one of those who wait for it is to fetch it."""
+        flight = self._holder._flight
+        if flight is not None:
+            flight.deserted = True
+
     @property
     def _unfinished(self) -> bool:
         """Is anything left to be done to the store, or somebody to be released?"""
@@ -69,6 +75,7 @@ class Relay:
         exchange = self.exchange
         flights = exchange.engine.flights
         waited: set[str] = set()
+        until: float | None = None
         while not exchange.settled and exchange.flight is not None and exchange.flight not in waited:
             waited.add(exchange.flight)
             flight, leads = flights.join(exchange.flight)
@@ -77,8 +84,11 @@ class Relay:
                 if exchange.lease is None or (yield from self._leading(exchange.lease)):
                     return
             elif not exchange.in_grace():
+                until = until or time.monotonic() + exchange.engine.policy.collapse_timeout
                 if not (yield self._wait_for, (flight,)):
                     flights.remove(flight)
+                if flight.deserted and not flight.records and time.monotonic() < until:
+                    waited.discard(flight.key)  # a crowd must not pay for one who left
                 exchange.again(time.time())
                 while wants := exchange.wants:
                     records = yield self._look_up, (wants,)

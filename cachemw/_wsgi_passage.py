@@ -370,6 +370,8 @@ class Passage(Relay):
                 if self.exchange.request.method == "HEAD" and self._sent and not self._error:
                     self._complete()  # a server need not iterate over the body of a HEAD
                 elif self._error or not self._stored:
+                    if not self._error:
+                        self._desert()
                     self._abandon()
             self._finished = True
             self._copy = None

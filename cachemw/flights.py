@@ -23,12 +23,13 @@ T = TypeVar("T")
 class Flight(Generic[T]):
     """One call of the application on behalf of everybody who waits for it."""
 
-    __slots__ = ("_flights", "_gates", "_waiters", "key", "landed", "leader", "records")
+    __slots__ = ("_flights", "_gates", "_waiters", "deserted", "key", "landed", "leader", "records")
 
     def __init__(self, flights: Flights[T], key: str) -> None:
         self.key = key
         self.records: Mapping[str, T] = {}
         self.landed = False
+        self.deserted = False  # its leader's client has left: the application has not answered, nor failed
         self.leader = threading.get_ident()
         self._flights = flights
         self._gates: list[Any] = []  # locks, each held by the thread that waits for it

@@ -217,6 +217,108 @@ def test_a_cancelled_leader_releases_its_followers() -> None:
     assert asyncio.run(story()) == [b"page"] * 3
 
 
+@pytest.mark.parametrize("leaving", ["cancelled", "told by receive", "told by send"])
+def test_a_crowd_does_not_pay_for_the_one_who_left(leaving: str) -> None:
+    """The leader's client is gone: one of those who wait takes its place, and the others go on waiting."""
+
+    async def story() -> None:
+        gone, started, over = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        calls = 0
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            nonlocal calls
+            calls += 1
+            leads = calls == 1
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            if leads:
+                started.set()
+                await gone.wait()
+                await receive()
+                await receive()
+            for part in (b"pa", b"ge"):
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+                await asyncio.sleep(0.01)
+            await send({"type": "http.response.body", "body": b""})
+            over.set()
+
+        middleware = asgi.CacheMiddleware(app, cache=LocMemCache(f"left-{leaving}"))
+
+        async def client(*, leaves: bool = False) -> bytes:
+            body = b""
+            messages = [{"type": "http.request"}]
+            if leaves and leaving == "told by receive":
+                messages.append({"type": "http.disconnect"})
+            messages *= 2
+
+            async def receive() -> Any:
+                return messages.pop(0)
+
+            async def send(message: Any) -> None:
+                nonlocal body
+                if leaves and leaving == "told by send" and message.get("body"):
+                    raise OSError("the client is gone")
+                body += message.get("body", b"")
+
+            scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": [(b"host", b"a")]}
+            await middleware(scope, receive, send)
+            return body
+
+        leader = asyncio.create_task(client(leaves=True))
+        await started.wait()
+        followers = [asyncio.create_task(client()) for _ in range(20)]
+        await asyncio.sleep(0)
+        if leaving == "cancelled":
+            leader.cancel()
+        gone.set()
+        assert await asyncio.gather(*followers) == [b"page"] * 20
+        await asyncio.gather(leader, return_exceptions=True)
+        assert calls == 2
+
+    asyncio.run(story())
+
+
+def test_nor_does_a_crowd_of_threads() -> None:
+    calls: list[int] = []
+    arrived = threading.Semaphore(0)
+
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        calls.append(1)
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        yield b"pa"
+        yield b"ge"
+
+    middleware = wsgi.CacheMiddleware(app, cache=LocMemCache("threads whose leader left"))
+    flights = middleware.caching.line.flights
+    join = flights.join
+
+    def counted(key: str) -> Any:
+        joined = join(key)
+        arrived.release()
+        return joined
+
+    flights.join = counted  # type: ignore[method-assign]
+
+    def ask() -> Any:
+        environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/", "HTTP_HOST": "a", "wsgi.url_scheme": "http"}
+        return middleware(environ, lambda status, headers, exc_info=None: lambda data: None)
+
+    def client() -> bytes:
+        result = ask()
+        body = b"".join(result)
+        getattr(result, "close", lambda: None)()
+        return body
+
+    leader = ask()
+    assert next(iter(leader)) == b"pa"
+    with ThreadPoolExecutor(10) as pool:
+        futures = [pool.submit(client) for _ in range(10)]
+        for _ in range(11):
+            assert arrived.acquire(timeout=10)
+        leader.close()
+        assert [future.result() for future in futures] == [b"page"] * 10
+    assert len(calls) == 2
+
+
 def test_who_comes_after_a_purge_that_the_store_did_not_hear_of_waits_for_nobody() -> None:
     """The flight began before the purge: what it brings is what the purge was to remove."""
     from cachemw import purge
