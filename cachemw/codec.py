@@ -57,7 +57,7 @@ _RawPage = tuple[str, int, str, float, float, float, bool, bool, tuple[str, ...]
 _UNPACK: Final[dict[int, Callable[[memoryview], tuple[Any, ...]]]] = {
     _TEXT_PAGE: msgspec.msgpack.Decoder(_TextPage).decode,
     _RAW_PAGE: msgspec.msgpack.Decoder(_RawPage).decode,
-    _INDEX: msgspec.msgpack.Decoder(tuple[str, tuple[str, ...], str, float]).decode,
+    _INDEX: msgspec.msgpack.Decoder(tuple[str, tuple[str, ...], str, float, tuple[str, ...]]).decode,
     _HIT_FOR_MISS: msgspec.msgpack.Decoder(tuple[str]).decode,
     _MARK: msgspec.msgpack.Decoder(tuple[str, str, float, float]).decode,
 }

@@ -128,6 +128,34 @@ def test_a_known_page_takes_one_look_up(distant: bool) -> None:
     assert exchange.wants == ()
 
 
+@pytest.mark.parametrize("tag", ["t", "other"])
+def test_a_variant_is_looked_up_together_with_the_tags_of_the_first(tag: str) -> None:
+    """Which are most likely its own; if not, they are looked up once more, and then known."""
+    store: Store = {}
+    second = request_of("GET", ("Accept", "text/html"))
+    fetch(Engine(Policy()), store, head_of(("Vary", "Accept"), ("Cache-Tag", "t")))
+    before = set(store)
+    fetch(Engine(Policy()), store, head_of(("Vary", "Accept"), ("Cache-Tag", tag)), request=second)
+    (variant,) = store.keys() - before
+    engine = Engine(Policy())
+    exchange = Exchange(engine)
+    exchange.begin(second, NOW + 5)
+    wanted = []
+    while exchange.wants:
+        wanted.append(set(exchange.wants))
+        exchange.found([store.get(key) for key in exchange.wants])
+    assert exchange.hit is store[variant]
+    assert wanted[1] == {variant, *tag_keys("", ["t"])}
+    assert len(wanted) == (2 if tag == "t" else 3)
+    again = Exchange(engine)
+    again.begin(second, NOW + 6)
+    again.found([store.get(key) for key in again.wants])
+    assert again.hit is store[variant]
+    for key in tag_keys("", [tag]):
+        store[key] = Mark(key, "purged", NOW + 7)
+    assert look_up(Engine(Policy()), store, second, NOW + 8).hit is None
+
+
 def test_a_shared_engine_asks_for_leases() -> None:
     exchange = look_up(Engine(Policy(), shared=True), {})
     assert exchange.flight is not None

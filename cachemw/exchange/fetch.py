@@ -182,7 +182,7 @@ class Fetch(Decision[EngineT]):
             self.primary = keys.head_key(of)  # what HEAD was answered is for HEAD alone
             record, softened, wanted = self._variant_of(self.primary)
         if wanted is not None:
-            return (wanted,)
+            return (wanted, *self._likely_marks())
         if type(record) is HitForMiss:
             self.engine.pass_by(record.key, self.now)
         if type(record) is not StoredResponse or not self._says_so(record.head):
@@ -219,6 +219,14 @@ class Fetch(Decision[EngineT]):
         if type(record) is StoredResponse and (self.overrides or self.engine.properties):
             return None, False, None  # it answered a request without these fields, or before these were in the key
         return record, False, None
+
+    def _likely_marks(self) -> list[str]:
+        """Those that the variant will need which is about to be looked up: one round trip less."""
+        if self._index is None or not self._index.tags or self.of is None:
+            return []
+        self.engine.remember(self.of, self._index.tags)
+        marks = keys.tag_keys(self.engine.space, self._index.tags)
+        return [key for key in marks if key not in self.known]
 
     def _leads(self, index: VaryIndex) -> bool:
         """Do its variants differ by all that this request brings along besides its fields?"""

@@ -166,7 +166,8 @@ class Update(Passage[EngineT]):
         if now - self.began > SLOWEST:
             self.detail = "late"
             return {}
-        key, index = self._place(head)
+        tags = self.tags if head.index.keys().isdisjoint(_TAGGED) else self._tags_of(head)
+        key, index = self._place(head, tags)
         if key is None:
             self.detail = "variants"
             self._pass_by()
@@ -182,7 +183,7 @@ class Update(Passage[EngineT]):
             began=self.began,
             chosen=storing.chosen or self.chosen_within,
             validate=storing.validate,
-            tags=self.tags if head.index.keys().isdisjoint(_TAGGED) else self._tags_of(head),
+            tags=tags,
         )
         if head.status == 206:
             record = whole(record)
@@ -207,7 +208,7 @@ class Update(Passage[EngineT]):
             return fields
         return (*fields, ("Content-Length", str(len(body))))
 
-    def _place(self, head: Head) -> tuple[str | None, VaryIndex | None]:
+    def _place(self, head: Head, tags: tuple[str, ...]) -> tuple[str | None, VaryIndex | None]:
         """The key of the response that is to be stored, and the `VaryIndex` to write with it, if one is needed.
 
         A writer that found an index with all the names it needs leaves that index alone: were it written again, it
@@ -227,7 +228,7 @@ class Update(Passage[EngineT]):
             names = tuple(dict.fromkeys(index.names + names))
         if len(names) > _MOST_NAMES:
             return None, None
-        index = VaryIndex(primary, names, engine.token())
+        index = VaryIndex(primary, names, engine.token(), tags=tags)
         return self._secondary(index), index
 
     def _heed_search(self, head: Head) -> None:

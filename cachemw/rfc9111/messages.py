@@ -298,6 +298,7 @@ class VaryIndex:
     names: tuple[str, ...]  # lower case, in the order learnt
     generation: str  # random
     stale_before: float = 0.0  # a soft purge: variants that began before this time count as stale
+    tags: tuple[str, ...] = ()  # of the variant that was first: most likely those of all, to be looked up with any
 
     def __sizeof__(self) -> int:
         """Bytes that it takes with all that it holds."""

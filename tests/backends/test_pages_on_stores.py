@@ -211,13 +211,14 @@ COUNTERS: dict[str, Callable[[], int]] = {
     "redis, sentinel": lambda: _redis_commands(shared(RedisSentinel).leader, *shared(RedisSentinel).replicas),
 }
 HITS = 20
-KINDS = ["plain", "vary", "tags"]
+KINDS = ["plain", "vary", "tags", "both"]
+BOTH = [("Vary", "Accept-Language"), ("Cache-Tag", "shop, news")]
 
 
 @pytest.mark.parametrize("store", COUNTERS)
 @pytest.mark.parametrize(
     ("fields", "first"),
-    [([], 1), ([("Vary", "Accept-Language")], 2), ([("Cache-Tag", "shop, news")], 2)],
+    [([], 1), ([("Vary", "Accept-Language")], 2), ([("Cache-Tag", "shop, news")], 2), (BOTH, 2)],
     ids=KINDS,
 )
 def test_a_hit_on_redis_is_one_command(
@@ -241,7 +242,7 @@ def test_a_hit_on_redis_is_one_command(
 
 
 @pytest.mark.parametrize("store", NETWORKED)
-@pytest.mark.parametrize("fields", [[], [("Vary", "Accept-Language")], [("Cache-Tag", "shop, news")]], ids=KINDS)
+@pytest.mark.parametrize("fields", [[], [("Vary", "Accept-Language")], [("Cache-Tag", "shop, news")], BOTH], ids=KINDS)
 def test_a_hit_is_one_round_trip(store: str, interface: str, fields: list[tuple[str, str]]) -> None:
     request = {"Accept-Language": "de"}
     server = shared(NETWORKED[store][0])
