@@ -123,6 +123,7 @@ class Passage(Relay):
             await self.call()
             return
         self._land(exchange.known)
+        self._land()  # nothing is left to be written that others would have to have from the flight
         await send_stored(exchange, self._send)
 
     async def _wait_for(self, flight: Flight[Record | None]) -> bool:
@@ -180,6 +181,7 @@ class Passage(Relay):
         message = await self._receive()
         if message["type"] == "http.disconnect":
             if not self._complete:
+                self.exchange.never = True  # whatever the application sends from now on, it sends to nobody
                 self._desert()
                 self._drop()
         elif message.get("body") and self.exchange.request.method in ("GET", "HEAD"):

@@ -117,6 +117,8 @@ class Relay:
             if taken:
                 exchange.collapsed = waited
                 exchange.leased = True
+                if exchange.outer is not None:
+                    exchange.outer.leased = True  # which the caches further in ask
                 return True
             if exchange.lease is None or time.monotonic() > deadline:  # its answer was not cacheable: nobody waits
                 return True

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from cachemw._relay import Relay
-from cachemw._wsgi_request import EXCHANGE, with_conditions
+from cachemw._wsgi_request import EXCHANGE, WSGIRequest, with_conditions
 from cachemw.activation import KEY as LOCALE
 from cachemw.activation import Locale, enter, leave
 from cachemw.caching import CachingMiddleware, Line
@@ -108,6 +108,7 @@ class Passage(Relay):
             raise
         if exchange.settled:
             self._land(exchange.known)
+            self._land()  # nothing is left to be written that others would have to have from the flight
             return send_stored(exchange, self._server)
         return self.call()
 
@@ -133,6 +134,7 @@ class Passage(Relay):
         """Call the application; the result is what the server iterates over and closes."""
         exchange = self.exchange
         environ = self.environ
+        exchange.request = WSGIRequest(environ.copy())  # the application may change its own (PEP 3333)
         environ.setdefault(EXCHANGE, exchange)
         if exchange.engine.properties:
             self._locale = enter(environ)
@@ -207,7 +209,7 @@ class Passage(Relay):
         elif exc_info is None and self._status is not None:
             raise AssertionError("start_response was called twice without exc_info (PEP 3333)")
         self._status = status
-        self._headers = tuple(headers)
+        self._headers = tuple([(name, value) for name, value in headers])  # some send lists, which could change later
         self._exc_info = exc_info
         return self._write_through
 

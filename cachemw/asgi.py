@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 
 from cachemw._asgi_hooked import Hooked
 from cachemw._asgi_passage import Passage, discard, log, no_body, send_stored
@@ -40,6 +41,11 @@ __all__ = [
 ]
 
 
+@lru_cache(64)
+def _octets(special: frozenset[str]) -> frozenset[bytes]:
+    return frozenset(map(octets, special))
+
+
 class _Middleware(CachingMiddleware):
     """What the three of this interface have in common."""
 
@@ -48,7 +54,7 @@ class _Middleware(CachingMiddleware):
 
     def _prepare(self) -> None:
         self._refresher = TaskRefresher()
-        self._special = frozenset(octets(name) for name in self.caching.line.special)
+        self._special = _octets(self.caching.line.special)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -77,7 +83,7 @@ class _Middleware(CachingMiddleware):
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         outer = scope.get(EXCHANGE)
         request = ASGIRequest(scope)
-        if self._updates or outer is None:
+        if self._updates or outer is None or not outer.takes_up():
             exchange = self.caching.exchange(request)
             exchange.outer = outer
         else:
@@ -112,9 +118,10 @@ class _Middleware(CachingMiddleware):
         if locale is not None:
             exchange.language, exchange.timezone = locale.language, locale.timezone
         headers = request.headers
+        telling = self._special if self._updates else _octets(exchange.engine.special)
         special: Sequence[str] = ()
-        if not headers.keys().isdisjoint(self._special):
-            special = [name.decode("latin-1") for name in self._special.intersection(headers)]
+        if not headers.keys().isdisjoint(telling):
+            special = [name.decode("latin-1") for name in telling.intersection(headers)]
         if len(headers) != len(request._fields):
             special = [*special, "host"]
         exchange.begin(request, time.time(), special)

@@ -11,7 +11,8 @@ last, as before hooks run in order and after hooks in reverse (`cachemw.hooks`).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from cachemw._wsgi_hooked import Hooked
@@ -42,6 +43,13 @@ __all__ = [
 _NO_BODY: Final = (None, "", "0")
 
 
+@lru_cache(64)
+def _variables(special: frozenset[str]) -> tuple[Mapping[str, str], frozenset[str]]:
+    """The names of these fields by their variables, and the variables whose very presence tells something."""
+    names = {variable(name): name for name in special}
+    return names, frozenset(names) - {"CONTENT_LENGTH"}
+
+
 class _Middleware(CachingMiddleware):
     """What the three of this interface have in common."""
 
@@ -54,8 +62,7 @@ class _Middleware(CachingMiddleware):
                 "middleware from cachemw or cachemw.asgi."
             )
         self._refresher = ThreadRefresher()
-        self._names = {variable(name): name for name in self.caching.line.special}
-        self._special = frozenset(self._names) - {"CONTENT_LENGTH"}
+        self._told = _variables(self.caching.line.special)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         hooks = self.hooks
@@ -68,7 +75,7 @@ class _Middleware(CachingMiddleware):
     def _respond(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         outer = environ.get(EXCHANGE)
         request = WSGIRequest(environ)
-        if self._updates or outer is None:
+        if self._updates or outer is None or not outer.takes_up():
             exchange = self.caching.exchange(request)
             exchange.outer = outer
         else:
@@ -92,9 +99,10 @@ class _Middleware(CachingMiddleware):
         locale = environ.get(LOCALE)
         if locale is not None:
             exchange.language, exchange.timezone = locale.language, locale.timezone
+        names, telling = self._told if self._updates else _variables(exchange.engine.special)
         special: Sequence[str] = ()
-        if not environ.keys().isdisjoint(self._special) or environ.get("CONTENT_LENGTH") not in _NO_BODY:
-            special = [name for variable, name in self._names.items() if variable in environ]
+        if not environ.keys().isdisjoint(telling) or environ.get("CONTENT_LENGTH") not in _NO_BODY:
+            special = [name for variable, name in names.items() if variable in environ]
         exchange.begin(request, time.time(), special)
         lookup = exchange.engine.pages.lookup
         while exchange.wants:

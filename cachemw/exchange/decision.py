@@ -52,10 +52,16 @@ class Decision(Passage[EngineT]):
         self.forward = ""
         self.extra = self.request.render(self._extra(record))
         if not self.plain:
+            self._tell_outer(record)
             self.reply = self._shaped(record, record.head)
         elif self.conditional:
             self.reply = self._briefly(record)
         self.hit = record if self.reply is None else None
+
+    def _tell_outer(self, record: StoredResponse) -> None:
+        """A cache around this one has to know whose lifetime it is, also in what was made of the response."""
+        if record.chosen and self.outer is not None:
+            self.outer.chosen_within = True
 
     def _briefly(self, record: StoredResponse) -> Reply | None:
         """The 304 for a client that has this response already, where its condition is all that matters."""
@@ -70,6 +76,7 @@ class Decision(Passage[EngineT]):
         known = record.tag and len(asked) == 1 and asked[0] == record.tag
         if not known and answer_conditions(request, record.head, self.now) != 304:
             return None
+        self._tell_outer(record)
         brief = record.brief
         if brief is None or brief[0] is not self.engine:
             reply = Reply(304, request.render(not_modified_fields(record.fields)))
@@ -142,7 +149,7 @@ class Decision(Passage[EngineT]):
     def in_grace(self) -> bool:
         """Somebody else fetches this page already: True if `reply`, the stale one, may be sent meanwhile."""
         stale = self.stale
-        if stale is None or not may_serve_in_grace(stale, self.engine.policy, self.now):
+        if stale is None or self._lacking or not may_serve_in_grace(stale, self.engine.policy, self.now):
             return False
         self._serve(stale)
         return True
@@ -188,18 +195,21 @@ class Decision(Passage[EngineT]):
 
     def failed(self, now: float) -> bool:
         """The application raised before its head left: True if `reply`, a stale response, stands in for it."""
-        if self.stale is not None and may_serve_stale_on_error(self.stale, self.engine.policy, now, status=None):
-            self._serve_instead(self.stale, now)
-            return True
-        return False
+        stale = self.stale
+        if stale is None or self._lacking or not may_serve_stale_on_error(stale, self.engine.policy, now, status=None):
+            return False
+        self._serve_instead(stale, now)
+        return True
 
     def _validated(self, stale: StoredResponse, head: Head, now: float) -> Step:
         """A 304 to our own conditions (RFC 9111 §4.3.3)."""
+        given = self.timeout, self.tags, self._named, self._strips
         if self.candidates:
             self._obey_rules(stale.status, stale.head.value("content-type"))
         fresh = freshen(stale, head, self.engine.policy, **self._moment(now))
         if fresh is None:
             self.stale = self.conditions = None
+            self.timeout, self.tags, self._named, self._strips = given  # the next answer may have another rule
             return Step.RETRY
         self._renew(fresh, now)
         self._serve_instead(fresh, now)
@@ -224,6 +234,7 @@ class Decision(Passage[EngineT]):
     def _renew(self, fresh: StoredResponse, now: float) -> None:
         """Store a validated response again, or drop it if its new fields forbid storing."""
         engine = self.engine
+        fresh.chosen = fresh.chosen or self.chosen_within
         storing = judge(
             fresh.head, engine.policy, seconds=engine.seconds, timeout=self.timeout, now=now, named=self._named
         )

@@ -59,9 +59,7 @@ class Fetch(Decision[EngineT]):
         learnt = engine.seen.get(request.identity) if not self.ignore else None
         self._learnt = learnt is not None
         if learnt is None:
-            if rewritten := request.rewritten:
-                self.overrides += f"path:{rewritten}"
-                self._rewritten = True
+            self._note_rewriting()
             of, self._search = engine.locate(request, self.ignore)
             if self._search is not None:
                 self.plain = False

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any, Final, Generic, TypeVar
 
 from cachemw.engine import Engine, variant_key
+from cachemw.rfc9111 import keys
 from cachemw.rfc9111.fields import NoVarySearch, parse_no_vary_search
 from cachemw.rfc9111.messages import Fields, Head, HitForMiss, Mark, Record, Request, StoredResponse, VaryIndex
 from cachemw.rfc9111.reuse import age
@@ -102,6 +103,7 @@ class Passage(Generic[EngineT]):
     _named = False  # the lifetime comes from a rule that names the status
     _strips = False  # a rule has the page stored without its cookies
     _cookies: Fields = ()  # these
+    _taken = False  # by the inner half, where they stand apart
     _learnt = False  # this process knew the URL
     _rewritten = False  # the path is not the one in the URL
     _moved: tuple[str, str] | None = None  # the resource that was looked up, if the answer is another's; its token
@@ -142,6 +144,16 @@ class Passage(Generic[EngineT]):
         """The token that the last purge of this URL left."""
         mark = self.known.get(f"{of}\0M")
         return mark.token if type(mark) is Mark else ""
+
+    def _note_overrides(self) -> None:
+        """Take into the key what the request brings along that may override its URL."""
+        self.overrides = keys.override_part(self.request, self.engine.policy.keyed_fields)
+        self._note_rewriting()
+
+    def _note_rewriting(self) -> None:
+        if rewritten := self.request.rewritten:
+            self.overrides += f"path:{rewritten}"
+            self._rewritten = True
 
     def _write(self, writes: list[tuple[str, Record, float | None]]) -> None:
         self.writes = [*self.writes, *writes] if self.writes else writes
@@ -184,6 +196,19 @@ class Passage(Generic[EngineT]):
     def records(self) -> dict[str, Record | None]:
         """What waiting requests may use at once: what was just validated or stored."""
         return {key: record for key, record, _ in self.writes}
+
+    def takes_up(self) -> bool:
+        """Does an outer half wait for the inner one to take up this request? It does so once.
+
+        Who asks the inner half again makes one page of several, or of another: nothing says what its key would be.
+        """
+        if self.within is None:
+            return False
+        if self._taken:
+            self.never = True
+            return False
+        self._taken = True
+        return True
 
     def cannot_copy(self) -> None:
         """The body will pass by unseen (a file handed to the server): this response is not stored."""

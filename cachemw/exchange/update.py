@@ -73,6 +73,7 @@ class Update(Passage[EngineT]):
             self.of = engine.resource(request)
             self.primary = keys.primary_key(self.of)
             self.began = engine.stamp(self.now)
+            self._note_overrides()
             self.wants = (keys.mark_key(self.of),)
         if self.of is None or self.never:
             return self._marked(head)
@@ -155,6 +156,8 @@ class Update(Passage[EngineT]):
         assert storing is not None
         assert head is not None
         assert of is not None
+        if not self.keep:
+            return {}  # the inner half saw it break off, and somebody in between has hidden that
         policy = engine.policy
         size = len(body)
         sound = size == self.length and head.status == 200  # as most are
@@ -255,7 +258,7 @@ class Update(Passage[EngineT]):
         if searches.get(bare) == search:
             return False
         if search is None:
-            del searches[bare]
+            searches.pop(bare, None)  # another thread may have heard it, too
         else:
             bounded(searches)[bare] = search
         self.engine.seen.clear()

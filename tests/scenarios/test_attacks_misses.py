@@ -1,0 +1,389 @@
+"""What an enemy would try on a miss and on a validation: what changes between the request and its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+import pytest
+
+from cachemw import Policy, asgi, purge, wsgi
+from cachemw.backends.locmem import LocMemCache
+from cachemw.rules import Rule
+from tests.scenarios.conftest import Asked, Script, Site
+from tests.scenarios.test_attacks_shells import (
+    Sent,
+    Shared,
+    ask,
+    ask_asgi,
+    ask_wsgi,
+    environ_of,
+    flights_of,
+    in_a_thread,
+    other_process,
+    shell,
+    twin_of,
+)
+from tests.scenarios.test_halves_hooks_locale import halves
+
+names = count()
+
+
+def store() -> LocMemCache:
+    return LocMemCache(f"misses-{next(names)}")
+
+
+# -- an application that changes what it was given ------------------------------------------------------------------
+
+
+def changing(site: Site, change: Callable[[Any], None], **options: Any) -> None:
+    """An application behind something that changes the environment or the scope in place, as PEP 3333 lets it."""
+
+    def around(app: Any, interface: str) -> Any:
+        def between(environ: Any, start_response: Any) -> Any:
+            change(environ)
+            return app(environ, start_response)
+
+        async def between_async(scope: Any, receive: Any, send: Any) -> None:
+            change(scope)
+            await app(scope, receive, send)
+
+        inner: Any = between if interface == "wsgi" else between_async
+        return shell(site).CacheMiddleware(inner, cache=store(), **options)
+
+    site.build(around=around)
+
+
+def without(name: str) -> Callable[[Any], None]:
+    def change(given: Any) -> None:
+        given.pop("HTTP_" + name.upper(), None)
+        if "headers" in given:
+            given["headers"] = [field for field in given["headers"] if field[0] != name.encode()]
+
+    return change
+
+
+@pytest.mark.parametrize("field", ["cookie", "authorization"])
+def test_credentials_that_the_application_takes_out_of_the_request_were_in_it(site: Site, field: str) -> None:
+    changing(site, without(field))
+    site.page(b"of Bob")
+    site.get("/", {field: "session=bob"})
+    site.page(b"anonymous")
+    assert site.get().body == b"anonymous"
+
+
+def test_a_field_that_the_application_takes_out_of_the_request_selects_its_page(site: Site) -> None:
+    changing(site, without("cookie"))
+    site.page(b"of Bob", vary="Cookie", cache_control="max-age=60")
+    site.get("/", {"Cookie": "a=bob"})
+    site.page(b"anonymous", vary="Cookie", cache_control="max-age=60")
+    assert site.get().body == b"anonymous"
+    assert site.get("/", {"Cookie": "a=bob"}).body == b"of Bob"
+
+
+def mount(given: Any) -> None:
+    """As Werkzeug's DispatcherMiddleware and Starlette's Mount do."""
+    if "headers" in given:
+        given["root_path"] = "/shop"
+    else:
+        given["SCRIPT_NAME"], given["PATH_INFO"] = "/shop", given["PATH_INFO"].removeprefix("/shop")
+
+
+def test_a_purge_by_post_is_for_the_url_that_came_in(site: Site) -> None:
+    changing(site, mount)
+    site.get("/shop/cart")
+    assert site.get("/shop/cart").hit
+    site.request("POST", "/shop/cart")
+    assert not site.get("/shop/cart").hit
+
+
+# -- a client that leaves -------------------------------------------------------------------------------------------
+
+
+def test_what_is_answered_to_nobody_is_not_stored() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        gone = (await receive())["type"] == "http.disconnect"
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"" if gone else b"page"})
+
+    middleware = asgi.CacheMiddleware(app, cache=store())
+
+    async def disconnect() -> Any:
+        return {"type": "http.disconnect"}
+
+    ask_asgi(middleware, disconnect)
+    assert ask_asgi(middleware).body == b"page"
+    assert "hit" in ask_asgi(middleware).trace
+
+
+# -- parts ----------------------------------------------------------------------------------------------------------
+
+PART = [("ETag", '"1"'), ("Cache-Control", "max-age=60, stale-if-error=600"), ("Content-Range", "bytes 0-3/10")]
+
+
+@pytest.mark.parametrize("asked", [{}, {"Range": "bytes=2-8"}])
+@pytest.mark.parametrize("after", [Script(500), Script(early=ValueError("broken"))])
+@pytest.mark.parametrize("age", [0, 90])
+def test_a_stored_part_does_not_stand_in_for_what_it_lacks(
+    site: Site, asked: dict[str, str], after: Script, age: int
+) -> None:
+    site.build(policy=Policy.rfc9111())
+    site.answers(Script(206, PART, b"0123"))
+    site.get("/", {"Range": "bytes=0-3"})
+    site.clock.advance(age)
+    site.answers(after)
+    answer = site.get("/", asked)
+    assert answer.status == 500 or answer.error is after.early
+
+
+# -- methods --------------------------------------------------------------------------------------------------------
+
+
+def test_a_post_does_not_poison_the_page(site: Site) -> None:
+    site.build(policy=Policy.rfc9111())
+
+    def respond(asked: Asked) -> Script:
+        body = asked.fields.get("x-forwarded-host", "example.org").encode()
+        return Script(fields=[("Cache-Control", "max-age=60"), ("Content-Location", "/")], body=body)
+
+    site.respond = respond
+    site.request("POST", "/", {"X-Forwarded-Host": "evil.example"})
+    assert site.get().body == b"example.org"
+    assert site.get("/", {"X-Forwarded-Host": "evil.example"}).body == b"evil.example"
+
+
+# -- rules ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_rule_for_the_stored_page_does_not_speak_of_the_error_after_it(site: Site) -> None:
+    site.build(rules=[Rule("/*", statuses=(200,), lifetime=60)])
+    site.answers(
+        Script(fields=[("ETag", '"1"')], body=b"page"),
+        Script(304, fields=[("ETag", '"2"')]),
+        Script(404, body=b"gone"),
+        Script(body=b"back"),
+    )
+    site.get()
+    site.clock.advance(61)
+    assert site.get().status == 404
+    assert site.get().body == b"back"
+
+
+# -- other processes ------------------------------------------------------------------------------------------------
+
+
+def test_the_flight_of_who_got_the_answer_of_another_process_is_over(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    polls: list[Callable[[], object]] = [bool]
+    other_process(site, monkeypatch, polls)
+    site.page(b"of the other", cache_tag="news", cache_control="max-age=600")
+    twin = twin_of(site, Policy(lease=0))
+    polls.append(lambda: ask_wsgi(twin) if site.interface == "wsgi" else in_a_thread(twin))
+    assert ask(site)[0] == b"of the other"
+    assert flights_of(site.middleware) == 0
+    purge(tags=["news"], caching=twin.caching)
+    site.page(b"new")
+    assert ask(site)[0] == b"new"
+
+
+# -- between the halves ---------------------------------------------------------------------------------------------
+
+
+def swallowing(app: Any) -> Any:
+    """It ends the body where the application broke off."""
+
+    def between(environ: Any, start_response: Any) -> Any:
+        result = app(environ, start_response)
+        try:
+            yield from result
+        except ValueError:
+            pass
+        finally:
+            result.close()
+
+    async def between_async(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await app(scope, receive, send)
+        except ValueError:
+            await send({"type": "http.response.body", "body": b""})
+
+    return between_async if isinstance(app, asgi.FetchFromCacheMiddleware) else between
+
+
+def test_an_error_that_is_hidden_between_the_halves_is_none_the_less(site: Site) -> None:
+    halves(site, swallowing)
+    site.answers(Script(body=[b"half", b" of it"], error=ValueError("broken")), Script(body=b"whole"))
+    assert site.get().body == b"half of it"
+    assert site.get().body == b"whole"
+
+
+def trying(app: Any) -> Any:
+    """It asks for the page in a language, and for the one without if there is none."""
+
+    def between(environ: Any, start_response: Any) -> Any:
+        heads: list[Any] = []
+
+        def start(*head: Any) -> Any:
+            heads[:] = head
+            return start_response
+
+        for path in ("/en" + environ["PATH_INFO"], environ["PATH_INFO"]):
+            result = app({**environ, "PATH_INFO": path}, start)
+            body = list(result)
+            getattr(result, "close", bool)()
+            if not heads[0].startswith("404"):
+                break
+        start_response(*heads)
+        return body
+
+    async def between_async(scope: Any, receive: Any, send: Any) -> None:
+        sent = Sent()
+        for path in ("/en" + scope["path"], scope["path"]):
+            sent.clear()
+            await app({**scope, "path": path, "raw_path": path.encode()}, receive, sent)
+            if sent[0]["status"] != 404:
+                break
+        for message in sent:
+            await send(message)
+
+    return between_async if isinstance(app, asgi.FetchFromCacheMiddleware) else between
+
+
+@pytest.mark.parametrize("cache_control", ["max-age=60", "no-store"])
+def test_who_asks_the_inner_half_twice_gets_two_answers(site: Site, cache_control: str) -> None:
+    halves(site, trying)
+
+    def respond(asked: Asked) -> Script:
+        status = 404 if asked.path.startswith("/en") else 200
+        return Script(
+            status, [("Cache-Control", cache_control if status == 404 else "max-age=60")], asked.path.encode()
+        )
+
+    site.respond = respond
+    site.get("/en/b")  # now it is known that /en/b is not there
+    for _ in range(3):
+        for path in (b"/a", b"/b"):
+            answer = site.get(path.decode())
+            assert (answer.status, answer.body) == (200, path)
+    assert flights_of(site.middleware) == 0
+
+
+def test_the_inner_half_heeds_what_the_outer_one_is_told(site: Site) -> None:
+    module, cache = shell(site), store()
+    policy = Policy(keyed_fields=("x-tenant",), request_directives=True)
+
+    def around(app: Any, interface: str) -> Any:
+        return module.UpdateCacheMiddleware(
+            module.FetchFromCacheMiddleware(app, cache=cache), cache=cache, policy=policy
+        )
+
+    site.build(around=around)
+    site.respond = lambda asked: Script(body=asked.fields.get("x-tenant", "none").encode())
+    for tenant in ("one", "two"):
+        assert site.get("/", {"X-Tenant": tenant}).body == tenant.encode()
+    assert site.get().body == b"none"
+    site.get("/secret", {"Cache-Control": "no-store"})
+    assert not site.get("/secret").hit
+
+
+# -- caches in caches -----------------------------------------------------------------------------------------------
+
+
+def test_a_validation_by_an_inner_cache_does_not_open_a_page_to_sessions(site: Site) -> None:
+    module, inside, outside = shell(site), store(), store()
+    policy = Policy(seconds=60)
+
+    def around(app: Any, interface: str) -> Any:
+        return module.CacheMiddleware(
+            module.CacheMiddleware(app, cache=inside, policy=policy), cache=outside, policy=policy
+        )
+
+    site.build(around=around)
+    site.page(b"anonymous", etag='"1"')
+    site.get()
+    site.clock.advance(61)
+    site.answers(Script(304, [("ETag", '"1"')]))
+    other = module.CacheMiddleware(site._wsgi if site.interface == "wsgi" else site._asgi, cache=inside, policy=policy)
+    ask_wsgi(other) if site.interface == "wsgi" else ask_asgi(other)
+    site.get()
+    assert site.get().hit
+    site.page(b"of Bob")
+    assert site.get("/", {"Cookie": "session=bob"}).body == b"of Bob"
+
+
+def test_an_inner_half_without_an_outer_one_does_not_wait_for_a_cache_around_it(site: Site) -> None:
+    module, cache = shell(site), store()
+
+    def around(app: Any, interface: str) -> Any:
+        return module.CacheMiddleware(module.FetchFromCacheMiddleware(app, cache=cache), cache=cache)
+
+    site.build(around=around)
+    waited: list[Any] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cachemw.flights.Flight.wait", lambda *given: waited.append(given))
+
+        async def await_landing(*given: Any) -> bool:
+            waited.append(given)
+            return False
+
+        patch.setattr("cachemw.flights.Flight.await_landing", await_landing)
+        site.get()
+    assert not waited
+    assert site.get().hit
+
+
+def test_three_caches_on_one_store_do_not_wait_for_one_another(site: Site) -> None:
+    module, cache = shell(site), Shared(f"misses-{next(names)}")
+
+    def around(app: Any, interface: str) -> Any:
+        second = module.CacheMiddleware(module.CacheMiddleware(app, cache=cache), cache=cache)
+        return module.CacheMiddleware(second, cache=store())
+
+    site.build(around=around)
+    paused: list[float] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cachemw._wsgi_passage.time.sleep", paused.append)
+
+        async def pause(seconds: float) -> None:
+            paused.append(seconds)
+
+        patch.setattr("cachemw._asgi_passage.Passage._pause", lambda self, seconds: pause(seconds))
+        ticks = count()
+        patch.setattr("cachemw._relay.time.monotonic", lambda: next(ticks))
+        site.get()
+    assert not paused
+
+
+# -- fields ---------------------------------------------------------------------------------------------------------
+
+
+def test_fields_that_are_lists_are_fields() -> None:
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [["Content-Type", "text/html"], ["X-One", "1"]])
+        return [b"page"]
+
+    middleware = wsgi.CacheMiddleware(app, cache=store())
+    for _ in range(2):
+        assert ask_wsgi(middleware)[2] == b"page"
+
+
+def test_two_threads_that_hear_at_once_that_the_query_matters_again() -> None:
+    class Forgotten(dict[str, Any]):
+        """Another thread was faster."""
+
+        def get(self, key: str, default: Any = None) -> Any:
+            value = super().get(key, default)
+            self.clear()
+            return value
+
+    middleware = wsgi.CacheMiddleware(wsgi_page, cache=store())
+    line = middleware.caching.line
+    line.search = Forgotten({line.resource(wsgi.WSGIRequest(environ_of())): object()})
+    assert ask_wsgi(middleware)[2] == b"page"
+
+
+def wsgi_page(environ: Any, start_response: Any) -> Any:
+    start_response("200 OK", [("Content-Type", "text/html")])
+    return [b"page"]
