@@ -267,7 +267,7 @@ def _encoders(wanted: Iterable[str] | None) -> dict[str, Encoder]:
             raise ImproperlyConfigured(f"There is no compression {coding!r}; allowed: {', '.join(COMPRESSIONS)}.")
         encoder = _encoder(coding)
         if encoder is None:
-            raise ImproperlyConfigured(f"The package for {coding} is not installed: pip install cachemw[static]")
+            raise ImproperlyConfigured(f"The package for {coding} is not installed: pip install 'cachemw[static]'")
         encoders[coding] = encoder
     return encoders
 

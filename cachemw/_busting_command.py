@@ -40,7 +40,8 @@ def build_command(sources: tuple[str, ...], target: str, url: str, compress: str
 
 
 def _report(built: Built, target: str) -> None:
-    click.echo(f"{len(built.files)} files, {built.rewritten} of them rewritten: {target}/{MANIFEST}")
+    files = "1 file" if len(built.files) == 1 else f"{len(built.files)} files"
+    click.echo(f"{files}, {built.rewritten} of them rewritten: {target}/{MANIFEST}")
     for coding, (before, after) in built.sizes.items():
         if before:
             click.echo(f"{coding:>5} {before:>11,} -> {after:,} bytes ({100 * after / before:.0f} %)")

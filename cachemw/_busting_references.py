@@ -154,7 +154,8 @@ def _javascript(name: str) -> tuple[Any, Any]:
         return _grammar()
     except ImportError as error:
         raise ImproperlyConfigured(
-            f"{name} may import other files, and {error.name} is not installed to find out: pip install cachemw[static]"
+            f"{name} may import other files, and {error.name} is not installed to find out: "
+            "pip install 'cachemw[static]'"
         ) from error
 
 

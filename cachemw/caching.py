@@ -131,7 +131,8 @@ class Caching:
                 cache = self.caches[cache]
             else:
                 raise InvalidCacheBackendError(
-                    f"{name} is {cache!r}: the connection '{cache}' doesn't exist; allowed: {', '.join(self.caches)}"
+                    f"{name} is {cache!r}: the connection '{cache}' doesn't exist; allowed: {', '.join(self.caches)}, "
+                    "or a URL such as redis://localhost:6379/0; CACHES or CACHEMW_URL_<ALIAS> names further ones"
                 )
         if not isinstance(cache, BaseCache):
             raise ImproperlyConfigured(

@@ -52,8 +52,10 @@ ALIAS: Final = "template_fragments"
 
 def __getattr__(name: str) -> Any:
     if name == "CacheExtension":  # Jinja is not required
-        from cachemw._fragments_jinja import CacheExtension
-
+        try:
+            from cachemw._fragments_jinja import CacheExtension
+        except ModuleNotFoundError as error:
+            raise ImportError(f"CacheExtension needs the package {error.name}: pip install jinja2") from error
         return CacheExtension
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -432,7 +432,7 @@ def test_a_coding_whose_package_is_missing_is_left_out_unless_it_is_asked_for(
     folder.build(compress=None)
     assert set(folder.built.sizes) == {"gzip"}
     for coding in ("br", "zstd"):
-        with pytest.raises(ImproperlyConfigured, match=rf"{coding} is not installed: pip install cachemw\[static\]"):
+        with pytest.raises(ImproperlyConfigured, match=rf"{coding} is not installed: pip install 'cachemw\[static\]'"):
             folder.build(compress=[coding])
     with pytest.raises(ImproperlyConfigured, match="no compression 'deflate'; allowed: gzip, br, zstd"):
         folder.build(compress=["deflate"])
@@ -467,6 +467,11 @@ def test_the_command_tells_what_it_did(folder: Folder) -> None:
     assert lines[2].startswith("   br ")
     assert len(lines) == 3
     assert StaticFolder(folder.out)("a.css").startswith("/static/a.")
+
+
+def test_the_command_can_count_to_one(folder: Folder) -> None:
+    folder.write(a_css="b{}")
+    assert run(folder.source, "--to", folder.out).output.startswith("1 file, 0 of them rewritten: ")
 
 
 def test_the_command_tells_of_every_problem(folder: Folder) -> None:
