@@ -145,7 +145,7 @@ def _check_extras(words: list[str]) -> None:
     """Every extra that the manual names is one that the project has."""
     known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     for word in words:
-        for extra in re.findall(r"cachemw\[(.*)\]", word):
+        for extra in re.findall(r"^\.\[(.*)\]$", word):
             assert set(extra.split(",")) <= set(known), word
 
 
