@@ -237,10 +237,13 @@ class Passage(Relay):
             if locale is not None:
                 exchange.language, exchange.timezone = locale.language, locale.timezone
             head = exchange.leaving(given, now)
-            if exchange.purges:
-                await exchange.engine.pages.arun_purge(exchange.purges)
+            pages = exchange.engine.pages
             if exchange.keep and exchange.wants:
-                exchange.purged(await exchange.engine.pages.alookup(exchange.wants))
+                exchange.unpurged(await pages.alookup(exchange.wants))
+            if exchange.purges:
+                await pages.arun_purge(exchange.purges)
+                if exchange.keep and exchange.wants:
+                    exchange.purged(await pages.alookup(exchange.wants))
         if exchange.keep:
             self._copy, self._copied = [], 0
         elif middleware._updates:

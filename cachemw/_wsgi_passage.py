@@ -247,10 +247,13 @@ class Passage(Relay):
             if locale is not None:
                 exchange.language, exchange.timezone = locale.language, locale.timezone
             head = exchange.leaving(head, now)
-            if exchange.purges:
-                exchange.engine.pages.run_purge(exchange.purges)
+            pages = exchange.engine.pages
             if exchange.keep and exchange.wants:
-                exchange.purged(exchange.engine.pages.lookup(exchange.wants))
+                exchange.unpurged(pages.lookup(exchange.wants))
+            if exchange.purges:
+                pages.run_purge(exchange.purges)
+                if exchange.keep and exchange.wants:
+                    exchange.purged(pages.lookup(exchange.wants))
             if exchange.keep:
                 self._copy = []
                 self._length = self._listed if exchange.length is None else exchange.length

@@ -251,6 +251,7 @@ def test_a_stored_post_is_guarded_by_the_mark_that_its_own_purge_left() -> None:
     exchange.leaving(head_of(("Content-Location", "/"), ("Cache-Control", "max-age=60")), NOW)
     assert exchange.purges == [OF]
     assert exchange.wants == (mark_key(OF),)
+    exchange.unpurged([None])
     exchange.purged([Mark(mark_key(OF), "own")])
     assert exchange.completed(b"page", NOW)
     assert exchange.guard == (mark_key(OF), "own")
@@ -266,7 +267,7 @@ def test_who_waited_finds_the_page_where_its_first_answer_has_put_it() -> None:
     leader.answered(head := head_of(("No-Vary-Search", "params")), NOW)
     leader.leaving(head, NOW)
     assert leader.wants == (mark_key(OF), before)
-    leader.purged([None, None])
+    leader.unpurged([None, None])
     leader.completed(b"page", NOW)
     assert leader.guard == (mark_key(OF), "")
     settle(leader, store)

@@ -16,7 +16,8 @@ The order of the calls (`Fetch` and `Update` are the two halves; `CacheMiddlewar
     exchange.failed(now)                    Fetch    the application raised; True: `reply` is to be sent instead
     exchange.leaving(head, now)             Update   the head as it leaves the stack; returns it patched;
                                                      `keep` says whether the body is to be copied aside
-    exchange.purged(records)                Update   what `wants` held, after `purges`, if `keep` and there are any
+    exchange.unpurged(records)              Update   what `wants` holds, before `purges`, if `keep` and there are any
+    exchange.purged(records)                Update   the same after `purges`
     exchange.completed(body, now)           Update   the whole body of a kept response
     exchange.abandoned()                    Update   the body did not end as it should
     exchange.writes, drops, purges          both     what to do to the store afterwards

@@ -41,6 +41,8 @@ class Fetch(Decision[EngineT]):
         self.plain = True
         if request.method != "GET" and request.method != "HEAD":
             self.forward = "method"
+            if request.method == "POST" and self.engine.policy.store_post and not self.never:
+                self._expect_page()
             return
         if self.never:
             self.forward = "bypass"
@@ -72,6 +74,21 @@ class Fetch(Decision[EngineT]):
         self.of = learnt.of
         self.primary = learnt.primary
         self._ask(learnt)
+
+    def _note_rewriting(self) -> None:
+        if rewritten := self.request.rewritten:
+            self.overrides += f"path:{rewritten}"
+            self._rewritten = True
+
+    def _expect_page(self) -> None:
+        """A POST whose answer may be stored as the page: know the mark, for purges may come while it is made."""
+        self.plain = False
+        self.of = self.engine.resource(self.request, self.ignore)
+        self.primary = keys.primary_key(self.of)
+        self.overrides = keys.override_part(self.request, self.engine.policy.keyed_fields)
+        self._note_rewriting()
+        self.began = self.engine.stamp(self.now)
+        self.wants = (keys.mark_key(self.of),)
 
     def _is_cacheable_request(self) -> bool:
         """A body, a second Host or a protocol switch make a request one for the application alone."""
@@ -160,6 +177,8 @@ class Fetch(Decision[EngineT]):
     def _resolve(self) -> None:
         """From what is known: ask for more (`wants`), reply, or decide that the application has to be called."""
         self.wants = ()
+        if self.forward == "method":
+            return
         if (wanted := self._missing()) is not None:
             self.wants = wanted
             return

@@ -8,7 +8,6 @@ from types import MappingProxyType
 from typing import Any, Final, Generic, TypeVar
 
 from cachemw.engine import Engine, variant_key
-from cachemw.rfc9111 import keys
 from cachemw.rfc9111.fields import NoVarySearch, parse_no_vary_search
 from cachemw.rfc9111.messages import Fields, Head, HitForMiss, Mark, Record, Request, StoredResponse, VaryIndex
 from cachemw.rfc9111.reuse import age
@@ -106,7 +105,6 @@ class Passage(Generic[EngineT]):
     _taken = False  # by the inner half, where they stand apart
     _learnt = False  # this process knew the URL
     _rewritten = False  # the path is not the one in the URL
-    _moved: tuple[str, str] | None = None  # the resource that was looked up, if the answer is another's; its token
     _index: VaryIndex | None = None
     _variant = ""
     _search: NoVarySearch | None = None  # what another response said of the query, and so made this key
@@ -144,16 +142,6 @@ class Passage(Generic[EngineT]):
         """The token that the last purge of this URL left."""
         mark = self.known.get(f"{of}\0M")
         return mark.token if type(mark) is Mark else ""
-
-    def _note_overrides(self) -> None:
-        """Take into the key what the request brings along that may override its URL."""
-        self.overrides = keys.override_part(self.request, self.engine.policy.keyed_fields)
-        self._note_rewriting()
-
-    def _note_rewriting(self) -> None:
-        if rewritten := self.request.rewritten:
-            self.overrides += f"path:{rewritten}"
-            self._rewritten = True
 
     def _write(self, writes: list[tuple[str, Record, float | None]]) -> None:
         self.writes = [*self.writes, *writes] if self.writes else writes

@@ -19,7 +19,7 @@ from cachemw.rfc9111.fields import (
 )
 from cachemw.rfc9111.freshness import born
 from cachemw.rfc9111.invalidation import invalidates, is_unsafe, target_uris
-from cachemw.rfc9111.messages import Fields, Head, Record, Request, StoredResponse, VaryIndex
+from cachemw.rfc9111.messages import Fields, Head, Mark, Record, Request, StoredResponse, VaryIndex
 from cachemw.rfc9111.partial import whole
 from cachemw.rfc9111.storing import judge, may_store, needs_vary_authorization, nominated, storable_fields
 
@@ -68,13 +68,7 @@ class Update(Passage[EngineT]):
         if not page and is_unsafe(request.method):
             if policy.invalidate and invalidates(request.method, head.status):
                 self.purges = self._targets(head)
-            if not policy.store_post:
-                return self._marked(head)
-            self.of = engine.resource(request)
-            self.primary = keys.primary_key(self.of)
-            self.began = engine.stamp(self.now)
-            self._note_overrides()
-            self.wants = (keys.mark_key(self.of),)
+            self.wants = () if self.of is None else (keys.mark_key(self.of),)
         if self.of is None or self.never:
             return self._marked(head)
         if self.candidates and not self._obey_rules(head.status, head.value("content-type")):
@@ -121,14 +115,22 @@ class Update(Passage[EngineT]):
         self._cookies = tuple(field for field in head.fields if field[0].lower() in _COOKIES)
         return Head(head.status, tuple(field for field in head.fields if field not in self._cookies), head.reason)
 
+    def unpurged(self, records: Sequence[Record | None]) -> None:
+        """What `wants` held before the `purges` of a response that is to be stored: the marks that speak of it.
+
+        It is abandoned if one is another than when the request began: the page has been purged since.
+        """
+        for mark, record in zip(self.wants, records, strict=True):
+            before = self.known.get(mark)
+            if record is not None and (type(before) is not Mark or type(record) is not Mark or before != record):
+                self.abandoned()
+        if not self.purges:
+            self.purged(records)
+
     def purged(self, records: Sequence[Record | None]) -> None:
-        """What `wants` held after the `purges` of a response that is to be stored: later purges are told from them."""
-        self.known = dict(zip(self.wants, records, strict=True))
+        """The same after the `purges`, if there are any: later ones are told from that."""
+        self.known = {**self.known, **dict(zip(self.wants, records, strict=True))}
         self.wants = ()
-        if self._moved is not None:
-            before, token = self._moved
-            if self.known[keys.mark_key(self.of or "")] is not None or self._token(before) != token:
-                self.abandoned()  # the page may have been purged since the request began
 
     def _as_django_tells(self, given: Head, varying: Head, now: float) -> Head:
         """The head of what is not stored: as it was given; a 304, under Django's policy, as that of the page."""
@@ -237,14 +239,13 @@ class Update(Passage[EngineT]):
     def _heed_search(self, head: Head) -> None:
         """Take this response, with what it says of the query, to where further requests will look for it.
 
-        What purges had left there when the request began nobody has asked: see `purged`.
+        What purges had left there when the request began nobody has asked: see `unpurged`.
         """
         before, engine = self.of, self.engine
         if before is None or not self._search_is_news(head):
             return
         of = engine.resource(self.request, self.ignore)
         if of != before and not is_unsafe(self.request.method):
-            self._moved = (before, self._token(before))
             self.of, self.primary, self._index = of, keys.primary_key(of), None
             self.wants = (keys.mark_key(of), keys.mark_key(before))
 

@@ -153,6 +153,23 @@ def test_a_post_does_not_poison_the_page(site: Site) -> None:
     assert site.get("/", {"X-Forwarded-Host": "evil.example"}).body == b"evil.example"
 
 
+@pytest.mark.parametrize("way", ["url", "tag"])
+@pytest.mark.parametrize("purged", [True, False])
+def test_a_purge_while_a_post_is_answered_beats_what_it_stores(site: Site, way: str, purged: bool) -> None:
+    site.build(policy=Policy.rfc9111())
+    fields = [("Cache-Control", "max-age=60"), ("Content-Location", "/"), ("Cache-Tag", "news")]
+
+    def respond(asked: Asked) -> Script:
+        if asked.method == "POST" and purged:
+            urls, tags = ([], ["news"]) if way == "tag" else (["http://example.org/"], [])
+            purge(*urls, tags=tags, caching=site.middleware.caching)
+        return Script(fields=fields, body=asked.method.encode())
+
+    site.respond = respond
+    site.request("POST")
+    assert site.get().body == (b"GET" if purged else b"POST")
+
+
 # -- rules ----------------------------------------------------------------------------------------------------------
 
 
