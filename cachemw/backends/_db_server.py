@@ -1,8 +1,9 @@
 """PostgreSQL, MySQL and MariaDB: a pool of connections for threads, and one for each event loop.
 
-Rule 1: every call has a deadline, the wait for a connection included; a call that exceeds it costs its connection, so
-that its reply never reaches the next one. The server is told as far as its driver can: PostgreSQL to stop, MySQL how
-long to wait for locks. It may still do what it was asked, a moment before it hears that, or when it wakes up.
+Rule 1: every call has a deadline, and so has the wait for a connection (`_db_turns`); a call that exceeds it costs its
+connection, so that its reply never reaches the next one. The server is told as far as its driver can: PostgreSQL to
+stop, MySQL how long to wait for locks. It may still do what it was asked, a moment before it hears that, or when it
+wakes up.
 Rule 2: each statement is its own transaction (autocommit): one round trip, nothing to roll back.
 Rule 3: a connection serves the process, and the event loop, that opened it.
 """
@@ -26,6 +27,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from cachemw.backends._db_calls import Call, MissingTable, Outcome, ValueTooLarge
 from cachemw.backends._db_schema import Statements
+from cachemw.backends._db_turns import Limit, Line, TaskTurn, ThreadTurn, await_result
 from cachemw.errors import BackendUnavailable, ImproperlyConfigured
 
 __all__ = ["ServerStore"]
@@ -38,6 +40,8 @@ DRIVERS: Final = {
 }
 #: Seconds that clearing the table, or making it, may take.
 _PATIENCE: Final = 60.0
+#: Deadlines that a call may wait for the others of its process, as long as the server answers them.
+_IN_LINE: Final = 5
 #: Connections are replaced after so many seconds: servers and balancers close old ones without a word.
 _RECYCLE: Final = 600
 #: SQLSTATE of PostgreSQL, error numbers of MySQL
@@ -63,9 +67,16 @@ class ServerStore:
         self._driver, self._async_driver, self._package = DRIVERS[statements.kind]
         self._max_packet: float = math.inf
         self._engines = self._make_engine(timeout), self._make_engine(_PATIENCE)
+        self._lines = self._make_lines()
         self._owner = os.getpid()
         self._async_engines: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[AsyncEngine, AsyncEngine]]
         self._async_engines = WeakKeyDictionary()
+        self._async_lines: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[Line, Line]] = WeakKeyDictionary()
+
+    def _make_lines(self) -> tuple[Line, Line]:
+        """Who waits for a connection of each of two engines."""
+        quick = Line(self._pool_size, timeout=self._timeout, patience=_IN_LINE * self._timeout)
+        return quick, Line(self._pool_size, timeout=_PATIENCE, patience=_PATIENCE)
 
     # -- engines -------------------------------------------------------------------------------------------------
 
@@ -101,6 +112,10 @@ class ServerStore:
             from cachemw.backends._db_psycopg import limited_connection
 
             connect = limited_connection(seconds).connect
+        else:
+            from cachemw.backends._db_pymysql import QuickConnection
+
+            connect = QuickConnection
 
         def connect_in_time(_dialect: Any, _record: Any, arguments: Any, parameters: Any) -> Any:
             return _within(2 * self._timeout, lambda: connect(*arguments, **parameters))
@@ -149,6 +164,7 @@ class ServerStore:
         if self._owner != os.getpid():  # forked: the parent's connections are neither used nor closed here
             for engine in self._engines:
                 engine.dispose(close=False)
+            self._lines = self._make_lines()
             self._async_engines.clear()
             self._owner = os.getpid()
         return self._engines[call.patient]
@@ -158,9 +174,10 @@ class ServerStore:
         engines = self._async_engines.get(loop)
         if engines is None:
             for ended in [other for other in self._async_engines if other.is_closed()]:
-                del self._async_engines[ended]
+                del self._async_engines[ended], self._async_lines[ended]
             engines = self._make_async_engine(self._timeout), self._make_async_engine(_PATIENCE)
             self._async_engines[loop] = engines
+            self._async_lines[loop] = self._make_lines()
         return engines[call.patient]
 
     # -- calls ---------------------------------------------------------------------------------------------------
@@ -172,7 +189,8 @@ class ServerStore:
         attempt = 1
         while True:
             try:
-                with engine.connect() as connection:
+                with ThreadTurn(self._lines[call.patient]) as turn, engine.connect() as connection:
+                    turn.opened()
                     self._check_size(call)
                     return self._outcome(connection.execute(statement, call.parameters))
             except _FAILURES as error:
@@ -185,11 +203,13 @@ class ServerStore:
         """See `Store.arun`."""
         statement = getattr(self._statements, call.statement)
         engine = self._async_engine(call)
+        line = self._async_lines[asyncio.get_running_loop()][call.patient]
         attempt = 1
         while True:
             try:
-                async with asyncio.timeout(2 * self._timeout) as limit, engine.connect() as connection:
-                    limit.reschedule(self._deadline(call))
+                async with TaskTurn(line) as turn, Limit(2 * self._timeout) as limit, engine.connect() as connection:
+                    turn.opened()
+                    limit.restart(self._limit(call))
                     self._check_size(call)
                     return self._outcome(await connection.execute(statement, call.parameters))
             except _FAILURES as error:
@@ -207,11 +227,11 @@ class ServerStore:
                 if row["value"] is not None and 2 * len(row["value"]) + 1024 > self._max_packet:
                     raise ValueTooLarge(f"{len(row['value'])} bytes are more than MySQL's max_allowed_packet allows")
 
-    def _deadline(self, call: Call) -> float | None:
-        """When a statement that begins now has to be over, by the loop's clock; psycopg's connections see to it."""
+    def _limit(self, call: Call) -> float | None:
+        """Seconds that a statement may take; psycopg's connections see to it."""
         if self._async_driver == "psycopg":
             return None
-        return asyncio.get_running_loop().time() + (_PATIENCE if call.patient else self._timeout)
+        return _PATIENCE if call.patient else self._timeout
 
     def _outcome(self, result: CursorResult[Any]) -> Outcome:
         if result.returns_rows:
@@ -286,7 +306,7 @@ def _within(seconds: float, connect: Callable[[], Any]) -> Any:
 
     threading.Thread(target=work, daemon=True, name="cachemw-connect").start()
     try:
-        return future.result(seconds)
+        return await_result(future, seconds)
     except TimeoutError:
         if future.cancel():
             raise TimeoutError(f"no connection within {seconds:g} s") from None
