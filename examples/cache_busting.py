@@ -1,6 +1,6 @@
 """A page whose stylesheet is edited while it runs: the new colour shows at once, the script is never asked for again.
 
-    python -m examples.cache_busting        then open the address that it prints
+    python -m examples.cache_busting        then http://127.0.0.1:8000/
 
 It serves a copy of `cache_busting_static`; edit the copy, or press the buttons. The second page is a board of notes
 that comes out of the cache until somebody writes one.
@@ -13,13 +13,12 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import click
 from flask import Flask, make_response, redirect, render_template_string, request, url_for
-from waitress import serve
 from werkzeug.wrappers import Response
 
 from cachemw import CacheMiddleware
 from cachemw.busting import version_flask
+from examples.serving import run
 
 STATIC = Path(__file__).with_name("cache_busting_static")
 PAINTS = {"Brick": "#b5472f", "Ocean": "#1f6f8b", "Moss": "#4d7c3a", "Plum": "#7a4069"}
@@ -109,15 +108,8 @@ def create_app(folder: Path) -> Flask:
     return app
 
 
-@click.command()
-@click.option("--port", default=8000, show_default=True, help="On 127.0.0.1.")
-def main(port: int) -> None:
-    """Serve the example."""
-    with tempfile.TemporaryDirectory() as directory:
-        folder = Path(shutil.copytree(STATIC, Path(directory, "static")))
-        click.echo(f"http://127.0.0.1:{port}/ shows the files of {folder}; edit style.css and reload. Ctrl-C ends it.")
-        serve(create_app(folder), host="127.0.0.1", port=port)
-
-
 if __name__ == "__main__":
-    main()
+    with tempfile.TemporaryDirectory() as directory:
+        copy = Path(shutil.copytree(STATIC, Path(directory, "static")))
+        print(f"Shows the files of {copy}; edit style.css and reload. Ctrl-C ends it.")
+        run(create_app(copy))

@@ -2,6 +2,7 @@
 
     CACHEMW_URL=redis://127.0.0.1:6379/0 python -m examples.django_and_flask
 
+It needs Django, `pip install ".[demo,django]"`, and a Redis server.
 Django answers /news, Flask everything else, as behind a proxy while a site moves from one to the other. Each may as
 well be served alone (`examples.django_and_flask:django_app`, `…:flask_app`): a page that one of them has stored, the
 other one answers from the store under the same host, and purges.
@@ -70,7 +71,7 @@ cachemw = CacheMW(flask_app)
 @cache_page(5)
 def index() -> str:
     """What Django has put into the store."""
-    return f"The news was made {cachemw.caches['default'].get('news made', 0)} times.\n"
+    return f"How often Django made the news: {cachemw.caches['default'].get('news made', 0)}\n"
 
 
 @flask_app.post("/refresh")
@@ -88,4 +89,4 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable
 if __name__ == "__main__":
     from examples.serving import run
 
-    run(app)
+    run(app, "/news")

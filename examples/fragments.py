@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from flask import Flask, redirect, render_template, request
+from flask import Flask, redirect, render_template, request, url_for
 
 from cachemw import cache
 from cachemw.fragments import CacheExtension, fragment, make_template_fragment_key
@@ -58,7 +58,7 @@ def choose() -> Any:
     visitor = request.form["visitor"]
     baskets.setdefault(visitor, []).append(request.form["article"])
     cache.delete(make_template_fragment_key("basket", [visitor]))
-    return redirect(f"/?visitor={visitor}", 303)
+    return redirect(url_for("shop", visitor=visitor), 303)
 
 
 @app.get("/top.txt")

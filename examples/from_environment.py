@@ -2,7 +2,8 @@
 
     CACHEMW_APP=examples.plain:wsgi_app CACHEMW_SECONDS=5 python -m examples.from_environment
 
-or under a server of your own, where `shop:app` is an application that knows nothing of any cache:
+makes the page of http://127.0.0.1:8000/ anew every five seconds. Under a server of your own, where `shop:app` is an
+application that knows nothing of any cache:
 
     CACHEMW_APP=shop:app CACHEMW_URL=redis://localhost:6379/0 gunicorn cachemw.autowrap:app
     CACHEMW_APP=shop:app CACHEMW_RULES='[{"path": "/cart/*", "never": true}]' uvicorn cachemw.autowrap:app

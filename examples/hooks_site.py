@@ -1,6 +1,6 @@
 """Hooks without a framework: a login before, a timing header after, a connection closed at teardown, for /admin alone.
 
-    python -m examples.hooks_site
+    python -m examples.hooks_site        then http://127.0.0.1:8000/, and /admin as `keeper` with the password `lamp`
 
 The hooks stand around cache and application. So the login check guards the stored page too, and the timing header is
 right on hits, which a header that is stored with the page could not be.

@@ -1,6 +1,6 @@
 """A store of your own: ten primitives, here over a dictionary and a lock.
 
-    python -m examples.own_backend
+    python -m examples.own_backend       then http://127.0.0.1:8000/
 
 Keys come ready made, values as bytes (or as integers that the store can count), timeouts as seconds or None. All of
 Django's API, the serializers, the pages and the async half follow from these. `BackendContract` proves it; the test of

@@ -36,10 +36,18 @@ def serve_asgi(app: Any, listening: socket.socket) -> threading.Thread:
     return thread
 
 
-def run(app: Any) -> None:
-    """Serve an application of either kind until Ctrl-C, on port 8000 or the one that PORT names."""
-    listening = listen(int(os.environ.get("PORT", "8000")))
-    print(f"http://127.0.0.1:{listening.getsockname()[1]}/", flush=True)
+def run(app: Any, path: str = "/") -> None:
+    """Serve an application of either kind until Ctrl-C, on port 8000 or the one that PORT names.
+
+    path    of the page to begin with, whose address is printed
+    """
+    port = int(os.environ.get("PORT", "8000"))
+    try:
+        listening = listen(port)
+    except OSError as error:
+        reason = f"Port {port} cannot be had: {error.strerror}."
+        raise SystemExit(f"{reason} PORT=8001 before the command takes another one.") from None
+    print(f"http://127.0.0.1:{listening.getsockname()[1]}{path}", flush=True)
     serve = serve_asgi if interface_of(app) == "asgi" else serve_wsgi
     try:
         serve(app, listening).join()

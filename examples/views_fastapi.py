@@ -1,6 +1,8 @@
 """Single path operations of a FastAPI application, cached; response models and the OpenAPI document stay as they are.
 
-python -m examples.views_fastapi         then http://127.0.0.1:8000/docs
+    python -m examples.views_fastapi         then http://127.0.0.1:8000/weather/Kiel, and /docs
+
+It needs FastAPI: pip install ".[demo,fastapi]".
 """
 
 from __future__ import annotations
@@ -9,11 +11,10 @@ import asyncio
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, FastAPI, Header
+from fastapi import APIRouter, Depends, FastAPI, Header, Request
 from pydantic import BaseModel
 
-from cachemw import apurge
-from cachemw.integrations.fastapi import CachedRoute, cache_page, lifespan, never_cache, page, vary_on_headers
+from cachemw.integrations.fastapi import CachedRoute, apurge, cache_page, lifespan, never_cache, page, vary_on_headers
 
 __all__ = ["app"]
 
@@ -46,9 +47,9 @@ async def unit(x_unit: Annotated[str, Header()] = "Celsius") -> dict[str, str]:
 
 @app.post("/weather/{place}")
 @never_cache
-async def measured(place: str) -> dict[str, str]:
+async def measured(request: Request, place: str) -> dict[str, str]:
     """A new measurement: what is stored of this place is out of date."""
-    await apurge(tags=[f"weather-{place}"])
+    await apurge(request, tags=[f"weather-{place}"])
     return {"place": place}
 
 
@@ -67,4 +68,4 @@ app.include_router(archive)
 if __name__ == "__main__":
     from examples.serving import run
 
-    run(app)
+    run(app, "/weather/Kiel")

@@ -1,6 +1,8 @@
 """Single views of a Flask application, cached: functions, a class, a blueprint, and what caches downstream are told.
 
-python -m examples.views_flask
+    python -m examples.views_flask           then http://127.0.0.1:8000/, /entries/1, /clock, /archive/1999
+
+`curl -d Storm http://127.0.0.1:8000/entries/1` changes an entry, and removes what is stored of it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """Single endpoints of a Starlette application, cached: functions, a class, a mount.
 
-python -m examples.views_starlette
+    python -m examples.views_starlette       then http://127.0.0.1:8000/, /greeting, /clock, /archive/1999
+
+`curl -X POST http://127.0.0.1:8000/refresh` removes the greeting.
 """
 
 from __future__ import annotations
@@ -13,8 +15,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
-from cachemw import apurge
-from cachemw.integrations.starlette import cache_control, cache_page, lifespan, never_cache, vary_on_headers
+from cachemw.integrations.starlette import apurge, cache_control, cache_page, lifespan, never_cache, vary_on_headers
 
 __all__ = ["app"]
 
@@ -44,7 +45,7 @@ async def account(request: Request) -> PlainTextResponse:
 @never_cache
 async def refresh(request: Request) -> PlainTextResponse:
     """Purges by tag."""
-    await apurge(tags=["greetings"])
+    await apurge(request, tags=["greetings"])
     return PlainTextResponse("purged\n")
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -127,6 +129,26 @@ def test_the_log_is_stored_when_it_is_complete_and_events_never(kind: str) -> No
         with visitor.stream("GET", "/events") as events:
             assert next(events.iter_lines()).startswith("data: ")
             assert "event-stream" in events.headers["cache-status"]
+
+
+def test_an_example_whose_port_is_taken_says_how_to_take_another() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        environ = {**os.environ, "PORT": str(port)}
+        command = [sys.executable, "-m", "examples.own_backend"]
+        ran = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 1
+    assert ran.stderr.startswith(f"Port {port} cannot be had: ")
+    assert ran.stderr.endswith(" PORT=8001 before the command takes another one.\n")
+
+
+@example("cache_busting")
+def test_a_button_changes_the_stylesheet_and_its_url(visitor: httpx.Client) -> None:
+    before = re.findall(r"/static/style\.css\?v=\w+", visitor.get("/").text)[0]
+    assert "immutable" in visitor.get(before).headers["cache-control"]
+    after = visitor.post("/", data={"paint": "Plum"}, follow_redirects=True).text
+    assert before not in after
+    assert "#7a4069" in visitor.get(re.findall(r"/static/style\.css\?v=\w+", after)[0]).text
 
 
 def test_the_demo_says_in_words_what_the_cache_did() -> None:
@@ -312,7 +334,7 @@ def test_django_and_flask_answer_from_each_others_pages_in_redis() -> None:
         news = at_django.get("/news", headers=host)
         assert stored(news)
         assert at_flask.get("/news", headers=host).text == news.text  # of which Flask has no view
-        assert at_flask.get("/", headers=host).text == "The news was made 1 times.\n"
+        assert at_flask.get("/", headers=host).text == "How often Django made the news: 1\n"
         assert at_flask.post("/refresh", headers=host).text == "purged: 1\n"
         newer = at_django.get("/news", headers=host)
         assert newer.text.endswith("number 2.\n")
@@ -329,7 +351,7 @@ def redis_url(monkeypatch: pytest.MonkeyPatch) -> None:
 @example("django_and_flask")
 def test_django_and_flask_behind_one_host(visitor: httpx.Client) -> None:
     assert visitor.get("/news").text == visitor.get("/news").text
-    assert visitor.get("/").text == "The news was made 1 times.\n"
+    assert visitor.get("/").text == "How often Django made the news: 1\n"
     visitor.post("/refresh")
     assert visitor.get("/news").text.endswith("number 2.\n")
 
