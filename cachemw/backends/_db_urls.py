@@ -18,11 +18,14 @@ __all__ = ["kind_of", "replica_urls", "table_and_url", "url_of"]
 def table_and_url(location: object, options: Mapping[str, Any]) -> tuple[object, URL]:
     """The table's name and the primary's URL: LOCATION is either, as in Django or as a URL."""
     write, table = options.get("write"), options.get("table")
-    if isinstance(location, str) and "://" in location:
-        return table or DEFAULT_TABLE, url_of("OPTIONS['write']", write) if write else url_of("LOCATION", location)
-    if not write:
+    is_url = isinstance(location, str) and "://" in location
+    if table is None:
+        table = DEFAULT_TABLE if is_url else location or DEFAULT_TABLE
+    if write is not None:
+        return table, url_of("OPTIONS['write']", write)
+    if not is_url:
         raise refuse("LOCATION", location, "the database's URL; or a table's name, with the URL in OPTIONS['write']")
-    return table or location or DEFAULT_TABLE, url_of("OPTIONS['write']", write)
+    return table, url_of("LOCATION", location)
 
 
 def url_of(name: str, given: object) -> URL:

@@ -151,6 +151,8 @@ def test_sqlite_in_memory_is_refused(location: str) -> None:
         {"read": "postgresql://host/db"},
         {"read": "nothing"},
         {"write": "nothing"},
+        {"write": ""},
+        {"table": ""},
         {"echo": True},
     ],
     ids=str,
@@ -196,7 +198,7 @@ def test_a_tables_name_may_have_blanks_and_a_schema(tmp_path: Path, name: str) -
     "name",
     [
         "x;DROP TABLE y", 'quo"te', "tick`", "9lives", " x", "x ", "a  b", "a.b.c", ".x", "x.", "é", "x" * 56, "nul\0",
-        "a\n", 7,
+        "a\n", "", 7, 0, False,
     ],
     ids=repr,
 )  # fmt: skip
