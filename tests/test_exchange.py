@@ -310,6 +310,16 @@ def test_parts_are_completed() -> None:
     assert whole.hit.body == b"abcdef"
 
 
+def test_nothing_is_asked_for_to_complete_a_part_that_is_gone() -> None:
+    part = stored(("ETag", '"1"'), ("Content-Range", "bytes 0-2/6"), status=206, body=b"abc")
+    exchange = look_up(Engine(Policy.rfc9111()), {part.key: part})
+    assert exchange.conditions is not None
+    exchange.again(NOW)
+    while exchange.wants:
+        exchange.found([None] * len(exchange.wants))
+    assert exchange.conditions is None
+
+
 @pytest.mark.parametrize(
     ("head", "body", "step"),
     [

@@ -285,6 +285,7 @@ class Fetch(Decision[EngineT]):
         self.collapsed = True
         self.known = NOTHING
         self.stale = None
+        self._lacking = ()
         self.flight = self.lease = self.conditions = None
         self._index = None
         self.of, self._search = self.engine.locate(self.request, self.ignore)  # the answer may say more of the query
