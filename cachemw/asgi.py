@@ -82,6 +82,11 @@ class _Middleware(CachingMiddleware):
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         outer = scope.get(EXCHANGE)
+        if (
+            outer is not None and outer.over and outer.within is None
+        ):  # of a request before this one, which had the same scope
+            del scope[EXCHANGE]
+            outer = None
         request = ASGIRequest(scope)
         if self._updates or outer is None or not outer.takes_up():
             exchange = self.caching.exchange(request)

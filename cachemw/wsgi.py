@@ -74,6 +74,11 @@ class _Middleware(CachingMiddleware):
 
     def _respond(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         outer = environ.get(EXCHANGE)
+        if (
+            outer is not None and outer.over and outer.within is None
+        ):  # of a request before this one, which had the same environment
+            del environ[EXCHANGE]
+            outer = None
         request = WSGIRequest(environ)
         if self._updates or outer is None or not outer.takes_up():
             exchange = self.caching.exchange(request)

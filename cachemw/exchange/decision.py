@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from cachemw.exchange.passage import LONGEST, EngineT, Passage, Reply, Step
+from cachemw.exchange.passage import LONGEST, EngineT, Passage, Reply, Step, without_cookies
 from cachemw.rfc9111 import keys
 from cachemw.rfc9111.fields import parse_etag
 from cachemw.rfc9111.messages import Head, StoredResponse
@@ -21,6 +21,7 @@ from cachemw.rfc9111.validation import (
     select_range,
     unsatisfied_fields,
 )
+from cachemw.rules import Rules
 
 __all__ = ["Decision"]
 
@@ -185,7 +186,7 @@ class Decision(Passage[EngineT]):
         """The whole body of a response that `answered` wanted held: reply with both parts as one, or call again."""
         stale = self.stale
         assert stale is not None
-        fresh = combine(stale, head, body, self.engine.policy, **self._moment(now))
+        fresh = combine(stale, self._as_stored(head, stale), body, self.engine.policy, **self._moment(now))
         if fresh is None or (fresh.status == 206 and serves(fresh, self.request) is None):
             self.stale = self.conditions = None
             return Step.RETRY
@@ -204,6 +205,7 @@ class Decision(Passage[EngineT]):
     def _validated(self, stale: StoredResponse, head: Head, now: float) -> Step:
         """A 304 to our own conditions (RFC 9111 §4.3.3)."""
         given = self.timeout, self.tags, self._named, self._strips
+        head = self._as_stored(head, stale)
         if self.candidates:
             self._obey_rules(stale.status, stale.head.value("content-type"))
         fresh = freshen(stale, head, self.engine.policy, **self._moment(now))
@@ -217,11 +219,16 @@ class Decision(Passage[EngineT]):
 
     def _told_by_head(self, stale: StoredResponse, head: Head, now: float) -> None:
         """What HEAD was answered updates the stored answer to GET, or says that it is another by now (§4.3.5)."""
-        fresh = freshen_by_head(stale, head, self.engine.policy, **self._moment(now))
+        fresh = freshen_by_head(stale, self._as_stored(head, stale), self.engine.policy, **self._moment(now))
         if fresh is None:
             self.drops = (stale.key,)
         else:
             self._renew(fresh, now)
+
+    def _as_stored(self, head: Head, stale: StoredResponse) -> Head:
+        """The head of an answer that updates a stored response: without cookies, where a rule has them stripped."""
+        rule = Rules.for_response(self.candidates, stale.status, stale.head.value("content-type"))
+        return without_cookies(head)[0] if rule is not None and rule.set_cookie == "strip" else head
 
     def _moment(self, now: float) -> dict[str, Any]:
         return {

@@ -15,13 +15,14 @@ from cachemw.rfc9111.shapes import Verdict
 from cachemw.rfc9111.storing import Storing
 from cachemw.rules import Rule, Rules
 
-__all__ = ["LONGEST", "NOTHING", "EngineT", "Passage", "Reply", "Step"]
+__all__ = ["LONGEST", "NOTHING", "EngineT", "Passage", "Reply", "Step", "without_cookies"]
 
 #: Nothing was looked up yet.
 NOTHING: Final[Mapping[str, Record | None]] = MappingProxyType({})
 
 #: Seconds; no response is kept longer: the mark of a purged tag has to outlive it.
 LONGEST: Final = 365 * 86_400.0
+_COOKIES: Final = ("set-cookie", "set-cookie2")
 
 EngineT = TypeVar("EngineT", bound=Engine)
 
@@ -77,6 +78,7 @@ class Passage(Generic[EngineT]):
     refreshing = False  # a background refresh: a stale response is no answer to it
 
     outer: Any = None  # the exchange of another cache, around this one
+    over = False  # the head has left: what is asked for now is no part of it
     leased = False  # other processes wait for this answer
     within: Any = None  # where the halves stand apart: the passage of the outer one, which ends what the inner begins
 
@@ -194,6 +196,7 @@ class Passage(Generic[EngineT]):
             return False
         if self._taken:
             self.never = True
+            self.abandoned()
             return False
         self._taken = True
         return True
@@ -243,6 +246,12 @@ class Passage(Generic[EngineT]):
         if self.stored_ttl is None:
             self.stored_ttl = int(record.lifetime) - old
         return (("Age", str(old)), *self._status_fields())
+
+
+def without_cookies(head: Head) -> tuple[Head, Fields]:
+    """The head as it is stored where a rule strips cookies, and these."""
+    cookies = tuple(field for field in head.fields if field[0].lower() in _COOKIES)
+    return Head(head.status, tuple(field for field in head.fields if field not in cookies), head.reason), cookies
 
 
 def _quoted(text: str) -> str:

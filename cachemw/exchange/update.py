@@ -7,7 +7,7 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from cachemw.engine import bounded
-from cachemw.exchange.passage import LONGEST, EngineT, Passage
+from cachemw.exchange.passage import LONGEST, EngineT, Passage, without_cookies
 from cachemw.rfc9111 import keys
 from cachemw.rfc9111.fields import (
     CacheControl,
@@ -42,7 +42,6 @@ _LASTING: Final = frozenset(
 )
 _TAGGED: Final = frozenset({"cache-tag", "surrogate-key"})
 _PAGE_METHODS: Final = ("GET", "HEAD")
-_COOKIES: Final = ("set-cookie", "set-cookie2")
 #: How long a `VaryIndex` stays, at least: it is small, and with it go all variants.
 _INDEX_TIMEOUT: Final = 86_400.0
 #: Names in one `VaryIndex`. Each makes every look-up dearer; no honest page has as many.
@@ -57,6 +56,7 @@ class Update(Passage[EngineT]):
 
     def leaving(self, head: Head, now: float) -> Head:
         """The head as it leaves the stack; returns it as the client gets it. `keep`: the body is to be copied aside."""
+        self.over = True
         if not self.forward or self.hit is not None or self.reply is not None:
             return head  # what was stored went through the middlewares between the halves
         self.forward_status = self.forward_status or head.status
@@ -74,7 +74,7 @@ class Update(Passage[EngineT]):
         if self.candidates and not self._obey_rules(head.status, head.value("content-type")):
             return self._refuse("rule", head)
         if self._strips:
-            head = self._without_cookies(head)
+            head, self._cookies = without_cookies(head)  # who was sent them gets them
         given = head
         if policy.authorization == "vary" and needs_vary_authorization(request, head, policy):
             head = _varying_on_authorization(head)
@@ -109,11 +109,6 @@ class Update(Passage[EngineT]):
         self._born = born(head, request_time=self.now, response_time=now)
         self.stored_ttl = int(storing.lifetime) - int(max(0.0, now - self._born))  # as a hit in this moment says it
         return self._marked(head)
-
-    def _without_cookies(self, head: Head) -> Head:
-        """The head as it is stored where a rule strips cookies; who was sent them gets them."""
-        self._cookies = tuple(field for field in head.fields if field[0].lower() in _COOKIES)
-        return Head(head.status, tuple(field for field in head.fields if field not in self._cookies), head.reason)
 
     def unpurged(self, records: Sequence[Record | None]) -> None:
         """What `wants` held before the `purges` of a response that is to be stored: the marks that speak of it.

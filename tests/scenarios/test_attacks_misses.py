@@ -187,6 +187,21 @@ def test_a_rule_for_the_stored_page_does_not_speak_of_the_error_after_it(site: S
     assert site.get().body == b"back"
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_rule_strips_the_cookies_of_a_validation_too(site: Site, method: str) -> None:
+    site.build(policy=Policy.rfc9111(), rules=[Rule("/*", set_cookie="strip")])
+    fields = [("ETag", '"1"'), ("Cache-Control", "max-age=60")]
+    bobs = [*fields, ("Set-Cookie", "session=bob")]
+    status = 304 if method == "GET" else 200
+    site.answers(Script(fields=bobs), Script(status, bobs), Script(fields=fields))
+    assert site.get()["Set-Cookie"] == "session=bob"
+    site.clock.advance(61)
+    site.request(method)
+    stranger = site.get()
+    assert stranger.hit
+    assert stranger["Set-Cookie"] is None
+
+
 # -- other processes ------------------------------------------------------------------------------------------------
 
 
@@ -287,6 +302,32 @@ def test_who_asks_the_inner_half_twice_gets_two_answers(site: Site, cache_contro
     assert flights_of(site.middleware) == 0
 
 
+def test_a_page_that_is_made_of_several_is_not_stored_as_the_first_of_them(site: Site) -> None:
+    """Something between the halves sends a head, and then one fragment after the other."""
+
+    def composing(app: Any) -> Any:
+        def between(environ: Any, start_response: Any) -> Any:
+            for path in ("/one", "/two"):
+                result = app({**environ, "PATH_INFO": path}, start_response if path == "/one" else lambda *head: bool)
+                yield from result
+                getattr(result, "close", bool)()
+
+        async def between_async(scope: Any, receive: Any, send: Any) -> None:
+            for path in ("/one", "/two"):
+                sent = Sent()
+                await app({**scope, "path": path, "raw_path": path.encode()}, receive, sent)
+                if path == "/one":
+                    await send(sent[0])
+                await send({"type": "http.response.body", "body": sent.body, "more_body": path == "/one"})
+
+        return between_async if isinstance(app, asgi.FetchFromCacheMiddleware) else between
+
+    halves(site, composing)
+    site.respond = lambda asked: Script(body=asked.path.encode())
+    for _ in range(3):
+        assert site.get().body == b"/one/two"
+
+
 def test_the_inner_half_heeds_what_the_outer_one_is_told(site: Site) -> None:
     module, cache = shell(site), store()
     policy = Policy(keyed_fields=("x-tenant",), request_directives=True)
@@ -371,6 +412,47 @@ def test_three_caches_on_one_store_do_not_wait_for_one_another(site: Site) -> No
         patch.setattr("cachemw._relay.time.monotonic", lambda: next(ticks))
         site.get()
     assert not paused
+
+
+def test_a_page_does_not_inherit_what_was_asked_for_the_one_before(site: Site) -> None:
+    """Something outside asks for another page with the same environment: an error's page, say."""
+    module = shell(site)
+
+    def around(app: Any, interface: str) -> Any:
+        cached = module.CacheMiddleware(app, cache=store())
+
+        def outside(environ: Any, start_response: Any) -> Any:
+            result = cached(environ, lambda *head: bool)
+            list(result)
+            getattr(result, "close", bool)()
+            environ["PATH_INFO"] = "/error"
+            return cached(environ, start_response)
+
+        async def outside_async(scope: Any, receive: Any, send: Any) -> None:
+            await cached(scope, receive, Sent())
+            await cached({**scope, "path": "/error", "raw_path": b"/error"}, receive, send)
+
+        return outside if interface == "wsgi" else outside_async
+
+    def view(app: Any) -> Any:
+        def respond(environ: Any, start_response: Any) -> Any:
+            if environ["PATH_INFO"] == "/":
+                environ["cachemw.exchange"].timeout = 3600
+            return app(environ, start_response)
+
+        async def respond_async(scope: Any, receive: Any, send: Any) -> None:
+            if scope["path"] == "/":
+                scope["cachemw.exchange"].timeout = 3600
+            await app(scope, receive, send)
+
+        return respond if site.interface == "wsgi" else respond_async
+
+    site.build(around=lambda app, interface: around(view(app), interface))
+    site.page(b"old", cache_control="max-age=5")
+    site.get()
+    site.clock.advance(6)
+    site.page(b"new", cache_control="max-age=5")
+    assert site.get().body == b"new"
 
 
 # -- fields ---------------------------------------------------------------------------------------------------------
