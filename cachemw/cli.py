@@ -13,9 +13,10 @@ from typing import Any, Protocol, runtime_checkable
 import click
 
 from cachemw._busting_command import static
+from cachemw.backends.base import BaseCache
 from cachemw.backends.registry import Caches
 from cachemw.backends.registry import caches as process_caches
-from cachemw.errors import CacheError
+from cachemw.errors import CacheError, InvalidCacheBackendError
 
 __all__ = ["main"]
 
@@ -30,6 +31,12 @@ class _Commands(click.Group):
 
 def _caches(ctx: click.Context) -> Caches:
     return ctx.find_object(Caches) or process_caches
+
+
+def _named(caches: Caches, alias: str) -> BaseCache:
+    if alias not in caches:
+        raise InvalidCacheBackendError(f"The connection '{alias}' doesn't exist; allowed: {', '.join(caches)}")
+    return caches[alias]
 
 
 @click.group(cls=_Commands)
@@ -81,7 +88,7 @@ def createcachetable(ctx: click.Context, tables: tuple[str, ...], alias: str | N
 
 
 def _database_caches(caches: Caches, alias: str | None) -> dict[str, _HasTable]:
-    found = {name: caches[name] for name in (caches if alias is None else (alias,))}
+    found = {name: _named(caches, name) for name in (caches if alias is None else (alias,))}
     kept: dict[str, _HasTable] = {name: cache for name, cache in found.items() if isinstance(cache, _HasTable)}
     if alias is not None and not kept:
         raise click.UsageError(f"the cache {alias!r} is a {type(found[alias]).__name__}, which has no table")
@@ -102,12 +109,15 @@ def _create(store: _HasTable, *, dry_run: bool) -> None:
 
 @main.command()
 @click.argument("aliases", metavar="ALIAS...", nargs=-1, required=True)
-@click.confirmation_option(prompt="Remove every entry of these caches?", help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_context
-def clear(ctx: click.Context, aliases: tuple[str, ...]) -> None:
+def clear(ctx: click.Context, aliases: tuple[str, ...], yes: bool) -> None:
     """Remove every entry of the caches named."""
     caches = _caches(ctx)
-    for cache in [caches[alias] for alias in aliases]:  # an unknown alias stops it before anything is removed
+    named = [_named(caches, alias) for alias in aliases]  # an unknown one stops it before anything is asked or removed
+    if not yes:
+        click.confirm("Remove every entry of these caches?", abort=True)
+    for cache in named:
         cache.clear()
         cache.close()
     click.echo(f"Cleared: {', '.join(aliases)}")

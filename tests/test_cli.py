@@ -107,8 +107,9 @@ def test_without_a_database_cache_there_is_nothing_to_do() -> None:
     ("caches", "arguments", "message"),
     [
         ({"default": {"BACKEND": DB, "LOCATION": "no url"}}, ["createcachetable"], "LOCATION is 'no url'"),
-        ({"default": "locmem://"}, ["createcachetable", "--cache", "nowhere"], "'nowhere' doesn't exist"),
-        ({"default": "locmem://"}, ["clear", "--yes", "default", "nowhere"], "'nowhere' doesn't exist"),
+        ({"default": "locmem://"}, ["createcachetable", "--cache", "nowhere"], "'nowhere' doesn't exist; allowed: d"),
+        ({"default": "locmem://"}, ["clear", "--yes", "default", "nowhere"], "'nowhere' doesn't exist; allowed: d"),
+        ({"default": "locmem://", "pages": "locmem://"}, ["clear", "nowhere"], "allowed: default, pages"),
         ({"default": "db+sqlite:////no/such/directory/x"}, ["createcachetable"], "unable to open database file"),
         ({"default": "db+sqlite:////tmp/x?table=a;b"}, ["createcachetable"], "table name is 'a;b'"),
     ],
