@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, ClassVar, Final, cast
 
 from cachemw._values import boolean, integer, number, refuse, without_password
@@ -14,7 +15,7 @@ from cachemw.backends._once import MISSING, Once
 from cachemw.backends.serializers import PickleSerializer, Seal, make_serializer, secrets_from
 from cachemw.errors import SerializationError, UnserializableValue
 
-__all__ = ["DEFAULT_TIMEOUT", "FOREVER", "Entry", "Store", "Value"]
+__all__ = ["DEFAULT_TIMEOUT", "FOREVER", "Entry", "Store", "Value", "unserializable"]
 
 #: What a store keeps: bytes, or an integer of 64 bits that it can count.
 Value = bytes | int
@@ -28,6 +29,11 @@ DEFAULT_TIMEOUT: Final[Any] = object()
 FOREVER: Final = 2.0**31
 
 _INT64: Final = 2**63
+
+
+def unserializable(key: str, error: Exception) -> UnserializableValue:
+    """The error for a value that the serializer refuses; to be raised by the caller."""
+    return UnserializableValue(f"The value for the cache key {key!r} cannot be serialized: {error!r}")
 
 
 class Store(ABC):
@@ -241,14 +247,11 @@ class Store(ABC):
     def _encode(self, key: str, value: Any) -> Any:
         if type(value) is int and -_INT64 <= value < _INT64:
             return value
-        data = self._serialized(key, value)
-        return data if self._seal is None else self._seal.seal(key, data)
-
-    def _serialized(self, key: str, value: Any) -> bytes:
         try:
-            return self._dumps(value)
+            data = self._dumps(value)
         except Exception as error:
-            raise UnserializableValue(f"The value for the cache key {key!r} cannot be serialized: {error!r}") from error
+            raise unserializable(key, error) from error
+        return data if self._seal is None else self._seal.seal(key, data)
 
     def _decode(self, key: str, stored: Any) -> Any:
         """The value again, or MISSING if it is damaged, foreign or not sealed: as good as evicted, and logged."""
@@ -268,9 +271,25 @@ class Store(ABC):
 
     def _made_all(self, keys: Iterable[Any], version: Any) -> dict[str, Any]:
         """The caller's keys by made key, all valid."""
-        return {self.make_and_validate_key(key, version): key for key in keys}
+        if version is not None or self.key_func is not default_key_func or self._short < 0:
+            return {self.make_and_validate_key(key, version): key for key in keys}
+        prefix = self._page_prefix
+        made = {f"{prefix}{key}": key for key in keys}
+        together = "".join(made)  # one look at all of them
+        if not together.isprintable() or " " in together or max(map(len, made), default=0) > self._short:
+            for key in made.values():
+                self.make_and_validate_key(key)
+        return made
 
     def _all_found(self, keys: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[Any, Any]:
+        if self._seal is None:
+            loads = self._loads
+            with suppress(Exception):  # of one that is damaged, which is told of below, where the others are found
+                return {
+                    key: value if type(value := stored[made]) is int else loads(value)
+                    for made, key in keys.items()
+                    if made in stored
+                }
         values = {key: self._decode(made, stored[made]) for made, key in keys.items() if made in stored}
         return {key: value for key, value in values.items() if value is not MISSING}
 

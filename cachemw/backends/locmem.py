@@ -21,8 +21,9 @@ from sys import getsizeof
 from typing import Any, ClassVar, Final
 
 from cachemw._values import integer
+from cachemw.backends._keys import default_key_func
 from cachemw.backends._once import MISSING
-from cachemw.backends._store import FOREVER
+from cachemw.backends._store import FOREVER, unserializable
 from cachemw.backends.base import DEFAULT_TIMEOUT, Entry, InlineCache
 
 __all__ = ["LocMemCache"]
@@ -34,11 +35,6 @@ _PLAIN: Final = frozenset({str, bytes, int, float, bool, type(None)})
 _OVERHEAD: Final = 240
 
 _INT64: Final = 2**63
-
-
-def _now() -> float:
-    """The time of the wall clock, as in Django; asked for anew, so that whoever freezes it freezes this store too."""
-    return time.time()
 
 
 class _Item:
@@ -125,13 +121,22 @@ class LocMemCache(InlineCache):
         self._max_bytes: float = inf if limit is None else integer("MAX_BYTES", limit, minimum=1)
         self._store = _store(str(location))
         self._seal = None  # for stores that others can write to: what is here never left this process
-        self._clock = clock or _now
+        self._clock = clock
         self._plain = _PLAIN if self._pickles else frozenset({int})
+
+    def _now(self) -> float:
+        """By default that of the wall clock, as in Django: asked for anew, so that who freezes it freezes this too."""
+        return time.time() if self._clock is None else self._clock()
 
     # -- values --------------------------------------------------------------------------------------------------
 
     def _encode(self, key: str, value: Any) -> Any:
-        return value if type(value) in self._plain else (self._serialized(key, value),)
+        if type(value) in self._plain:
+            return value
+        try:
+            return (self._dumps(value),)
+        except Exception as error:
+            raise unserializable(key, error) from error
 
     def _decode(self, key: str, stored: Any) -> Any:
         if type(stored) is tuple:
@@ -141,9 +146,14 @@ class LocMemCache(InlineCache):
     # -- reading -------------------------------------------------------------------------------------------------
 
     def get(self, key: Any, default: Any = None, version: Any = None) -> Any:
-        made = self.make_and_validate_key(key, version)
+        if version is None and self.key_func is default_key_func:  # as `make_and_validate_key`
+            made = f"{self._page_prefix}{key}"
+            if len(made) > self._short or not made.isprintable() or " " in made:
+                self.validate_key(made)
+        else:
+            made = self.make_and_validate_key(key, version)
         item = self._store.entries.get(made)
-        if item is None or item.expires <= self._clock():
+        if item is None or item.expires <= (time.time() if self._clock is None else self._clock()):
             return default
         item.seen = True
         value = item.value
@@ -158,8 +168,33 @@ class LocMemCache(InlineCache):
     async def aget(self, key: Any, default: Any = None, version: Any = None) -> Any:
         return self.get(key, default, version)
 
+    def get_many(self, keys: Iterable[Any], version: Any = None) -> dict[Any, Any]:
+        made = self._made_all(keys, version)
+        now, entries, loads = self._now(), self._store.entries, self._loads
+        found: dict[Any, Any] = {}
+        for name, key in made.items():
+            item = entries.get(name)
+            if item is None or item.expires <= now:
+                continue
+            item.seen = True
+            value = item.value
+            if type(value) is tuple:
+                try:
+                    value = loads(value[0])
+                except Exception:
+                    value = self._decode(name, value)
+                    if value is MISSING:
+                        continue
+            elif type(value) not in _PLAIN:
+                continue
+            found[key] = value
+        return found
+
+    async def aget_many(self, keys: Iterable[Any], version: Any = None) -> dict[Any, Any]:
+        return self.get_many(keys, version)
+
     def _get(self, keys: Sequence[str]) -> dict[str, Any]:
-        now = self._clock()
+        now = self._now()
         entries = self._store.entries
         found = {}
         for key in keys:
@@ -174,42 +209,63 @@ class LocMemCache(InlineCache):
 
     def _timeout_left(self, key: str) -> float | None:
         item = self._alive(key)
-        return None if item is None or item.expires == inf else item.expires - self._clock()
+        return None if item is None or item.expires == inf else item.expires - self._now()
 
     def _alive(self, key: str) -> _Item | None:
         item = self._store.entries.get(key)
-        return item if item is not None and item.expires > self._clock() else None
+        return item if item is not None and item.expires > self._now() else None
 
     # -- writing -------------------------------------------------------------------------------------------------
 
     def set(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> None:
-        made = self.make_and_validate_key(key, version)
-        stored = value if type(value) in self._plain else (self._serialized(made, value),)
-        seconds = self.default_timeout if timeout is DEFAULT_TIMEOUT else self._seconds(timeout)
-        if seconds is None or seconds > 0:
-            self._keep(_Item, made, stored, seconds)
+        if version is None and self.key_func is default_key_func:  # as `make_and_validate_key`
+            made = f"{self._page_prefix}{key}"
+            if len(made) > self._short or not made.isprintable() or " " in made:
+                self.validate_key(made)
+        else:
+            made = self.make_and_validate_key(key, version)
+        if type(value) in self._plain:
+            stored, held = value, getsizeof(value)
+        else:
+            try:
+                data = self._dumps(value)
+            except Exception as error:
+                raise unserializable(made, error) from error
+            stored, held = (data,), len(data)
+        if type(timeout) is not int or not 0 < timeout < FOREVER:
+            timeout = self._seconds(timeout)
+        if timeout is None:
+            expires = inf
+        elif timeout > 0:
+            expires = timeout + (time.time() if self._clock is None else self._clock())
         else:
             self._delete((made,))
+            return
+        size = len(made) + _OVERHEAD + held
+        with self._store.lock:
+            self._put(_Item, made, stored, expires, size)
 
     async def aset(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> None:
         self.set(key, value, timeout, version)
 
     def _set(self, entries: Sequence[Entry]) -> list[str]:
-        return [key for key, value, timeout in entries if not self._keep(_Item, key, value, timeout)]
+        now = self._now()
+        with self._store.lock:
+            return [key for key, value, timeout in entries if not self._keep(_Item, key, value, timeout, now)]
 
     def _add(self, key: str, value: Any, timeout: float | None) -> bool:
         with self._store.lock:
-            return self._alive(key) is None and self._keep(_Item, key, value, timeout)
+            return self._alive(key) is None and self._keep(_Item, key, value, timeout, self._now())
 
     def _touch(self, key: str, timeout: float | None) -> bool:
         with self._store.lock:
             if (item := self._alive(key)) is None:
                 return False
-            item.expires = inf if timeout is None else self._clock() + timeout
+            item.expires = inf if timeout is None else self._now() + timeout
             return True
 
     def _delete(self, keys: Sequence[str]) -> int:
-        now = self._clock()
+        now = self._now()
         alive = 0
         with self._store.lock:
             for key in keys:
@@ -236,28 +292,29 @@ class LocMemCache(InlineCache):
             self._store.entries = {}
             self._store.size = 0
 
-    def _keep(self, kind: type[_Item], key: str, value: Any, timeout: float | None) -> bool:
-        """Put one entry in place, making room before; False if it alone is beyond MAX_BYTES."""
+    # The lock is held by whoever calls these.
+
+    def _keep(self, kind: type[_Item], key: str, value: Any, timeout: float | None, now: float) -> bool:
         held = len(value[0]) if type(value) is tuple else getsizeof(value)
-        expires = inf if timeout is None else self._clock() + timeout
+        expires = inf if timeout is None else now + timeout
         return self._put(kind, key, value, expires, len(key) + _OVERHEAD + held)
 
     def _put(self, kind: type[_Item], key: str, value: Any, expires: float, size: int) -> bool:
+        """Put one entry in place, making room before; False if it alone is beyond MAX_BYTES."""
         store = self._store
-        with store.lock:
-            item = store.entries.get(key)
-            if item is None or item.__class__ is not kind or (total := store.size + size - item.size) > self._max_bytes:
-                return self._insert(kind(value, expires, size), key)
-            # in place: who reads in between sees the new value with the old time, a moment before this call is over
-            store.size = total
-            item.value = value
-            item.expires = expires
-            item.size = size
-            item.seen = True
-            return True
+        item = store.entries.get(key)
+        if item is None or item.__class__ is not kind or (total := store.size + size - item.size) > self._max_bytes:
+            return self._insert(kind(value, expires, size), key)
+        # in place: who reads in between sees the new value with the old time, a moment before this call is over
+        store.size = total
+        item.value = value
+        item.expires = expires
+        item.size = size
+        item.seen = True
+        return True
 
     def _insert(self, item: _Item, key: str) -> bool:
-        """The same, where the entry is new or there may be no room for it. The lock is held."""
+        """The same, where the entry is new or there may be no room for it."""
         store = self._store
         if (old := store.entries.get(key)) is not None:
             store.size -= old.size
@@ -281,7 +338,7 @@ class LocMemCache(InlineCache):
 
     def _cull(self, most: float, most_bytes: float) -> None:
         """Drop entries until at most `most`, of at most `most_bytes`, are left; see the order above."""
-        now = self._clock()
+        now = self._now()
         alive = [pair for pair in self._store.entries.items() if pair[1].expires > now]
         alive.sort(key=lambda pair: pair[1].seen)  # stable: the older first in each half
         size = sum(item.size for _, item in alive)
@@ -298,7 +355,7 @@ class LocMemCache(InlineCache):
     # -- pages ---------------------------------------------------------------------------------------------------
 
     def read_records(self, keys: Sequence[str]) -> list[Any]:
-        now = self._clock()
+        now = time.time() if self._clock is None else self._clock()
         entries = self._store.entries
         prefix = self._page_prefix
         found: list[Any] = []
@@ -312,7 +369,7 @@ class LocMemCache(InlineCache):
         return found
 
     def write_records(self, records: Iterable[tuple[str, Any, float | None]]) -> list[str]:
-        prefix, now = self._page_prefix, self._clock()
+        prefix, now = self._page_prefix, self._now()
         failed = []
         for key, record, timeout in records:
             made = prefix + key
@@ -320,8 +377,10 @@ class LocMemCache(InlineCache):
                 self._delete((made,))
             else:
                 expires = inf if timeout is None or timeout >= FOREVER else now + timeout
-                if not self._put(_Page, made, record, expires, len(made) + _OVERHEAD + getsizeof(record)):
-                    failed.append(key)
+                size = len(made) + _OVERHEAD + getsizeof(record)
+                with self._store.lock:
+                    if not self._put(_Page, made, record, expires, size):
+                        failed.append(key)
         return failed
 
     def add_record(self, key: str, payload: Any, timeout: float | None) -> bool:
@@ -329,7 +388,7 @@ class LocMemCache(InlineCache):
         with self._store.lock:
             if self._alive(made) is not None or (timeout is not None and timeout <= 0):
                 return False
-            return self._keep(_Page, made, payload, timeout)
+            return self._keep(_Page, made, payload, timeout, self._now())
 
     async def aread_records(self, keys: Sequence[str]) -> list[Any]:
         return self.read_records(keys)
