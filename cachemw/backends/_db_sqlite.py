@@ -3,8 +3,8 @@
 Rule 1: a connection is used by one thread at a time and waits in a list meanwhile; none crosses a fork, and those
 that wait are closed before one: SQLite counts its locks in memory, and a child would believe to have its parent's.
 Rule 2: write-ahead log, so that readers and the writer do not wait for one another; every statement is a transaction.
-Rule 3: waiting for another writer ends in time; any other error closes the connection, and the next call opens a new
-one (the file may have been replaced).
+Rule 3: waiting for another writer ends in time; any other error, but that the table is missing, closes the connection,
+and the next call opens a new one (the file may have been replaced).
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ _OLDEST: Final = (3, 35, 0)
 _FEW: Final = 16
 #: Seconds after which it is made sure again that the file is still there.
 _LOOK_AGAIN: Final = 1.0
+#: Deadlines that a connection may take, the log included that the first one has to make.
+_OPENING: Final = 2
 _BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _PRAGMAS: Final = (
     "PRAGMA journal_mode=WAL",
@@ -93,6 +95,7 @@ class SQLiteStore:
         self._timeout = timeout
         self._prepared = lru_cache(maxsize=1024)(self._prepare)
         self._idle: list[sqlite3.Connection] = []
+        self._opening = threading.Lock()
         self._owner = os.getpid()
         self._file: tuple[int, int] | None = None
         self._look_again = 0.0
@@ -253,7 +256,8 @@ class SQLiteStore:
         except IndexError:
             if not patient:
                 raise _BusyError from None
-            connection = self._patiently(self._connect)
+            connection = self._another(idle)
+        sound = False
         try:
             try:
                 result = work(connection)
@@ -263,20 +267,23 @@ class SQLiteStore:
                 if not patient:
                     raise _BusyError from error
                 result = self._patiently(lambda: work(connection))
-        except BaseException:
-            connection.close()
+            sound = True
+            return result
+        except (_BusyError, MissingTable):
+            sound = True
             raise
-        if idle is self._idle:
-            idle.append(connection)
-        else:
-            connection.close()
-        return result
+        finally:
+            if sound and idle is self._idle:
+                idle.append(connection)
+            else:
+                connection.close()
 
     def _connections(self) -> list[sqlite3.Connection]:
         """Those that nobody uses, of this process and of the file that stands at the path now."""
         if self._owner != os.getpid():  # forked: the parent's must neither be used nor closed here
             _inherited.append(self._idle)
             self._idle = []
+            self._opening = threading.Lock()
             self._owner = os.getpid()
         now = time.monotonic()
         if now >= self._look_again:
@@ -296,9 +303,31 @@ class SQLiteStore:
             return None
         return status.st_dev, status.st_ino
 
-    def _patiently(self, action: Callable[[], T]) -> T:
+    def _another(self, idle: list[sqlite3.Connection]) -> sqlite3.Connection:
+        """One that was given back meanwhile, or a new one.
+
+        One thread at a time: while the log is not there yet, those that open the file keep one another from making it.
+        """
+        patience = _OPENING * self._timeout
+        began = time.monotonic()
+        if not self._opening.acquire(timeout=patience):
+            raise self._mapped(TimeoutError(f"no connection within {patience:g} s"))
+
+        def take() -> sqlite3.Connection:
+            try:
+                return idle.pop()
+            except IndexError:
+                return self._connect()
+
+        try:
+            return self._patiently(take, began + patience)
+        finally:
+            self._opening.release()
+
+    def _patiently(self, action: Callable[[], T], deadline: float | None = None) -> T:
         """Do it, again and again while another connection has the lock, until time is up."""
-        deadline = time.monotonic() + self._timeout
+        if deadline is None:
+            deadline = time.monotonic() + self._timeout
         pause = 0.0002
         while True:
             try:
@@ -356,7 +385,7 @@ class SQLiteStore:
 
 
 def _is_busy(error: sqlite3.Error) -> bool:
-    return getattr(error, "sqlite_errorcode", None) in _BUSY
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _BUSY  # the rest says what it is busy with
 
 
 def _in_transaction(connection: sqlite3.Connection, steps: Callable[[sqlite3.Connection], T]) -> T:

@@ -28,6 +28,7 @@ from cachemw.backends._db_server import ServerStore
 from cachemw.backends._db_sqlite import SQLiteStore
 from cachemw.backends.db import DatabaseCache
 from cachemw.errors import BackendUnavailable, ImproperlyConfigured
+from cachemw.testing._concurrency import in_threads
 from tests.backends.file_store import in_child
 from tests.servers import (
     Server,
@@ -341,6 +342,94 @@ def test_a_forked_process_leaves_its_parents_connections_alone(lite: DatabaseCac
     assert parents not in store._idle
     assert parents.execute("SELECT 1").fetchone() == (1,)
     parents.close()
+
+
+def lite_store(cache: DatabaseCache) -> SQLiteStore:
+    store = cache._primary
+    assert isinstance(store, SQLiteStore)
+    return store
+
+
+def test_a_lock_is_waited_for_whatever_sqlite_calls_it(lite: DatabaseCache, path: Path) -> None:
+    lite.set("key", 1)
+    attempts: list[int] = []
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+
+        def work(connection: sqlite3.Connection) -> str:
+            attempts.append(len(attempts))
+            connection.execute("BEGIN")
+            try:
+                connection.execute("SELECT * FROM cachemw").fetchall()
+                if len(attempts) == 1:
+                    other.execute("UPDATE cachemw SET number = 2")  # what was read is old: SQLITE_BUSY_SNAPSHOT
+                connection.execute("UPDATE cachemw SET number = number + 1")
+                connection.execute("COMMIT")
+            except sqlite3.OperationalError:
+                connection.execute("ROLLBACK")
+                raise
+            return "done"
+
+        assert lite_store(lite)._use(work) == "done"
+    assert attempts == [0, 1]
+    assert lite.get("key") == 3
+
+
+def test_threads_open_connections_one_at_a_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = DatabaseCache(f"sqlite:///{path}", {"OPTIONS": {"deadline": 30}})
+    store = lite_store(cache)
+    connect, at_once, most = store._connect, [0], [0]
+
+    def counted() -> sqlite3.Connection:
+        at_once[0] += 1
+        most[0] = max(most[0], at_once[0])
+        try:
+            return connect()
+        finally:
+            at_once[0] -= 1
+
+    monkeypatch.setattr(store, "_connect", counted)
+    assert in_threads(20, lambda number: cache.get("key")) == [None] * 20
+    assert most == [1]
+    cache.close()
+
+
+def test_who_waits_to_open_a_connection_takes_one_that_is_given_back(path: Path) -> None:
+    with closing(DatabaseCache(f"sqlite:///{path}", {"OPTIONS": {"deadline": 30}})) as cache:
+        cache.set("key", 1)
+        store = lite_store(cache)
+        [connection] = store._idle
+        found: list[Any] = []
+        with store._opening:
+            store._idle.clear()
+            thread = threading.Thread(target=lambda: found.append(cache.get("key")))
+            thread.start()
+            thread.join(0.05)
+            assert found == []
+            store._idle.append(connection)
+        thread.join(30)
+        assert found == [1]
+        assert store._idle == [connection]
+
+
+def test_a_connection_that_another_thread_fails_to_open_is_not_waited_for_long(lite: DatabaseCache) -> None:
+    store = lite_store(lite)
+    with store._opening:
+        began = time.monotonic()
+        with pytest.raises(BackendUnavailable, match=r"no connection within 0\.2 s"):
+            lite.get("key")
+        assert time.monotonic() - began < 1
+        store._owner = -1  # as a child sees it that was forked meanwhile
+        assert lite.get("key") is None
+
+
+def test_a_missing_table_costs_no_connection(path: Path) -> None:
+    with closing(DatabaseCache(f"sqlite:///{path}", {"OPTIONS": {"create": False}})) as cache:
+        with pytest.raises(BackendUnavailable, match="createcachetable"):
+            cache.get("key")
+        [connection] = lite_store(cache)._idle
+        with pytest.raises(BackendUnavailable, match="createcachetable"):
+            asyncio.run(cache.aget("key"))
+        assert lite_store(cache)._idle == [connection]
 
 
 # Servers
