@@ -82,9 +82,8 @@ class _Middleware(CachingMiddleware):
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         outer = scope.get(EXCHANGE)
-        if (
-            outer is not None and outer.over and outer.within is None
-        ):  # of a request before this one, which had the same scope
+        # what is over is of another request, made before in the same scope
+        if outer is not None and outer.over and outer.within is None:
             del scope[EXCHANGE]
             outer = None
         request = ASGIRequest(scope)

@@ -74,9 +74,8 @@ class _Middleware(CachingMiddleware):
 
     def _respond(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         outer = environ.get(EXCHANGE)
-        if (
-            outer is not None and outer.over and outer.within is None
-        ):  # of a request before this one, which had the same environment
+        # what is over is of another request, made before in the same environment
+        if outer is not None and outer.over and outer.within is None:
             del environ[EXCHANGE]
             outer = None
         request = WSGIRequest(environ)

@@ -181,7 +181,7 @@ class _Middleware:
             scope["query_string"] = scope["query_string"].encode()
         cache, asked = self._cache, ASGIRequest(scope)
         exchange = request.META.get(EXCHANGE) if not cache._updates else None
-        if exchange is None:
+        if exchange is None or not exchange.takes_up():
             exchange = cache.caching.exchange(asked)
         exchange.request = asked
         exchange.refreshing = _REFRESHING in request.META
