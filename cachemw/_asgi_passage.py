@@ -202,6 +202,9 @@ class Passage(Relay):
         else:  # a file, a push, trailers, or something we do not know: it passes, and nothing is stored
             self.exchange.cannot_copy()
             self._drop()
+            if self._held is not None:  # what completes a stored part is to be had in messages, or not at all
+                self._held, self._retry = None, True
+                return
             await self._send(message)
 
     async def _send_head(self, message: Message) -> None:

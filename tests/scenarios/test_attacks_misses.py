@@ -137,6 +137,30 @@ def test_a_stored_part_does_not_stand_in_for_what_it_lacks(
     assert answer.status == 500 or answer.error is after.early
 
 
+def test_a_file_that_completes_a_part_is_asked_for_as_a_whole() -> None:
+    """An application that has the server send its files: it tells the head, and the name of the file."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"etag", b'"1"'), (b"cache-control", b"max-age=60")]
+        asked = dict(scope["headers"]).get(b"range")
+        if asked is None:
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.pathsend", "path": "/whole"})
+            return
+        part = b"bytes 0-3/10" if asked == b"bytes=0-3" else b"bytes 4-9/10"
+        headers.append((b"content-range", part))
+        await send({"type": "http.response.start", "status": 206, "headers": headers})
+        if asked == b"bytes=0-3":
+            await send({"type": "http.response.body", "body": b"0123"})
+        else:
+            await send({"type": "http.response.pathsend", "path": "/part"})
+
+    middleware = asgi.CacheMiddleware(app, cache=store(), policy=Policy.rfc9111())
+    ask_asgi(middleware, headers=[(b"host", b"example.org"), (b"range", b"bytes=0-3")])
+    start, file = ask_asgi(middleware)
+    assert (start["status"], file["path"]) == (200, "/whole")
+
+
 # -- methods --------------------------------------------------------------------------------------------------------
 
 
