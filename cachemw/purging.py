@@ -12,6 +12,7 @@ Nothing is indexed, and nothing grows for ever.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -26,6 +27,7 @@ from cachemw.rfc9111.messages import Request
 __all__ = ["apurge", "purge"]
 
 _USUAL_PORT: Final = {"http": ":80", "https": ":443"}
+_HAS_PORT: Final = re.compile(r":[0-9]*$").search
 
 
 def purge(
@@ -94,12 +96,17 @@ def _requests(url: str) -> list[Request]:
 
 
 def _hosts(scheme: str, host: str) -> Iterable[str]:
-    """What clients may send as Host: browsers write it in lower case, in ASCII, and without the usual port."""
+    """What may come as Host: browsers write it in lower case, in ASCII, and without the usual port.
+
+    Proxies may add the port (nginx's `$host:$server_port`), and WSGI tells of it where a request has no Host.
+    """
+    usual = _USUAL_PORT.get(scheme, "")
     hosts = [host, host.lower()]
-    hosts += [name.removesuffix(_USUAL_PORT[scheme]) for name in hosts if scheme in _USUAL_PORT]
+    hosts += [name.removesuffix(usual) for name in hosts]
     if not host.isascii():
         with suppress(UnicodeError):  # no name that the DNS could have
             hosts += [name.encode("idna").decode("ascii") for name in hosts]
+    hosts += [f"{name}{usual}" for name in hosts if not _HAS_PORT(name)]
     return dict.fromkeys(hosts)
 
 

@@ -10,8 +10,9 @@ from itertools import count
 from typing import Any
 
 import pytest
+from werkzeug.test import run_wsgi_app
 
-from cachemw import Policy, Settings, purge
+from cachemw import CacheMiddleware, Policy, Settings, purge
 from cachemw.backends.locmem import LocMemCache
 from tests.scenarios.conftest import Asked, Script, Site
 
@@ -283,6 +284,40 @@ def test_a_purge_knows_a_url_in_whatever_spelling(site: Site, asked: str, purged
     assert site.get(asked).hit
     assert purge(purged, caching=site.middleware.caching) == 1
     assert not site.get(asked).hit
+
+
+@pytest.mark.parametrize(
+    ("host", "purged"),
+    [
+        ("example.org:80", "http://example.org/"),
+        ("xn--bcher-kva.example:80", "http://bücher.example/"),
+        ("[::1]:80", "http://[::1]/"),
+        ("example.org:8000", "http://example.org:8000/"),
+    ],
+)
+def test_a_purge_knows_a_host_whose_port_a_proxy_has_written(site: Site, host: str, purged: str) -> None:
+    site.host = host
+    site.page()
+    site.get()
+    assert site.get().hit
+    assert purge(purged, caching=site.middleware.caching) == 1
+    assert not site.get().hit
+
+
+def test_a_purge_knows_a_request_without_a_host() -> None:
+    def page(environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [])
+        return [b"page"]
+
+    def ask() -> str:
+        environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/", "SERVER_NAME": "testserver", "SERVER_PORT": "80"}
+        return run_wsgi_app(app, environ, buffered=True)[2]["Cache-Status"]
+
+    app = CacheMiddleware(page, cache="locmem://purge-without-host")
+    ask()
+    assert "; hit" in ask()
+    assert purge("http://testserver/", caching=app.caching) == 1
+    assert "; hit" not in ask()
 
 
 def test_a_purge_reaches_what_was_stored_before_its_query_was_known_not_to_matter(site: Site) -> None:
