@@ -13,9 +13,20 @@ from pathlib import Path
 
 import pytest
 
+from cachemw.backends.db import DatabaseCache
 from cachemw.backends.redis import RedisCache
 from tests.faults.site import INTERFACES, Site
-from tests.servers import Server, redis_command, redis_info, shared, start_redis
+from tests.servers import (
+    Server,
+    mariadb_url,
+    postgresql_url,
+    redis_command,
+    redis_info,
+    shared,
+    start_mariadb,
+    start_postgresql,
+    start_redis,
+)
 from tests.serving import Gates, serve
 
 WORKERS = 4
@@ -64,9 +75,26 @@ def store() -> str:
     return f"redis://{server.address}/0?socket_timeout=5&socket_connect_timeout=5"
 
 
-def test_two_hundred_cold_requests_to_four_processes_are_one_call(interface: str, store: str, tmp_path: Path) -> None:
+@pytest.fixture(params=["redis", "sqlite", "postgresql", "mariadb"])
+def cold(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty store to which nobody is connected; the databases have the deadlines that they have by themselves."""
+    if request.param == "redis":
+        return str(request.getfixturevalue("store"))
+    if request.param == "sqlite":
+        return f"db+sqlite:///{tmp_path}/cache.sqlite"
+    url = (
+        postgresql_url(shared(start_postgresql))
+        if request.param == "postgresql"
+        else mariadb_url(shared(start_mariadb))
+    )
+    with closing(DatabaseCache(url, {"OPTIONS": {"table": "cold", "create": True, "deadline": 10}})) as cache:
+        cache.clear()
+    return f"db+{url}?table=cold"
+
+
+def test_two_hundred_cold_requests_to_four_processes_are_one_call(interface: str, cold: str, tmp_path: Path) -> None:
     calls = tmp_path / "calls"
-    with Gates() as gates, serving(interface, calls, store, gates) as servers:
+    with Gates() as gates, serving(interface, calls, cold, gates) as servers:
         gates.shut("cold")
         crowd = [ask(servers[number % WORKERS], "/cold") for number in range(CROWD)]
         gates.await_arrivals("cold")
