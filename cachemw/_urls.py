@@ -8,6 +8,7 @@ The schemes of django-environ and django-cache-url are understood too.
 from __future__ import annotations
 
 from collections.abc import Callable
+from difflib import get_close_matches
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlencode
 
@@ -94,7 +95,7 @@ def _memcached(scheme: str, rest: str, options: Config) -> Config:
         if server
     ]
     if not servers:
-        raise refuse("the servers", hosts, f"{scheme}://host:11211,host2:11211 or {scheme}:///path/of/socket")
+        raise refuse("the list of servers", hosts, f"{scheme}://host:11211,host2:11211 or {scheme}:///path/of/socket")
     client = "PyLibMCCache" if "pylibmc" in scheme else "PyMemcacheCache"
     return {"BACKEND": f"{_BACKENDS}memcached.{client}", "LOCATION": servers}
 
@@ -160,12 +161,33 @@ def cache_from_url(url: str) -> Config:
         elif "." in scheme and all(map(str.isidentifier, written.split("."))):
             config = {"BACKEND": written, "LOCATION": rest}
         else:
-            raise refuse("the scheme", scheme, ", ".join((*sorted(_SCHEMES), "db+…", "tiered+…", "package.Class")))
+            raise _unknown(scheme)
     except ImproperlyConfigured as error:
         raise ImproperlyConfigured(f"Cache URL {without_password(url)!r}: {error}") from error.__cause__
     return {**config, **own, "OPTIONS": options}
 
 
+def _unknown(scheme: str) -> ImproperlyConfigured:
+    """The error for a scheme of nobody's; it names those of ours, and not how others write them."""
+    database = scheme.partition("+")[0] in ("mariadb", "mysql", "postgres", "postgresql", "sqlite")
+    near = [f"db+{scheme}"] if database else get_close_matches(scheme, _OURS, 1)
+    hint = f"did you mean {near[0]!r}? Allowed" if near else "allowed"
+    return ImproperlyConfigured(f"the scheme is {scheme!r}; {hint}: {', '.join(_OURS)}")
+
+
+_OURS: Final = (
+    *("locmem", "file", "db+postgresql", "db+mysql", "db+mariadb", "db+sqlite", "redis", "rediss", "unix"),
+    *(
+        "redis+sentinel",
+        "redis+cluster",
+        "valkey",
+        "memcached",
+        "memcached+pylibmc",
+        "tiered+…",
+        "dummy",
+        "package.Class",
+    ),
+)
 _EXAMPLES: Final = ("locmem://", "redis://localhost:6379/0", "memcached://localhost:11211", "file:///var/cache/site")
 
 
