@@ -176,17 +176,8 @@ def _unknown(scheme: str) -> ImproperlyConfigured:
 
 
 _OURS: Final = (
-    *("locmem", "file", "db+postgresql", "db+mysql", "db+mariadb", "db+sqlite", "redis", "rediss", "unix"),
-    *(
-        "redis+sentinel",
-        "redis+cluster",
-        "valkey",
-        "memcached",
-        "memcached+pylibmc",
-        "tiered+…",
-        "dummy",
-        "package.Class",
-    ),
+    *("locmem", "file", "db+postgresql", "db+mysql", "db+mariadb", "db+sqlite", "redis", "rediss", "unix", "valkey"),
+    *("redis+sentinel", "redis+cluster", "memcached", "memcached+pylibmc", "tiered+…", "dummy", "package.Class"),
 )
 _EXAMPLES: Final = ("locmem://", "redis://localhost:6379/0", "memcached://localhost:11211", "file:///var/cache/site")
 
