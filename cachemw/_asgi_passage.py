@@ -244,7 +244,8 @@ class Passage(Relay):
             if exchange.keep and exchange.wants:
                 exchange.unpurged(await pages.alookup(exchange.wants))
             if exchange.purges:
-                await pages.arun_purge(exchange.purges)
+                for store in middleware.caching.stores:
+                    await store.arun_purge(exchange.purges)
                 if exchange.keep and exchange.wants:
                     exchange.purged(await pages.alookup(exchange.wants))
         if exchange.keep:

@@ -251,7 +251,8 @@ class Passage(Relay):
             if exchange.keep and exchange.wants:
                 exchange.unpurged(pages.lookup(exchange.wants))
             if exchange.purges:
-                pages.run_purge(exchange.purges)
+                for store in middleware.caching.stores:
+                    store.run_purge(exchange.purges)
                 if exchange.keep and exchange.wants:
                     exchange.purged(pages.lookup(exchange.wants))
             if exchange.keep:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from cachemw._values import number, refuse
 from cachemw.backends.base import BaseCache
@@ -24,6 +24,7 @@ from cachemw.settings import Settings
 
 __all__ = ["Caching", "CachingMiddleware", "Line", "pages_of", "settings_of"]
 
+_PAGE_METHODS: Final = ("GET", "HEAD")
 _pages: weakref.WeakKeyDictionary[BaseCache, Pages] = weakref.WeakKeyDictionary()
 _pages_lock = threading.Lock()
 
@@ -156,6 +157,11 @@ class Caching:
         """All lines: the default one first, then those that rules name."""
         return tuple(dict.fromkeys(self._lines.values()))
 
+    @property
+    def stores(self) -> tuple[Pages, ...]:
+        """The pages of all lines, where a purge has to look: a rule may keep them elsewhere for GET alone."""
+        return tuple(dict.fromkeys(line.pages for line in self._lines.values()))
+
     def ignored(self, request: Request) -> tuple[str, ...]:
         """The query parameters that a rule leaves out of the key of this URL's pages."""
         rule = None if self.rules is None else Rules.for_lookup(self.rules.for_request("GET", request.route))
@@ -173,6 +179,8 @@ class Caching:
         if rule is not None:
             exchange.never = rule.never
             exchange.ignore = rule.ignore_query
+        if request.method not in _PAGE_METHODS:
+            exchange.ignore = self.ignored(request)  # what it invalidates has the keys of GET
         return exchange
 
 

@@ -194,6 +194,20 @@ def test_a_purge_while_a_post_is_answered_beats_what_it_stores(site: Site, way: 
     assert site.get().body == (b"GET" if purged else b"POST")
 
 
+@pytest.mark.parametrize("target", ["/shop/cart", "/shop/cart?utm=2", "/orders"])
+def test_a_post_reaches_the_pages_that_a_rule_keeps_elsewhere(site: Site, target: str) -> None:
+    """The rule speaks of GET; the POST is of another line, or to another URL, which it tells the changed one of."""
+    names_of = [f"locmem://misses-{next(names)}" for _ in range(2)]
+    caches = {"default": {"LOCATION": names_of[0]}, "shop": {"LOCATION": names_of[1]}}
+    backends = {alias: {"BACKEND": "cachemw.backends.locmem.LocMemCache", **given} for alias, given in caches.items()}
+    rule = Rule("/shop/*", methods=("GET",), cache="shop", ignore_query=("utm",))
+    site.build(cache="default", settings={"CACHES": backends}, rules=[rule])
+    site.answers(Script(fields=[("Content-Location", "/shop/cart")] if target == "/orders" else []))
+    site.get("/shop/cart?utm=1" if "utm" in target else "/shop/cart")
+    site.request("POST", target)
+    assert not site.get("/shop/cart").hit
+
+
 # -- rules ----------------------------------------------------------------------------------------------------------
 
 
