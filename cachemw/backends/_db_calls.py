@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
+from urllib.parse import quote
+
+from sqlalchemy import URL, Table
 
 from cachemw.errors import BackendUnavailable
 
@@ -31,7 +34,15 @@ class Outcome(NamedTuple):
 
 
 class MissingTable(BackendUnavailable):
-    """The cache's table is not there."""
+    """The cache's table is not there: what to type."""
+
+    def __init__(self, table: Table, url: URL) -> None:
+        name, place = table.fullname, url.render_as_string(hide_password=True)
+        place += f"{'&' if url.query else '?'}table={quote(name)}"
+        super().__init__(
+            f"The table {name!r} is not there, and nothing is cached until it is: run "
+            f"`CACHEMW_URL='db+{place}' cachemw createcachetable` once, or add create=1 to the URL (OPTIONS: create)"
+        )
 
 
 class ValueTooLarge(BackendUnavailable):

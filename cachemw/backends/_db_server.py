@@ -242,8 +242,7 @@ class ServerStore:
         """The one place where the drivers' errors become BackendUnavailable."""
         code = _code(error)
         if code in _NO_TABLE:
-            table = self._statements.table.fullname
-            return MissingTable(f"The table {table!r} is not there: run `cachemw createcachetable`")
+            return MissingTable(self._statements.table, self._url)
         reason = error.orig if isinstance(error, DBAPIError) else error
         url = self._url.render_as_string(hide_password=True)
         kind = ValueTooLarge if code in _TOO_LARGE else BackendUnavailable

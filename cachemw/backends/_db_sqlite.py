@@ -91,6 +91,7 @@ class SQLiteStore:
             raise refuse("The database URL", str(url), "the path of a file; to cache in memory use locmem://")
         # autocommit; closing comes from other threads; waiting is ours, as SQLite's own pauses starve writers
         self._options = {**options, "isolation_level": None, "check_same_thread": False, "timeout": 0}
+        self._url = url
         self._statements = statements
         self._timeout = timeout
         self._prepared = lru_cache(maxsize=1024)(self._prepare)
@@ -340,9 +341,8 @@ class SQLiteStore:
 
     def _mapped(self, error: Exception) -> BackendUnavailable:
         """The one place where the driver's errors become BackendUnavailable."""
-        table = self._statements.table.name
         if isinstance(error, sqlite3.OperationalError) and "no such table" in str(error):
-            return MissingTable(f"The table {table!r} is not there: run `cachemw createcachetable`")
+            return MissingTable(self._statements.table, self._url)
         kind = (
             ValueTooLarge if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_TOOBIG else BackendUnavailable
         )
