@@ -23,6 +23,7 @@ from hashlib import blake2b
 from hmac import compare_digest
 from importlib import import_module
 from itertools import chain
+from math import isfinite
 from struct import Struct
 from typing import Any, Final, Literal, NamedTuple
 
@@ -207,6 +208,9 @@ class Codec:
             return "key"
         if kind in _SMALL:
             return self._learn(key, payload, b"", b"", _SMALL[kind](*head))
+        _, _, _, born, lifetime, began, *_ = head
+        if not isfinite(born + lifetime + began):  # no age can be told of it
+            return "head"
         kept = payload[body_at:end]
         body: bytes | None = kept
         if compression := flags & ~_SIGNED:

@@ -7,6 +7,7 @@ import pickle
 import struct
 import tracemalloc
 import zlib
+from math import inf, nan
 from types import ModuleType
 from typing import Any
 
@@ -28,7 +29,7 @@ PAGE_ATTRIBUTES = (*STORED, "fields", "raw", "fresh_until")
 
 latin1 = st.text(st.characters(max_codepoint=0xFF), max_size=30)
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
-times = st.floats(allow_nan=False)
+times = st.floats(-1e12, 1e12)
 fields = st.lists(st.tuples(latin1, latin1), max_size=6).map(tuple)
 pages = st.builds(
     StoredResponse,
@@ -115,6 +116,14 @@ def test_what_was_stored_is_what_is_read(record: Record, codec: Codec) -> None:
         record = page(**{name: getattr(record, name) for name in STORED}, fields=read.fields)
     assert_same(read, record)
     assert not codec.refused
+
+
+@pytest.mark.parametrize("name", ["born", "lifetime", "began"])
+@pytest.mark.parametrize("moment", [inf, -inf, nan])
+def test_a_page_of_no_time_at_all_is_a_miss(name: str, moment: float) -> None:
+    codec = Codec()
+    assert codec.decode(KEY, codec.encode(page(**{name: moment}))) is None
+    assert codec.refused["head"] == 1
 
 
 def test_repeated_fields_order_spelling_and_latin1_survive() -> None:
