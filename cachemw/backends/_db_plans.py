@@ -13,12 +13,12 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Final, TypeVar
 
-from cachemw.backends._db_calls import Call, MissingTable, Outcome, ValueTooLarge
-from cachemw.backends._db_schema import Statements, column_key
+from cachemw.backends._db_calls import Call, Columns, MissingTable, Outcome, ValueTooLarge
+from cachemw.backends._db_schema import Statements, column_key, column_keys
 from cachemw.backends._store import Entry
 from cachemw.errors import BackendUnavailable
 
-__all__ = ["KEYS_AT_ONCE", "Plan", "Plans", "by_key", "row_of"]
+__all__ = ["KEYS_AT_ONCE", "MAX_DELTA", "Plan", "Plans", "by_key", "columns_of"]
 
 T = TypeVar("T")
 #: Steps of an operation; returns the answer.
@@ -34,7 +34,7 @@ _CULL_LIMIT: Final = 5000
 KEYS_AT_ONCE: Final = 500
 _INT64: Final = range(-(2**63), 2**63)
 #: The largest number whose halves have 64 bits.
-_MAX_DELTA: Final = 2**64 - 2
+MAX_DELTA: Final = 2**64 - 2
 
 
 class Plans:
@@ -51,7 +51,7 @@ class Plans:
         """What is stored of the keys. latest: no replica is asked."""
         found: dict[str, Any] = {}
         for part in _parts(keys):
-            by_column = {column_key(key): key for key in part}
+            by_column = column_keys(part)
             outcome = yield Call("get", {"keys": list(by_column), "now": time.time()}, reads=not latest)
             found.update(by_key(by_column, outcome.rows))
         return found
@@ -64,7 +64,7 @@ class Plans:
     def set(self, entries: Sequence[Entry]) -> Plan[list[str]]:
         now = time.time()
         # in order of keys, so that two writers of the same rows do not wait for one another
-        rows = sorted([row_of(entry, now) for entry in entries], key=itemgetter("key"))
+        rows = sorted([_row_of(entry, now) for entry in entries], key=itemgetter("key"))
         if not self.has_room(len(rows)):
             yield from self.look_for_room([row["key"] for row in rows])
         try:
@@ -81,7 +81,7 @@ class Plans:
 
     def add(self, entry: Entry) -> Plan[bool]:
         now = time.time()
-        row = row_of(entry, now)
+        row = _row_of(entry, now)
         if not self.has_room(1):
             yield from self.look_for_room([row["key"]])
         outcome = yield Call("add", {**row, "now": now})
@@ -103,7 +103,7 @@ class Plans:
     def incr(self, key: str, delta: int) -> Plan[int]:
         while True:  # again only if the row changed between two statements
             here = {"key": column_key(key), "now": time.time()}
-            if abs(delta) <= _MAX_DELTA:
+            if abs(delta) <= MAX_DELTA:
                 outcome = yield Call("incr", {**here, **Statements.addends(delta)})
                 if outcome.rows:
                     return int(outcome.rows[0][0])
@@ -114,7 +114,7 @@ class Plans:
                 raise KeyError(key)
             if rows[0][0] is None:
                 raise TypeError(f"the value of {key!r} is no integer")
-            if abs(delta) > _MAX_DELTA or rows[0][0] + delta not in _INT64:
+            if abs(delta) > MAX_DELTA or rows[0][0] + delta not in _INT64:
                 raise OverflowError(f"{rows[0][0]} + {delta} has more than 64 bits")
 
     def clear(self) -> Plan[None]:
@@ -165,16 +165,15 @@ def _parts(keys: Sequence[str]) -> list[Sequence[str]]:
     return [keys[start : start + KEYS_AT_ONCE] for start in range(0, len(keys), KEYS_AT_ONCE)]
 
 
-def row_of(entry: Entry, now: float) -> dict[str, Any]:
-    """The parameters of `set` for an entry."""
+def columns_of(entry: Entry, now: float) -> Columns:
+    """The parameters of `set` for an entry: key, expires, number, value."""
     key, value, timeout = entry
-    counted = value if type(value) is int else None
-    return {
-        "key": column_key(key),
-        "expires": None if timeout is None else now + timeout,
-        "number": counted,
-        "value": value if counted is None else None,
-    }
+    expires = None if timeout is None else now + timeout
+    return (column_key(key), expires, value, None) if type(value) is int else (column_key(key), expires, None, value)
+
+
+def _row_of(entry: Entry, now: float) -> dict[str, Any]:
+    return dict(zip(("key", "expires", "number", "value"), columns_of(entry, now), strict=True))
 
 
 def _signed(unsigned: int) -> int:

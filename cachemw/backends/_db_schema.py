@@ -10,7 +10,7 @@ Rule 3: the table is an ordinary one with the value last: SQLite without rowid i
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from hashlib import blake2b
 from typing import Any, Final
@@ -41,7 +41,7 @@ from sqlalchemy.sql.elements import quoted_name
 
 from cachemw._values import refuse
 
-__all__ = ["DEFAULT_TABLE", "Statements", "column_key", "make_table"]
+__all__ = ["DEFAULT_TABLE", "Statements", "column_key", "column_keys", "make_table"]
 
 #: Where no name is given.
 DEFAULT_TABLE: Final = "cachemw"
@@ -67,6 +67,17 @@ def column_key(key: str) -> bytes:
         return data
     digest = blake2b(data, digest_size=32).hexdigest().encode()
     return data[: _KEY_SIZE - len(digest)] + digest
+
+
+def column_keys(keys: Sequence[str]) -> dict[bytes, str]:
+    """Made keys by what they are in the table."""
+    try:
+        columns = {key.encode(): key for key in keys}
+    except UnicodeEncodeError:
+        columns = {}
+    if columns and max(map(len, columns)) < _KEY_SIZE:
+        return columns
+    return {column_key(key): key for key in keys}
 
 
 def make_table(name: object) -> Table:
@@ -134,13 +145,18 @@ class Statements:
         return union_all(*[self._row.where(self._key == key, self._is_live) for key in self._each_key])
 
     @cached_property
+    def get_one(self) -> Executable:
+        """One row (number, value) if the key is there, alive. The parameters stand in the order key, now."""
+        return select(self.table.c.number, self.table.c.value).where(self._is_key, self._is_live)
+
+    @cached_property
     def peek(self) -> Executable:
         """One row (number, expires) if the key is there, alive; its value is not read."""
         return select(self.table.c.number, self._expires).where(self._is_key, self._is_live)
 
     @cached_property
     def set(self) -> Executable:
-        """Store one row, or replace it."""
+        """Store one row, or replace it. The parameters stand in the order key, expires, number, value."""
         return self._insert(lambda new, old: new)
 
     @cached_property

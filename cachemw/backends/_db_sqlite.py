@@ -17,7 +17,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from math import inf
 from operator import itemgetter
 from typing import Any, Final, NamedTuple, TypeVar
@@ -26,7 +26,7 @@ from sqlalchemy import URL
 from sqlalchemy.dialects.sqlite.pysqlite import dialect as make_dialect
 
 from cachemw._values import refuse
-from cachemw.backends._db_calls import Call, MissingTable, Outcome, ValueTooLarge
+from cachemw.backends._db_calls import Call, Columns, MissingTable, Outcome, ValueTooLarge
 from cachemw.backends._db_pages import Decode, DecodedRows
 from cachemw.backends._db_schema import Statements
 from cachemw.backends.base import offload
@@ -64,7 +64,7 @@ Row = tuple[bytes, int | None, bytes | None, float | None]
 
 
 #: Makes the keys in the table.
-Columns = Callable[[Sequence[str]], list[bytes]]
+ColumnsOf = Callable[[Sequence[str]], list[bytes]]
 
 
 class _BusyError(Exception):
@@ -134,6 +134,14 @@ class SQLiteStore:
         sql, arguments = self._reading(keys, now)
         return self._use(lambda connection: connection.execute(sql, arguments).fetchall())
 
+    def get_one(self, key: bytes, now: float) -> tuple[int | None, bytes | None] | None:
+        """The number and the value of one row, None if there is none."""
+        sql = self._one
+        row: tuple[int | None, bytes | None] | None = self._use(
+            lambda connection: connection.execute(sql, (key, now)).fetchone()
+        )
+        return row
+
     def get_at_once(self, keys: Sequence[bytes], now: float) -> list[Row] | None:
         """The same over a connection that is there; None if there is none, or if another has the lock."""
         sql, arguments = self._reading(keys, now)
@@ -142,14 +150,14 @@ class SQLiteStore:
         except _BusyError:
             return None
 
-    def pages(self, keys: Sequence[str], columns: Columns, now: float, decode: Decode) -> list[Any]:
+    def pages(self, keys: Sequence[str], columns: ColumnsOf, now: float, decode: Decode) -> list[Any]:
         """The records that are stored as these pages, None where there is none; what is remembered is not read again.
 
         columns: makes the keys in the table of the pages'.
         """
         return self._use(lambda connection: self._pages(connection, keys, columns, now, decode))
 
-    def pages_at_once(self, keys: Sequence[str], columns: Columns, now: float, decode: Decode) -> list[Any] | None:
+    def pages_at_once(self, keys: Sequence[str], columns: ColumnsOf, now: float, decode: Decode) -> list[Any] | None:
         """The same over a connection that is there; None if there is none, or if another has the lock."""
         try:
             return self._use(lambda connection: self._pages(connection, keys, columns, now, decode), patient=False)
@@ -157,7 +165,7 @@ class SQLiteStore:
             return None
 
     def _pages(
-        self, connection: sqlite3.Connection, keys: Sequence[str], columns: Columns, now: float, decode: Decode
+        self, connection: sqlite3.Connection, keys: Sequence[str], columns: ColumnsOf, now: float, decode: Decode
     ) -> list[Any]:
         found, version = self._decoded.get(connection, keys, now, decode)
         if found is not None:
@@ -180,27 +188,37 @@ class SQLiteStore:
             return self._prepared("get_few", len(keys)).sql, [part for key in keys for part in (key, now)]
         return self._prepared("get", len(keys)).sql, (*keys, now)
 
-    def set(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Store one row, or several in one transaction, without the detours."""
-        prepared = self._prepared("set", 0)
-        if len(rows) == 1:
-            arguments = prepared.arguments(rows[0])
-            self._use(lambda connection: connection.execute(prepared.sql, arguments))
-        else:
-            several = [prepared.arguments(row) for row in rows]
-            self._use(lambda connection: _in_transaction(connection, lambda it: it.executemany(prepared.sql, several)))
+    @cached_property
+    def _one(self) -> str:
+        return self._prepared("get_one", 0).sql
 
-    def commit(
-        self, rows: Sequence[Mapping[str, Any]], latest: Sequence[bytes], drops: Sequence[bytes], now: float
-    ) -> list[Row]:
+    @cached_property
+    def _upsert(self) -> str:
+        return self._prepared("set", 0).sql
+
+    def set(self, rows: Sequence[Columns]) -> None:
+        """Store one row, or several in one transaction, without the detours."""
+        sql = self._upsert
+        if len(rows) == 1:
+            self._use(lambda connection: connection.execute(sql, rows[0]))
+        else:
+            self._use(lambda connection: _in_transaction(connection, lambda it: it.executemany(sql, rows)))
+
+    def incr(self, key: bytes, now: float, delta: int) -> int | None:
+        """The sum, which is stored; None if the plan has to find out why there is none."""
+        prepared = self._prepared("incr", 0)
+        arguments = prepared.arguments({"key": key, "now": now, **self._statements.addends(delta)})
+        row: tuple[int] | None = self._use(lambda connection: connection.execute(prepared.sql, arguments).fetchone())
+        return row and row[0]
+
+    def commit(self, rows: Sequence[Columns], latest: Sequence[bytes], drops: Sequence[bytes], now: float) -> list[Row]:
         """Store rows, then read those of other keys, then delete keys, in one transaction; returns what was read."""
-        prepared = self._prepared("set", 0)
-        arguments = [prepared.arguments(row) for row in rows]
+        sql = self._upsert
         read, reading = self._reading(latest, now) if latest else ("", ())
         delete = self._prepared("delete", len(drops)).sql
 
         def steps(connection: sqlite3.Connection) -> list[Row]:
-            connection.executemany(prepared.sql, arguments)
+            connection.executemany(sql, rows)
             found = connection.execute(read, reading).fetchall() if latest else []
             if drops:
                 connection.execute(delete, (*drops, now))

@@ -22,7 +22,9 @@ class LowLevel(Store):
         Raises: BackendUnavailable.
         """
         made = self.make_and_validate_key(key, version)
-        return self._found(made, self._primitives._get((made,)), default)
+        stored = self._primitives._get((made,))
+        value = self._decode(made, stored[made]) if made in stored else MISSING
+        return default if value is MISSING else value
 
     def set(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> None:
         """Store a value. timeout: seconds, None for ever, <= 0 removes it; left out: the cache's TIMEOUT.
@@ -161,7 +163,9 @@ class LowLevel(Store):
     async def aget(self, key: Any, default: Any = None, version: Any = None) -> Any:
         """`get` without blocking the event loop; so all that begin with an "a"."""
         made = self.make_and_validate_key(key, version)
-        return self._found(made, await self._primitives._aget((made,)), default)
+        stored = await self._primitives._aget((made,))
+        value = self._decode(made, stored[made]) if made in stored else MISSING
+        return default if value is MISSING else value
 
     async def aset(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> None:
         """See `set`."""

@@ -263,12 +263,6 @@ class Store(ABC):
             self._damaged.report(SerializationError(f"{key!r}: {error!r}"))
             return MISSING
 
-    def _found(self, made: str, stored: Mapping[str, Any], default: Any) -> Any:
-        if made not in stored:
-            return default
-        value = self._decode(made, stored[made])
-        return default if value is MISSING else value
-
     def _made_all(self, keys: Iterable[Any], version: Any) -> dict[str, Any]:
         """The caller's keys by made key, all valid."""
         if version is not None or self.key_func is not default_key_func or self._short < 0:

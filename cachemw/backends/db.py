@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, ClassVar, Final, TypeVar
 
 from sqlalchemy import URL
 
 from cachemw._values import boolean, integer, number, refuse
-from cachemw.backends._db_calls import Call, MissingTable, Outcome, Store, ValueTooLarge
+from cachemw.backends._db_calls import Call, Columns, MissingTable, Outcome, Store, ValueTooLarge
 from cachemw.backends._db_pages import Decode
-from cachemw.backends._db_plans import KEYS_AT_ONCE, Plan, Plans, by_key, row_of
+from cachemw.backends._db_plans import KEYS_AT_ONCE, MAX_DELTA, Plan, Plans, by_key, columns_of
 from cachemw.backends._db_replicas import Replicas
-from cachemw.backends._db_schema import Statements, column_key, make_table
+from cachemw.backends._db_schema import Statements, column_key, column_keys, make_table
 from cachemw.backends._db_server import ServerStore
 from cachemw.backends._db_sqlite import Row, SQLiteStore
 from cachemw.backends._db_urls import kind_of, replica_urls, table_and_url
@@ -180,11 +181,10 @@ class DatabaseCache(BaseCache):
         if sqlite is not None and 0 < len(keys) <= KEYS_AT_ONCE:
             try:
                 if len(keys) > 1:
-                    by_column = {column_key(key): key for key in keys}
+                    by_column = column_keys(keys)
                     return by_key(by_column, sqlite.get(tuple(by_column), time.time()))
-                for _, counted, value, _ in sqlite.get((column_key(keys[0]),), time.time()):
-                    return {keys[0]: value if counted is None else counted}
-                return {}
+                row = sqlite.get_one(column_key(keys[0]), time.time())
+                return {} if row is None else {keys[0]: row[1] if row[0] is None else row[0]}
             except MissingTable:
                 pass  # the plan makes it
         return self._drive(self._plans.get(keys))
@@ -192,7 +192,7 @@ class DatabaseCache(BaseCache):
     async def _aget(self, keys: Sequence[str]) -> dict[str, Any]:
         sqlite = self._sqlite
         if sqlite is not None and 0 < len(keys) <= KEYS_AT_ONCE:
-            by_column = {column_key(key): key for key in keys}
+            by_column = column_keys(keys)
             try:
                 rows = await self._reads.run(sqlite.get, tuple(by_column), time.time(), at_once=sqlite.get_at_once)
                 return by_key(by_column, rows)
@@ -209,11 +209,11 @@ class DatabaseCache(BaseCache):
                 pass  # the plan makes the one, and finds the other
         return self._drive(self._plans.set(entries))
 
-    def _rows(self, entries: Sequence[Entry], now: float) -> list[dict[str, Any]]:
+    def _rows(self, entries: Sequence[Entry], now: float) -> list[Columns]:
         """The parameters of `set`, for which there is room."""
-        rows = [row_of(entry, now) for entry in entries]
+        rows = [columns_of(entry, now) for entry in entries]
         if not self._plans.has_room(len(rows)):
-            self._drive(self._plans.look_for_room([row["key"] for row in rows]))
+            self._drive(self._plans.look_for_room([row[0] for row in rows]))
         return rows
 
     async def _aset(self, entries: Sequence[Entry]) -> list[str]:
@@ -240,6 +240,11 @@ class DatabaseCache(BaseCache):
         return await self._adrive(self._plans.delete(keys))
 
     def _incr(self, key: str, delta: int) -> int:
+        if self._sqlite is not None and abs(delta) <= MAX_DELTA:
+            with suppress(MissingTable):  # the plan makes it
+                total = self._sqlite.incr(column_key(key), time.time(), delta)
+                if total is not None:
+                    return total
         return self._drive(self._plans.incr(key, delta))
 
     async def _aincr(self, key: str, delta: int) -> int:
