@@ -18,7 +18,7 @@ from cachemw.backends._db_schema import Statements, column_key, column_keys
 from cachemw.backends._store import Entry
 from cachemw.errors import BackendUnavailable
 
-__all__ = ["KEYS_AT_ONCE", "MAX_DELTA", "Plan", "Plans", "by_key", "columns_of"]
+__all__ = ["KEYS_AT_ONCE", "MAX_DELTA", "Plan", "Plans", "columns_of"]
 
 T = TypeVar("T")
 #: Steps of an operation; returns the answer.
@@ -51,9 +51,9 @@ class Plans:
         """What is stored of the keys. latest: no replica is asked."""
         found: dict[str, Any] = {}
         for part in _parts(keys):
-            by_column = column_keys(part)
+            by_column = dict(zip(column_keys(part), part, strict=True))
             outcome = yield Call("get", {"keys": list(by_column), "now": time.time()}, reads=not latest)
-            found.update(by_key(by_column, outcome.rows))
+            found.update(_by_key(by_column, outcome.rows))
         return found
 
     def peek(self, key: str) -> Plan[Sequence[Any] | None]:
@@ -96,7 +96,7 @@ class Plans:
     def delete(self, keys: Sequence[str]) -> Plan[int]:
         deleted = 0
         for part in _parts(keys):
-            columns = [column_key(key) for key in part]
+            columns = column_keys(part)
             deleted += (yield Call("delete", {"keys": columns, "now": time.time()})).changed
         return deleted
 
@@ -156,7 +156,7 @@ class Plans:
             wanted -= dropped
 
 
-def by_key(keys: Mapping[bytes, str], rows: Iterable[Sequence[Any]]) -> dict[str, Any]:
+def _by_key(keys: Mapping[bytes, str], rows: Iterable[Sequence[Any]]) -> dict[str, Any]:
     """Rows (key, number, value, expires) as what is stored under the made keys, which are given by column."""
     return {keys[key]: value if counted is None else counted for key, counted, value, _ in rows}
 

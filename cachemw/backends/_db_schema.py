@@ -22,17 +22,21 @@ from sqlalchemy import (
     Executable,
     Index,
     Insert,
+    Integer,
     LargeBinary,
     MetaData,
     Table,
     bindparam,
     cast,
+    column,
     delete,
     func,
+    literal_column,
     or_,
     select,
     union_all,
     update,
+    values,
 )
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.engine import Dialect
@@ -69,15 +73,13 @@ def column_key(key: str) -> bytes:
     return data[: _KEY_SIZE - len(digest)] + digest
 
 
-def column_keys(keys: Sequence[str]) -> dict[bytes, str]:
-    """Made keys by what they are in the table."""
+def column_keys(keys: Sequence[str]) -> list[bytes]:
+    """Several made keys, as `column_key` gives them."""
     try:
-        columns = {key.encode(): key for key in keys}
+        columns = [key.encode() for key in keys]
     except UnicodeEncodeError:
-        columns = {}
-    if columns and max(map(len, columns)) < _KEY_SIZE:
-        return columns
-    return {column_key(key): key for key in keys}
+        columns = []
+    return columns if columns and max(map(len, columns)) < _KEY_SIZE else [column_key(key) for key in keys]
 
 
 def make_table(name: object) -> Table:
@@ -148,6 +150,21 @@ class Statements:
     def get_one(self) -> Executable:
         """One row (number, value) if the key is there, alive. The parameters stand in the order key, now."""
         return select(self.table.c.number, self.table.c.value).where(self._is_key, self._is_live)
+
+    @cached_property
+    def get_values(self) -> Executable:
+        """Rows (place among the keys, number or value) of the live ones: SQLite then sorts no keys and copies none.
+
+        The parameters stand in the order of the keys, now.
+        """
+        wanted = (
+            values(column("place", Integer), column("wanted", LargeBinary), name="wanted")
+            .data([(literal_column(str(place)), key) for place, key in enumerate(self._each_key)])
+            .cte()
+        )
+        found = wanted.join(self.table, self._key == wanted.c.wanted)
+        value = func.coalesce(self.table.c.number, self.table.c.value)
+        return select(wanted.c.place, value).select_from(found).where(self._is_live)
 
     @cached_property
     def peek(self) -> Executable:

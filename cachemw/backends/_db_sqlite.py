@@ -142,6 +142,19 @@ class SQLiteStore:
         )
         return row
 
+    def values(self, keys: Sequence[bytes], now: float) -> list[tuple[int, Any]]:
+        """Of each key that is there, its place among them and what is stored."""
+        sql = self._prepared("get_values", len(keys)).sql
+        return self._use(lambda connection: connection.execute(sql, (*keys, now)).fetchall())
+
+    def values_at_once(self, keys: Sequence[bytes], now: float) -> list[tuple[int, Any]] | None:
+        """The same over a connection that is there; None if there is none, or if another has the lock."""
+        sql = self._prepared("get_values", len(keys)).sql
+        try:
+            return self._use(lambda connection: connection.execute(sql, (*keys, now)).fetchall(), patient=False)
+        except _BusyError:
+            return None
+
     def get_at_once(self, keys: Sequence[bytes], now: float) -> list[Row] | None:
         """The same over a connection that is there; None if there is none, or if another has the lock."""
         sql, arguments = self._reading(keys, now)

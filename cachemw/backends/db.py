@@ -18,7 +18,7 @@ from sqlalchemy import URL
 from cachemw._values import boolean, integer, number, refuse
 from cachemw.backends._db_calls import Call, Columns, MissingTable, Outcome, Store, ValueTooLarge
 from cachemw.backends._db_pages import Decode
-from cachemw.backends._db_plans import KEYS_AT_ONCE, MAX_DELTA, Plan, Plans, by_key, columns_of
+from cachemw.backends._db_plans import KEYS_AT_ONCE, MAX_DELTA, Plan, Plans, columns_of
 from cachemw.backends._db_replicas import Replicas
 from cachemw.backends._db_schema import Statements, column_key, column_keys, make_table
 from cachemw.backends._db_server import ServerStore
@@ -181,8 +181,8 @@ class DatabaseCache(BaseCache):
         if sqlite is not None and 0 < len(keys) <= KEYS_AT_ONCE:
             try:
                 if len(keys) > 1:
-                    by_column = column_keys(keys)
-                    return by_key(by_column, sqlite.get(tuple(by_column), time.time()))
+                    found = sqlite.values(column_keys(keys), time.time())
+                    return {keys[place]: value for place, value in found}
                 row = sqlite.get_one(column_key(keys[0]), time.time())
                 return {} if row is None else {keys[0]: row[1] if row[0] is None else row[0]}
             except MissingTable:
@@ -192,10 +192,10 @@ class DatabaseCache(BaseCache):
     async def _aget(self, keys: Sequence[str]) -> dict[str, Any]:
         sqlite = self._sqlite
         if sqlite is not None and 0 < len(keys) <= KEYS_AT_ONCE:
-            by_column = column_keys(keys)
+            asked = column_keys(keys), time.time()
             try:
-                rows = await self._reads.run(sqlite.get, tuple(by_column), time.time(), at_once=sqlite.get_at_once)
-                return by_key(by_column, rows)
+                found = await self._reads.run(sqlite.values, *asked, at_once=sqlite.values_at_once)
+                return {keys[place]: value for place, value in found}
             except MissingTable:
                 pass  # the plan makes it
         return await self._adrive(self._plans.get(keys))
