@@ -645,6 +645,46 @@ def test_more_threads_than_connections_share_them(make: Make) -> None:
     assert cache.get("count") == 240
 
 
+def test_a_crowd_opens_connections_one_after_the_other(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    within, at_once, opened = _db_server._within, [0], [0]
+
+    def counted(seconds: float, connect: Callable[[], Any]) -> Any:
+        at_once[0] += 1
+        opened.append(at_once[0])
+        try:
+            return within(seconds, connect)
+        finally:
+            at_once[0] -= 1
+
+    monkeypatch.setattr(_db_server, "_within", counted)
+    cache = make(deadline=10)
+    assert in_threads(50, lambda number: cache.get("nothing")) == [None] * 50
+    assert max(opened) <= 3, "one after the other, but where somebody took what was given back to another"
+    assert len(opened) <= 11
+
+
+def test_a_crowd_before_a_frozen_server_gives_up_together(server: Server, make: Make) -> None:
+    cache = make(pool_size=2)
+    cache.set("key", 1)
+
+    def ask(number: int) -> float:
+        began = time.monotonic()
+        with pytest.raises(BackendUnavailable):
+            cache.get("key")
+        return time.monotonic() - began
+
+    async def ask_all() -> list[Any]:
+        found = await asyncio.gather(*(cache.aget("key") for _ in range(20)), return_exceptions=True)
+        await cache.aclose()
+        return found
+
+    with frozen(server):
+        assert max(in_threads(20, ask)) < 1.2, "not one after the other"
+        began = time.monotonic()
+        assert {type(error) for error in asyncio.run(ask_all())} == {BackendUnavailable}
+        assert time.monotonic() - began < 3
+
+
 def test_a_server_with_too_many_clients_is_backend_unavailable(kind: Kind) -> None:
     options = ["-c", "max_connections=4", "-c", "superuser_reserved_connections=0"]
     if kind is KINDS["mariadb"]:
