@@ -223,10 +223,12 @@ class LocalTier:
             if self.channel is None or not self.channel.ready:
                 limit = _BLIND if self._limit is None else limit
                 absent = min(limit, _BLIND_ABSENT)
+            memory = self._memory
             for key, value, seconds in entries:
                 left = min(inf if seconds is None else seconds - passed, absent if value is _ABSENT else limit)
                 if left > 0 and key not in reading.changed:
-                    self._memory._keep(kind, key, value, None if left == inf else left)
+                    with memory._store.lock:
+                        memory._keep(kind, key, value, None if left == inf else left, memory._now())
 
     # -- forgetting ----------------------------------------------------------------------------------------------
 
