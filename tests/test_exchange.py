@@ -228,7 +228,7 @@ def test_after_an_uncacheable_answer_nobody_waits() -> None:
     engine = Engine(Policy(hit_for_miss=10), shared=True)
     store: Store = {}
     exchange = fetch(engine, store, head_of(("Cache-Control", "private")))
-    assert "detail=private" in exchange.trace
+    assert exchange.trace == "cachemw; fwd=uri-miss; fwd-status=200; detail=private"  # not "stored": a mark was
     assert isinstance(store[primary_key(OF)], HitForMiss)
     assert look_up(engine, store, now=NOW + 9).flight is None
     assert look_up(Engine(Policy(), shared=True), store, now=NOW + 9).flight is None, "another process is told"

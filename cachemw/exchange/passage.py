@@ -225,7 +225,7 @@ class Passage(Generic[EngineT]):
             parts.append(f"fwd={self.forward}")
             if self.forward_status:
                 parts.append(f"fwd-status={self.forward_status}")
-            if self.writes or self.keep:
+            if self.keep or any(not isinstance(record, HitForMiss) for _, record, _ in self.writes):
                 parts.append("stored")
         if self.stored_ttl is not None:
             parts.append(f"ttl={int(self.stored_ttl)}")
