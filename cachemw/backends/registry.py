@@ -56,6 +56,13 @@ def _imported(path: str) -> Any:
         if not module:
             raise ImportError(f"{path!r} is no dotted path")
         return getattr(import_module(module), name)
+    except ModuleNotFoundError as error:
+        if path.startswith("cachemw.backends.db.") and error.name in ("sqlalchemy", "greenlet"):
+            raise InvalidCacheBackendError(
+                f"{name} needs the package {error.name}: pip install 'cachemw[sql]', or 'cachemw[postgresql]' or "
+                "'cachemw[mysql]' for a server"
+            ) from error
+        raise InvalidCacheBackendError(f"Could not find backend {path!r}: {error}") from error
     except (ImportError, AttributeError) as error:
         raise InvalidCacheBackendError(f"Could not find backend {path!r}: {error}") from error
 

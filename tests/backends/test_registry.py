@@ -162,6 +162,18 @@ def test_a_backend_that_cannot_be_found_is_an_error_at_first_use(path: Any, mess
     assert str(caught.value).startswith(message)
 
 
+def test_without_its_packages_the_database_store_says_what_to_install() -> None:
+    program = (
+        "import sys; sys.modules['sqlalchemy'] = None\n"
+        "from cachemw import InvalidCacheBackendError, connect\n"
+        "try: connect('db+sqlite:///cache.sqlite')\n"
+        "except InvalidCacheBackendError as error: print(error)"
+    )
+    root = Path(registry.__file__).parent.parent.parent
+    done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("DatabaseCache needs the package sqlalchemy: pip install 'cachemw[sql]'")
+
+
 def test_a_failed_alias_can_be_asked_for_again() -> None:
     caches = Caches({"CACHES": {"default": {"BACKEND": LOCMEM, "OPTIONS": {"MAX_ENTRIES": "x"}}}})
     for _ in range(2):
