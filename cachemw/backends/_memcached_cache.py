@@ -60,6 +60,8 @@ class MemcachedCache(MemcachedPages):
         self._connect_timeout = _seconds("OPTIONS['connect_timeout']", options.get("connect_timeout", 0.25))
         self._pool_size = integer("OPTIONS['max_pool_size']", options.get("max_pool_size", 64), minimum=0)
         self._unicode_keys = boolean("OPTIONS['allow_unicode_keys']", options.get("allow_unicode_keys", True))
+        if type(self).validate_key is MemcachedCache.validate_key:  # the rule below concerns other keys than ASCII only
+            self._short, self._any_script = _KEY_BYTES, False
         self._ring = Ring(parse_location(location))
         self._pools: dict[Node, Pool[Any]] = {node: self._make_pool(node) for node in self._ring.nodes}
         self._loops: dict[asyncio.AbstractEventLoop, _LoopClients] = {}

@@ -60,7 +60,11 @@ def get(routes: Routes, keys: Sequence[str], *, latest: bool = False) -> Steps[d
     if not keys:
         return {}
     values = _values((yield from _executed(routes, _gets(routes, keys), writes=latest)), len(keys))
-    return {key: load(value) for key, value in zip(keys, values, strict=True) if type(value) is bytes}
+    return {
+        key: value if value[:1] > b"9" else load(value)  # what begins with a digit may be an integer
+        for key, value in zip(keys, values, strict=True)
+        if type(value) is bytes
+    }
 
 
 def _gets(routes: Routes, keys: Sequence[str]) -> list[Command]:

@@ -82,6 +82,8 @@ class Store(ABC):
         # longer keys are looked at closely; all of them where a subclass has its own idea of a key
         own_rule = type(self).validate_key is not Store.validate_key
         self._short = -1 if own_rule else min(MEMCACHED_LENGTH, self.max_key_length or MEMCACHED_LENGTH)
+        #: False: so are those that are not ASCII.
+        self._any_script = True
         self._once = Once()
         opens = boolean("OPTIONS['fail_open']", self.options.pop("fail_open", False))
         self._fail_open = FailOpen(self) if opens else None
@@ -224,7 +226,7 @@ class Store(ABC):
         else:
             made = self.make_key(key, version)
         # printable text (U+007F is not) without a space has no control character: the answer for nearly every key
-        if len(made) > self._short or not made.isprintable() or " " in made:
+        if len(made) > self._short or not made.isprintable() or " " in made or not (self._any_script or made.isascii()):
             self.validate_key(made)
         return made
 
@@ -270,7 +272,12 @@ class Store(ABC):
         prefix = self._page_prefix
         made = {f"{prefix}{key}": key for key in keys}
         together = "".join(made)  # one look at all of them
-        if not together.isprintable() or " " in together or max(map(len, made), default=0) > self._short:
+        if (
+            max(map(len, made), default=0) > self._short
+            or not together.isprintable()
+            or " " in together
+            or not (self._any_script or together.isascii())
+        ):
             for key in made.values():
                 self.make_and_validate_key(key)
         return made
