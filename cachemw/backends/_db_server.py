@@ -68,6 +68,7 @@ class ServerStore:
         self._max_packet: float = math.inf
         self._engines = self._make_engine(timeout), self._make_engine(_PATIENCE)
         self._lines = self._make_lines()
+        self._opening = threading.Lock()
         self._owner = os.getpid()
         self._async_engines: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[AsyncEngine, AsyncEngine]]
         self._async_engines = WeakKeyDictionary()
@@ -118,7 +119,13 @@ class ServerStore:
             connect = QuickConnection
 
         def connect_in_time(_dialect: Any, _record: Any, arguments: Any, parameters: Any) -> Any:
-            return _within(2 * self._timeout, lambda: connect(*arguments, **parameters))
+            # the line grants one at a time, but who is quick may take what was given back to another, who then opens
+            if not self._opening.acquire(timeout=2 * self._timeout):
+                raise TimeoutError(f"no connection within {2 * self._timeout:g} s: others are being made")
+            try:
+                return _within(2 * self._timeout, lambda: connect(*arguments, **parameters))
+            finally:
+                self._opening.release()
 
         event.listen(engine, "do_connect", connect_in_time)
         event.listen(engine, "handle_error", _drop_what_is_broken)
@@ -165,6 +172,7 @@ class ServerStore:
             for engine in self._engines:
                 engine.dispose(close=False)
             self._lines = self._make_lines()
+            self._opening = threading.Lock()
             self._async_engines.clear()
             self._owner = os.getpid()
         return self._engines[call.patient]
