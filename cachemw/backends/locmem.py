@@ -138,11 +138,6 @@ class LocMemCache(InlineCache):
         except Exception as error:
             raise unserializable(key, error) from error
 
-    def _decode(self, key: str, stored: Any) -> Any:
-        if type(stored) is tuple:
-            return InlineCache._decode(self, key, stored[0])
-        return stored if type(stored) in _PLAIN else MISSING
-
     # -- reading -------------------------------------------------------------------------------------------------
 
     def get(self, key: Any, default: Any = None, version: Any = None) -> Any:
@@ -161,7 +156,7 @@ class LocMemCache(InlineCache):
             try:
                 return self._loads(value[0])
             except Exception:  # which `_decode` tells of, or fails open
-                value = self._decode(made, value)
+                value = self._decode(made, value[0])
                 return default if value is MISSING else value
         return value if type(value) in _PLAIN else default
 
@@ -181,13 +176,12 @@ class LocMemCache(InlineCache):
             if type(value) is tuple:
                 try:
                     value = loads(value[0])
-                except Exception:
-                    value = self._decode(name, value)
-                    if value is MISSING:
-                        continue
+                except Exception:  # as above
+                    value = self._decode(name, value[0])
             elif type(value) not in _PLAIN:
-                continue
-            found[key] = value
+                value = MISSING
+            if value is not MISSING:
+                found[key] = value
         return found
 
     async def aget_many(self, keys: Iterable[Any], version: Any = None) -> dict[Any, Any]:

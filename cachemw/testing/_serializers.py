@@ -141,10 +141,11 @@ class SerializerContract(Contract):
         if cache.cache.by_reference:
             return
         made = cache.cache.make_key("garbage")
+        cache.set_many({"whole": ["value"], "count": 5})
         for garbage in (b"\x80garbage", b"", b"\x80\x05.", b"\xff" * 100):
             cache._set(((made, garbage, None),))
             assert cache.get("garbage", "default") == "default"
-            assert cache.get_many(["garbage"]) == {}
+            assert cache.get_many(["whole", "garbage", "count"]) == {"whole": ["value"], "count": 5}
             assert cache.get_or_set("garbage", lambda: "mended") == "mended"
             assert cache.get("garbage") == "mended"
         assert [made in line for line in caplog.messages] == [True]  # once a minute, with its key

@@ -341,6 +341,18 @@ def test_what_changes_under_a_subclass_is_not_kept_by_reference(make: Make) -> N
         cache.set("key", Text("local classes cannot be pickled"))
 
 
+@pytest.mark.parametrize("version", [None, 1])
+def test_many_values_are_found_beside_what_is_none(make: Make, caplog: pytest.LogCaptureFixture, version: Any) -> None:
+    cache = make()
+    cache.set_many({"list": [1], "text": "immutable", "count": 7})
+    cache._set([(cache.make_key("damaged"), (b"garbage",), None)])
+    cache.write_records([("page", page("page", 10), None)])
+    keys = ["list", "damaged", "text", "page", "absent", "count"]
+    assert cache.get_many(keys, version) == {"list": [1], "text": "immutable", "count": 7}
+    assert [cache.get(key, "none", version) for key in keys] == [[1], "none", "immutable", "none", "none", 7]
+    assert ["damaged" in line for line in caplog.messages] == [True]
+
+
 def test_pages_are_the_very_objects(make: Make) -> None:
     cache = make()
     record = page("page", 10)

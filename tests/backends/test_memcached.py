@@ -409,8 +409,22 @@ def test_keys_up_to_the_limit_and_in_any_script_work(make: Make, server: Server,
 
 def test_unicode_keys_can_be_forbidden() -> None:
     cache = PyMemcacheCache("localhost", {"OPTIONS": {"allow_unicode_keys": "no"}})
-    with pytest.raises(InvalidCacheKey, match="allow_unicode_keys"):
-        cache.get("é")
+    for ask in (lambda: cache.get("é"), lambda: cache.get_many(["e", "é"]), lambda: cache.set_many({"e": 1, "é": 2})):
+        with pytest.raises(InvalidCacheKey, match="allow_unicode_keys"):
+            ask()
+
+
+def test_a_subclass_has_the_last_word_on_keys() -> None:
+    class Picky(PyMemcacheCache):
+        def validate_key(self, key: str) -> None:
+            super().validate_key(key)
+            if key.endswith("short"):
+                raise InvalidCacheKey("as its author wants it")
+
+    cache = Picky("localhost")
+    for ask in (lambda: cache.get("short"), lambda: cache.get_many(["other", "short"])):
+        with pytest.raises(InvalidCacheKey, match="as its author"):
+            ask()
 
 
 def test_a_prefix_that_leaves_no_room_is_refused_at_once(make: Make) -> None:
