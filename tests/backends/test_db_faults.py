@@ -422,6 +422,18 @@ def test_a_connection_that_another_thread_fails_to_open_is_not_waited_for_long(l
         assert lite.get("key") is None
 
 
+def test_who_does_not_want_to_wait_for_a_lock_keeps_the_connection(lite: DatabaseCache, path: Path) -> None:
+    lite.set("key", 1)
+    store = lite_store(lite)
+    [connection] = store._idle
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(_db_sqlite._BusyError):
+            store._use(lambda it: it.execute("BEGIN IMMEDIATE"), patient=False)
+    assert store._idle == [connection]
+    assert lite.incr("key") == 2
+
+
 def test_a_missing_table_costs_no_connection(path: Path) -> None:
     with closing(DatabaseCache(f"sqlite:///{path}", {"OPTIONS": {"create": False}})) as cache:
         with pytest.raises(BackendUnavailable, match="createcachetable"):
