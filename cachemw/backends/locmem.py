@@ -138,6 +138,11 @@ class LocMemCache(InlineCache):
         except Exception as error:
             raise unserializable(key, error) from error
 
+    def _decode(self, key: str, stored: Any) -> Any:
+        if type(stored) is tuple:
+            return super()._decode(key, stored[0])
+        return stored if type(stored) in _PLAIN else MISSING
+
     # -- reading -------------------------------------------------------------------------------------------------
 
     def get(self, key: Any, default: Any = None, version: Any = None) -> Any:
@@ -156,7 +161,7 @@ class LocMemCache(InlineCache):
             try:
                 return self._loads(value[0])
             except Exception:  # which `_decode` tells of, or fails open
-                value = self._decode(made, value[0])
+                value = self._decode(made, value)
                 return default if value is MISSING else value
         return value if type(value) in _PLAIN else default
 
@@ -177,7 +182,7 @@ class LocMemCache(InlineCache):
                 try:
                     value = loads(value[0])
                 except Exception:  # as above
-                    value = self._decode(name, value[0])
+                    value = self._decode(name, value)
             elif type(value) not in _PLAIN:
                 value = MISSING
             if value is not MISSING:

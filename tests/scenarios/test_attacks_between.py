@@ -24,7 +24,7 @@ names = count()
 
 
 def store() -> LocMemCache:
-    return LocMemCache(f"between-{next(names)}")
+    return LocMemCache(f"attacked-between-{next(names)}")
 
 
 # -- between the halves ---------------------------------------------------------------------------------------------
@@ -200,7 +200,7 @@ def test_an_inner_half_without_an_outer_one_does_not_wait_for_a_cache_around_it(
 
 
 def test_three_caches_on_one_store_do_not_wait_for_one_another(site: Site) -> None:
-    module, cache = shell(site), Shared(f"between-{next(names)}")
+    module, cache = shell(site), Shared(f"attacked-between-{next(names)}")
 
     def around(app: Any, interface: str) -> Any:
         second = module.CacheMiddleware(module.CacheMiddleware(app, cache=cache), cache=cache)
