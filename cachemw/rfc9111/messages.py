@@ -3,6 +3,7 @@
 Rule 1: text is latin-1 `str`, exactly as the server gave it; field lines keep their order and their spelling.
 Rule 2: nothing here changes after it was made, but for what is derived from it (a parsed or a rendered form).
 Rule 3: a record is complete in itself: whoever reads it needs neither the request nor the settings that made it.
+Rule 4: what is derived is a property: with `__getattr__`, CPython looks up every attribute of the class the slow way.
 """
 
 from __future__ import annotations
@@ -123,55 +124,69 @@ class Request:
         return fields
 
 
-_URL: Final = frozenset({"scheme", "host", "mount", "path", "query"})
-
-
 class UnreadRequest(Request):
-    """A request in the server's own form; a subclass sets `method`, and says in `url` how the parts are read."""
+    """A request in the server's own form; a subclass sets `method`, and says in `url` how the parts are read.
+
+    They are read when a rule asks for them: a page seen before needs none.
+    """
 
     __slots__ = ()
 
-    def __getattr__(self, name: str) -> str:
-        """The parts of the URL, read when a rule asks for them; a page seen before needs none."""
-        if name not in _URL:
-            raise AttributeError(name)
-        self.scheme, self.host, self.mount, self.path, self.query = self.url
-        return str(getattr(self, name))
+    @property
+    def scheme(self) -> str:  # type: ignore[override]
+        return self.url[0]
+
+    @property
+    def host(self) -> str:  # type: ignore[override]
+        return self.url[1]
+
+    @property
+    def mount(self) -> str:  # type: ignore[override]
+        return self.url[2]
+
+    @property
+    def path(self) -> str:  # type: ignore[override]
+        return self.url[3]
+
+    @property
+    def query(self) -> str:  # type: ignore[override]
+        return self.url[4]
 
 
 class Head:
     """Status and fields of a response, without its body."""
 
-    __slots__ = ("cache_control", "fields", "index", "reason", "status")
-
-    #: The lines of each field, in order, by its name in lower case.
-    index: Mapping[str, tuple[str, ...]]
-    #: The parsed `Cache-Control`, empty if there is none.
-    cache_control: CacheControl
+    __slots__ = ("_cache_control", "_index", "fields", "reason", "status")
 
     def __init__(self, status: int, fields: Fields = (), reason: str = "") -> None:
         self.status = status
         self.fields = fields
         self.reason = reason
+        self._index: Mapping[str, tuple[str, ...]] | None = None
+        self._cache_control: CacheControl | None = None
 
-    def __getattr__(self, name: str) -> Any:
-        """What is derived of the fields, when it is first asked for: many a head is only passed on."""
-        if name == "index":
-            self.index = _index(self.fields)
-            return self.index
-        if name == "cache_control":
-            self.cache_control = parse_cache_control(self.lines("cache-control"))
-            return self.cache_control
-        raise AttributeError(name)
+    @property
+    def index(self) -> Mapping[str, tuple[str, ...]]:
+        """The lines of each field, in order, by its name in lower case."""
+        if self._index is None:
+            self._index = _index(self.fields)
+        return self._index
 
     def lines(self, name: str) -> Sequence[str]:
         """All lines of the field `name` (lower case), in order; empty if the response does not have it."""
-        return self.index.get(name, _NONE)
+        return (self._index or self.index).get(name, _NONE)
 
     def value(self, name: str) -> str | None:
         """The lines of the field combined by ", " (RFC 9110 §5.3), or None if absent."""
         lines = self.lines(name)
         return ", ".join(lines) if lines else None
+
+    @property
+    def cache_control(self) -> CacheControl:
+        """The parsed `Cache-Control`, empty if there is none."""
+        if self._cache_control is None:
+            self._cache_control = parse_cache_control(self.lines("cache-control"))
+        return self._cache_control
 
 
 class StoredResponse:
@@ -187,17 +202,16 @@ class StoredResponse:
     """
 
     __slots__ = (
-        "_given",
+        "_fields",
+        "_raw",
         "began",
         "body",
         "born",
         "brief",
         "chosen",
-        "fields",
         "fresh_until",
         "key",
         "lifetime",
-        "raw",
         "reason",
         "shown",
         "status",
@@ -205,11 +219,6 @@ class StoredResponse:
         "tags",
         "validate",
     )
-
-    #: The stored fields as text, in order and spelling of the application (WSGI's form).
-    fields: Fields
-    #: The stored fields as bytes, names in lower case (ASGI's form).
-    raw: RawFields
 
     def __init__(
         self,
@@ -237,11 +246,8 @@ class StoredResponse:
         self.chosen = chosen
         self.validate = validate
         self.tags = tags
-        self._given: Sequence[tuple[Any, Any]]  # what was given of the two forms; the other is made when it is wanted
-        if fields is not None or raw is None:
-            self._given = self.fields = fields or ()
-        else:
-            self._given = self.raw = raw
+        self._fields = fields
+        self._raw = raw
         self.shown: tuple[int, object, tuple[Any, ...]] | None = None  # rendered for one age, by one cache
         self.tag: str | None = None  # its entity-tag, when a client's condition first asked for it; "" for none
         self.brief: tuple[object, Any] | None = None  # the 304 in its place, rendered by one cache
@@ -250,19 +256,23 @@ class StoredResponse:
 
     def __sizeof__(self) -> int:
         """Bytes that it takes with all that it holds; stores that bound their memory ask."""
-        pairs = self._given
+        pairs: Sequence[tuple[Any, Any]] = self._fields if self._fields is not None else self._raw or ()
         text = sum(map(len, chain.from_iterable(pairs)))
         return _OWN_SIZE + len(self.body) + len(self.key) + text + _PAIR_SIZE * len(pairs)
 
-    def __getattr__(self, name: str) -> Any:
-        """The form of the fields that was not given; from then on it is a plain attribute, for a hit's sake."""
-        if name == "fields":
-            self.fields = tuple([(n.decode("latin-1"), v.decode("latin-1")) for n, v in self._given])
-            return self.fields
-        if name == "raw":
-            self.raw = tuple([(n.lower().encode("latin-1"), v.encode("latin-1")) for n, v in self._given])
-            return self.raw
-        raise AttributeError(name)
+    @property
+    def fields(self) -> Fields:
+        """The stored fields as text, in order and spelling of the application (WSGI's form)."""
+        if self._fields is None:
+            self._fields = tuple([(n.decode("latin-1"), v.decode("latin-1")) for n, v in self._raw or ()])
+        return self._fields
+
+    @property
+    def raw(self) -> RawFields:
+        """The stored fields as bytes, names in lower case (ASGI's form)."""
+        if self._raw is None:
+            self._raw = tuple([(n.lower().encode("latin-1"), v.encode("latin-1")) for n, v in self._fields or ()])
+        return self._raw
 
     def aged(self, now: float) -> StoredResponse:
         """The same response, stale since `now` at the latest: a little before, as a stamp may be ahead of the clock."""
