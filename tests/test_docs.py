@@ -27,6 +27,15 @@ def _memcached() -> Server:
     return start_memcached()
 
 
+#: Warnings about what others import: Starlette's test client, Pyramid's WebOb and its pkg_resources.
+THEIRS = [
+    *("-W", "ignore:Using `httpx` with"),
+    *("-W", "ignore:'cgi' is deprecated"),
+    *("-W", "ignore:pkg_resources is deprecated"),
+    *("-W", "ignore:Deprecated call to `pkg_resources"),
+]
+
+
 @pytest.mark.parametrize("page", MANUAL, ids=lambda page: page.name)
 def test_every_block_of_a_page_runs(page: Path) -> None:
     ports = {"8000": str(free_port())}
@@ -39,7 +48,7 @@ def test_every_block_of_a_page_runs(page: Path) -> None:
         ports["11211"] = str(shared(_memcached).port)
     ran = subprocess.run(
         [
-            *(sys.executable, "-W", "error", "-W", "ignore:Using `httpx` with", "-m", "tests.manual", str(page)),
+            *(sys.executable, "-W", "error", *THEIRS, "-m", "tests.manual", str(page)),
             *(f"{theirs}={ours}" for theirs, ours in ports.items()),
         ],
         cwd=ROOT,
