@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from cachemw._asgi_request import EXCHANGE, Message, Receive, Scope, Send, decoded, encoded, with_conditions
-from cachemw._relay import Relay
+from cachemw._relay import Boarding, Relay
 from cachemw.activation import KEY as LOCALE
 from cachemw.activation import enter, leave
 from cachemw.caching import CachingMiddleware, Line
@@ -108,14 +108,7 @@ class Passage(Relay):
         """Wait for whoever fetches this page already, or fetch it."""
         exchange = self.exchange
         try:
-            boarding = self._boarding()
-            result = None
-            while True:
-                try:
-                    method, arguments = boarding.send(result)
-                except StopIteration:
-                    break
-                result = await method(*arguments)
+            await self._carry_out(self._boarding())
         except BaseException:
             await self._settle()
             raise
@@ -125,6 +118,15 @@ class Passage(Relay):
         self._land(exchange.known)
         self._land()  # nothing is left to be written that others would have to have from the flight
         await send_stored(exchange, self._send)
+
+    async def _carry_out(self, steps: Boarding[None]) -> None:
+        result = None
+        while True:
+            try:
+                method, arguments = steps.send(result)
+            except StopIteration:
+                return
+            result = await method(*arguments)
 
     async def _wait_for(self, flight: Flight[Record | None]) -> bool:
         return await flight.await_landing(self.exchange.engine.policy.collapse_timeout)
@@ -139,6 +141,9 @@ class Passage(Relay):
     async def _drop_lease(self, key: str) -> None:
         pages = self.exchange.engine.pages
         await pages.arun(pages.drop_lease(key), None)
+
+    async def _purge(self, pages: Pages, resources: Sequence[str]) -> None:
+        await pages.arun_purge(resources)
 
     async def _pause(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -240,14 +245,8 @@ class Passage(Relay):
             if locale is not None:
                 exchange.language, exchange.timezone = locale.language, locale.timezone
             head = exchange.leaving(given, now)
-            pages = exchange.engine.pages
-            if exchange.keep and exchange.wants:
-                exchange.unpurged(await pages.alookup(exchange.wants))
-            if exchange.purges:
-                for store in middleware.caching.stores:
-                    await store.arun_purge(exchange.purges)
-                if exchange.keep and exchange.wants:
-                    exchange.purged(await pages.alookup(exchange.wants))
+            if exchange.purges or exchange.wants:
+                await self._carry_out(self._minding_purges())
         if exchange.keep:
             self._copy, self._copied = [], 0
         elif middleware._updates:

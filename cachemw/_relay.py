@@ -38,6 +38,7 @@ class Relay:
     _take_lease: ClassVar[Callable[..., Any]]  # (key, seconds, keys): is it ours, and the records of the keys
     _drop_lease: ClassVar[Callable[..., Any]]  # (key)
     _pause: ClassVar[Callable[..., Any]]  # (seconds)
+    _purge: ClassVar[Callable[..., Any]]  # (pages, resources)
 
     @property
     def _holder(self) -> Relay:
@@ -69,6 +70,17 @@ class Relay:
         return bool(
             exchange.writes or exchange.drops or self._flight is not None or self._lease is not None or exchange.refresh
         )
+
+    def _minding_purges(self) -> Boarding[None]:
+        """Remove what this answer invalidates; and is what is to be stored of it still what nobody has purged?"""
+        exchange = self.exchange
+        if exchange.keep and exchange.wants:
+            exchange.unpurged((yield self._look_up, (exchange.wants,)))
+        if exchange.purges:
+            for pages in self._middleware.caching.stores:
+                yield self._purge, (pages, exchange.purges)
+            if exchange.keep and exchange.wants:
+                exchange.purged((yield self._look_up, (exchange.wants,)))
 
     def _boarding(self) -> Boarding[None]:
         """Until it is this request's turn to fetch the page, or it has it."""

@@ -11,48 +11,27 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import Token
-from http import HTTPStatus
 from itertools import chain
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from cachemw._relay import Relay
+from cachemw._relay import Boarding, Relay
+from cachemw._wsgi_replies import send_stored
 from cachemw._wsgi_request import EXCHANGE, WSGIRequest, with_conditions
 from cachemw.activation import KEY as LOCALE
 from cachemw.activation import Locale, enter, leave
 from cachemw.caching import CachingMiddleware, Line
 from cachemw.exchange import Exchange, Step
 from cachemw.flights import Flight
+from cachemw.pages import Pages
 from cachemw.rfc9111.messages import Fields, Head, Record
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-__all__ = ["Passage", "log", "send_stored"]
+__all__ = ["Passage", "log"]
 
 log = logging.getLogger("cachemw")
-
-_STATUS_LINES: Final = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
-
-
-def send_stored(exchange: Exchange[Line], start_response: StartResponse) -> Iterable[bytes]:
-    """Send what is stored, or what was made of it."""
-    hit = exchange.hit
-    if hit is not None:
-        if hit.chosen and exchange.outer is not None:
-            exchange.outer.chosen_within = True
-        start_response(_status_line(hit.status, hit.reason), [*hit.fields, *exchange.extra])
-        return (hit.body,) if exchange.request.method == "GET" else ()
-    reply = exchange.reply
-    assert reply is not None
-    start_response(_status_line(reply.status, reply.reason), [*reply.fields, *exchange.extra])
-    return (reply.body,)
-
-
-def _status_line(status: int, reason: str) -> str:
-    if reason:
-        return f"{status} {reason}"
-    return _STATUS_LINES.get(status) or f"{status} Unknown"
 
 
 class Passage(Relay):
@@ -96,13 +75,7 @@ class Passage(Relay):
         """Wait for whoever fetches this page already, or fetch it."""
         exchange = self.exchange
         try:
-            boarding = self._boarding()
-            result = None
-            while True:
-                method, arguments = boarding.send(result)
-                result = method(*arguments)
-        except StopIteration:  # the boarding is over
-            pass
+            self._carry_out(self._boarding())
         except BaseException:  # a worker's time-out is a SystemExit out of nowhere
             self._settle()
             raise
@@ -111,6 +84,15 @@ class Passage(Relay):
             self._land()  # nothing is left to be written that others would have to have from the flight
             return send_stored(exchange, self._server)
         return self.call()
+
+    def _carry_out(self, steps: Boarding[None]) -> None:
+        result = None
+        while True:
+            try:
+                method, arguments = steps.send(result)
+            except StopIteration:
+                return
+            result = method(*arguments)
 
     def _wait_for(self, flight: Flight[Record | None]) -> bool:
         return flight.wait(self.exchange.engine.policy.collapse_timeout)
@@ -124,6 +106,9 @@ class Passage(Relay):
     def _drop_lease(self, key: str) -> None:
         pages = self.exchange.engine.pages
         pages.run(pages.drop_lease(key), None)
+
+    def _purge(self, pages: Pages, resources: Sequence[str]) -> None:
+        pages.run_purge(resources)
 
     def _pause(self, seconds: float) -> None:
         time.sleep(seconds)
@@ -247,14 +232,8 @@ class Passage(Relay):
             if locale is not None:
                 exchange.language, exchange.timezone = locale.language, locale.timezone
             head = exchange.leaving(head, now)
-            pages = exchange.engine.pages
-            if exchange.keep and exchange.wants:
-                exchange.unpurged(pages.lookup(exchange.wants))
-            if exchange.purges:
-                for store in middleware.caching.stores:
-                    store.run_purge(exchange.purges)
-                if exchange.keep and exchange.wants:
-                    exchange.purged(pages.lookup(exchange.wants))
+            if exchange.purges or exchange.wants:
+                self._carry_out(self._minding_purges())
             if exchange.keep:
                 self._copy = []
                 self._length = self._listed if exchange.length is None else exchange.length

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -184,7 +185,7 @@ class Caching:
         return exchange
 
 
-class CachingMiddleware:
+class CachingMiddleware(ABC):
     """What every middleware has in common, whatever its interface: its arguments, and the halves that it plays.
 
     The arguments after `app` are those of `Caching`.
@@ -221,9 +222,10 @@ class CachingMiddleware:
         self.hooks = hooks
         self._prepare()
 
+    @abstractmethod
     def _prepare(self) -> None:
         """Make what this interface needs besides."""
 
+    @abstractmethod
     def _refresh(self, surroundings: Any, exchange: Exchange[Line]) -> None:
         """Fetch this page again in the background, by a request made of the server's environment or scope."""
-        raise NotImplementedError

@@ -16,7 +16,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from cachemw._wsgi_hooked import Hooked
-from cachemw._wsgi_passage import Passage, log, send_stored
+from cachemw._wsgi_passage import Passage, log
+from cachemw._wsgi_replies import send_stored
 from cachemw._wsgi_request import EXCHANGE, WSGIRequest, sanitised, variable
 from cachemw.activation import KEY as LOCALE
 from cachemw.activation import Locale
