@@ -227,18 +227,18 @@ class FileBasedCache(BlockingCache):
         if culled and old is not None and file_size(place.path) is None:  # what it was to replace is gone
             self._sweeper.admit(entries=1, size=size)
         try:
-            return self._write(place, (head, data), replace=replace)
+            return self._write(place, (head, data), over=old is not None, replace=replace)
         except FileNotFoundError:  # the directory was removed while we wrote there: once more, in a new one
-            return self._write(place, (head, data), replace=replace)
+            return self._write(place, (head, data), over=False, replace=replace)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 self._sweeper.cull(disk_full=True)  # too late for this entry, but the next one finds room
             raise
 
-    def _write(self, place: Place, parts: tuple[bytes, bytes], *, replace: bool) -> bool:
+    def _write(self, place: Place, parts: tuple[bytes, bytes], *, over: bool, replace: bool) -> bool:
         shards = self._shards
         with shards.opened(place.shard, create=True) as directory:
-            temporary = shards.create(directory, parts)
+            temporary = shards.create(directory, parts, allocate=over)
             try:
                 with shards.lock(directory):
                     if not replace and peek(place, time.time()) is not None:
