@@ -13,6 +13,7 @@ import pytest
 
 from cachemw import Policy, asgi, wsgi
 from cachemw.backends.locmem import LocMemCache
+from tests.servers import until
 
 names = count()
 Fields = list[tuple[str, str]]
@@ -319,15 +320,30 @@ def test_nor_does_a_crowd_of_threads() -> None:
     assert len(calls) == 2
 
 
-def test_who_comes_after_a_purge_that_the_store_did_not_hear_of_waits_for_nobody() -> None:
+def test_who_comes_after_a_purge_that_the_store_did_not_hear_of_waits_for_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The flight began before the purge: what it brings is what the purge was to remove."""
-    from cachemw import purge
+    from cachemw import _pages_recovery, purge
+
+    monkeypatch.setattr(_pages_recovery, "PERIOD", 0.01)
+    down = True
+
+    def while_it_is_up(name: str) -> Callable[..., Any]:
+        method = getattr(LocMemCache, name)
+
+        def call(store: LocMemCache, *args: Any) -> Any:
+            if down:
+                raise OSError("down")
+            return method(store, *args)
+
+        return call
 
     class Down(LocMemCache):
-        def read_records(self, keys: Any) -> Any:
-            raise OSError("down")
-
-        write_records = drop_records = add_record = read_records  # type: ignore[assignment]
+        read_records = while_it_is_up("read_records")
+        write_records = while_it_is_up("write_records")
+        drop_records = while_it_is_up("drop_records")
+        add_record = while_it_is_up("add_record")
 
     started, purged = threading.Event(), threading.Event()
     calls: list[int] = []
@@ -363,3 +379,5 @@ def test_who_comes_after_a_purge_that_the_store_did_not_hear_of_waits_for_nobody
         assert second.result(5) == b"version 1"
         purged.set()
         assert first.result(5) == b"version 0"
+    down = False
+    until(lambda: all(thread.name != "cachemw-recovery" for thread in threading.enumerate()), "nobody tries again", 5)
