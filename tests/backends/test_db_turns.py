@@ -15,6 +15,7 @@ import pytest
 from cachemw.backends import _db_turns
 from cachemw.backends._db_pymysql import QuickConnection
 from cachemw.backends._db_turns import Limit, Line, TaskTurn, ThreadTurn, await_result
+from tests.backends.loop_clock import LoopClock
 
 WORKS = None, None, None  # the end of a context
 FAILS = OSError, OSError("no answer"), None
@@ -267,9 +268,10 @@ def test_a_limit_ends_and_begins_anew() -> None:
             with pytest.raises(TimeoutError):
                 await wait_for_nothing(seconds)
             assert time.monotonic() - began >= 0.01
-        async with Limit(0.01) as limit:
+        clock = LoopClock()
+        async with Limit(10) as limit:
             limit.restart(None)
-            await asyncio.sleep(0.03)
+            await clock.advance(20)
 
     asyncio.run(main())
 

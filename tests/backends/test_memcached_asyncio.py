@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import time
 import warnings
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
@@ -19,6 +18,7 @@ from cachemw.backends._memcached_ring import Node
 from cachemw.backends._memcached_wire import Stored
 from cachemw.backends.memcached import PyMemcacheCache
 from cachemw.errors import BackendUnavailable
+from tests.backends.loop_clock import LoopClock
 from tests.servers import Server, memcached_stats, start_memcached, until
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -194,33 +194,36 @@ def test_a_late_reply_fails_all_who_wait_and_is_nobodys() -> None:
 
 
 def test_a_reply_that_dribbles_is_late_too() -> None:
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readline()
-        writer.write(b"VALUE a 0 1000\r\n")
-        while True:
-            writer.write(b"x")
-            await writer.drain()
-            await asyncio.sleep(0.03)
-
     async def main() -> None:
-        loop = asyncio.get_running_loop()
-        async with scripted(serve, timeout=0.1) as client:
-            start = loop.time()
-            with pytest.raises(BackendUnavailable):
+        clock = LoopClock()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readline()
+            writer.write(b"VALUE a 0 1000\r\n")
+            while True:
+                writer.write(b"x")
+                await writer.drain()
+                await clock.advance(1)
+
+        async with scripted(serve, timeout=10) as client:
+            start = clock()
+            with pytest.raises(BackendUnavailable, match="within 10000 ms"):
                 await client.get(("a",))
-            assert loop.time() - start < 2
+            assert 10 <= clock() - start < 15
 
     asyncio.run(main())
 
 
 def test_the_clock_runs_for_each_call_and_not_for_the_connection() -> None:
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while await reader.readline():
-            await asyncio.sleep(0.12)
-            writer.write(b"END\r\n")
-
     async def main() -> None:
-        async with scripted(serve, timeout=0.3) as client:
+        clock = LoopClock()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while await reader.readline():
+                await clock.advance(4)
+                writer.write(b"END\r\n")
+
+        async with scripted(serve, timeout=10) as client:
             for _ in range(5):  # longer in all than one call may take
                 assert await client.get(("a",)) == {}
 
@@ -228,10 +231,14 @@ def test_the_clock_runs_for_each_call_and_not_for_the_connection() -> None:
 
 
 def test_a_cancelled_call_leaves_its_reply_to_nobody() -> None:
+    everybody_asked = asyncio.Event()
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         held = b""
         while line := await reader.readline():
             key = line.split()[1]
+            if key == b"k9":
+                everybody_asked.set()
             held += b"VALUE %b 0 %d\r\n%b\r\nEND\r\n" % (key, len(key), key)
             if key == b"last":
                 writer.write(held)
@@ -239,7 +246,7 @@ def test_a_cancelled_call_leaves_its_reply_to_nobody() -> None:
     async def main() -> None:
         async with scripted(serve) as client:
             calls = [asyncio.create_task(client.get((f"k{i}",))) for i in range(10)]
-            await asyncio.sleep(0.02)  # they are on the wire
+            await everybody_asked.wait()
             for call in calls[::2]:
                 call.cancel()
             assert await client.get(("last",)) == {"last": b"last"}
@@ -302,13 +309,17 @@ def test_closing_lets_those_finish_who_wait() -> None:
 
 
 def test_a_call_that_was_cancelled_does_not_mind_that_the_connection_ends() -> None:
+    asked = asyncio.Event()
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"b\r\n")
+        await reader.readline()
+        asked.set()
+        await reader.readline()
 
     async def main() -> None:
         async with scripted(serve) as client:
             first = asyncio.create_task(client.get(("a",)))
-            await asyncio.sleep(0.01)
+            await asked.wait()
             first.cancel()
             with pytest.raises(BackendUnavailable, match="closed the connection"):
                 await client.get(("b",))
@@ -344,25 +355,50 @@ def test_an_idle_connection_has_no_clock_running() -> None:
 
 
 def test_a_busy_event_loop_does_not_make_the_server_late() -> None:
+    asked = asyncio.Event()
+    value = b"x" * 1_000_000
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.readline():
+            asked.set()
+            writer.write(b"VALUE large 0 %d\r\n%b\r\nEND\r\n" % (len(value), value))
+            await writer.drain()
+
+    async def main() -> None:
+        clock = LoopClock()
+        async with scripted(serve, timeout=10) as client:
+            for _ in range(5):
+                asked.clear()
+                call = asyncio.create_task(client.get(("large",)))
+                await asked.wait()  # some of it has come, the rest finds no room yet
+                clock.jump(25)  # while some view computes
+                assert await call == {"large": value}
+
+    asyncio.run(main())
+
+
+def test_an_event_loop_that_stays_busy_does_not_wait_for_ever() -> None:
+    asked = asyncio.Event()
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readline()
+        asked.set()
+        await reader.read()
 
-    with start_memcached() as server:
-        cache = PyMemcacheCache(server.address, {"OPTIONS": {"timeout": 0.1}})
-        value = b"x" * 1_000_000
-        cache.set("large", value)
+    async def main() -> None:
+        clock = LoopClock()
+        async with scripted(serve, timeout=10) as client:
+            call = asyncio.create_task(client.get(("a",)))
+            await asked.wait()
+            for _ in range(2):
+                assert not call.done()
+                clock.jump(25)
+                for _ in range(3):  # the timer, the call, its error
+                    await asyncio.sleep(0)
+            with pytest.raises(BackendUnavailable, match="within 10000 ms"):
+                await asyncio.wait_for(call, 5)
 
-        async def main() -> None:
-            await cache.aget("connect")
-            for _ in range(5):
-                call = asyncio.create_task(cache.aget("large"))
-                await asyncio.sleep(0)  # it is sent
-                time.sleep(0.25)  # and now some view computes
-                assert await call == value
-            await cache.aclose()
-
-        asyncio.run(main())
-        cache.close()
+    asyncio.run(main())
 
 
 def test_a_server_that_refuses_or_does_not_exist_is_unavailable() -> None:
@@ -459,9 +495,9 @@ def test_a_connection_ends_with_its_event_loop(server: Server) -> None:
         warnings.simplefilter("always")
         for _ in range(3):
             asyncio.run(main())
+            until(lambda: connections(server) == before, "the server has seen the connection end")
         gc.collect()
     assert [str(warning.message) for warning in caught] == []
-    until(lambda: connections(server) == before, "the server has seen the connections end")
 
 
 def test_event_loops_that_ended_are_forgotten(server: Server) -> None:

@@ -731,15 +731,24 @@ def test_concurrent_misses_call_the_view_once(page: Counter) -> None:
     urlpatterns.clear()
     caches["default"].clear()
 
+    asking: list[None] = []
+    everybody = asyncio.Event()
+
     async def view(request: HttpRequest) -> HttpResponse:
-        await asyncio.sleep(0.01)
+        await everybody.wait()
         return HttpResponse(page())
 
     urlpatterns.append(path("", view))
 
+    async def visit() -> bytes:
+        asking.append(None)
+        if len(asking) == 20:
+            everybody.set()
+        answer: HttpResponse = await AsyncClient().get("/")
+        return answer.content
+
     async def crowd() -> set[bytes]:
-        client = AsyncClient()
-        return {answer.content for answer in await asyncio.gather(*(client.get("/") for _ in range(20)))}
+        return set(await asyncio.gather(*(visit() for _ in range(20))))
 
     with override_settings(MIDDLEWARE=BOTH):
         assert asyncio.run(crowd()) == {b"page 1"}

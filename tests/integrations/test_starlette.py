@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -394,17 +395,22 @@ def test_a_value_that_is_no_response_names_the_view(kind: str, cache: BaseCache)
 
 def test_concurrent_misses_call_the_view_once(kind: str, page: Counter, cache: BaseCache) -> None:
     """More of them than Starlette has threads."""
-    import time
+    arrived, everybody = itertools.count(1), threading.Event()
 
     def answer(request: Request) -> Response:
-        if kind == "function":
-            time.sleep(0.05)  # what the view waits for, a database say; no assertion depends on it
+        if kind == "function":  # a coroutine does not hold the event loop up
+            assert everybody.wait(10)
         return PlainTextResponse(page())
 
     app = Starlette(routes=[Route("/", cache_page(60, cache=cache)(view_of(kind, answer)))])
 
+    async def counted(scope: Any, receive: Any, send: Any) -> None:
+        if next(arrived) == 100:
+            everybody.set()
+        await app(scope, receive, send)
+
     async def crowd() -> list[str]:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://testserver") as http:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(counted), base_url="http://testserver") as http:
             answers = await asyncio.gather(*(http.get("/") for _ in range(100)))
         return [answer.text for answer in answers]
 
