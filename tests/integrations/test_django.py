@@ -744,8 +744,8 @@ def test_concurrent_misses_call_the_view_once(page: Counter) -> None:
         asking.append(None)
         if len(asking) == 20:
             everybody.set()
-        answer: HttpResponse = await AsyncClient().get("/")
-        return answer.content
+        body: bytes = (await AsyncClient().get("/")).content
+        return body
 
     async def crowd() -> set[bytes]:
         return set(await asyncio.gather(*(visit() for _ in range(20))))
