@@ -108,7 +108,8 @@ class Passage(Relay):
         """Wait for whoever fetches this page already, or fetch it."""
         exchange = self.exchange
         try:
-            await self._carry_out(self._boarding())
+            if not self._leads_at_once():
+                await self._carry_out(self._boarding())
         except BaseException:
             await self._settle()
             raise

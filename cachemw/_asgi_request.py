@@ -95,7 +95,7 @@ class ASGIRequest(UnreadRequest):
         return below(self.scope.get("root_path", ""), self.scope["path"])
 
     @property
-    def rewritten(self) -> str:
+    def rewritten(self) -> str:  # type: ignore[override]
         """The path that the application routes by, if it is not what the client sent: somebody has chosen it."""
         scope = self.scope
         raw, path = scope.get("raw_path"), scope["path"]

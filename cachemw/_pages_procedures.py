@@ -186,7 +186,7 @@ class Procedures(ABC):
         stale: list[Write] = []
         for record in self._decoded(keys, (yield "read_latest", (keys,))):
             if type(record) is VaryIndex:
-                stale.append((record.key, replace(record, stale_before=at), INDEX_TIMEOUT))
+                stale.append((record.key, record._replace(stale_before=at), INDEX_TIMEOUT))
             elif type(record) is StoredResponse:
                 stale.append((record.key, record.aged(at), SOFT_TIMEOUT))
         if stale:

@@ -57,6 +57,18 @@ class Relay:
             self._flight = None
             flight.end()
 
+    def _leads_at_once(self) -> bool:
+        """Is it this request's turn already? As it is for most: nobody else asks for the page at this moment."""
+        exchange = self.exchange
+        if exchange.flight is None:
+            return True
+        if exchange.lease is not None:
+            return False
+        flight, leads = exchange.engine.flights.join(exchange.flight)
+        if leads:
+            self._holder._flight = flight
+        return leads
+
     def _desert(self) -> None:
         """The client has left before the answer was there: one of those who wait for it is to fetch it."""
         flight = self._holder._flight
@@ -83,7 +95,7 @@ class Relay:
                 exchange.purged((yield self._look_up, (exchange.wants,)))
 
     def _boarding(self) -> Boarding[None]:
-        """Until it is this request's turn to fetch the page, or it has it."""
+        """Until it is this request's turn to fetch the page, or it has it. Where `_leads_at_once` says no."""
         exchange = self.exchange
         flights = exchange.engine.flights
         waited: set[str] = set()

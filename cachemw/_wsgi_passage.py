@@ -75,7 +75,8 @@ class Passage(Relay):
         """Wait for whoever fetches this page already, or fetch it."""
         exchange = self.exchange
         try:
-            self._carry_out(self._boarding())
+            if not self._leads_at_once():
+                self._carry_out(self._boarding())
         except BaseException:  # a worker's time-out is a SystemExit out of nowhere
             self._settle()
             raise
@@ -194,7 +195,7 @@ class Passage(Relay):
         elif exc_info is None and self._status is not None:
             raise AssertionError("start_response was called twice without exc_info (PEP 3333)")
         self._status = status
-        self._headers = tuple([(name, value) for name, value in headers])  # some send lists, which could change later
+        self._headers = tuple(map(tuple, headers))  # type: ignore[arg-type]  # some send lists, which could change later
         self._exc_info = exc_info
         return self._write_through
 

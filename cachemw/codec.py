@@ -17,7 +17,6 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from functools import cache
 from hashlib import blake2b
 from hmac import compare_digest
@@ -64,7 +63,7 @@ _UNPACK: Final[dict[int, Callable[[memoryview], tuple[Any, ...]]]] = {
 }
 _SMALL: Final[dict[int, Callable[..., Record]]] = {_INDEX: VaryIndex, _HIT_FOR_MISS: HitForMiss, _MARK: Mark}
 _SMALL_VALUES: Final[dict[type[Record], tuple[int, tuple[str, ...]]]] = {
-    kind: (number, tuple([field.name for field in fields(kind)]))
+    kind: (number, tuple(kind.__annotations__))
     for number, kind in ((_INDEX, VaryIndex), (_HIT_FOR_MISS, HitForMiss), (_MARK, Mark))
 }
 

@@ -128,12 +128,12 @@ class Flights(_Forkable, Generic[T]):
 
     def join(self, key: str) -> tuple[Flight[T], bool]:
         """The flight on `key`, and whether the caller is its leader, who then has to `end` it whatever happens."""
-        with self.lock:
-            flight = self._flying.get(key)
-            if flight is not None:
-                return flight, False
-            flight = self._flying[key] = Flight(self, key)
-            return flight, True
+        flight = self._flying.get(key)
+        if flight is not None:
+            return flight, False
+        fresh = Flight(self, key)
+        flight = self._flying.setdefault(key, fresh)  # one of those who do this at the same time
+        return flight, flight is fresh
 
     def remove(self, flight: Flight[T]) -> None:
         """Forget a flight that ends, or whose leader is late: the next request leads a new one."""

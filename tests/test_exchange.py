@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -457,13 +456,13 @@ ODD: list[Record | object | None] = [
     stored(tags=("t",)),
     stored(born=NOW + 1e9),
     INDEX,
-    replace(INDEX, names=()),
-    replace(INDEX, names=("",)),
-    replace(INDEX, names=("*",)),
-    replace(INDEX, names=(":language", ":timezone", ":overrides")),
-    replace(INDEX, names=(":of a later version",)),
-    replace(INDEX, key=head_key(OF)),
-    replace(INDEX, stale_before=NOW + 1),
+    INDEX._replace(names=()),
+    INDEX._replace(names=("",)),
+    INDEX._replace(names=("*",)),
+    INDEX._replace(names=(":language", ":timezone", ":overrides")),
+    INDEX._replace(names=(":of a later version",)),
+    INDEX._replace(key=head_key(OF)),
+    INDEX._replace(stale_before=NOW + 1),
     HitForMiss(primary_key(OF)),
     Mark(mark_key(OF), "token"),
     Mark(tag_key("", "t"), "", hard=NOW + 1),
@@ -607,7 +606,7 @@ def test_what_was_learnt_of_one_index_is_not_used_with_another() -> None:
     look_up(engine, store)
     held = engine.learnt[OF].variants
     assert held is not None
-    newer = replace(held.index, names=("accept", "cookie"), generation="newer")
+    newer = held.index._replace(names=("accept", "cookie"), generation="newer")
     engine.vary(OF, newer, PAGE)
     bob = request_of("GET", ("cookie", "bob"))
     selected = held.select(bob, lambda name: None)

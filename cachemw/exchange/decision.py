@@ -131,7 +131,7 @@ class Decision(Passage[EngineT]):
             if not (self.engine.passing and self.engine.passes_by(key, self.now)):
                 # Who comes after a purge must not wait for what began before it. Other processes' purges are told by
                 # the mark's token; our own also by their count, for the store may not have been there to take the mark.
-                told = key + self._token(of)
+                told = key + self._token(mark)
                 purges = self.engine.purges
                 self.flight = f"{told}\0{purges}" if purges else told
                 self._collapsible = key

@@ -61,7 +61,8 @@ class Fetch(Decision[EngineT]):
         learnt = engine.seen.get(request.identity) if not self.ignore else None
         self._learnt = learnt is not None
         if learnt is None:
-            self._note_rewriting()
+            if request.rewritten:
+                self._note_rewriting()
             of, self._search = engine.locate(request, self.ignore)
             if self._search is not None:
                 self.plain = False
@@ -76,9 +77,9 @@ class Fetch(Decision[EngineT]):
         self._ask(learnt)
 
     def _note_rewriting(self) -> None:
-        if rewritten := self.request.rewritten:
-            self.overrides += f"path:{rewritten}"
-            self._rewritten = True
+        """The path is not the one in the URL: somebody has chosen it, who may have known more than the URL says."""
+        self.overrides += f"path:{self.request.rewritten}"
+        self._rewritten = True
 
     def _expect_page(self) -> None:
         """A POST whose answer may be stored as the page: know the mark, for purges may come while it is made."""
@@ -86,7 +87,8 @@ class Fetch(Decision[EngineT]):
         self.of = self.engine.resource(self.request, self.ignore)
         self.primary = keys.primary_key(self.of)
         self.overrides = keys.override_part(self.request, self.engine.policy.keyed_fields)
-        self._note_rewriting()
+        if self.request.rewritten:
+            self._note_rewriting()
         self.began = self.engine.stamp(self.now)
         self.wants = (keys.mark_key(self.of),)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final, Generic, TypeVar
 
@@ -140,15 +141,16 @@ class Passage(Generic[EngineT]):
     def _property(self, name: str) -> str | None:
         return {":language": self.language, ":timezone": self.timezone, ":overrides": self.overrides}[name]
 
-    def _token(self, of: str | None) -> str:
-        """The token that the last purge of this URL left."""
-        mark = self.known.get(f"{of}\0M")
-        return mark.token if type(mark) is Mark else ""
+    def _token(self, mark: str) -> str:
+        """The token that the last purge left in this mark."""
+        found = self.known.get(mark)
+        return found.token if type(found) is Mark else ""
 
     def _write(self, writes: list[tuple[str, Record, float | None]]) -> None:
         self.writes = [*self.writes, *writes] if self.writes else writes
         if self.known:
-            self.guard = (f"{self.of}\0M", self._token(self.of))
+            mark = f"{self.of}\0M"
+            self.guard = (mark, self._token(mark))
 
     def abandoned(self) -> None:
         """The body broke off, the client left, or something failed: nothing of it is stored."""
@@ -218,24 +220,17 @@ class Passage(Generic[EngineT]):
     def trace(self) -> str:
         """This passage as a member of `Cache-Status` (RFC 9211 §2)."""
         policy = self.engine.policy
-        parts = [policy.cache_status or "cachemw"]
-        if not self.forward:
-            parts.append("hit")
-        else:
-            parts.append(f"fwd={self.forward}")
-            if self.forward_status:
-                parts.append(f"fwd-status={self.forward_status}")
-            if self.keep or any(not isinstance(record, HitForMiss) for _, record, _ in self.writes):
-                parts.append("stored")
-        if self.stored_ttl is not None:
-            parts.append(f"ttl={int(self.stored_ttl)}")
-        if self.collapsed:
-            parts.append("collapsed")
-        if policy.cache_status_key and self.of is not None:
-            parts.append(f"key={_quoted(self.primary)}")
-        if self.detail:
-            parts.append(f"detail={self.detail}")
-        return "; ".join(parts)
+        stored = self.keep or any(not isinstance(record, HitForMiss) for _, record, _ in self.writes)
+        return _account(
+            policy.cache_status or "cachemw",
+            self.forward,
+            self.forward_status,
+            bool(self.forward) and stored,
+            None if self.stored_ttl is None else int(self.stored_ttl),
+            self.collapsed,
+            self.primary if policy.cache_status_key and self.of is not None else "",
+            self.detail,
+        )
 
     def _status_fields(self) -> Fields:
         return () if self.engine.policy.cache_status is None else (("Cache-Status", self.trace),)
@@ -246,6 +241,30 @@ class Passage(Generic[EngineT]):
         if self.stored_ttl is None:
             self.stored_ttl = int(record.lifetime) - old
         return (("Age", str(old)), *self._status_fields())
+
+
+@lru_cache(maxsize=512)  # most requests of a site have few different ones
+def _account(
+    name: str, forward: str, status: int, stored: bool, ttl: int | None, collapsed: bool, key: str, detail: str
+) -> str:
+    parts = [name]
+    if not forward:
+        parts.append("hit")
+    else:
+        parts.append(f"fwd={forward}")
+        if status:
+            parts.append(f"fwd-status={status}")
+        if stored:
+            parts.append("stored")
+    if ttl is not None:
+        parts.append(f"ttl={ttl}")
+    if collapsed:
+        parts.append("collapsed")
+    if key:
+        parts.append(f"key={_quoted(key)}")
+    if detail:
+        parts.append(f"detail={detail}")
+    return "; ".join(parts)
 
 
 def without_cookies(head: Head) -> tuple[Head, Fields]:

@@ -21,6 +21,7 @@ from cachemw.rfc9111.freshness import born
 from cachemw.rfc9111.invalidation import invalidates, is_unsafe, target_uris
 from cachemw.rfc9111.messages import Fields, Head, Mark, Record, Request, StoredResponse, VaryIndex
 from cachemw.rfc9111.partial import whole
+from cachemw.rfc9111.shapes import kept_places
 from cachemw.rfc9111.storing import judge, may_store, needs_vary_authorization, nominated, storable_fields
 
 __all__ = ["Update"]
@@ -40,7 +41,6 @@ _LASTING: Final = frozenset(
         "vary-star",
     }
 )
-_TAGGED: Final = frozenset({"cache-tag", "surrogate-key"})
 _PAGE_METHODS: Final = ("GET", "HEAD")
 #: How long a `VaryIndex` stays, at least: it is small, and with it go all variants.
 _INDEX_TIMEOUT: Final = 86_400.0
@@ -104,10 +104,10 @@ class Update(Passage[EngineT]):
             self.outer.chosen_within = True
         self.keep = True
         self._left = head
-        if engine.search or "no-vary-search" in head.index:
+        if engine.search or "no-vary-search" in head.layout.where:
             self._heed_search(head)
-        self._born = born(head, request_time=self.now, response_time=now)
-        self.stored_ttl = int(storing.lifetime) - int(max(0.0, now - self._born))  # as a hit in this moment says it
+        self._born = since = born(head, request_time=self.now, response_time=now)
+        self.stored_ttl = int(storing.lifetime) - (int(now - since) if now > since else 0)  # as a hit says it now
         return self._marked(head)
 
     def unpurged(self, records: Sequence[Record | None]) -> None:
@@ -166,7 +166,8 @@ class Update(Passage[EngineT]):
         if now - self.began > SLOWEST:
             self.detail = "late"
             return {}
-        tags = self.tags if head.index.keys().isdisjoint(_TAGGED) else self._tags_of(head)
+        where = head.layout.where
+        tags = self._tags_of(head) if "cache-tag" in where or "surrogate-key" in where else self.tags
         key, index = self._place(head, tags)
         if key is None:
             self.detail = "variants"
@@ -190,21 +191,20 @@ class Update(Passage[EngineT]):
         timeout = min(max(record.born + storing.lifetime - now, 0.0) + storing.keep, LONGEST)
         if timeout <= 0:
             return {}
-        writes: list[tuple[str, Record, float | None]] = []
-        if index is not None:
-            writes.append((index.key, index, max(timeout, _INDEX_TIMEOUT)))
-        writes.append((key, record, timeout))
-        self._write(writes)
+        if index is None:
+            self._write([(key, record, timeout)])
+        else:
+            self._write([(index.key, index, max(timeout, _INDEX_TIMEOUT)), (key, record, timeout)])
         return self.records
 
     def _fields_to_store(self, head: Head, body: bytes) -> Fields:
         """With the body's length, known by now: a hit then needs no chunks. That of HEAD tells nothing of it."""
         verdict, engine = self._verdict, self.engine
         if verdict is None:
-            fields = engine.shared_pairs(storable_fields(head, engine.policy))
+            fields = engine.shared_pairs(Head(head.status, storable_fields(head, engine.policy)))
         else:
-            fields = engine.shared_pairs(head.fields, verdict.dropped)
-        if head.status == 204 or head.lines("content-length") or self.request.method == "HEAD":
+            fields = engine.shared_pairs(head, kept_places(head.layout, verdict.dropped))
+        if head.status == 204 or "content-length" in head.layout.where or self.request.method == "HEAD":
             return fields
         return (*fields, ("Content-Length", str(len(body))))
 
@@ -324,10 +324,10 @@ def _varying_on_authorization(head: Head) -> Head:
 
 def _stated_length(head: Head) -> int | None:
     """How long the body is to be, if the response says it in a way that can be read only once."""
-    lines = head.lines("content-length")
-    if len(lines) != 1:
+    places = head.layout.where.get("content-length", ())
+    if len(places) != 1:
         return None
-    (length,) = lines
+    length = head.fields[places[0]][1]
     return int(length) if length.isascii() and length.isdecimal() and len(length) < 20 else None
 
 

@@ -28,7 +28,6 @@ __all__ = [
     "targeted_control",
 ]
 
-_OF_AGE: Final = frozenset({"age", "date"})
 _NO_CACHE: Final = CacheControl((("no-cache", None),))
 
 
@@ -131,7 +130,8 @@ def corrected_initial_age(head: Head, *, request_time: float, response_time: flo
 
 def born(head: Head, *, request_time: float, response_time: float) -> float:
     """The moment at which the age of the response was 0."""
-    if head.index.keys().isdisjoint(_OF_AGE):
+    where = head.layout.where
+    if "age" not in where and "date" not in where:
         return min(request_time, response_time)
     return response_time - corrected_initial_age(head, request_time=request_time, response_time=response_time)
 

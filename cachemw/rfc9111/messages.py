@@ -10,16 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
-from typing import Any, Final
+from typing import Any, ClassVar, Final, NamedTuple
 
-from cachemw.rfc9111.fields import CacheControl, parse_cache_control
+from cachemw.rfc9111.fields import CacheControl, has_bad_octets, parse_cache_control
 
 __all__ = [
     "Field",
     "Fields",
     "Head",
     "HitForMiss",
+    "Layout",
     "Mark",
     "RawFields",
     "Record",
@@ -60,6 +62,9 @@ class Request:
 
     __slots__ = ("_lines", "host", "method", "mount", "path", "query", "scheme")
 
+    #: the path that somebody between the server and the cache has put in the place of the raw one; "" for none
+    rewritten: ClassVar[str] = ""
+
     def __init__(
         self,
         method: str = "GET",
@@ -97,11 +102,6 @@ class Request:
     def route(self) -> str:
         """The path that the application routes by, raw or decoded: without its mount."""
         return self.path
-
-    @property
-    def rewritten(self) -> str:
-        """The path that somebody between the server and the cache has put in the place of the raw one; "" for none."""
-        return ""
 
     # What follows is for memories of keys: cheap to make, and equal only where the keys made of it would be.
 
@@ -153,28 +153,55 @@ class UnreadRequest(Request):
         return self.url[4]
 
 
+class Layout:
+    """The names of a response's fields, in order: most pages of a site have the same ones, so they are read once.
+
+    names  in lower case
+    where  the places of the lines of each
+    sound  no name has an octet that would end the field too early, for whoever reads it next
+    """
+
+    __slots__ = ("names", "sound", "where")
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = tuple([name.lower() for name in names])
+        self.sound = not has_bad_octets("".join(self.names))
+        where: dict[str, tuple[int, ...]] = {}
+        for place, name in enumerate(self.names):
+            where[name] = (*where.get(name, ()), place)
+        self.where: Mapping[str, tuple[int, ...]] = where
+
+
+_layout: Final = lru_cache(maxsize=512)(Layout)
+
+
 class Head:
     """Status and fields of a response, without its body."""
 
-    __slots__ = ("_cache_control", "_index", "fields", "reason", "status")
+    __slots__ = ("_cache_control", "_layout", "fields", "reason", "status")
 
     def __init__(self, status: int, fields: Fields = (), reason: str = "") -> None:
         self.status = status
         self.fields = fields
         self.reason = reason
-        self._index: Mapping[str, tuple[str, ...]] | None = None
+        self._layout: Layout | None = None
         self._cache_control: CacheControl | None = None
 
     @property
-    def index(self) -> Mapping[str, tuple[str, ...]]:
-        """The lines of each field, in order, by its name in lower case."""
-        if self._index is None:
-            self._index = _index(self.fields)
-        return self._index
+    def layout(self) -> Layout:
+        """Which fields there are, and where."""
+        layout = self._layout
+        if layout is None:
+            layout = self._layout = _layout(tuple([name for name, _ in self.fields]))
+        return layout
 
-    def lines(self, name: str) -> Sequence[str]:
+    def lines(self, name: str) -> tuple[str, ...]:
         """All lines of the field `name` (lower case), in order; empty if the response does not have it."""
-        return (self._index or self.index).get(name, _NONE)
+        places = (self._layout or self.layout).where.get(name)
+        if places is None:
+            return _NONE
+        fields = self.fields
+        return (fields[places[0]][1],) if len(places) == 1 else tuple([fields[place][1] for place in places])
 
     def value(self, name: str) -> str | None:
         """The lines of the field combined by ", " (RFC 9110 §5.3), or None if absent."""
@@ -296,8 +323,7 @@ class StoredResponse:
         return Head(self.status, self.fields, self.reason)
 
 
-@dataclass(frozen=True, slots=True)
-class VaryIndex:
+class VaryIndex(NamedTuple):
     """What stands at the primary key of a resource whose responses vary: the names, and where the variants are.
 
     Every secondary key contains `generation`, so that all variants are gone when this record is. Names that begin

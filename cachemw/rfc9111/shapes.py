@@ -2,7 +2,8 @@
 
 A site has many pages and few shapes, so what the rules say is worked out once for each.
 
-Rule 1: a shape has every field that a rule of storing reads: by value, or, where that is all that counts, as present.
+Rule 1: a shape has the names of all fields, and the value of every field that a rule of storing reads, but where only
+        its presence counts.
 Rule 2: the rules are shown the shape, never the response that had it: what is not in a shape cannot decide.
 Rule 3: a response whose lifetime depends on the clock (Expires, a heuristic) has no shape.
 """
@@ -10,13 +11,15 @@ Rule 3: a response whose lifetime depends on the clock (Expires, a heuristic) ha
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
-from cachemw.rfc9111.messages import Head
+from cachemw.rfc9111.fields import has_bad_octets
+from cachemw.rfc9111.messages import Head, Layout
 from cachemw.rfc9111.policy import Policy
-from cachemw.rfc9111.storing import Storing, has_bad_octets_in, judge, nominated, unstorable_names
+from cachemw.rfc9111.storing import Storing, judge, nominated, unstorable_names
 
-__all__ = ["Shapes", "Verdict"]
+__all__ = ["Shapes", "Verdict", "kept_places"]
 
 _MOST: Final = 256  # shapes that are remembered; a site that has more works some out again
 
@@ -40,6 +43,12 @@ class Verdict:
     dropped: frozenset[str]
 
 
+@lru_cache(maxsize=_MOST)
+def kept_places(layout: Layout, dropped: frozenset[str]) -> tuple[int, ...]:
+    """Where the fields stand that are not dropped."""
+    return tuple([place for place, name in enumerate(layout.names) if name not in dropped])
+
+
 class Shapes:
     """The verdicts of one cache: on its policy, and its `seconds` for responses that state no lifetime."""
 
@@ -48,6 +57,7 @@ class Shapes:
         self._seconds = seconds
         self._by_value = (*_BY_VALUE, *policy.targeted)
         self._own = _OWN | {"last-modified"} if policy.heuristic_fraction > 0 else _OWN
+        self._read: dict[Layout, tuple[int, ...] | None] = {}  # where the values stand that are part of a shape
         self._verdicts: dict[object, Verdict] = {}
 
     def __len__(self) -> int:
@@ -56,21 +66,38 @@ class Shapes:
 
     def verdict(self, head: Head, timeout: float | None, named: bool) -> Verdict | None:
         """What the rules say of this response; None if that has to be asked of it alone. Arguments: see `judge`."""
-        lines = head.index
-        if not self._own.isdisjoint(lines) or has_bad_octets_in(head):
+        layout = head.layout
+        try:
+            places = self._read[layout]
+        except KeyError:
+            places = self._look_at(layout)
+        if places is None:
             return None
-        present = _BY_PRESENCE.intersection(lines)
-        shape = (head.status, timeout, named, present, *map(lines.get, self._by_value))
+        values = [value for _, value in head.fields]
+        if has_bad_octets(head.reason + "".join(values)):
+            return None
+        shape = (layout, head.status, timeout, named, *map(values.__getitem__, places))
         verdict = self._verdicts.get(shape)
         if verdict is None:
             if len(self._verdicts) >= _MOST:
                 self._verdicts.clear()
-            fields = [(name, value) for name in self._by_value for value in lines.get(name, ())]
-            fields += [(name, "") for name in present]
-            verdict = self._verdicts[shape] = self._work_out(Head(head.status, tuple(fields)), timeout, named)
+            verdict = self._verdicts[shape] = self._work_out(head, places, timeout, named)
         return verdict
 
-    def _work_out(self, shape: Head, timeout: float | None, named: bool) -> Verdict:
-        policy = self._policy
+    def _look_at(self, layout: Layout) -> tuple[int, ...] | None:
+        """Where the values stand that decide; None if one of the fields makes the response one of its own."""
+        if len(self._read) >= _MOST:
+            self._read.clear()
+        where = layout.where
+        own = not layout.sound or not self._own.isdisjoint(where)
+        places = None if own else tuple([place for name in self._by_value for place in where.get(name, ())])
+        self._read[layout] = places
+        return places
+
+    def _work_out(self, head: Head, places: tuple[int, ...], timeout: float | None, named: bool) -> Verdict:
+        names, policy = head.layout.names, self._policy
+        fields = [(names[place], head.fields[place][1]) for place in places]
+        fields += [(name, "") for name in names if name in _BY_PRESENCE]
+        shape = Head(head.status, tuple(fields))
         storing = judge(shape, policy, seconds=self._seconds, timeout=timeout, now=0.0, named=named)
         return Verdict(storing, nominated(shape), unstorable_names(shape, policy))
