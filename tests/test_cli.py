@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from click.testing import CliRunner, Result
 from cachemw import Caches
 from cachemw.cli import main
 from tests.servers import mariadb_url, postgresql_url, shared, start_mariadb, start_postgresql
+from tests.serving import ROOT
 
 DB = "cachemw.backends.db.DatabaseCache"
 
@@ -183,3 +187,15 @@ def test_every_command_says_what_it_is_for() -> None:
         result = CliRunner().invoke(main, [name, "--help"])
         assert result.exit_code == 0
         assert command.get_short_help_str()
+
+
+def test_python_runs_it_by_its_module_too(tmp_path: Path) -> None:
+    """Where the script is not on the path: in a container that copies the packages only, say."""
+    arguments = (sys.executable, "-m", "cachemw", "createcachetable", "--dry-run")
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "CACHEMW_URL": f"db+sqlite:///{tmp_path / 'cache'}"}
+    ran = subprocess.run(arguments, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "CREATE TABLE" in ran.stdout
+    assert not (tmp_path / "cache").exists()
+    unknown = subprocess.run((*arguments[:3], "nonsense"), env=environ, stderr=subprocess.PIPE, text=True, check=False)
+    assert "Usage: python -m cachemw" in unknown.stderr

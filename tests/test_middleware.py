@@ -49,7 +49,13 @@ def responder(request: werkzeug.Request) -> werkzeug.Response:
     return werkzeug.Response("a function of one argument, made a WSGI application by a decorator")
 
 
-@pytest.mark.parametrize("app", [wsgi_app, WSGIClass(), WSGIClass().method, functools.partial(wsgi_app), responder])
+#: Written in C, and telling nobody what it takes.
+builtin: Any = max
+
+
+@pytest.mark.parametrize(
+    "app", [wsgi_app, WSGIClass(), WSGIClass().method, functools.partial(wsgi_app), responder, builtin]
+)
 def test_wsgi_applications_are_known(app: Any) -> None:
     assert interface_of(app) == "wsgi"
     assert isinstance(CacheMiddleware(app), wsgi.CacheMiddleware)

@@ -79,6 +79,35 @@ def test_write_is_relayed_and_kept() -> None:
     assert second.body == b"one two three"
 
 
+@pytest.mark.parametrize("evicted", [False, True])
+def test_what_is_written_is_refreshed_too(monkeypatch: pytest.MonkeyPatch, evicted: bool) -> None:
+    """In the background, where no client takes it."""
+    now = 1_800_000_000.0
+    monkeypatch.setattr("cachemw.wsgi.time.time", lambda: now)
+    calls = count(1)
+
+    def app(environ: Any, start_response: Start) -> Iterable[bytes]:
+        start = [("Content-Type", "text/plain"), ("Cache-Control", "max-age=10, stale-while-revalidate=60")]
+        write = start_response("200 OK", start)
+        write(b"version ")
+        write(b"%d, " % next(calls))
+        return [b"whole"]
+
+    middleware = cached(app)
+    assert Server(middleware).finish().body == b"version 1, whole"
+    now += 20
+    refreshes: list[Callable[[], None]] = []
+    monkeypatch.setattr(middleware._refresher, "start", lambda key, refresh: refreshes.append(refresh))
+    assert Server(middleware).finish().body == b"version 1, whole"
+    if evicted:  # before the refresh has its turn
+        middleware.caching.line.pages.cache.clear()
+    (refresh,) = refreshes
+    refresh()
+    fresh = Server(middleware).finish()
+    assert "hit" in fresh.trace
+    assert fresh.body == b"version 2, whole"
+
+
 def test_a_second_start_response_replaces_the_first_before_the_body() -> None:
     def app(environ: Any, start_response: Start) -> Iterable[bytes]:
         start_response("200 OK", [("Content-Type", "text/plain")])

@@ -149,6 +149,32 @@ def test_location_and_content_location_are_invalidated_on_this_origin_only(site:
     assert site.get("/c").hit
 
 
+def test_a_purge_from_elsewhere_says_where_the_application_is_mounted(site: Site) -> None:
+    """By a command, say: its process has seen no request."""
+    from cachemw import purge
+    from cachemw.caching import Caching
+
+    cached = site.middleware
+
+    def mounted_wsgi(environ: Any, start_response: Any) -> Any:
+        environ["SCRIPT_NAME"], environ["PATH_INFO"] = "/shop", environ["PATH_INFO"].removeprefix("/shop")
+        return cached(environ, start_response)
+
+    async def mounted_asgi(scope: Any, receive: Any, send: Any) -> None:
+        await cached({**scope, "root_path": "/shop"}, receive, send)
+
+    site.middleware = mounted_wsgi if site.interface == "wsgi" else mounted_asgi
+    elsewhere = Caching(cache=site.cache)
+    site.get("/shop/cart")
+    site.get("/shop/news")
+    purge("http://example.org/shop/cart", caching=elsewhere)
+    purge("http://example.org/shop/cart", caching=elsewhere, mounts=["/blog", "/shop/cart/of"])
+    assert site.get("/shop/cart").hit is (site.interface == "wsgi")  # ASGI has the mount in the path
+    purge("http://example.org/shop/cart", caching=elsewhere, mounts=["/blog", "/shop"])
+    assert not site.get("/shop/cart").hit
+    assert site.get("/shop/news").hit
+
+
 def test_a_purge_removes_every_variant(site: Site) -> None:
     site.page(vary="Accept-Language")
     for language in ("de", "en"):
