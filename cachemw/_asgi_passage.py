@@ -240,12 +240,12 @@ class Passage(Relay):
             if step is Step.RETRY:
                 self._retry = True
                 return
-        head = given
+        fields = given.fields
         if middleware._updates:
             locale = self.scope.get(LOCALE)
             if locale is not None:
                 exchange.language, exchange.timezone = locale.language, locale.timezone
-            head = exchange.leaving(given, now)
+            fields = exchange.leaving(given, now)
             if exchange.purges or exchange.wants:
                 await self._carry_out(self._minding_purges())
         if exchange.keep:
@@ -253,8 +253,8 @@ class Passage(Relay):
         elif middleware._updates:
             self._land()
         self._started = True
-        if head is not given:
-            message = {**message, "headers": _renewed(headers, given.fields, head.fields)}
+        if fields is not given.fields:
+            message = {**message, "headers": _renewed(headers, given.fields, fields)}
         await self._send(message)
 
     async def _replace(self) -> None:

@@ -8,9 +8,10 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from cachemw.activation import KEY as LOCALE
+from cachemw.engine import bounded
 from cachemw.paths import below
 from cachemw.rfc9111.keys import quote_path
-from cachemw.rfc9111.messages import Fields, UnreadRequest
+from cachemw.rfc9111.messages import Field, Fields, UnreadRequest
 
 __all__ = [
     "EXCHANGE",
@@ -49,6 +50,11 @@ _PERSONAL: Final = _CONDITIONS | {
     b"transfer-encoding",
     b"upgrade",
 }
+
+
+_SHORT: Final = 128  # octets of a field's value; longer ones are hardly ever those of the next response
+_MOST: Final = 2_048
+_fields: Final[dict[tuple[bytes, bytes], Field]] = {}  # decoded before
 
 
 @lru_cache(1024)
@@ -154,7 +160,19 @@ def encoded(name: str, value: str) -> tuple[bytes, bytes]:
 
 
 def decoded(headers: Sequence[Sequence[bytes]]) -> Fields:
-    return tuple([(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers])
+    """The fields as text. Those that many responses have in common are one object each."""
+    try:
+        return tuple([_fields.get(pair) or _decoded(pair) for pair in headers])  # type: ignore[call-overload, arg-type]
+    except TypeError:  # some send lists
+        return tuple([(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers])
+
+
+def _decoded(pair: tuple[bytes, bytes]) -> Field:
+    name, value = pair
+    field = (name.decode("latin-1"), value.decode("latin-1"))
+    if len(value) <= _SHORT:
+        bounded(_fields, _MOST)[pair] = field
+    return field
 
 
 def with_conditions(scope: Scope, conditions: Fields) -> Scope:

@@ -80,7 +80,7 @@ class Procedures(ABC):
         """
         drops = (*drops, lease) if lease is not None else drops
         try:
-            encoded = self._encoded(writes)
+            encoded = writes if self.codec is None else self._encoded(writes)
         except ValueError:  # text that no HTTP message can carry: the page's fault, not the store's
             self.counts["not-stored"] += len(writes)
             encoded = []

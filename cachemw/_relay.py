@@ -75,13 +75,12 @@ class Relay:
         if flight is not None:
             flight.deserted = True
 
-    @property
-    def _unfinished(self) -> bool:
-        """Is anything left to be done to the store, or somebody to be released?"""
-        exchange = self.exchange
-        return bool(
-            exchange.writes or exchange.drops or self._flight is not None or self._lease is not None or exchange.refresh
-        )
+    def _end_flight(self, records: Mapping[str, Record | None] | None = None) -> None:
+        """What others wait for is in the store, or will never be."""
+        flight = self._flight
+        if flight is not None:
+            self._flight = None
+            flight.end(records or {})
 
     def _minding_purges(self) -> Boarding[None]:
         """Remove what this answer invalidates; and is what is to be stored of it still what nobody has purged?"""

@@ -51,7 +51,7 @@ class Passage(Relay):
     _length = -1  # of the whole body, if the application says it
     _listed = -1  # the same, if it returned it in a list
     _made = False  # its record is made
-    _stored: tuple[str, ...] = ()  # under these keys, before the body has ended
+    _stored: Sequence[tuple[str, Record, float | None]] = ()  # before the body has ended
     _finished = False
     _error = False
     _iterator: Iterator[bytes] = iter(())
@@ -170,7 +170,7 @@ class Passage(Relay):
     def _abandon(self) -> None:
         """Something is wrong with this answer: nothing of it is stored, and what is stored already is taken back."""
         self.exchange.abandoned()
-        self.exchange.drops = (*self.exchange.drops, *self._stored)
+        self.exchange.drops = (*self.exchange.drops, *[key for key, _, _ in self._stored])
         self._stored = ()
 
     def _pass_file(self, result: Iterable[bytes]) -> Iterable[bytes]:
@@ -217,7 +217,8 @@ class Passage(Relay):
         assert status is not None
         now = time.time()
         code = status[:3]
-        head = Head(int(code) if code.isdecimal() and code.isascii() else 0, self._headers, status[4:])
+        fields = self._headers
+        head = Head(int(code) if code.isdecimal() and code.isascii() else 0, fields, status[4:])
         middleware = self._middleware
         if middleware._fetches and exchange.stale is not None:
             step = exchange.answered(head, now)
@@ -232,7 +233,7 @@ class Passage(Relay):
             locale = self.environ.get(LOCALE)
             if locale is not None:
                 exchange.language, exchange.timezone = locale.language, locale.timezone
-            head = exchange.leaving(head, now)
+            fields = exchange.leaving(head, now)
             if exchange.purges or exchange.wants:
                 self._carry_out(self._minding_purges())
             if exchange.keep:
@@ -242,8 +243,8 @@ class Passage(Relay):
                 self._land()
         self._sent = True
         exc_info, self._exc_info = self._exc_info, None
-        fields = list(head.fields)
-        self._write = self._server(status, fields, exc_info) if exc_info else self._server(status, fields)
+        left = list(fields)
+        self._write = self._server(status, left, exc_info) if exc_info else self._server(status, left)
         return False
 
     def _hold(self, head: Head, read: bytes) -> Step:
@@ -323,10 +324,12 @@ class Passage(Relay):
         assert self._copy is not None
         self._made = True
         exchange = self.exchange
-        self._land(exchange.completed(b"".join(self._copy), time.time()))
+        records = exchange.completed(b"".join(self._copy), time.time())
         if exchange.engine.pages.inline:
-            self._stored = tuple([key for key, _, _ in exchange.writes])
-            self._commit()
+            self._stored = exchange.writes
+            self._commit(records)
+        else:
+            self._land(records)
 
     def _complete(self) -> None:
         """The body has ended as it should, and the client has had its last byte: store it."""
@@ -336,7 +339,7 @@ class Passage(Relay):
         if self._copy is not None and not self._made:
             self._make()
         self._copy = None
-        if self._unfinished:
+        if not self._stored:
             self._commit()
 
     def __del__(self) -> None:
@@ -373,13 +376,12 @@ class Passage(Relay):
         if self._locale is not None:
             token, self._locale = self._locale, None
             leave(token)
-        if self._unfinished:
-            self._commit()
+        self._commit()
         if self.exchange.within is self:
             self.exchange.within = None  # no cycle for the garbage collector
 
-    def _commit(self) -> None:
-        """Write to the store; until that is done, who asks for this page gets it from the flight."""
+    def _commit(self, records: Mapping[str, Record | None] | None = None) -> None:
+        """Write to the store; until that is done, who asks for this page gets it from the flight, or these records."""
         exchange = self.exchange
         try:
             lease, self._lease = self._lease, None
@@ -389,7 +391,7 @@ class Passage(Relay):
                 exchange.writes = exchange.drops = ()
                 pages.run(procedure, False)
         finally:
-            self._land()
+            self._end_flight(records)
         if exchange.refresh and self.place:
             exchange.refresh = False
             self._middleware._refresh({**self.environ, **self.place}, exchange)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Final, TypeVar
 
-from cachemw._engine_tokens import token
 from cachemw.rfc9111 import keys
 from cachemw.rfc9111.fields import NoVarySearch
 from cachemw.rfc9111.messages import Field, Fields, Head, Request, VaryIndex
@@ -217,10 +216,6 @@ class Engine:
         if places is None:
             places = range(len(fields))
         return tuple([fields[i] if names[i] in _OWN else pairs.setdefault(fields[i], fields[i]) for i in places])
-
-    def token(self) -> str:
-        """A text that no other call gives, in this process or another."""
-        return token()
 
     def pass_by(self, key: str, now: float) -> None:
         """For a while nobody waits for another's answer on this key (hit-for-miss)."""

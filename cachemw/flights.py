@@ -13,11 +13,14 @@ import threading
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Generic, TypeVar
+from types import MappingProxyType
+from typing import Any, Final, Generic, TypeVar
 
 __all__ = ["Flight", "Flights", "TaskRefresher", "ThreadRefresher"]
 
 T = TypeVar("T")
+
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class Flight(Generic[T]):
@@ -27,7 +30,7 @@ class Flight(Generic[T]):
 
     def __init__(self, flights: Flights[T], key: str) -> None:
         self.key = key
-        self.records: Mapping[str, T] = {}
+        self.records: Mapping[str, T] = _NOTHING
         self.landed = False
         self.deserted = False  # its leader's client has left: the application has not answered, nor failed
         self.leader = threading.get_ident()
@@ -45,20 +48,19 @@ class Flight(Generic[T]):
                 return
             self.landed = True
             self.records = records
-            gates, waiters = self._gates, self._waiters
-        for gate in gates:
+        for gate in self._gates:  # nobody comes to wait any more
             gate.release()
-        for loop, future in waiters:
+        for loop, future in self._waiters:
             try:
                 loop.call_soon_threadsafe(_release, future)
             except RuntimeError:  # that loop was closed meanwhile: nobody waits there any more
                 continue
 
-    def end(self) -> None:
-        """Land, if that has not happened, without records, and be forgotten: the next request leads a new flight."""
+    def end(self, records: Mapping[str, T] = _NOTHING) -> None:
+        """Land, if that has not happened, and be forgotten: the next request leads a new flight."""
         self._flights.remove(self)
         if not self.landed:
-            self.land({})
+            self.land(records)
 
     def wait(self, timeout: float) -> bool:
         """Block the thread until the flight has landed; False after `timeout` seconds.

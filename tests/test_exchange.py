@@ -95,8 +95,8 @@ def test_a_miss_and_a_hit() -> None:
     assert exchange.flight == primary_key(OF)
     assert exchange.answered(head_of(), NOW) is Step.RELAY
     left = exchange.leaving(head_of(), NOW)
-    assert left.value("cache-control") == "max-age=600"
-    assert left.value("cache-status") == "cachemw; fwd=uri-miss; fwd-status=200; stored; ttl=600"
+    assert ("Cache-Control", "max-age=600") in left
+    assert dict(left)["Cache-Status"] == "cachemw; fwd=uri-miss; fwd-status=200; stored; ttl=600"
     assert exchange.keep
     records = exchange.completed(b"page", NOW)
     assert list(records) == [primary_key(OF)]
@@ -186,7 +186,7 @@ def test_an_answer_to_a_question_that_nobody_asked_is_asked_again() -> None:
 def test_a_client_s_own_304_passes_and_is_not_stored() -> None:
     exchange = look_up(Engine(Policy()), {}, request_of("GET", ("If-None-Match", '"1"')))
     assert exchange.answered(head_of(status=304), NOW) is Step.RELAY
-    assert exchange.leaving(head_of(status=304), NOW).status == 304
+    exchange.leaving(head_of(status=304), NOW)
     assert not exchange.keep
 
 
@@ -380,7 +380,7 @@ def test_the_outer_half_alone_relays() -> None:
     exchange = Exchange(Engine(Policy()))
     exchange.request = PAGE
     head = exchange.leaving(head_of(), NOW)
-    assert head.fields == (("Cache-Status", "cachemw; fwd=miss; fwd-status=200"),)
+    assert head == (("Cache-Status", "cachemw; fwd=miss; fwd-status=200"),)
     assert not exchange.keep
     assert (exchange.writes, exchange.drops, exchange.purges) == ((), (), ())
 
@@ -439,7 +439,7 @@ def test_a_reply_is_never_stored_by_the_outer_half() -> None:
     exchange.answered(head_of(("ETag", '"1"'), status=304), NOW + 100)
     writes = exchange.writes
     head = head_of(("ETag", '"1"'), ("Cache-Control", "max-age=600"))
-    assert exchange.leaving(head, NOW + 100) is head
+    assert exchange.leaving(head, NOW + 100) == head.fields
     assert (exchange.keep, exchange.writes) == (False, writes)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
+from cachemw._engine_tokens import token
 from cachemw.engine import bounded
 from cachemw.exchange.passage import LONGEST, EngineT, Passage, without_cookies
 from cachemw.rfc9111 import keys
@@ -54,11 +55,14 @@ SLOWEST: Final = 3_000.0
 class Update(Passage[EngineT]):
     """Stores what leaves the stack."""
 
-    def leaving(self, head: Head, now: float) -> Head:
-        """The head as it leaves the stack; returns it as the client gets it. `keep`: the body is to be copied aside."""
+    def leaving(self, head: Head, now: float) -> Fields:
+        """The head as it leaves the stack; returns its fields as the client gets them.
+
+        `keep` says whether the body is to be copied aside.
+        """
         self.over = True
         if not self.forward or self.hit is not None or self.reply is not None:
-            return head  # what was stored went through the middlewares between the halves
+            return head.fields  # what was stored went through the middlewares between the halves
         self.forward_status = self.forward_status or head.status
         if self.outer is not None:
             self._hear_view()
@@ -136,7 +140,7 @@ class Update(Passage[EngineT]):
         storing = judge(page, policy, seconds=self.engine.seconds, timeout=self.timeout, now=now)
         return _patched(varying, storing.lifetime, now) if storing.ok else given
 
-    def _refuse(self, reason: str, head: Head) -> Head:
+    def _refuse(self, reason: str, head: Head) -> Fields:
         self.detail = self.detail or reason
         if reason in _LASTING:
             self._pass_by()
@@ -193,9 +197,9 @@ class Update(Passage[EngineT]):
             return {}
         if index is None:
             self._write([(key, record, timeout)])
-        else:
-            self._write([(index.key, index, max(timeout, _INDEX_TIMEOUT)), (key, record, timeout)])
-        return self.records
+            return {key: record}
+        self._write([(index.key, index, max(timeout, _INDEX_TIMEOUT)), (key, record, timeout)])
+        return {index.key: index, key: record}
 
     def _fields_to_store(self, head: Head, body: bytes) -> Fields:
         """With the body's length, known by now: a hit then needs no chunks. That of HEAD tells nothing of it."""
@@ -216,7 +220,9 @@ class Update(Passage[EngineT]):
         """
         engine, of = self.engine, self.of
         assert of is not None
-        names = self._names(nominated(head) if self._verdict is None else self._verdict.nominated)
+        names = nominated(head) if self._verdict is None else self._verdict.nominated
+        if engine.properties or self.overrides:
+            names = self._names(names)
         primary = self.primary if self.request.method != "HEAD" else keys.head_key(of)
         index = self._index if self._index is not None and self._index.key == primary else None
         if index is None and not names:
@@ -228,7 +234,7 @@ class Update(Passage[EngineT]):
             names = tuple(dict.fromkeys(index.names + names))
         if len(names) > _MOST_NAMES:
             return None, None
-        index = VaryIndex(primary, names, engine.token(), tags=tags)
+        index = VaryIndex(primary, names, token(), tags=tags)
         return self._secondary(index), index
 
     def _heed_search(self, head: Head) -> None:
@@ -295,10 +301,9 @@ class Update(Passage[EngineT]):
                 found += engine.resources(other)
         return list(dict.fromkeys(found))
 
-    def _marked(self, head: Head) -> Head:
-        """The head with our member of Cache-Status behind those of the caches before us."""
-        fields = self._cookies + self._status_fields()
-        return Head(head.status, head.fields + fields, head.reason) if fields else head
+    def _marked(self, head: Head) -> Fields:
+        """The fields, with our member of Cache-Status behind those of the caches before us."""
+        return head.fields + self._cookies + self._status_fields()
 
 
 def _patched(head: Head, lifetime: float, now: float) -> Head:

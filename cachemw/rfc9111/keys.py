@@ -152,8 +152,5 @@ def secondary_key(of: str, generation: str, values: Iterable[Sequence[str]]) -> 
     """
     parts = [f"{of}\0V{generation}"]
     for lines in values:
-        parts.append(f"{len(lines)}")
-        for line in lines:
-            parts.append(f":{len(line)}:{line}")
-        parts.append(";")
+        parts += [f"{len(lines)}", *[f":{len(line)}:{line}" for line in lines], ";"]
     return "".join(parts)

@@ -176,28 +176,20 @@ _layout: Final = lru_cache(maxsize=512)(Layout)
 
 
 class Head:
-    """Status and fields of a response, without its body."""
+    """Status and fields of a response, without its body. `layout`: which fields there are, and where."""
 
-    __slots__ = ("_cache_control", "_layout", "fields", "reason", "status")
+    __slots__ = ("_cache_control", "fields", "layout", "reason", "status")
 
     def __init__(self, status: int, fields: Fields = (), reason: str = "") -> None:
         self.status = status
         self.fields = fields
         self.reason = reason
-        self._layout: Layout | None = None
+        self.layout = _layout(tuple([name for name, _ in fields]))
         self._cache_control: CacheControl | None = None
-
-    @property
-    def layout(self) -> Layout:
-        """Which fields there are, and where."""
-        layout = self._layout
-        if layout is None:
-            layout = self._layout = _layout(tuple([name for name, _ in self.fields]))
-        return layout
 
     def lines(self, name: str) -> tuple[str, ...]:
         """All lines of the field `name` (lower case), in order; empty if the response does not have it."""
-        places = (self._layout or self.layout).where.get(name)
+        places = self.layout.where.get(name)
         if places is None:
             return _NONE
         fields = self.fields
