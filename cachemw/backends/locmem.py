@@ -2,8 +2,12 @@
 
 Rule 1: readers take no lock. They read one dictionary, whose operations the interpreter makes atomic, and mark the
 entry as seen; an entry is replaced, never taken out and put back, so that no reader misses what is there.
-Rule 2: writers hold the store's lock. A cull builds a new dictionary and puts it in place of the old one.
-Rule 3: what two threads may lose to one another is a mark, that is, recency; never a value.
+Rule 2: writers hold the store's lock.
+Rule 3: only what changes an entry that is in the dictionary may do without the lock, in one step: code without a call
+and without a loop, in which an interpreter that has a global lock changes no threads. Whoever takes an entry out says
+so in it (`size` is then 0), and whoever makes a value of the old one does that in one step too. Without a global lock
+every writer takes the store's.
+Rule 4: what two threads may lose to one another is a mark, that is, recency; never a value.
 
 Recency is that of the CLOCK algorithm ("second chance"): what was read or written again since the last cull outlives
 what was not, and within each of the two the older goes first. Expired entries go before both. It costs a reader
@@ -13,10 +17,13 @@ one attribute, where a true LRU list would cost a lock.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from math import inf
+from pickle import HIGHEST_PROTOCOL, dumps
 from sys import getsizeof
 from typing import Any, ClassVar, Final
 
@@ -25,6 +32,7 @@ from cachemw.backends._keys import default_key_func
 from cachemw.backends._once import MISSING
 from cachemw.backends._store import FOREVER, unserializable
 from cachemw.backends.base import DEFAULT_TIMEOUT, Entry, InlineCache
+from cachemw.backends.serializers import PickleSerializer
 
 __all__ = ["LocMemCache"]
 
@@ -35,18 +43,27 @@ _PLAIN: Final = frozenset({str, bytes, int, float, bool, type(None)})
 _OVERHEAD: Final = 240
 
 _INT64: Final = 2**63
+_FOREVER: Final = int(FOREVER)
+
+
+#: In an entry: its key was looked at, and there is nothing to say against it.
+_SOUND: Final = object()
+
+#: Is what contains no call and no loop one step?
+_ONE_STEP: Final[bool] = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
 class _Item:
-    """A value of the low-level API. expires: by the cache's clock, inf for never."""
+    """A value of the low-level API. expires: by the cache's clock, inf for never. size: 0 if it was taken out."""
 
-    __slots__ = ("expires", "seen", "size", "value")
+    __slots__ = ("expires", "key_is", "seen", "size", "value")
 
     def __init__(self, value: Any, expires: float, size: int) -> None:
         self.value = value
         self.expires = expires
         self.size = size
         self.seen = False
+        self.key_is: object = None
 
 
 class _Page(_Item):
@@ -65,6 +82,14 @@ class _Memory:
         self.size = 0
         # reentrant: a finalizer or a signal handler may use the cache at any point of this thread's own work
         self.lock = threading.RLock()
+
+    def take_out(self, key: str) -> _Item | None:
+        """Remove an entry, with the lock held."""
+        item = self.entries.pop(key, None)
+        if item is not None:
+            self.size -= item.size
+            item.size = 0
+        return item
 
 
 #: The stores of this process by LOCATION, as in Django.
@@ -123,6 +148,9 @@ class LocMemCache(InlineCache):
         self._seal = None  # for stores that others can write to: what is here never left this process
         self._clock = clock
         self._plain = _PLAIN if self._pickles else frozenset({int})
+        self._by_pickle = self._dumps is PickleSerializer.dumps  # which `set` then does itself
+        # what an entry says whose key need not be looked at; no entry does where a subclass has a rule of its own
+        self._sound = _SOUND if _ONE_STEP and self._short >= 0 else object()
 
     def _now(self) -> float:
         """By default that of the wall clock, as in Django: asked for anew, so that who freezes it freezes this too."""
@@ -146,14 +174,16 @@ class LocMemCache(InlineCache):
     # -- reading -------------------------------------------------------------------------------------------------
 
     def get(self, key: Any, default: Any = None, version: Any = None) -> Any:
-        if version is None and self.key_func is default_key_func:  # as `make_and_validate_key`
+        if version is None and self.key_func is default_key_func:
             made = f"{self._page_prefix}{key}"
-            if len(made) > self._short or not made.isprintable() or " " in made:
-                self.validate_key(made)
         else:
-            made = self.make_and_validate_key(key, version)
+            made = self.make_key(key, version)
         item = self._store.entries.get(made)
-        if item is None or item.expires <= (time.time() if self._clock is None else self._clock()):
+        if item is None or item.key_is is not self._sound:
+            self._look_at(made, item)
+            if item is None:
+                return default
+        if item.expires <= (time.time() if self._clock is None else self._clock()):
             return default
         item.seen = True
         value = item.value
@@ -164,6 +194,13 @@ class LocMemCache(InlineCache):
                 value = self._decode(made, value)
                 return default if value is MISSING else value
         return value if type(value) in _PLAIN else default
+
+    def _look_at(self, made: str, item: _Item | None) -> None:
+        """Validate a key, as `make_and_validate_key` does; once for an entry, if nothing is to be said against it."""
+        if len(made) > self._short or not made.isprintable() or " " in made:
+            self.validate_key(made)
+        elif item.__class__ is _Item:
+            item.key_is = _SOUND
 
     async def aget(self, key: Any, default: Any = None, version: Any = None) -> Any:
         return self.get(key, default, version)
@@ -217,32 +254,43 @@ class LocMemCache(InlineCache):
     # -- writing -------------------------------------------------------------------------------------------------
 
     def set(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> None:
-        if version is None and self.key_func is default_key_func:  # as `make_and_validate_key`
+        if version is None and self.key_func is default_key_func:
             made = f"{self._page_prefix}{key}"
-            if len(made) > self._short or not made.isprintable() or " " in made:
-                self.validate_key(made)
         else:
-            made = self.make_and_validate_key(key, version)
+            made = self.make_key(key, version)
+        item = self._store.entries.get(made)
+        if item is None or item.key_is is not self._sound:
+            self._look_at(made, item)
+            item = None
         if type(value) in self._plain:
             stored, held = value, getsizeof(value)
         else:
             try:
-                data = self._dumps(value)
+                data = dumps(value, HIGHEST_PROTOCOL) if self._by_pickle else self._dumps(value)
             except Exception as error:
                 raise unserializable(made, error) from error
             stored, held = (data,), len(data)
-        if type(timeout) is not int or not 0 < timeout < FOREVER:
-            timeout = self._seconds(timeout)
-        if timeout is None:
+        seconds = timeout if type(timeout) is int and 0 < timeout < _FOREVER else self._seconds(timeout)
+        if seconds is None:
             expires = inf
-        elif timeout > 0:
-            expires = timeout + (time.time() if self._clock is None else self._clock())
+        elif seconds > 0:
+            expires = seconds + (time.time() if self._clock is None else self._clock())
         else:
             self._delete((made,))
             return
         size = len(made) + _OVERHEAD + held
-        with self._store.lock:
-            self._put(_Item, made, stored, expires, size)
+        store = self._store
+        if (  # one step, as in `_put`
+            item is not None and item.size and (total := store.size + size - item.size) <= self._max_bytes
+        ):
+            store.size = total
+            item.size = size
+            item.expires = expires
+            item.seen = True
+            item.value = stored
+        else:
+            with store.lock:
+                self._put(_Item, made, stored, expires, size)
 
     async def aset(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> None:
         self.set(key, value, timeout, version)
@@ -254,7 +302,8 @@ class LocMemCache(InlineCache):
 
     def _add(self, key: str, value: Any, timeout: float | None) -> bool:
         with self._store.lock:
-            return self._alive(key) is None and self._keep(_Item, key, value, timeout, self._now())
+            now = self._now()
+            return self._is_free(key, now) and self._keep(_Item, key, value, timeout, now)
 
     def _touch(self, key: str, timeout: float | None) -> bool:
         with self._store.lock:
@@ -268,8 +317,7 @@ class LocMemCache(InlineCache):
         alive = 0
         with self._store.lock:
             for key in keys:
-                if (item := self._store.entries.pop(key, None)) is not None:
-                    self._store.size -= item.size
+                if (item := self._store.take_out(key)) is not None:
                     alive += item.expires > now
         return alive
 
@@ -277,21 +325,32 @@ class LocMemCache(InlineCache):
         with self._store.lock:
             if (item := self._alive(key)) is None:
                 raise KeyError(key)
-            if type(item.value) is not int or not -_INT64 <= item.value < _INT64:
+            value = item.value  # from here on one step
+            if value.__class__ is not int or not -_INT64 <= value < _INT64:
                 raise TypeError(f"The value under {key!r} is no integer of 64 bits")
-            total = item.value + delta
+            total = value + delta
             if not -_INT64 <= total < _INT64:
-                raise OverflowError(f"{item.value} + {delta} has more than 64 bits")
-            item.value = total
+                raise OverflowError(f"{value} + {delta} has more than 64 bits")
             item.seen = True
+            item.value = total
             return total
 
     def _clear(self) -> None:
         with self._store.lock:
-            self._store.entries = {}
-            self._store.size = 0
+            for key in list(self._store.entries):
+                self._store.take_out(key)
 
     # The lock is held by whoever calls these.
+
+    def _is_free(self, key: str, now: float) -> bool:
+        """May a value be added? What has expired is counted out in one step with the look at it, and left in place."""
+        item = self._store.entries.get(key)
+        if item is not None:
+            if item.expires > now:
+                return False
+            self._store.size -= item.size
+            item.size = 0
+        return True
 
     def _keep(self, kind: type[_Item], key: str, value: Any, timeout: float | None, now: float) -> bool:
         held = len(value[0]) if type(value) is tuple else getsizeof(value)
@@ -302,32 +361,38 @@ class LocMemCache(InlineCache):
         """Put one entry in place, making room before; False if it alone is beyond MAX_BYTES."""
         store = self._store
         item = store.entries.get(key)
-        if item is None or item.__class__ is not kind or (total := store.size + size - item.size) > self._max_bytes:
+        if (
+            item is None
+            or not item.size
+            or item.__class__ is not kind
+            or (total := store.size + size - item.size) > self._max_bytes
+        ):
             return self._insert(kind(value, expires, size), key)
-        # in place: who reads in between sees the new value with the old time, a moment before this call is over
         store.size = total
-        item.value = value
-        item.expires = expires
         item.size = size
+        item.expires = expires
         item.seen = True
+        item.value = value  # last: it may end the old one, which may have a finalizer
         return True
 
     def _insert(self, item: _Item, key: str) -> bool:
         """The same, where the entry is new or there may be no room for it."""
         store = self._store
-        if (old := store.entries.get(key)) is not None:
-            store.size -= old.size
-            if item.size > self._max_bytes - store.size:
-                del store.entries[key]
-        elif len(store.entries) >= self._max_entries:
+        old = store.entries.get(key)
+        if old is None and len(store.entries) >= self._max_entries:
             self._cull(self._entries_to_leave(len(store.entries)), inf)
-        if item.size > self._max_bytes:
-            return False
-        if item.size > self._max_bytes - store.size:
+        if item.size > self._max_bytes - store.size + (0 if old is None else old.size):
+            store.take_out(key)
+            if item.size > self._max_bytes:
+                return False
             # a tenth more than needed: each cull looks at every entry
             self._cull(inf, self._max_bytes * 0.9 - item.size)
+        old = store.entries.get(key)
         store.entries[key] = item
         store.size += item.size
+        if old is not None:
+            store.size -= old.size
+            old.size = 0
         return True
 
     def _entries_to_leave(self, count: int) -> int:
@@ -337,19 +402,20 @@ class LocMemCache(InlineCache):
 
     def _cull(self, most: float, most_bytes: float) -> None:
         """Drop entries until at most `most`, of at most `most_bytes`, are left; see the order above."""
-        now = self._now()
-        alive = [pair for pair in self._store.entries.items() if pair[1].expires > now]
-        alive.sort(key=lambda pair: pair[1].seen)  # stable: the older first in each half
-        size = sum(item.size for _, item in alive)
-        dropped = 0
-        while dropped < len(alive) and (len(alive) - dropped > most or size > most_bytes):
-            size -= alive[dropped][1].size
-            dropped += 1
-        left = alive[dropped:]
-        for _, item in left:
+        now, store = self._now(), self._store
+        expired: list[str] = []
+        unseen: list[str] = []
+        seen: list[str] = []
+        for key, item in store.entries.copy().items():  # a finalizer may add others meanwhile
+            (expired if item.expires <= now else seen if item.seen else unseen).append(key)
+        for key in expired:
+            store.take_out(key)
+        for key in chain(unseen, seen):
+            if len(store.entries) <= most and store.size <= most_bytes:
+                break
+            store.take_out(key)
+        for item in store.entries.copy().values():
             item.seen = False
-        self._store.entries = dict(left)
-        self._store.size = size
 
     # -- pages ---------------------------------------------------------------------------------------------------
 
@@ -370,24 +436,24 @@ class LocMemCache(InlineCache):
     def write_records(self, records: Iterable[tuple[str, Any, float | None]]) -> list[str]:
         prefix, now = self._page_prefix, self._now()
         failed = []
-        for key, record, timeout in records:
-            made = prefix + key
-            if timeout is not None and timeout <= 0:
-                self._delete((made,))
-            else:
+        with self._store.lock:
+            for key, record, timeout in records:
+                made = prefix + key
+                if timeout is not None and timeout <= 0:
+                    self._store.take_out(made)
+                    continue
                 expires = inf if timeout is None or timeout >= FOREVER else now + timeout
-                size = len(made) + _OVERHEAD + getsizeof(record)
-                with self._store.lock:
-                    if not self._put(_Page, made, record, expires, size):
-                        failed.append(key)
+                if not self._put(_Page, made, record, expires, len(made) + _OVERHEAD + getsizeof(record)):
+                    failed.append(key)
         return failed
 
     def add_record(self, key: str, payload: Any, timeout: float | None) -> bool:
-        made = self.page_key(key)
+        if timeout is not None and timeout <= 0:
+            return False
+        made = self._page_prefix + key
         with self._store.lock:
-            if self._alive(made) is not None or (timeout is not None and timeout <= 0):
-                return False
-            return self._keep(_Page, made, payload, timeout, self._now())
+            now = self._now()
+            return self._is_free(made, now) and self._keep(_Page, made, payload, timeout, now)
 
     async def aread_records(self, keys: Sequence[str]) -> list[Any]:
         return self.read_records(keys)

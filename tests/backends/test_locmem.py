@@ -6,16 +6,17 @@ import gc
 import itertools
 import math
 import pickle
+import sys
 import threading
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from cachemw.backends._footprint import footprint
 from cachemw.backends.locmem import LocMemCache
-from cachemw.errors import ImproperlyConfigured
+from cachemw.errors import CacheKeyWarning, ImproperlyConfigured, InvalidCacheKey
 from cachemw.rfc9111.messages import StoredResponse
 from cachemw.testing._concurrency import in_processes, in_threads
 
@@ -443,6 +444,122 @@ def test_threads_that_do_everything_leave_a_sound_store(make: Make) -> None:
     in_threads(4, work)
     assert cache._store.size == sum(item.size for item in cache._store.entries.values())
     assert len(cache._store.entries) <= 40
+
+
+@pytest.fixture
+def restless() -> Iterator[None]:
+    """Threads change wherever the interpreter lets them."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("restless")
+def test_eight_threads_that_write_all_sizes_stay_within_the_bytes(make: Make) -> None:
+    limit = 60_000
+    cache = make(MAX_BYTES=limit)
+
+    def work(number: int) -> int:
+        most = 0
+        for turn in range(400):
+            key = (turn * 7 + number) % 40
+            cache.set(key, "x" * (turn * (number + 3) % 5000))
+            if turn % 5 == number % 5:
+                cache.delete(key + 1)
+            most = max(most, sum(item.size for item in cache._store.entries.copy().values()))
+        return most
+
+    assert max(in_threads(8, work)) <= limit * 1.2
+    assert cache._store.size == sum(item.size for item in cache._store.entries.values()) <= limit
+
+
+@pytest.mark.usefixtures("restless")
+def test_counting_and_prolonging_lose_nothing_that_another_thread_writes(make: Make) -> None:
+    cache = make()
+    cache.set_many({"count": 0, "text": 0})
+
+    def work(number: int) -> bool:
+        kept = True
+        for turn in range(1, 15_000):
+            if number == 0:
+                cache.set("count", turn * 10_000)
+                kept = kept and cache.get("count") >= turn * 10_000
+            elif number == 1:
+                cache.set("text", str(turn))
+                kept = kept and cache.get("text") == str(turn)
+            elif number == 2:
+                cache.incr("count")
+            else:
+                cache.touch("text", turn)
+        return kept
+
+    assert in_threads(4, work) == [True] * 4
+
+
+@pytest.mark.parametrize(
+    "meanwhile",
+    [
+        lambda cache: cache.delete("key"),
+        lambda cache: cache.clear(),
+        lambda cache: cache.set("key", "another, of another size"),
+        lambda cache: cache.write_records([("key", b"a page", None)]),
+        lambda cache: cache.set_many({f"other{number}": number for number in range(20)}),  # which evicts it
+        lambda cache: cache.incr("count"),
+    ],
+)
+def test_a_value_is_stored_whatever_happened_while_it_was_pickled(
+    make: Make, meanwhile: Callable[[LocMemCache], Any]
+) -> None:
+    cache = make(MAX_ENTRIES=9)
+    cache.set("count", 1)
+
+    class Disturbs:
+        def __reduce__(self) -> Any:
+            meanwhile(cache)
+            return (str, ("pickled",))
+
+    for turn in range(3):
+        cache.set("key", Disturbs(), 10)
+        assert cache.get("key") == "pickled", turn
+        assert cache._store.size == sum(item.size for item in cache._store.entries.values())
+
+
+def test_a_key_that_was_found_good_is_written_without_the_lock(make: Make) -> None:
+    cache = make()
+    for value in ("first", "second"):
+        cache.set("key", value)
+    with cache._store.lock:
+        in_threads(1, lambda number: cache.set("key", "third, of another size"))
+    assert cache.get("key") == "third, of another size"
+
+
+def test_a_key_that_memcached_would_refuse_warns_whenever_it_is_used(make: Make) -> None:
+    cache = make()
+    for _ in range(3):
+        with pytest.warns(CacheKeyWarning, match="characters"):
+            cache.set("a key", "value")
+        with pytest.warns(CacheKeyWarning, match="characters"):
+            assert cache.get("a key") == "value"
+
+
+def test_a_subclass_with_a_rule_of_its_own_looks_at_every_key(make: Make) -> None:
+    class Choosy(LocMemCache):
+        def validate_key(self, key: str) -> None:
+            if "forbidden" in key:
+                raise InvalidCacheKey(key)
+
+    cache = make()
+    choosy = Choosy(cache.location, {})
+    for value in (1, 2):
+        cache.set("forbidden", value)
+        assert cache.get("forbidden") == value
+    for _ in range(2):
+        with pytest.raises(InvalidCacheKey):
+            choosy.get("forbidden")
+        with pytest.raises(InvalidCacheKey):
+            choosy.set("forbidden", 3)
+    assert cache.get("forbidden") == 2
 
 
 def test_a_child_of_a_fork_inherits_no_held_lock_and_its_own_copy(make: Make) -> None:
