@@ -727,6 +727,36 @@ def test_a_plain_chain_under_asgi(page: Counter) -> None:
     assert [answer.content for answer in answers] == [b"page 1", b"page 1"]
 
 
+def test_those_who_wait_get_the_page_of_the_one_who_fetches_it(page: Counter) -> None:
+    """And a client that only wants a 304 gets that."""
+    from django.test import AsyncRequestFactory
+
+    caches["default"].clear()
+    asking = 0
+    everybody = asyncio.Event()
+
+    async def answer(request: HttpRequest) -> HttpResponse:
+        await everybody.wait()
+        return HttpResponse(page(), headers={"ETag": '"1"'})
+
+    middleware = integration.CacheMiddleware(answer)
+
+    async def visit(number: int) -> tuple[int, bytes]:
+        nonlocal asking
+        asking += 1
+        if asking == 20:  # who comes now waits in line before the view goes on
+            everybody.set()
+        headers = {"If-None-Match": '"1"'} if number % 2 else {}
+        response = await middleware(AsyncRequestFactory().get("/", headers=headers))
+        return response.status_code, response.content
+
+    async def crowd() -> list[tuple[int, bytes]]:
+        return await asyncio.gather(*(visit(number) for number in range(20)))
+
+    assert asyncio.run(crowd()) == [(200, b"page 1"), (304, b"")] * 10
+    assert page.calls == 1
+
+
 def test_concurrent_misses_call_the_view_once(page: Counter) -> None:
     urlpatterns.clear()
     caches["default"].clear()
