@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Coroutine, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from cachemw._asgi_request import EXCHANGE, Message, Receive, Scope, Send, decoded, encoded, with_conditions
 from cachemw._relay import Boarding, Relay
@@ -27,7 +27,9 @@ __all__ = ["Passage", "discard", "log", "no_body", "send_stored"]
 
 log = logging.getLogger("cachemw")
 
-_writing: set[asyncio.Task[None]] = set()  # the event loop alone would let them be collected
+_LISTS: Final = (list, tuple)
+
+_writing: set[asyncio.Task[Any]] = set()  # the event loop alone would let them be collected
 
 
 async def send_stored(exchange: Exchange[Line], send: Send) -> None:
@@ -72,7 +74,7 @@ def _renewed(headers: Sequence[Any], before: Fields, after: Fields) -> list[Any]
     return [*headers, *[encoded(*field) for field in after[count:]]]
 
 
-async def _finish(work: Coroutine[Any, Any, None]) -> None:
+async def _finish(work: Coroutine[Any, Any, object]) -> None:
     """Do it to the end, also when the request is cancelled: a page half written is one that no purge was minded."""
     task = asyncio.ensure_future(work)
     _writing.add(task)
@@ -221,7 +223,7 @@ class Passage(Relay):
             await self._send(message)
             return
         headers = message.get("headers", ())
-        if not isinstance(headers, list | tuple):  # any iterable is allowed, also one that can be read once
+        if not isinstance(headers, _LISTS):  # any iterable is allowed, also one that can be read once
             message = {**message, "headers": (headers := list(headers))}
         given = Head(message["status"], decoded(headers))
         now = time.time()
@@ -314,27 +316,17 @@ class Passage(Relay):
         """Do what is left to do: the client has had its last byte. Until then, who asks gets it from the flight."""
         exchange = self.exchange
         try:
-            if exchange.writes or exchange.drops or self._lease is not None:
-                work = self._commit(exchange.engine.pages)
-                if exchange.engine.pages.immediate:
-                    await work
+            procedure = self._committing()
+            if procedure is not None:
+                pages = exchange.engine.pages
+                if pages.immediate:
+                    pages.run(procedure, False)
                 else:
-                    await _finish(work)
+                    await _finish(pages.arun(procedure, False))
         finally:
-            self._land()
+            self._end_flight()
             if exchange.within is self:
                 exchange.within = None  # no cycle for the garbage collector
             if exchange.refresh and self.place:
                 exchange.refresh = False
                 self._middleware._refresh({**self.scope, **self.place}, exchange)
-
-    async def _commit(self, pages: Pages) -> None:
-        exchange = self.exchange
-        lease, self._lease = self._lease, None
-        if exchange.writes or exchange.drops or lease is not None:
-            procedure = pages.commit(exchange.writes, exchange.drops, exchange.guard, lease)
-            exchange.writes = exchange.drops = ()
-            if pages.immediate:
-                pages.run(procedure, False)
-            else:
-                await pages.arun(procedure, False)

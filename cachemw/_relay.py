@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Final, TypeVar
 from cachemw.caching import CachingMiddleware, Line
 from cachemw.exchange import Exchange
 from cachemw.flights import Flight
+from cachemw.pages import Procedure
 from cachemw.rfc9111.messages import Record
 
 __all__ = ["Boarding", "Relay"]
@@ -74,6 +75,16 @@ class Relay:
         flight = self._holder._flight
         if flight is not None:
             flight.deserted = True
+
+    def _committing(self) -> Procedure[bool] | None:
+        """What is to be done to the store at the end; None for nothing, or nothing more."""
+        exchange = self.exchange
+        lease, self._lease = self._lease, None
+        if not (exchange.writes or exchange.drops or lease is not None):
+            return None
+        procedure = exchange.engine.pages.commit(exchange.writes, exchange.drops, exchange.guard, lease)
+        exchange.writes = exchange.drops = ()
+        return procedure
 
     def _end_flight(self, records: Mapping[str, Record | None] | None = None) -> None:
         """What others wait for is in the store, or will never be."""

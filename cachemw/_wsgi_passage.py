@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import Token
 from itertools import chain
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from cachemw._relay import Boarding, Relay
 from cachemw._wsgi_replies import send_stored
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 __all__ = ["Passage", "log"]
 
 log = logging.getLogger("cachemw")
+
+_LISTS: Final = (list, tuple)
+_BYTES: Final = frozenset({bytes})
 
 
 class Passage(Relay):
@@ -152,7 +155,7 @@ class Passage(Relay):
             self._iterator = chain(self._written, result)
         else:
             self._iterator = iter(result)
-            if isinstance(result, list | tuple) and set(map(type, result)) <= {bytes}:
+            if isinstance(result, _LISTS) and set(map(type, result)) <= _BYTES:
                 self._listed = sum(map(len, result))
         return result
 
@@ -384,12 +387,9 @@ class Passage(Relay):
         """Write to the store; until that is done, who asks for this page gets it from the flight, or these records."""
         exchange = self.exchange
         try:
-            lease, self._lease = self._lease, None
-            if exchange.writes or exchange.drops or lease is not None:
-                pages = exchange.engine.pages
-                procedure = pages.commit(exchange.writes, exchange.drops, exchange.guard, lease)
-                exchange.writes = exchange.drops = ()
-                pages.run(procedure, False)
+            procedure = self._committing()
+            if procedure is not None:
+                exchange.engine.pages.run(procedure, False)
         finally:
             self._end_flight(records)
         if exchange.refresh and self.place:

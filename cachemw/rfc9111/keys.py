@@ -150,7 +150,11 @@ def secondary_key(of: str, generation: str, values: Iterable[Sequence[str]]) -> 
     `generation` belongs to the `VaryIndex` and binds values to names. A field with no line at all, one empty line,
     and two lines are three different things.
     """
-    parts = [f"{of}\0V{generation}"]
+    key = f"{of}\0V{generation}"
     for lines in values:
-        parts += [f"{len(lines)}", *[f":{len(line)}:{line}" for line in lines], ";"]
-    return "".join(parts)
+        if len(lines) == 1:  # as nearly all have
+            (line,) = lines
+            key += f"1:{len(line)}:{line};"
+        else:
+            key += "".join([f"{len(lines)}", *[f":{len(line)}:{line}" for line in lines], ";"])
+    return key
