@@ -376,23 +376,32 @@ class LocMemCache(InlineCache):
         return True
 
     def _insert(self, item: _Item, key: str) -> bool:
-        """The same, where the entry is new or there may be no room for it."""
+        """The same with an entry of its own."""
         store = self._store
-        old = store.entries.get(key)
-        if old is None and len(store.entries) >= self._max_entries:
-            self._cull(self._entries_to_leave(len(store.entries)), inf)
-        if item.size > self._max_bytes - store.size + (0 if old is None else old.size):
-            store.take_out(key)
-            if item.size > self._max_bytes:
-                return False
-            # a tenth more than needed: each cull looks at every entry
-            self._cull(inf, self._max_bytes * 0.9 - item.size)
-        old = store.entries.get(key)
+        full = len(store.entries) >= self._max_entries or store.size + item.size > self._max_bytes
+        if full and not self._make_room(key, item.size):
+            return False
+        old = store.entries.get(key)  # from here on one step
         store.entries[key] = item
         store.size += item.size
         if old is not None:
             store.size -= old.size
             old.size = 0
+            item.seen = True
+        return True
+
+    def _make_room(self, key: str, size: int) -> bool:
+        """For one entry, which may take the place of another; False if there cannot be enough, and the old one went."""
+        store = self._store
+        old = store.entries.get(key)
+        if old is None and len(store.entries) >= self._max_entries:
+            self._cull(self._entries_to_leave(len(store.entries)), inf)
+        if size > self._max_bytes - store.size + (0 if old is None else old.size):
+            store.take_out(key)
+            if size > self._max_bytes:
+                return False
+            # a tenth more than needed: each cull looks at every entry
+            self._cull(inf, self._max_bytes * 0.9 - size)
         return True
 
     def _entries_to_leave(self, count: int) -> int:
@@ -443,7 +452,8 @@ class LocMemCache(InlineCache):
                     self._store.take_out(made)
                     continue
                 expires = inf if timeout is None or timeout >= FOREVER else now + timeout
-                if not self._put(_Page, made, record, expires, len(made) + _OVERHEAD + getsizeof(record)):
+                page = _Page(record, expires, len(made) + _OVERHEAD + getsizeof(record))
+                if not self._insert(page, made):
                     failed.append(key)
         return failed
 
