@@ -10,11 +10,7 @@ from sqlalchemy import URL, Table
 
 from cachemw.errors import BackendUnavailable
 
-__all__ = ["Call", "Columns", "MissingTable", "Outcome", "Store", "ValueTooLarge"]
-
-
-#: A row to be stored: key, expires, number, value.
-Columns = tuple[bytes, float | None, int | None, Any]
+__all__ = ["Call", "MissingTable", "Outcome", "Store", "ValueTooLarge"]
 
 
 class Call(NamedTuple):

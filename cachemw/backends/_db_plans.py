@@ -13,12 +13,13 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Final, TypeVar
 
-from cachemw.backends._db_calls import Call, Columns, MissingTable, Outcome, ValueTooLarge
-from cachemw.backends._db_schema import Statements, column_key, column_keys
+from cachemw.backends._db_calls import Call, MissingTable, Outcome, ValueTooLarge
+from cachemw.backends._db_keys import ColumnKey
+from cachemw.backends._db_schema import Statements
 from cachemw.backends._store import Entry
 from cachemw.errors import BackendUnavailable
 
-__all__ = ["KEYS_AT_ONCE", "MAX_DELTA", "Plan", "Plans", "columns_of"]
+__all__ = ["KEYS_AT_ONCE", "MAX_DELTA", "Plan", "Plans"]
 
 T = TypeVar("T")
 #: Steps of an operation; returns the answer.
@@ -40,8 +41,10 @@ MAX_DELTA: Final = 2**64 - 2
 class Plans:
     """The operations on one table. max_entries, frequency: the bound, and Django's CULL_FREQUENCY."""
 
-    def __init__(self, *, counts_by_last_id: bool, max_entries: int, frequency: int) -> None:
-        self._counts_by_last_id = counts_by_last_id
+    def __init__(self, statements: Statements, *, max_entries: int, frequency: int) -> None:
+        self._counts_by_last_id = statements.counts_by_last_id
+        self._column_key = statements.column_key
+        self._column_keys = statements.column_keys
         self.max_entries = max_entries
         self._frequency = frequency
         #: Rows that may be written until they are counted again; threads that race here only count once more.
@@ -51,20 +54,20 @@ class Plans:
         """What is stored of the keys. latest: no replica is asked."""
         found: dict[str, Any] = {}
         for part in _parts(keys):
-            by_column = dict(zip(column_keys(part), part, strict=True))
+            by_column = dict(zip(self._column_keys(part), part, strict=True))
             outcome = yield Call("get", {"keys": list(by_column), "now": time.time()}, reads=not latest)
             found.update(_by_key(by_column, outcome.rows))
         return found
 
     def peek(self, key: str) -> Plan[Sequence[Any] | None]:
         """(number, expiry) of a live row."""
-        outcome = yield Call("peek", {"key": column_key(key), "now": time.time()}, reads=True)
+        outcome = yield Call("peek", {"key": self._column_key(key), "now": time.time()}, reads=True)
         return outcome.rows[0] if outcome.rows else None
 
     def set(self, entries: Sequence[Entry]) -> Plan[list[str]]:
         now = time.time()
         # in order of keys, so that two writers of the same rows do not wait for one another
-        rows = sorted([_row_of(entry, now) for entry in entries], key=itemgetter("key"))
+        rows = sorted([self._row_of(entry, now) for entry in entries], key=itemgetter("key"))
         if not self.has_room(len(rows)):
             yield from self.look_for_room([row["key"] for row in rows])
         try:
@@ -79,9 +82,16 @@ class Plans:
             return failed
         return []
 
+    def _row_of(self, entry: Entry, now: float) -> dict[str, Any]:
+        """The parameters of `set` for an entry."""
+        key, value, timeout = entry
+        number, data = (value, None) if type(value) is int else (None, value)
+        expires = None if timeout is None else now + timeout
+        return {"key": self._column_key(key), "expires": expires, "number": number, "value": data}
+
     def add(self, entry: Entry) -> Plan[bool]:
         now = time.time()
-        row = _row_of(entry, now)
+        row = self._row_of(entry, now)
         if not self.has_room(1):
             yield from self.look_for_room([row["key"]])
         outcome = yield Call("add", {**row, "now": now})
@@ -90,19 +100,19 @@ class Plans:
     def touch(self, key: str, timeout: float | None) -> Plan[bool]:
         now = time.time()
         until = None if timeout is None else now + timeout
-        outcome = yield Call("touch", {"key": column_key(key), "now": now, "until": until})
+        outcome = yield Call("touch", {"key": self._column_key(key), "now": now, "until": until})
         return outcome.changed > 0
 
     def delete(self, keys: Sequence[str]) -> Plan[int]:
         deleted = 0
         for part in _parts(keys):
-            columns = column_keys(part)
+            columns = self._column_keys(part)
             deleted += (yield Call("delete", {"keys": columns, "now": time.time()})).changed
         return deleted
 
     def incr(self, key: str, delta: int) -> Plan[int]:
         while True:  # again only if the row changed between two statements
-            here = {"key": column_key(key), "now": time.time()}
+            here = {"key": self._column_key(key), "now": time.time()}
             if abs(delta) <= MAX_DELTA:
                 outcome = yield Call("incr", {**here, **Statements.addends(delta)})
                 if outcome.rows:
@@ -125,7 +135,7 @@ class Plans:
         self._room -= rows
         return self._room >= 0
 
-    def look_for_room(self, keys: list[bytes]) -> Plan[None]:
+    def look_for_room(self, keys: Sequence[ColumnKey]) -> Plan[None]:
         """Look at the table, and cull if rows of these keys would be too many.
 
         A cull that fails is left to a later write.
@@ -156,24 +166,13 @@ class Plans:
             wanted -= dropped
 
 
-def _by_key(keys: Mapping[bytes, str], rows: Iterable[Sequence[Any]]) -> dict[str, Any]:
+def _by_key(keys: Mapping[ColumnKey, str], rows: Iterable[Sequence[Any]]) -> dict[str, Any]:
     """Rows (key, number, value, expires) as what is stored under the made keys, which are given by column."""
     return {keys[key]: value if counted is None else counted for key, counted, value, _ in rows}
 
 
 def _parts(keys: Sequence[str]) -> list[Sequence[str]]:
     return [keys[start : start + KEYS_AT_ONCE] for start in range(0, len(keys), KEYS_AT_ONCE)]
-
-
-def columns_of(entry: Entry, now: float) -> Columns:
-    """The parameters of `set` for an entry: key, expires, number, value."""
-    key, value, timeout = entry
-    expires = None if timeout is None else now + timeout
-    return (column_key(key), expires, value, None) if type(value) is int else (column_key(key), expires, None, value)
-
-
-def _row_of(entry: Entry, now: float) -> dict[str, Any]:
-    return dict(zip(("key", "expires", "number", "value"), columns_of(entry, now), strict=True))
 
 
 def _signed(unsigned: int) -> int:

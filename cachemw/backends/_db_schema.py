@@ -2,9 +2,10 @@
 
 Rule 1: every operation is one statement, and atomic in it: `add` replaces an expired row, `touch` revives none, `incr`
 leaves the expiry alone.
-Rule 2: keys are bytes, as collations compare text: without case, without trailing blanks. A key that does not fit is
-cut and ends in its digest; such a key is always one byte longer than any other may be.
-Rule 3: the table is an ordinary one with the value last: SQLite without rowid is 20 times slower with large values.
+Rule 2: the table is an ordinary one with the value last: SQLite without rowid is 20 times slower with large values.
+Rule 3: the rows that expire are found by an index. SQLite spends as much on it as on all else when a row is stored
+again, so there the index is on `due`, which is left alone then: it is never later than the expiry, but may be earlier.
+Who looks for what has expired looks at what is due, and puts off what lives on.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from hashlib import blake2b
 from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
     Column,
+    ColumnElement,
+    Delete,
     Double,
     Executable,
     Index,
@@ -25,7 +27,9 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    Select,
     Table,
+    Text,
     bindparam,
     cast,
     column,
@@ -44,13 +48,13 @@ from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 from sqlalchemy.sql.elements import quoted_name
 
 from cachemw._values import refuse
+from cachemw.backends._db_keys import KEY_SIZE, ColumnKey, column_key, column_keys, text_key, text_keys
 
-__all__ = ["DEFAULT_TABLE", "Statements", "column_key", "column_keys", "make_table"]
+__all__ = ["DEFAULT_TABLE", "Statements", "make_table"]
 
 #: Where no name is given.
 DEFAULT_TABLE: Final = "cachemw"
 
-_KEY_SIZE: Final = 255
 _WORD: Final = r"[A-Za-z_][A-Za-z0-9_]*(?: [A-Za-z0-9_]+)*"
 _NAME: Final = re.compile(rf"(?:({_WORD})\.)?({_WORD})")
 _INDEX_SUFFIX: Final = "_expires"
@@ -61,31 +65,10 @@ _MIN_INT64: Final = -(2**63)
 _MAX_INT64: Final = 2**63 - 1
 
 
-def column_key(key: str) -> bytes:
-    """A made key as it stands in the table."""
-    try:
-        data = key.encode()
-    except UnicodeEncodeError:
-        data = key.encode("utf-8", "surrogatepass")
-    if len(data) < _KEY_SIZE:
-        return data
-    digest = blake2b(data, digest_size=32).hexdigest().encode()
-    return data[: _KEY_SIZE - len(digest)] + digest
-
-
-def column_keys(keys: Sequence[str]) -> list[bytes]:
-    """Several made keys, as `column_key` gives them."""
-    try:
-        columns = [key.encode() for key in keys]
-    except UnicodeEncodeError:
-        columns = []
-    return columns if columns and max(map(len, columns)) < _KEY_SIZE else [column_key(key) for key in keys]
-
-
-def make_table(name: object) -> Table:
+def make_table(name: object, *, due: bool = False) -> Table:
     """The table of this name ("table" or "schema.table"; blanks within are allowed). It is quoted in every statement.
 
-    Raises: ImproperlyConfigured if the name is no identifier.
+    due: has it that column (rule 3)? Raises: ImproperlyConfigured if the name is no identifier.
     """
     match = _NAME.fullmatch(name) if isinstance(name, str) else None
     if match is None or len(match[2]) > _NAME_LENGTH:
@@ -93,17 +76,18 @@ def make_table(name: object) -> Table:
             f"at most {_NAME_LENGTH} letters, digits, underscores and single blanks, after a schema and a dot or not"
         )
         raise refuse("The cache's table name", name, allowed)
-    expires = Column("expires", Double, nullable=True)
+    key = LargeBinary().with_variant(mysql.VARBINARY(KEY_SIZE), "mysql", "mariadb").with_variant(Text(), "sqlite")
+    times = [Column("expires", Double, nullable=True)]  # seconds since the epoch; NULL: never
+    if due:
+        times.append(Column("due", Double, nullable=True))  # the same; NULL: there is nothing to look at
     return Table(
         quoted_name(match[2], quote=True),
         MetaData(schema=match[1] and quoted_name(match[1], quote=True)),
-        Column(
-            "cache_key", LargeBinary().with_variant(mysql.VARBINARY(_KEY_SIZE), "mysql", "mariadb"), primary_key=True
-        ),
-        expires,  # seconds since the epoch; NULL: never
+        Column("cache_key", key, primary_key=True),
+        *times,
         Column("number", BigInteger, nullable=True),  # the value, if it is an integer that can be counted
         Column("value", LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb"), nullable=True),
-        Index(quoted_name(match[2] + _INDEX_SUFFIX, quote=True), expires),
+        Index(quoted_name(match[2] + _INDEX_SUFFIX, quote=True), times[-1]),
         mysql_engine="InnoDB",
         mariadb_engine="InnoDB",
     )
@@ -120,10 +104,17 @@ class Statements:
     def __init__(self, table: Table, kind: str, *, how_many: int | None = None) -> None:
         self.table = table
         self.kind = kind
+        #: What makes keys in the table of made ones.
+        self.column_key: Callable[[str], ColumnKey] = text_key if kind == "sqlite" else column_key
+        self.column_keys: Callable[[Sequence[str]], Sequence[ColumnKey]]
+        self.column_keys = text_keys if kind == "sqlite" else column_keys
         self._key = table.c.cache_key
         self._expires = table.c.expires
+        self._due: Any = table.c.get("due")
+        self._indexed = self._expires if self._due is None else self._due
         self._row = select(self._key, table.c.number, table.c.value, self._expires)
-        self._each_key = [bindparam(f"key_{number}", type_=LargeBinary) for number in range(how_many or 0)]
+        self._how_many = how_many or 0
+        self._each_key = [bindparam(f"key_{number}", type_=LargeBinary) for number in range(self._how_many)]
         self._in_keys = self._key.in_(bindparam("keys", expanding=True) if how_many is None else self._each_key)
         self._is_key = self._key == bindparam("key")
         self._is_live = or_(self._expires.is_(None), self._expires > bindparam("now"))
@@ -173,8 +164,23 @@ class Statements:
 
     @cached_property
     def set(self) -> Executable:
-        """Store one row, or replace it. The parameters stand in the order key, expires, number, value."""
+        """Store one row, or replace it. With `due`, the parameters stand in the order of `set_again`."""
         return self._insert(lambda new, old: new)
+
+    @cached_property
+    def set_again(self) -> Executable:
+        """Store `how_many` rows as `set` does, but leave `due` alone: where it would be too late, the whole row is.
+
+        The parameters stand in the order key, expires, expires, number, value, once for each row.
+        """
+        names = ("cache_key", "expires", "due", "number", "value")
+        rows: list[dict[str, Any]]
+        rows = [{name: bindparam(f"{name}_{number}") for name in names} for number in range(self._how_many)]
+        statement = sqlite.insert(self.table).values(rows)
+        new = statement.excluded
+        changes = {name: new[name] for name in ("number", "value", "expires")}
+        in_time = or_(self._due <= new.expires, new.expires.is_(None))
+        return statement.on_conflict_do_update(index_elements=[self._key], set_=changes, where=in_time)
 
     @cached_property
     def add(self) -> Executable:
@@ -191,11 +197,15 @@ class Statements:
         )
 
     def _insert(self, choose: Callable[[Any, Any], Any], where: Any = None) -> Insert:
-        columns = (self.table.c.number, self.table.c.value, self._expires)
+        columns = [self.table.c.number, self.table.c.value, self._expires]
         row: dict[str, Any] = {
             "cache_key": bindparam("key"),
             **{column.name: bindparam(column.name) for column in columns},
         }
+        if self._due is not None:
+            row["due"] = bindparam("expires")
+            if where is None:  # else it is an expired row's, and not too late for any new one
+                columns.append(self._due)
         if self.counts_by_last_id:
             new = mysql.insert(self.table).values(row)
             return new.on_duplicate_key_update([(c.name, choose(new.inserted[c.name], c)) for c in columns])
@@ -207,7 +217,9 @@ class Statements:
     @cached_property
     def touch(self) -> Executable:
         """Give a live row a new expiry."""
-        return update(self.table).where(self._is_key, self._is_live).values(expires=bindparam("until"))
+        until: Any = bindparam("until")
+        changes = {"expires": until} if self._due is None else {"expires": until, "due": until}
+        return update(self.table).where(self._is_key, self._is_live).values(changes)
 
     @cached_property
     def incr(self) -> Executable:
@@ -250,26 +262,40 @@ class Statements:
 
     @cached_property
     def drop_expired(self) -> Executable:
-        """Remove up to `limit` expired rows."""
-        return self._drop(select(self._key).where(self._expires <= bindparam("now")))
+        """Remove up to `limit` expired rows; with `due`, from among so many that are due first."""
+        now: Any = bindparam("now")
+        if self._due is None:
+            return self._drop(select(self._key).where(self._expires <= now))
+        return self._drop(select(self._key).where(self._due <= now).order_by(self._due)).where(self._expires <= now)
 
     @cached_property
     def drop_first(self) -> Executable:
-        """Remove the `limit` rows that expire first, which with one timeout for all are the oldest."""
-        return self._drop(select(self._key).where(self._expires.is_not(None)).order_by(self._expires))
+        """Remove the `limit` rows that expire (or are due) first, which with one timeout for all are the oldest."""
+        return self._drop(select(self._key).where(self._indexed.is_not(None)).order_by(self._indexed))
 
     @cached_property
     def drop_any(self) -> Executable:
         """Remove up to `limit` rows that never expire."""
-        return self._drop(select(self._key).where(self._expires.is_(None)))
+        return self._drop(select(self._key).where(self._indexed.is_(None)))
 
-    def _drop(self, victims: Any) -> Executable:
-        limited = victims.limit(bindparam("limit", type_=BigInteger))
+    @cached_property
+    def put_off(self) -> Executable:
+        """Of the `limit` rows that are due first, `until` then, make those due when they expire that are so earlier."""
+        first = select(self._key).where(self._due <= bindparam("until")).order_by(self._due)
+        is_early = self._due.is_distinct_from(self._expires)
+        return update(self.table).where(self._limited(first), is_early).values(due=self._expires)
+
+    def _drop(self, victims: Select[Any]) -> Delete:
+        return delete(self.table).where(self._limited(victims))
+
+    def _limited(self, keys: Select[Any]) -> ColumnElement[bool]:
+        """Is the row one of the first `limit` of these?"""
+        limited = keys.limit(bindparam("limit", type_=BigInteger))
         if self.kind == "postgresql":
             limited = limited.with_for_update(skip_locked=True)
         # once more around it, as MySQL takes no LIMIT in the subquery of IN
         chosen = limited.subquery()
-        return delete(self.table).where(self._key.in_(select(chosen.c.cache_key)))
+        return self._key.in_(select(chosen.c.cache_key))
 
     def create(self, dialect: Dialect) -> list[str]:
         """The statements that make the table and its index, if they are not there."""

@@ -16,12 +16,14 @@ from typing import Any, ClassVar, Final, TypeVar
 from sqlalchemy import URL
 
 from cachemw._values import boolean, integer, number, refuse
-from cachemw.backends._db_calls import Call, Columns, MissingTable, Outcome, Store, ValueTooLarge
+from cachemw.backends._db_calls import Call, MissingTable, Outcome, Store, ValueTooLarge
+from cachemw.backends._db_keys import ColumnKey, text_key, text_keys
 from cachemw.backends._db_pages import Decode
-from cachemw.backends._db_plans import KEYS_AT_ONCE, MAX_DELTA, Plan, Plans, columns_of
+from cachemw.backends._db_plans import KEYS_AT_ONCE, MAX_DELTA, Plan, Plans
 from cachemw.backends._db_replicas import Replicas
-from cachemw.backends._db_schema import Statements, column_key, column_keys, make_table
+from cachemw.backends._db_schema import Statements, make_table
 from cachemw.backends._db_server import ServerStore
+from cachemw.backends._db_sql import NewRow, row_of
 from cachemw.backends._db_sqlite import Row, SQLiteStore
 from cachemw.backends._db_urls import kind_of, replica_urls, table_and_url
 from cachemw.backends._quick import QuickReads
@@ -66,16 +68,15 @@ class DatabaseCache(BaseCache):
         options = self.options
         table, primary = table_and_url(location, options)
         max_entries, frequency = self._cull_options(max_entries=_MAX_ENTRIES)
-        self._statements = Statements(make_table(table), kind_of(primary))
-        deadline = options.get("deadline", _LOCK_DEADLINE if self._statements.kind == "sqlite" else _DEADLINE)
+        kind = kind_of(primary)
+        self._statements = Statements(make_table(table, due=kind == "sqlite"), kind)
+        deadline = options.get("deadline", _LOCK_DEADLINE if kind == "sqlite" else _DEADLINE)
         self._deadline = number("OPTIONS['deadline']", deadline, minimum=0.001)
         self._pool_size = integer("OPTIONS['pool_size']", options.get("pool_size", 10), minimum=1)
-        self._create = boolean("OPTIONS['create']", options.get("create", self._statements.kind == "sqlite"))
+        self._create = boolean("OPTIONS['create']", options.get("create", kind == "sqlite"))
         self._primary = self._store(primary)
         self._replicas = Replicas([self._store(url) for url in replica_urls(options.get("read"))])
-        self._plans = Plans(
-            counts_by_last_id=self._statements.counts_by_last_id, max_entries=max_entries, frequency=frequency
-        )
+        self._plans = Plans(self._statements, max_entries=max_entries, frequency=frequency)
         lone = None if self._replicas.stores else self._primary
         #: Asked directly (rule 3), where there is no choice.
         self._sqlite = lone if isinstance(lone, SQLiteStore) else None
@@ -181,9 +182,9 @@ class DatabaseCache(BaseCache):
         if sqlite is not None and 0 < len(keys) <= KEYS_AT_ONCE:
             try:
                 if len(keys) > 1:
-                    found = sqlite.values(column_keys(keys), time.time())
+                    found = sqlite.values(text_keys(keys), time.time())
                     return {keys[place]: value for place, value in found}
-                row = sqlite.get_one(column_key(keys[0]), time.time())
+                row = sqlite.get_one(text_key(keys[0]), time.time())
                 return {} if row is None else {keys[0]: row[1] if row[0] is None else row[0]}
             except MissingTable:
                 pass  # the plan makes it
@@ -192,7 +193,7 @@ class DatabaseCache(BaseCache):
     async def _aget(self, keys: Sequence[str]) -> dict[str, Any]:
         sqlite = self._sqlite
         if sqlite is not None and 0 < len(keys) <= KEYS_AT_ONCE:
-            asked = column_keys(keys), time.time()
+            asked = text_keys(keys), time.time()
             try:
                 found = await self._reads.run(sqlite.values, *asked, at_once=sqlite.values_at_once)
                 return {keys[place]: value for place, value in found}
@@ -209,9 +210,9 @@ class DatabaseCache(BaseCache):
                 pass  # the plan makes the one, and finds the other
         return self._drive(self._plans.set(entries))
 
-    def _rows(self, entries: Sequence[Entry], now: float) -> list[Columns]:
-        """The parameters of `set`, for which there is room."""
-        rows = [columns_of(entry, now) for entry in entries]
+    def _rows(self, entries: Sequence[Entry], now: float) -> list[NewRow]:
+        """What SQLite is to store, for which there is room."""
+        rows = [row_of(entry, now) for entry in entries]
         if not self._plans.has_room(len(rows)):
             self._drive(self._plans.look_for_room([row[0] for row in rows]))
         return rows
@@ -242,7 +243,7 @@ class DatabaseCache(BaseCache):
     def _incr(self, key: str, delta: int) -> int:
         if self._sqlite is not None and abs(delta) <= MAX_DELTA:
             with suppress(MissingTable):  # the plan makes it
-                total = self._sqlite.incr(column_key(key), time.time(), delta)
+                total = self._sqlite.incr(text_key(key), time.time(), delta)
                 if total is not None:
                     return total
         return self._drive(self._plans.incr(key, delta))
@@ -283,9 +284,9 @@ class DatabaseCache(BaseCache):
 
     # -- pages ---------------------------------------------------------------------------------------------------
 
-    def _columns(self, keys: Sequence[str]) -> list[bytes]:
+    def _columns(self, keys: Sequence[str]) -> Sequence[ColumnKey]:
         prefix = self._page_prefix  # a page's key in a store without limits
-        return [column_key(prefix + key) for key in keys]
+        return text_keys([prefix + key for key in keys])
 
     def known(self, keys: Sequence[str], decode: Decode) -> list[Any] | None:
         """What `read_decoded` gives, if that is known without asking the database: it never is."""
@@ -383,7 +384,7 @@ class DatabaseCache(BaseCache):
         return await super().aadd_and_read(key, payload, timeout, latest)
 
 
-def _values(columns: Sequence[bytes], rows: Sequence[Row]) -> list[Any]:
+def _values(columns: Sequence[ColumnKey], rows: Sequence[Row]) -> list[Any]:
     """The values in the order of the columns, None where there is none, or a number."""
     found = {key: value for key, _, value, _ in rows}
     return [found.get(column) for column in columns]

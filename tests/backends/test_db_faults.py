@@ -22,8 +22,9 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from cachemw.backends import _db_server, _db_sqlite
+from cachemw.backends import _db_connections, _db_server
 from cachemw.backends._db_calls import Call
+from cachemw.backends._db_connections import Connections
 from cachemw.backends._db_server import ServerStore
 from cachemw.backends._db_sqlite import SQLiteStore
 from cachemw.backends.db import DatabaseCache
@@ -117,7 +118,7 @@ def test_a_corrupt_file_is_backend_unavailable_until_it_is_gone(lite: DatabaseCa
 def test_a_file_that_is_removed_or_replaced_while_in_use_is_opened_again(
     lite: DatabaseCache, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_db_sqlite, "_LOOK_AGAIN", 0)
+    monkeypatch.setattr(_db_connections, "_LOOK_AGAIN", 0)
     lite.set("key", "old")
     for file in path.parent.iterdir():
         file.unlink()
@@ -296,10 +297,10 @@ def test_a_connection_that_broke_in_the_middle_is_not_used_again(
     lite: DatabaseCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lite.set("key", 1)
-    store = lite._primary
+    connections = connections_of(lite)
     with pytest.raises(KeyboardInterrupt):
-        store._use(_interrupt)  # type: ignore[attr-defined]
-    assert store._idle == []  # type: ignore[attr-defined]
+        connections.use(_interrupt)
+    assert connections._idle == []
     assert lite.get("key") == 1
 
 
@@ -332,22 +333,21 @@ def test_what_sqlite_rolled_back_by_itself_is_not_rolled_back_twice(lite: Databa
 
 def test_a_forked_process_leaves_its_parents_connections_alone(lite: DatabaseCache) -> None:
     lite.set("key", 1)
-    store = lite._primary
-    assert isinstance(store, SQLiteStore)
-    [parents] = store._idle
-    store._owner = -1  # as a child sees it
+    connections = connections_of(lite)
+    [parents] = connections._idle
+    connections._owner = -1  # as a child sees it
     lite.close()
-    assert store._idle == [parents]
+    assert connections._idle == [parents]
     assert lite.get("key") == 1
-    assert parents not in store._idle
+    assert parents not in connections._idle
     assert parents.execute("SELECT 1").fetchone() == (1,)
     parents.close()
 
 
-def lite_store(cache: DatabaseCache) -> SQLiteStore:
+def connections_of(cache: DatabaseCache) -> Connections:
     store = cache._primary
     assert isinstance(store, SQLiteStore)
-    return store
+    return store.connections
 
 
 def test_a_lock_is_waited_for_whatever_sqlite_calls_it(lite: DatabaseCache, path: Path) -> None:
@@ -369,15 +369,15 @@ def test_a_lock_is_waited_for_whatever_sqlite_calls_it(lite: DatabaseCache, path
                 raise
             return "done"
 
-        assert lite_store(lite)._use(work) == "done"
+        assert connections_of(lite).use(work) == "done"
     assert attempts == [0, 1]
     assert lite.get("key") == 3
 
 
 def test_threads_open_connections_one_at_a_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = DatabaseCache(f"sqlite:///{path}", {"OPTIONS": {"deadline": 30}})
-    store = lite_store(cache)
-    connect, at_once, most = store._connect, [0], [0]
+    connections = connections_of(cache)
+    connect, at_once, most = connections._connect, [0], [0]
 
     def counted() -> sqlite3.Connection:
         at_once[0] += 1
@@ -387,7 +387,7 @@ def test_threads_open_connections_one_at_a_time(path: Path, monkeypatch: pytest.
         finally:
             at_once[0] -= 1
 
-    monkeypatch.setattr(store, "_connect", counted)
+    monkeypatch.setattr(connections, "_connect", counted)
     assert in_threads(20, lambda number: cache.get("key")) == [None] * 20
     assert most == [1]
     cache.close()
@@ -396,41 +396,41 @@ def test_threads_open_connections_one_at_a_time(path: Path, monkeypatch: pytest.
 def test_who_waits_to_open_a_connection_takes_one_that_is_given_back(path: Path) -> None:
     with closing(DatabaseCache(f"sqlite:///{path}", {"OPTIONS": {"deadline": 30}})) as cache:
         cache.set("key", 1)
-        store = lite_store(cache)
-        [connection] = store._idle
+        connections = connections_of(cache)
+        [connection] = connections._idle
         found: list[Any] = []
-        with store._opening:
-            store._idle.clear()
+        with connections._opening:
+            connections._idle.clear()
             thread = threading.Thread(target=lambda: found.append(cache.get("key")))
             thread.start()
             thread.join(0.05)
             assert found == []
-            store._idle.append(connection)
+            connections._idle.append(connection)
         thread.join(30)
         assert found == [1]
-        assert store._idle == [connection]
+        assert connections._idle == [connection]
 
 
 def test_a_connection_that_another_thread_fails_to_open_is_not_waited_for_long(lite: DatabaseCache) -> None:
-    store = lite_store(lite)
-    with store._opening:
+    connections = connections_of(lite)
+    with connections._opening:
         began = time.monotonic()
         with pytest.raises(BackendUnavailable, match=r"no connection within 0\.2 s"):
             lite.get("key")
         assert time.monotonic() - began < 1
-        store._owner = -1  # as a child sees it that was forked meanwhile
+        connections._owner = -1  # as a child sees it that was forked meanwhile
         assert lite.get("key") is None
 
 
 def test_who_does_not_want_to_wait_for_a_lock_keeps_the_connection(lite: DatabaseCache, path: Path) -> None:
     lite.set("key", 1)
-    store = lite_store(lite)
-    [connection] = store._idle
+    connections = connections_of(lite)
+    [connection] = connections._idle
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(_db_sqlite._BusyError):
-            store._use(lambda it: it.execute("BEGIN IMMEDIATE"), patient=False)
-    assert store._idle == [connection]
+        with pytest.raises(_db_connections.BusyError):
+            connections.use(lambda it: it.execute("BEGIN IMMEDIATE"), patient=False)
+    assert connections._idle == [connection]
     assert lite.incr("key") == 2
 
 
@@ -438,10 +438,10 @@ def test_a_missing_table_costs_no_connection(path: Path) -> None:
     with closing(DatabaseCache(f"sqlite:///{path}", {"OPTIONS": {"create": False}})) as cache:
         with pytest.raises(BackendUnavailable, match="createcachetable"):
             cache.get("key")
-        [connection] = lite_store(cache)._idle
+        [connection] = connections_of(cache)._idle
         with pytest.raises(BackendUnavailable, match="createcachetable"):
             asyncio.run(cache.aget("key"))
-        assert lite_store(cache)._idle == [connection]
+        assert connections_of(cache)._idle == [connection]
 
 
 # Servers

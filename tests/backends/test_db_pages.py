@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from cachemw.backends import _db_sqlite
+from cachemw.backends import _db_connections
 from cachemw.backends.db import DatabaseCache
 from cachemw.errors import BackendUnavailable
 from cachemw.testing._concurrency import in_threads
@@ -46,7 +46,7 @@ def statements(cache: DatabaseCache) -> list[str]:
     """What SQLite is told from now on: the first words."""
     cache.get("warm")
     assert cache._sqlite is not None
-    (connection,) = cache._sqlite._idle
+    (connection,) = cache._sqlite.connections._idle
     seen: list[str] = []
     connection.set_trace_callback(lambda sql: seen.append(sql.split()[0]))
     return seen
@@ -226,7 +226,7 @@ def test_what_is_remembered_expires(cache: DatabaseCache, monkeypatch: pytest.Mo
 def test_another_file_in_the_place_of_the_first(
     cache: DatabaseCache, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_db_sqlite, "_LOOK_AGAIN", 0.0)
+    monkeypatch.setattr(_db_connections, "_LOOK_AGAIN", 0.0)
     remembered(cache)
     for name in ("", "-wal", "-shm"):
         path.with_name(path.name + name).unlink(missing_ok=True)

@@ -170,7 +170,7 @@ def test_a_connection_that_finds_the_lock_taken_waits_in_a_thread(tmp_path: Path
         def close(self) -> None:
             self.connection.close()
 
-    store._idle[:] = [Busy(store._idle[0])]
+    store.connections._idle[:] = [Busy(store.connections._idle[0])]
     assert asyncio.run(cache.aget("key")) == "value"
     assert released.is_set()
     cache.close()

@@ -93,7 +93,7 @@ def test_the_disk_is_full(site: Site, store: str, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(os, "write", write)
         monkeypatch.setattr(os, "writev", lambda d, parts: write(d, b"".join(parts)), raising=False)
     else:
-        primary: Any = site.cache._primary  # type: ignore[attr-defined]
+        primary: Any = site.cache._primary.connections  # type: ignore[attr-defined]
         connect = primary._connect
 
         def limited() -> sqlite3.Connection:

@@ -1,0 +1,246 @@
+"""Connections to a file of SQLite.
+
+Rule 1: a connection is used by one thread at a time and waits in a list meanwhile; none crosses a fork, and those
+that wait are closed before one: SQLite counts its locks in memory, and a child would believe to have its parent's.
+Rule 2: write-ahead log, so that readers and the writer do not wait for one another; every statement is a transaction.
+Rule 3: waiting for another writer ends in time; any other error, but that the table is missing, closes the connection,
+and the next call opens a new one (the file may have been replaced).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, Final, TypeVar
+
+from cachemw.backends._db_calls import MissingTable
+from cachemw.backends._db_sql import SQL
+from cachemw.errors import BackendUnavailable
+
+__all__ = ["BusyError", "Connection", "Connections"]
+
+#: Seconds after which it is made sure again that the file is still there.
+_LOOK_AGAIN: Final = 1.0
+#: Deadlines that a connection may take, the log included that the first one has to make.
+_OPENING: Final = 2
+_BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+_PRAGMAS: Final = (
+    "PRAGMA journal_mode=WAL",
+    "PRAGMA synchronous=NORMAL",  # a crash of the machine may lose the last writes, never the file
+    # The log is moved into the file when it has so many pages, and the disk waited for: it does so for 4000 about as
+    # long as for SQLite's 1000. Readers find up to 4062 by one look into the log's index.
+    "PRAGMA wal_autocheckpoint=4000",
+    "PRAGMA journal_size_limit=67108864",
+)
+
+#: Connections that a parent process opened: kept, as SQLite allows nothing to be done with them here, not even closing.
+_inherited: Final[list[list[Connection]]] = []
+
+#: Held while a file is made: no connection of this process is to have locks on it before it is closed.
+_creating = threading.Lock()
+
+T = TypeVar("T")
+
+
+class BusyError(Exception):
+    """Another connection has the lock, and nobody wants to wait for it."""
+
+
+class Connection(sqlite3.Connection):
+    """A connection, and the statements on the table as it was when that was opened."""
+
+    sql: SQL
+
+
+class Connections:
+    """Those of this process to the file at a path.
+
+    options: of `sqlite3.connect`; timeout: seconds to wait for another process's write; learn: tells a new connection
+    its `sql`; mapped: makes the error that is raised of SQLite's.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        options: Mapping[str, Any],
+        *,
+        timeout: float,
+        learn: Callable[[Connection], None],
+        mapped: Callable[[Exception], BackendUnavailable],
+    ) -> None:
+        self._path = path
+        # autocommit; closing comes from other threads; waiting is ours, as SQLite's own pauses starve writers
+        own = {"isolation_level": None, "check_same_thread": False, "timeout": 0, "factory": Connection}
+        self._options = {**options, **own}
+        self._timeout = timeout
+        self._learn = learn
+        self._mapped = mapped
+        self._idle: list[Connection] = []
+        self._opening = threading.Lock()
+        self._owner = os.getpid()
+        self._file: tuple[int, int] | None = None
+        self._look_again = 0.0
+        _all.add(self)
+
+    def use(self, work: Callable[[Connection], T], *, patient: bool = True) -> T:
+        """Do the work with a connection that nobody else uses meanwhile, again while another writer is at it.
+
+        Raises: BackendUnavailable; BusyError where something had to be waited for, and it is not to be `patient`.
+        """
+        idle = self._current()
+        try:
+            connection = idle.pop()
+        except IndexError:
+            if not patient:
+                raise BusyError from None
+            connection = self._another(idle)
+        sound = False
+        try:
+            try:
+                result = work(connection)
+            except sqlite3.Error as error:
+                if not _is_busy(error):
+                    raise self._mapped(error) from error
+                if not patient:
+                    raise BusyError from error
+                result = self._patiently(lambda: work(connection))
+            sound = True
+            return result
+        except (BusyError, MissingTable):
+            sound = True
+            raise
+        finally:
+            if sound and idle is self._idle:
+                idle.append(connection)
+            else:
+                connection.close()
+
+    def transact(self, steps: Callable[[Connection], T]) -> T:
+        """Do the steps in one transaction: one commit instead of one for each."""
+        return self.use(lambda connection: _in_transaction(connection, steps))
+
+    def _current(self) -> list[Connection]:
+        """Those that nobody uses, of this process and of the file that stands at the path now."""
+        if self._owner != os.getpid():  # forked: the parent's must neither be used nor closed here
+            _inherited.append(self._idle)
+            self._idle = []
+            self._opening = threading.Lock()
+            self._owner = os.getpid()
+        now = time.monotonic()
+        if now >= self._look_again:
+            self._look_again = now + _LOOK_AGAIN
+            found = self._identity()
+            if found != self._file:
+                self.close()
+                self._idle = []
+                self._file = found
+        return self._idle
+
+    def _identity(self) -> tuple[int, int] | None:
+        """Which file it is: SQLite does not notice that it was removed, and goes on in what nobody else sees."""
+        try:
+            status = os.stat(self._path)
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
+    def _another(self, idle: list[Connection]) -> Connection:
+        """One that was given back meanwhile, or a new one.
+
+        One thread at a time: while the log is not there yet, those that open the file keep one another from making it.
+        """
+        patience = _OPENING * self._timeout
+        began = time.monotonic()
+        if not self._opening.acquire(timeout=patience):
+            raise self._mapped(TimeoutError(f"no connection within {patience:g} s"))
+
+        def take() -> Connection:
+            try:
+                return idle.pop()
+            except IndexError:
+                return self._connect()
+
+        try:
+            return self._patiently(take, began + patience)
+        finally:
+            self._opening.release()
+
+    def _patiently(self, action: Callable[[], T], deadline: float | None = None) -> T:
+        """Do it, again and again while another connection has the lock, until time is up."""
+        if deadline is None:
+            deadline = time.monotonic() + self._timeout
+        pause = 0.0002
+        while True:
+            try:
+                return action()
+            except sqlite3.Error as error:
+                if not _is_busy(error) or time.monotonic() >= deadline:
+                    raise self._mapped(error) from error
+            time.sleep(pause * random.random())  # noqa: S311  spreads the waiters, guards no secret
+            pause = min(pause * 2, 0.005)
+
+    def _connect(self) -> Connection:
+        if not self._options.get("uri"):
+            self._create_file()
+        connection: Connection = sqlite3.connect(self._path, **self._options)
+        try:
+            for pragma in _PRAGMAS:
+                connection.execute(pragma).close()
+            self._learn(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _create_file(self) -> None:
+        """Make the file if there is none, for nobody else to read: what is stored is nobody else's business.
+
+        One that is there is not opened: closing it again would let go of all locks that this process has on it
+        (POSIX), and another process would then take the log away under SQLite's feet.
+        """
+        with _creating, suppress(OSError):  # SQLite reports what is wrong here
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+
+    def close(self) -> None:
+        """Close those that nobody uses at this moment."""
+        if self._owner == os.getpid():
+            while self._idle:
+                self._idle.pop().close()
+
+
+def _is_busy(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _BUSY  # the rest says what it is busy with
+
+
+def _in_transaction(connection: Connection, steps: Callable[[Connection], T]) -> T:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        result = steps(connection)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return result
+
+
+_all: Final[weakref.WeakSet[Connections]] = weakref.WeakSet()
+
+
+def _before_fork() -> None:
+    for connections in list(_all):
+        connections.close()
+
+
+def _after_fork() -> None:
+    global _creating
+    _creating = threading.Lock()
+
+
+os.register_at_fork(before=_before_fork, after_in_child=_after_fork)

@@ -1,0 +1,124 @@
+"""What SQLite is given: SQLAlchemy writes the SQL, once, and is not asked again.
+
+Rule 1: a statement is made for few numbers of keys, and of rows: for others there are keys that nothing has, and more
+than one statement.
+Rule 2: tables of earlier versions have no column `due`; what is different then is settled here.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, lru_cache
+from itertools import chain
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy.dialects.sqlite.pysqlite import dialect as make_dialect
+
+from cachemw.backends._db_keys import ColumnKey, text_key
+from cachemw.backends._db_schema import Statements
+from cachemw.backends._store import Entry
+
+__all__ = ["DIALECT", "SQL", "NewRow", "OldSQL", "Prepared", "row_of"]
+
+DIALECT: Final = make_dialect(paramstyle="qmark")
+
+#: Key, expires, due, number, value.
+NewRow = tuple[ColumnKey, float | None, float | None, int | None, Any]
+
+#: Rows that are stored by one statement, the largest number first; each that is left takes one more.
+_BATCHES: Final = (100, 10)
+#: Rows to put off in one statement, and in one go.
+_PUT_OFF: Final = 1000
+_PUT_OFF_TIMES: Final = 5
+
+
+class Prepared(NamedTuple):
+    """A statement, and what puts its parameters in their order."""
+
+    sql: str
+    arguments: Callable[[Mapping[str, Any]], tuple[Any, ...]]
+
+
+def row_of(entry: Entry, now: float) -> NewRow:
+    """What is stored for an entry."""
+    key, value, timeout = entry
+    expires = None if timeout is None else now + timeout
+    if type(value) is int:
+        return text_key(key), expires, expires, value, None
+    return text_key(key), expires, expires, None, value
+
+
+class SQL:
+    """The statements on one table."""
+
+    def __init__(self, statements: Statements) -> None:
+        self._table = statements.table
+        self.prepared = lru_cache(maxsize=256)(self._prepare)
+
+    def _prepare(self, statement: str, how_many: int = 0) -> Prepared:
+        """A statement of `Statements`, for so many keys or rows."""
+        compiled = getattr(Statements(self._table, "sqlite", how_many=how_many), statement).compile(dialect=DIALECT)
+        order = compiled.positiontup
+        fixed = {name: value for name, value in compiled.params.items() if value is not None}  # LIMIT's offset
+
+        def arguments(parameters: Mapping[str, Any]) -> tuple[Any, ...]:
+            return tuple([parameters[name] if name in parameters else fixed[name] for name in order])
+
+        simple = len(order) > 1 and not fixed
+        return Prepared(str(compiled), itemgetter(*order) if simple else arguments)
+
+    @cached_property
+    def get_one(self) -> str:
+        """One row (number, value) of a key, if it is alive now."""
+        return self.prepared("get_one").sql
+
+    @cached_property
+    def _set(self) -> str:
+        return self.prepared("set").sql
+
+    @cached_property
+    def _set_again(self) -> str:
+        return self.prepared("set_again", 1).sql
+
+    def store_one(self, connection: sqlite3.Connection, row: NewRow) -> None:
+        """Store a row; in two statements where one that expires later, or never, is replaced."""
+        if connection.execute(self._set_again, row).rowcount <= 0:
+            connection.execute(self._set, row)
+
+    def store(self, connection: sqlite3.Connection, rows: Sequence[NewRow]) -> None:
+        """Store several rows. The caller has begun a transaction."""
+        stored = 0
+        left = rows
+        for size in _BATCHES:
+            while len(left) >= size:
+                batch, left = left[:size], left[size:]
+                arguments = list(chain.from_iterable(batch))
+                stored += connection.execute(self.prepared("set_again", size).sql, arguments).rowcount
+        stored += connection.executemany(self._set_again, left).rowcount
+        if stored < len(rows):
+            connection.executemany(self._set, rows)
+
+    def put_off(self, connection: sqlite3.Connection, until: float) -> None:
+        """Look at the rows that are due until then; those that live on are due when they expire."""
+        prepared = self.prepared("put_off")
+        arguments = prepared.arguments({"until": until, "limit": _PUT_OFF})
+        for _ in range(_PUT_OFF_TIMES):
+            if connection.execute(prepared.sql, arguments).rowcount <= 0:
+                return
+
+
+class OldSQL(SQL):
+    """The same where there is no column `due`: the expiry itself has the index."""
+
+    def store_one(self, connection: sqlite3.Connection, row: NewRow) -> None:
+        """Store a row."""
+        self.store(connection, [row])
+
+    def store(self, connection: sqlite3.Connection, rows: Sequence[NewRow]) -> None:
+        """Store several rows."""
+        connection.executemany(self._set, [(key, expires, number, value) for key, expires, _, number, value in rows])
+
+    def put_off(self, connection: sqlite3.Connection, until: float) -> None:
+        """There is nothing to put off."""

@@ -1,0 +1,247 @@
+"""SQLite's rows are found by when they are due: one that is stored again stays in its place, and goes in time."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cachemw.backends._db_calls import Call
+from cachemw.backends._db_sql import DIALECT
+from cachemw.backends.db import DatabaseCache
+from cachemw.errors import BackendUnavailable
+
+#: As the table was before it had the column.
+OLD = (
+    "CREATE TABLE cachemw (cache_key BLOB NOT NULL, expires DOUBLE, number BIGINT, value BLOB, PRIMARY KEY(cache_key))",
+    "CREATE INDEX cachemw_expires ON cachemw (expires)",
+)
+
+
+class Clock:
+    """The time, which passes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(time, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "cache.sqlite3"
+
+
+@pytest.fixture(params=["of now", "of an earlier version"])
+def table(request: pytest.FixtureRequest, path: Path) -> str:
+    """A table to work with."""
+    if request.param != "of now":
+        make_old(path)
+    return str(request.param)
+
+
+def make_old(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        for statement in OLD:
+            connection.execute(statement)
+
+
+@pytest.fixture
+def make(path: Path) -> Iterator[Callable[..., DatabaseCache]]:
+    made: list[DatabaseCache] = []
+
+    def make_one(**options: Any) -> DatabaseCache:
+        made.append(DatabaseCache(f"sqlite:///{path}", {"OPTIONS": options}))
+        return made[-1]
+
+    yield make_one
+    for cache in made:
+        cache.close()
+
+
+Make = Callable[..., DatabaseCache]
+
+
+def asked(path: Path, sql: str) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def due(path: Path) -> dict[str, tuple[float | None, float | None]]:
+    """When each row is due, and when it expires."""
+    rows = asked(path, "SELECT cache_key, due, expires FROM cachemw")
+    return {key.removeprefix(":1:"): (due, expires) for key, due, expires in rows}
+
+
+def look(cache: DatabaseCache, limit: int = 1000) -> int:
+    """Remove what has expired; how many rows that were."""
+    return cache._primary.run(Call("drop_expired", {"now": time.time(), "limit": limit})).changed
+
+
+def test_what_is_stored_again_leaves_the_index_alone(make: Make, path: Path, clock: Clock) -> None:
+    cache = make()
+    began = clock.now
+    cache.set_many({"one": 0, **{f"many{number}": 0 for number in range(234)}}, 50)
+    cache.add("added", 0, 50)
+    for _ in range(3):
+        clock.now += 10
+        cache.set("one", 1, 50)
+        cache.set_many({f"many{number}": 1 for number in range(234)}, 50)
+    clock.now += 60
+    cache.add("added", 1, 50)
+    expected = {f"many{number}": (began + 50, began + 80) for number in range(234)}
+    assert due(path) == {**expected, "one": (began + 50, began + 80), "added": (began + 50, began + 140)}
+
+
+def test_what_is_due_but_lives_on_is_put_off(make: Make, path: Path, clock: Clock) -> None:
+    cache = make()
+    began = clock.now
+    cache.set_many({"again": 0, "lasting": 0, "once": 0}, 50)
+    clock.now += 40
+    cache.set("again", 1, 50)
+    cache.set("lasting", 1, None)
+    clock.now += 20
+    assert look(cache) == 1
+    assert due(path) == {"again": (began + 90, began + 90), "lasting": (None, None)}
+    clock.now += 40
+    assert look(cache) == 1
+    assert cache.get_many(["again", "lasting", "once"]) == {"lasting": 1}
+
+
+@pytest.mark.parametrize("first", [1000, None])
+@pytest.mark.parametrize(
+    "store",
+    [
+        lambda cache: cache.set("key", 2, 50),
+        lambda cache: cache.set_many({"key": 2, "other": 2}, 50),
+        lambda cache: cache.set_many({**{f"key{number}": 2 for number in range(150)}, "key": 2}, 50),
+        lambda cache: cache.touch("key", 50),
+        lambda cache: cache._primary.run(Call("set", {"key": ":1:key", "expires": time.time() + 50, "number": 2,
+                                                      "value": None})),
+    ],
+    ids=["set", "set_many", "set_very_many", "touch", "plan"],
+)  # fmt: skip
+def test_what_is_to_expire_earlier_than_before_does(
+    make: Make, clock: Clock, table: str, first: float | None, store: Callable[[DatabaseCache], object]
+) -> None:
+    cache = make()
+    cache.set_many({"key": 1, "key7": 1, "lasting": 1}, first)
+    store(cache)
+    assert cache.get("key") in (1, 2)
+    clock.now += 51
+    assert look(cache) >= 1
+    held = cache._primary.run(Call("count", {"keys": [":1:key", ":1:lasting"]})).rows[0][1]
+    assert held == 1
+    assert cache.get("lasting") == 1
+
+
+def test_who_is_stored_often_stays_and_who_expires_first_goes(make: Make, clock: Clock, table: str) -> None:
+    cache = make(max_entries=40)
+    cache.set_many({f"often{number}": 0 for number in range(20)}, 1000)
+    clock.now += 10
+    cache.set_many({f"once{number}": 0 for number in range(20)}, 1000)
+    clock.now += 10
+    for number in range(20):
+        cache.set(f"often{number}", 1, 1000)
+    for number in range(12):
+        cache.set(f"new{number}", 1, 1000)
+    found = cache.get_many([f"{name}{number}" for name in ("often", "once", "new") for number in range(20)])
+    assert len([name for name in found if name.startswith("often")]) == 20
+    assert len([name for name in found if name.startswith("new")]) == 12
+    assert len(found) <= 40
+
+
+def test_a_look_is_bounded_however_much_lives_on(make: Make, clock: Clock) -> None:
+    cache = make()
+    count = 7000
+    names = [f"key{number}" for number in range(count)]
+    cache.set_many(dict.fromkeys(names, 1), 50)
+    cache.set_many(dict.fromkeys(names, 2), 500)
+    cache.set_many({"late1": 1, "late2": 1}, 51)
+    clock.now += 60
+    looks = 0
+    while look(cache, limit=10) == 0:
+        looks += 1
+    assert looks == 2, "five thousand at a time"
+    assert cache.get_many(["late1", "late2", *names[:5]]) == dict.fromkeys(names[:5], 2)
+
+
+def test_all_may_live_on_where_there_has_to_be_room(make: Make, clock: Clock) -> None:
+    cache = make(max_entries=100)
+    for round_ in range(5):
+        for number in range(100):
+            clock.now += 1
+            cache.set(f"key{number}", round_, 10_000)
+    for number in range(60):
+        clock.now += 1
+        cache.set(f"new{number}", 1, 10_000)
+    found = cache.get_many([*(f"key{number}" for number in range(100)), *(f"new{number}" for number in range(60))])
+    left = [int(name.removeprefix("key")) for name in found if name.startswith("key")]
+    assert left == list(range(100 - len(left), 100)), "the oldest went"
+    assert len([name for name in found if name.startswith("new")]) == 60
+    assert len(found) <= 100
+
+
+@pytest.mark.parametrize("statement", ["drop_expired", "put_off", "drop_first", "drop_any"])
+def test_rows_to_remove_are_found_by_the_index(make: Make, path: Path, statement: str) -> None:
+    cache = make()
+    cache.create_table()
+    sql = str(getattr(cache._statements, statement).compile(dialect=DIALECT))
+    with closing(sqlite3.connect(path)) as connection:
+        steps = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", [1] * sql.count("?"))]
+    assert [step for step in steps if "cachemw_expires" in step]
+    assert not [step for step in steps if step.startswith("SCAN cachemw")]
+
+
+# Tables of an earlier version
+
+
+def test_an_old_table_works_and_is_left_as_it_is(make: Make, path: Path, clock: Clock) -> None:
+    make_old(path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("INSERT INTO cachemw VALUES (?, ?, 1, NULL)", (b":1:old", clock.now + 5))
+        connection.commit()
+    before = asked(path, "SELECT sql FROM sqlite_master")
+    cache = make(max_entries=50)
+    cache.set_many({f"key{number}": [number] for number in range(20)}, 50)
+    cache.set("count", 1, None)
+    assert cache.incr("count") == 2
+    assert cache.add("count", 7) is False
+    assert cache.touch("key1", 1000) is True
+    assert cache.delete("key2") is True
+    clock.now += 51
+    assert look(cache) == 19
+    assert cache.get_many([f"key{number}" for number in range(20)]) == {"key1": [1]}
+    assert cache.add("key3", "new", None) is True
+    cache.commit_records([("page", b"record", None)], (), ())
+    assert cache.read_records(["page"]) == [b"record"]
+    cache.create_table()
+    for number in range(100):
+        cache.set(f"many{number}", number, 60)
+    assert len(asked(path, "SELECT 1 FROM cachemw")) <= 50
+    assert asked(path, "SELECT sql FROM sqlite_master") == before
+
+
+def test_a_table_that_another_version_makes_meanwhile(make: Make, path: Path) -> None:
+    cache = make(create=False)
+    with pytest.raises(BackendUnavailable, match="createcachetable"):
+        cache.get("key")
+    make_old(path)
+    assert cache.get("key") is None
+    with pytest.raises(BackendUnavailable, match="due"):
+        cache.touch("key")
+    cache.set("key", 1)
+    assert cache.touch("key") is True
