@@ -65,7 +65,9 @@ def _plan(urls: Sequence[str], tags: Iterable[str], soft: bool, caching: Caching
     """What to remove from which pages, and as of when."""
     if isinstance(tags, str):
         raise TypeError(f"tags={tags!r}: a list of tags is expected, such as [{tags!r}]")
-    tags = tuple(tags)
+    if isinstance(mounts, str):
+        raise TypeError(f"mounts={mounts!r}: a list of paths is expected, such as [{mounts!r}]")
+    tags, mounts = tuple(tags), [_decoded(mount).rstrip("/") for mount in mounts]
     requests = [request for url in urls for request in _requests(url)]
     caching = Caching() if caching is None else caching
     for line in caching.lines:
@@ -85,14 +87,19 @@ def _requests(url: str) -> list[Request]:
     if not parts.scheme or not parts.netloc:
         raise ValueError(f"cannot purge {url!r}: give the absolute URL, such as 'https://example.org/page?id=1'")
     scheme, path = parts.scheme.lower(), parts.path or "/"
+    decoded = _decoded(path)
     spelt = path if path.isascii() else quote_path(path.encode().decode("latin-1"))
-    decoded = quote_path(unquote_to_bytes(spelt).decode("latin-1"))
     query = "".join([c if c.isascii() else quote(c) for c in parts.query])
     return [
         Request(scheme=scheme, host=host, path=path, query=query)
         for host in _hosts(scheme, parts.netloc.rpartition("@")[2])
         for path in dict.fromkeys((spelt, decoded))
     ]
+
+
+def _decoded(path: str) -> str:
+    """The path as WSGI servers tell of it, which decode what came."""
+    return quote_path(unquote_to_bytes(path).decode("latin-1"))
 
 
 def _hosts(scheme: str, host: str) -> Iterable[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote, unquote, unquote_to_bytes
 
 import pytest
 
@@ -149,30 +150,35 @@ def test_location_and_content_location_are_invalidated_on_this_origin_only(site:
     assert site.get("/c").hit
 
 
-def test_a_purge_from_elsewhere_says_where_the_application_is_mounted(site: Site) -> None:
+@pytest.mark.parametrize("mount", ["/shop", "/shop/", "/Straße", "/Stra%C3%9Fe", "/stra%c3%9fe/7"])
+def test_a_purge_from_elsewhere_says_where_the_application_is_mounted(site: Site, mount: str) -> None:
     """By a command, say: its process has seen no request."""
     from cachemw import purge
     from cachemw.caching import Caching
 
-    cached = site.middleware
+    cached, root = site.middleware, mount.rstrip("/")
 
     def mounted_wsgi(environ: Any, start_response: Any) -> Any:
-        environ["SCRIPT_NAME"], environ["PATH_INFO"] = "/shop", environ["PATH_INFO"].removeprefix("/shop")
+        script = unquote_to_bytes(root).decode("latin-1")
+        environ["SCRIPT_NAME"], environ["PATH_INFO"] = script, environ["PATH_INFO"].removeprefix(script)
         return cached(environ, start_response)
 
     async def mounted_asgi(scope: Any, receive: Any, send: Any) -> None:
-        await cached({**scope, "root_path": "/shop"}, receive, send)
+        await cached({**scope, "root_path": unquote(root)}, receive, send)
 
     site.middleware = mounted_wsgi if site.interface == "wsgi" else mounted_asgi
     elsewhere = Caching(cache=site.cache)
-    site.get("/shop/cart")
-    site.get("/shop/news")
-    purge("http://example.org/shop/cart", caching=elsewhere)
-    purge("http://example.org/shop/cart", caching=elsewhere, mounts=["/blog", "/shop/cart/of"])
-    assert site.get("/shop/cart").hit is (site.interface == "wsgi")  # ASGI has the mount in the path
-    purge("http://example.org/shop/cart", caching=elsewhere, mounts=["/blog", "/shop"])
-    assert not site.get("/shop/cart").hit
-    assert site.get("/shop/news").hit
+    cart, news = (quote(unquote(f"{root}/{page}")) for page in ("cart", "news"))  # as browsers send them
+    site.get(cart)
+    site.get(news)
+    purge(f"http://example.org{root}/cart", caching=elsewhere)
+    purge(f"http://example.org{root}/cart", caching=elsewhere, mounts=["/blog", f"{root}/cart/of", "/"])
+    assert site.get(cart).hit is (site.interface == "wsgi")  # ASGI has the mount in the path
+    purge(f"http://example.org{root}/cart", caching=elsewhere, mounts=["/blog", mount])
+    assert not site.get(cart).hit
+    assert site.get(news).hit
+    with pytest.raises(TypeError, match="a list of paths"):
+        purge(f"http://example.org{root}/cart", caching=elsewhere, mounts=mount)
 
 
 def test_a_purge_removes_every_variant(site: Site) -> None:
