@@ -23,7 +23,7 @@ from cachemw.flights import Flight
 from cachemw.pages import Pages
 from cachemw.rfc9111.messages import Fields, Head, Record
 
-__all__ = ["Passage", "discard", "log", "no_body", "send_stored"]
+__all__ = ["Passage", "discard", "log", "no_body", "send_stored", "stored_messages"]
 
 log = logging.getLogger("cachemw")
 
@@ -32,20 +32,28 @@ _LISTS: Final = (list, tuple)
 _writing: set[asyncio.Task[Any]] = set()  # the event loop alone would let them be collected
 
 
-async def send_stored(exchange: Exchange[Line], send: Send) -> None:
-    """Send what is stored, or what was made of it."""
+def stored_messages(exchange: Exchange[Line]) -> tuple[Message, Message]:
+    """What is stored, or what was made of it, as it is sent."""
     hit = exchange.hit
     if hit is not None:
         if hit.chosen and exchange.outer is not None:
             exchange.outer.chosen_within = True
-        await send({"type": "http.response.start", "status": hit.status, "headers": [*hit.raw, *exchange.extra]})
-        await send({"type": "http.response.body", "body": hit.body if exchange.request.method == "GET" else b""})
-        return
-    reply = exchange.reply
-    assert reply is not None
-    headers = [*reply.fields, *exchange.extra]
-    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-    await send({"type": "http.response.body", "body": reply.body})
+        status, headers = hit.status, [*hit.raw, *exchange.extra]
+        body = hit.body if exchange.request.method == "GET" else b""
+    else:
+        reply = exchange.reply
+        assert reply is not None
+        status, headers, body = reply.status, [*reply.fields, *exchange.extra], reply.body
+    return (
+        {"type": "http.response.start", "status": status, "headers": headers},
+        {"type": "http.response.body", "body": body},
+    )
+
+
+async def send_stored(exchange: Exchange[Line], send: Send) -> None:
+    """Send what is stored, or what was made of it."""
+    for message in stored_messages(exchange):
+        await send(message)
 
 
 def no_body() -> Receive:

@@ -141,8 +141,6 @@ def open_page_in_thread(
     pages = middleware.caching.line.pages
     if pages.immediate:
         exchange = _taken_up(page, middleware, request, args, kwargs)
-        while exchange.wants:
-            exchange.found(pages.lookup(exchange.wants))
         if exchange.settled and not exchange.refresh:
             return _stored(exchange)
     return from_thread.run(open_page, page, request, args, kwargs)

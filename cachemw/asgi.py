@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from cachemw._asgi_hooked import Hooked
-from cachemw._asgi_passage import Passage, discard, log, no_body, send_stored
+from cachemw._asgi_passage import Passage, discard, log, no_body, stored_messages
 from cachemw._asgi_request import EXCHANGE, ASGIApp, ASGIRequest, Message, Receive, Scope, Send, octets, sanitised
 from cachemw.activation import KEY as LOCALE
 from cachemw.activation import Locale
@@ -100,24 +100,29 @@ class _Middleware(CachingMiddleware):
             exchange.within = passage
             await passage.call()
             return
-        await self._begin(exchange, request)
+        self._take_up(exchange, request)
+        if exchange.wants:
+            await self._look_up(exchange)
         if exchange.hit is None and exchange.reply is None:
             await Passage(self, scope, receive, send, exchange).board()
             return
         if exchange.refresh and self._updates:
             self._refresh(scope, exchange)
-        await send_stored(exchange, send)
+        start, body = stored_messages(exchange)
+        await send(start)
+        await send(body)
 
     async def _begin(self, exchange: Exchange[Line], request: ASGIRequest) -> None:
         """Look the request up."""
         self._take_up(exchange, request)
-        pages = exchange.engine.pages
+        await self._look_up(exchange)
+
+    async def _look_up(self, exchange: Exchange[Line]) -> None:
         while exchange.wants:
-            wants = exchange.wants
-            exchange.found(pages.lookup(wants) if pages.immediate else await pages.alookup(wants))
+            exchange.found(await exchange.engine.pages.alookup(exchange.wants))
 
     def _take_up(self, exchange: Exchange[Line], request: ASGIRequest) -> None:
-        """Begin with a request; what the exchange wants is still to be looked up."""
+        """Begin with a request, and look it up where the store answers without waiting: a coroutine costs more."""
         locale = request.scope.get(LOCALE)
         if locale is not None:
             exchange.language, exchange.timezone = locale.language, locale.timezone
@@ -129,6 +134,10 @@ class _Middleware(CachingMiddleware):
         if len(headers) != len(request._fields):
             special = [*special, "host"]
         exchange.begin(request, time.time(), special)
+        pages = exchange.engine.pages
+        if pages.immediate:
+            while exchange.wants:
+                exchange.found(pages.lookup(exchange.wants))
 
     def _refresh(self, scope: Scope, exchange: Exchange[Line]) -> None:
         """Fetch the page again in the background, for nobody in particular.
