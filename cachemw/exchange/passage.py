@@ -221,16 +221,17 @@ class Passage(Generic[EngineT]):
         """This passage as a member of `Cache-Status` (RFC 9211 §2)."""
         policy = self.engine.policy
         stored = self.keep or any(not isinstance(record, HitForMiss) for _, record, _ in self.writes)
-        return _account(
+        account = _account(
             policy.cache_status or "cachemw",
             self.forward,
             self.forward_status,
             bool(self.forward) and stored,
             None if self.stored_ttl is None else int(self.stored_ttl),
             self.collapsed,
-            self.primary if policy.cache_status_key and self.of is not None else "",
-            self.detail,
         )
+        if policy.cache_status_key and self.of is not None:
+            account += f"; key={_quoted(self.primary)}"
+        return f"{account}; detail={self.detail}" if self.detail else account
 
     def _status_fields(self) -> Fields:
         return () if self.engine.policy.cache_status is None else (("Cache-Status", self.trace),)
@@ -244,9 +245,7 @@ class Passage(Generic[EngineT]):
 
 
 @lru_cache(maxsize=512)  # most requests of a site have few different ones
-def _account(
-    name: str, forward: str, status: int, stored: bool, ttl: int | None, collapsed: bool, key: str, detail: str
-) -> str:
+def _account(name: str, forward: str, status: int, stored: bool, ttl: int | None, collapsed: bool) -> str:
     parts = [name]
     if not forward:
         parts.append("hit")
@@ -260,10 +259,6 @@ def _account(
         parts.append(f"ttl={ttl}")
     if collapsed:
         parts.append("collapsed")
-    if key:
-        parts.append(f"key={_quoted(key)}")
-    if detail:
-        parts.append(f"detail={detail}")
     return "; ".join(parts)
 
 
