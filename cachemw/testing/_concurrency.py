@@ -55,7 +55,8 @@ def in_processes(count: int, work: Callable[[int], Any]) -> list[Any]:
     found = sorted(results.get() for _ in children)
     for child in children:
         child.join(30)
-    assert [error for _, _, error in found if error] == []
+    errors = [f"process {number}: {error}" for number, _, error in found if error]
+    assert not errors, "; ".join(errors)
     return [value for _, value, _ in found]
 
 
@@ -134,13 +135,13 @@ class ConcurrencyContract(Contract):
             cache = make_cache()
             await cache.aclear()
             started = asyncio.Event()
+            never: asyncio.Future[str] = asyncio.get_running_loop().create_future()
             calls: list[str] = []
 
             async def slow() -> str:
                 calls.append("slow")
                 started.set()
-                await asyncio.sleep(60)
-                return "never"
+                return await never
 
             async def quick() -> str:
                 calls.append("quick")
