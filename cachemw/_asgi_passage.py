@@ -118,12 +118,13 @@ class Passage(Relay):
         """Wait for whoever fetches this page already, or fetch it."""
         exchange = self.exchange
         try:
-            if not self._leads_at_once():
+            at_once = self._leads_at_once()
+            if not at_once:
                 await self._carry_out(self._boarding())
         except BaseException:
             await self._settle()
             raise
-        if not exchange.settled:
+        if at_once or not exchange.settled:
             await self.call()
             return
         self._land(exchange.known)

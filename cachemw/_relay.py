@@ -67,7 +67,8 @@ class Relay:
             return False
         flight, leads = exchange.engine.flights.join(exchange.flight)
         if leads:
-            self._holder._flight = flight
+            holder = self if self._middleware._updates else self._holder
+            holder._flight = flight
         return leads
 
     def _desert(self) -> None:

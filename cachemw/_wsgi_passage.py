@@ -78,16 +78,17 @@ class Passage(Relay):
         """Wait for whoever fetches this page already, or fetch it."""
         exchange = self.exchange
         try:
-            if not self._leads_at_once():
+            at_once = self._leads_at_once()
+            if not at_once:
                 self._carry_out(self._boarding())
         except BaseException:  # a worker's time-out is a SystemExit out of nowhere
             self._settle()
             raise
-        if exchange.settled:
-            self._land(exchange.known)
-            self._land()  # nothing is left to be written that others would have to have from the flight
-            return send_stored(exchange, self._server)
-        return self.call()
+        if at_once or not exchange.settled:
+            return self.call()
+        self._land(exchange.known)
+        self._land()  # nothing is left to be written that others would have to have from the flight
+        return send_stored(exchange, self._server)
 
     def _carry_out(self, steps: Boarding[None]) -> None:
         result = None
@@ -352,6 +353,8 @@ class Passage(Relay):
 
     def close(self) -> None:
         """Close the application's iterable, then write to the store: the client has had its last byte."""
+        if self._finished and self._stored and self._close is self._locale is self.exchange.within is None:
+            return  # as nearly all that is kept in memory: it is there since the last byte, and nothing is left to do
         try:
             self._close_application()
         except BaseException:

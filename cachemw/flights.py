@@ -48,7 +48,11 @@ class Flight(Generic[T]):
                 return
             self.landed = True
             self.records = records
-        for gate in self._gates:  # nobody comes to wait any more
+        if self._gates or self._waiters:  # nobody comes to wait any more
+            self._release()
+
+    def _release(self) -> None:
+        for gate in self._gates:
             gate.release()
         for loop, future in self._waiters:
             try:
@@ -58,9 +62,16 @@ class Flight(Generic[T]):
 
     def end(self, records: Mapping[str, T] = _NOTHING) -> None:
         """Land, if that has not happened, and be forgotten: the next request leads a new flight."""
-        self._flights.remove(self)
-        if not self.landed:
-            self.land(records)
+        flights = self._flights
+        with flights.lock:
+            if flights._flying.get(self.key) is self:
+                del flights._flying[self.key]
+            if self.landed:
+                return
+            self.landed = True
+            self.records = records
+        if self._gates or self._waiters:
+            self._release()
 
     def wait(self, timeout: float) -> bool:
         """Block the thread until the flight has landed; False after `timeout` seconds.

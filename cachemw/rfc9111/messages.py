@@ -12,6 +12,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
+from operator import itemgetter
 from typing import Any, ClassVar, Final, NamedTuple
 
 from cachemw.rfc9111.fields import CacheControl, has_bad_octets, parse_cache_control
@@ -36,6 +37,7 @@ Fields = tuple[Field, ...]
 RawFields = tuple[tuple[bytes, bytes], ...]
 
 _NONE: Final[tuple[str, ...]] = ()
+_NAME: Final = itemgetter(0)
 #: Seconds by which the stamps of purges and requests, each later than the one before, may be ahead of the clock.
 _AHEAD: Final = 0.001
 
@@ -184,7 +186,7 @@ class Head:
         self.status = status
         self.fields = fields
         self.reason = reason
-        self.layout = _layout(tuple([name for name, _ in fields]))
+        self.layout = _layout(tuple(map(_NAME, fields)))
         self._cache_control: CacheControl | None = None
 
     def lines(self, name: str) -> tuple[str, ...]:

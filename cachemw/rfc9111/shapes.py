@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import itemgetter
 from typing import Final
 
 from cachemw.rfc9111.fields import has_bad_octets
@@ -21,6 +22,7 @@ from cachemw.rfc9111.storing import Storing, judge, nominated, unstorable_names
 
 __all__ = ["Shapes", "Verdict", "kept_places"]
 
+_VALUE: Final = itemgetter(1)
 _MOST: Final = 256  # shapes that are remembered; a site that has more works some out again
 
 _BY_VALUE: Final = ("cache-control", "connection", "content-type", "pragma", "vary")
@@ -73,7 +75,7 @@ class Shapes:
             places = self._look_at(layout)
         if places is None:
             return None
-        values = [value for _, value in head.fields]
+        values = list(map(_VALUE, head.fields))
         if has_bad_octets(head.reason + "".join(values)):
             return None
         shape = (layout, head.status, timeout, named, *map(values.__getitem__, places))
