@@ -28,7 +28,7 @@ __all__ = ["Breaker", "Kind", "Pages", "Procedure"]
 T = TypeVar("T")
 Default = TypeVar("Default")
 
-OWED: Final = 100_000  # removals remembered while the store is down; were there more, all of it goes
+OWED: Final = 100_000  # removals, and doubts, remembered while the store is down; were there more, all of it goes
 BATCH: Final = 200  # URLs or tags removed at a time: an operation has a deadline
 _MARK: Final = mark_key("")
 _EVERYTHING: Final[tuple[Kind, str]] = ("everything", "")
@@ -232,10 +232,11 @@ class Pages(Procedures):
 
     def _doubt(self, keys: Sequence[str]) -> None:
         """Nobody knows whether these were written: to be removed, as nobody compared them with the marks."""
-        if len(self._doubtful) < OWED:
+        if len(self._doubtful) + len(keys) > OWED:
+            self._owed[_EVERYTHING] = (object(), 0.0)
+        else:
             self._doubtful.update(dict.fromkeys(keys, object()))
-        if keys:
-            self.recovery.wanted()
+        self.recovery.wanted()
 
     def _recover(self) -> bool:
         """Ask the store whether it is back, and tell it what it is owed; True if something is left to be told.

@@ -64,9 +64,9 @@ OF = "4:http7:example"
 KEY = primary_key(OF)
 
 
-def page(body: bytes = b"old", tags: tuple[str, ...] = ()) -> StoredResponse:
+def page(body: bytes = b"old", tags: tuple[str, ...] = (), key: str = KEY) -> StoredResponse:
     return StoredResponse(
-        key=KEY, status=200, body=body, born=1.0, lifetime=100.0, began=1.0, fields=(("A", "b"),), tags=tags
+        key=key, status=200, body=body, born=1.0, lifetime=100.0, began=1.0, fields=(("A", "b"),), tags=tags
     )
 
 
@@ -235,6 +235,51 @@ def test_what_was_perhaps_written_and_not_compared_with_the_mark_goes(store: Sto
     assert pages.lookup([KEY]) == [None]
 
 
+def test_more_doubts_than_can_be_remembered_are_about_everything(
+    store: Store, pages: Pages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def down() -> None:
+        store.down = {"_get"}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pages_module, "OWED", 2)
+        patch.setattr(pages.recovery, "wanted", lambda **options: None)  # not yet
+        for number in range(3):
+            of = f"{OF}{number}"
+            store.down, store.meanwhile["_get"] = set(), down
+            written = page(b"new", key=primary_key(of))
+            assert pages.run(pages.commit([(written.key, written, None)], (), (mark_key(of), "")), False) is False
+    store.down = set()
+    assert None not in store.read_records([primary_key(f"{OF}{number}") for number in range(3)])
+    pages.recovery.wanted()
+    until(lambda: settled(pages), "the doubts are over", 2)
+    assert pages.lookup([primary_key(f"{OF}{number}") for number in range(3)]) == [None] * 3
+
+
+def test_what_was_written_once_more_while_it_was_removed_goes_too(store: Store, pages: Pages) -> None:
+    drop = store.drop_records
+
+    def drop_and_be_overtaken(keys: Any) -> int:
+        gone = drop(keys)
+        store.drop_records = drop  # type: ignore[method-assign]
+        store.write_records([(KEY, page(b"older than the purge"), None)])
+        pages._doubt([KEY])
+        return gone
+
+    store.drop_records = drop_and_be_overtaken  # type: ignore[method-assign]
+    pages._doubt([KEY])
+    until(lambda: settled(pages), "the doubt is over", 2)
+    assert store.drop_records == drop
+    assert pages.lookup([KEY]) == [None]
+
+
+def test_a_soft_purge_of_what_is_not_stored_is_for_what_is_under_way(store: Store, pages: Pages) -> None:
+    store.clear()
+    assert pages.remove("soften", [OF], 5.0) == 0
+    assert pages.run(pages.commit([(KEY, page(b"begun before"), None)], (), (mark_key(OF), "")), None) is False
+    assert pages.lookup([KEY]) == [None]
+
+
 def test_a_purge_while_a_page_is_made_stale_wins(store: Store, pages: Pages) -> None:
     store.meanwhile["_get"] = lambda: store.meanwhile.update(_set=lambda: pages.run_purge([OF]))
     pages.remove("soften", [OF], 5.0)
@@ -305,6 +350,30 @@ def test_attempts_end_when_nobody_asks_and_begin_again_when_somebody_does(monkey
     assert len(attempts) == 3
     one.wanted()
     until(lambda: len(attempts) == 4 and one._thread is None, "one more was made", 2)
+
+
+def test_a_request_does_not_wait_for_the_attempt_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where threads do not run (uWSGI), requests make them."""
+    monkeypatch.setattr(recovery, "PERIOD", 0.0)
+    monkeypatch.setattr(recovery, "PATIENCE", 0.0)
+    asked, answered = threading.Event(), threading.Event()
+    attempts: list[bool] = []
+
+    def attempt() -> bool:
+        asked.set()
+        attempts.append(answered.wait(10))
+        return False
+
+    one = Recovery(attempt)
+    monkeypatch.setattr(one, "_start", lambda: None)
+    request = threading.Thread(target=one.wanted, kwargs={"may_block": True})
+    request.start()
+    assert asked.wait(10)
+    one.wanted(may_block=True)
+    assert attempts == []
+    answered.set()
+    request.join(10)
+    assert attempts == [True]
 
 
 def _leased(pages: Pages, half: str, *wants: str) -> tuple[bool, Any]:
