@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
@@ -31,6 +32,7 @@ def send_stored(exchange: Exchange[Line], start_response: StartResponse) -> Iter
     return (reply.body,)
 
 
+@lru_cache(maxsize=128)
 def _status_line(status: int, reason: str) -> str:
     if reason:
         return f"{status} {reason}"

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from cachemw._asgi_hooked import Hooked
-from cachemw._asgi_passage import Passage, discard, log, no_body, stored_messages
+from cachemw._asgi_passage import Passage, discard, log, no_body, send_stored, stored_messages
 from cachemw._asgi_request import EXCHANGE, ASGIApp, ASGIRequest, Message, Receive, Scope, Send, octets, sanitised
 from cachemw.activation import KEY as LOCALE
 from cachemw.activation import Locale
@@ -68,7 +68,13 @@ class _Middleware(CachingMiddleware):
             if plan is not None:
                 await Hooked(self._respond, plan, scope, receive, send).run()
                 return
-        await self._respond(scope, receive, send)
+        exchange = self._exchange(scope)
+        if exchange.hit is None or exchange.refresh:
+            await self._answer(exchange, scope, receive, send)
+            return
+        start, body = stored_messages(exchange)  # the way of most requests: no coroutine but this one
+        await send(start)
+        await send(body)
 
     def _closing(self, send: Send) -> Send:
         """End the background refreshes of this loop before the application's shutdown is reported as complete."""
@@ -81,26 +87,37 @@ class _Middleware(CachingMiddleware):
         return closing
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._answer(self._exchange(scope), scope, receive, send)
+
+    def _exchange(self, scope: Scope) -> Exchange[Line]:
+        """The exchange of this request, looked up already where that needs no waiting."""
         outer = scope.get(EXCHANGE)
         # what is over is of another request, made before in the same scope
         if outer is not None and outer.over and outer.within is None:
             del scope[EXCHANGE]
             outer = None
         request = ASGIRequest(scope)
+        exchange: Exchange[Line]
         if self._updates or outer is None or not outer.takes_up():
-            exchange = self.caching.exchange(request)
+            caching = self.caching
+            exchange = Exchange(caching.line) if caching.rules is None else caching.exchange(request)
             exchange.outer = outer
         else:
             exchange = outer
-        if not self._fetches:
+        if self._fetches:
+            self._take_up(exchange, request)
+        else:
             exchange.request = request  # whatever is in between may answer without the inner half
+        return exchange
+
+    async def _answer(self, exchange: Exchange[Line], scope: Scope, receive: Receive, send: Send) -> None:
+        if not self._fetches:
             scope[EXCHANGE] = exchange
             passage = Passage(self, scope, receive, send, exchange)
             passage.place = {name: scope[name] for name in ("path", "root_path") if name in scope}
             exchange.within = passage
             await passage.call()
             return
-        self._take_up(exchange, request)
         if exchange.wants:
             await self._look_up(exchange)
         if exchange.hit is None and exchange.reply is None:
@@ -108,9 +125,7 @@ class _Middleware(CachingMiddleware):
             return
         if exchange.refresh and self._updates:
             self._refresh(scope, exchange)
-        start, body = stored_messages(exchange)
-        await send(start)
-        await send(body)
+        await send_stored(exchange, send)
 
     async def _begin(self, exchange: Exchange[Line], request: ASGIRequest) -> None:
         """Look the request up."""

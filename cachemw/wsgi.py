@@ -80,8 +80,10 @@ class _Middleware(CachingMiddleware):
             del environ[EXCHANGE]
             outer = None
         request = WSGIRequest(environ)
+        exchange: Exchange[Line]
         if self._updates or outer is None or not outer.takes_up():
-            exchange = self.caching.exchange(request)
+            caching = self.caching
+            exchange = Exchange(caching.line) if caching.rules is None else caching.exchange(request)
             exchange.outer = outer
         else:
             exchange = outer
