@@ -1,0 +1,90 @@
+"""Hearing of a Redis server's changes, on a connection whose other end is the test's."""
+
+from __future__ import annotations
+
+import gc
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from cachemw.backends._redis_tracking import Invalidations
+from tests.servers import until
+
+KEY = b">2\r\n$10\r\ninvalidate\r\n*1\r\n$3\r\nkey\r\n"
+OTHER = b">2\r\n$16\r\nserver-cpu-usage\r\n$3\r\nkey\r\n"
+ALL = b">2\r\n$10\r\ninvalidate\r\n_\r\n"
+
+Ends = tuple[socket.socket, socket.socket]
+
+
+class Listener:
+    """Notes what it hears."""
+
+    def __init__(self) -> None:
+        self.heard: list[list[str] | str] = []
+
+    def on_keys(self, keys: list[str]) -> None:
+        self.heard.append(keys)
+
+    def on_flush(self) -> None:
+        self.heard.append("all")
+
+
+class Connection:
+    """As redis-py's."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._sock = channel
+
+    def get_protocol(self) -> int:
+        return 3
+
+    def disconnect(self) -> None:
+        self._sock.close()
+
+
+@pytest.fixture
+def ends() -> Iterator[Ends]:
+    """The server's end and the client's."""
+    server, client = socket.socketpair()
+    with server, client:
+        server.settimeout(5)
+        yield server, client
+
+
+def listening(ends: Ends, listener: Listener) -> tuple[Invalidations, threading.Thread]:
+    server, client = ends
+    invalidations = Invalidations(
+        lambda: Connection(client), "", on_keys=listener.on_keys, on_flush=listener.on_flush, timeout=5
+    )
+    invalidations.start()
+    assert invalidations._thread is not None
+    assert b"TRACKING" in server.recv(1000)
+    server.sendall(b"+OK\r\n")
+    until(lambda: invalidations.ready, "the subscription is confirmed", 5)
+    return invalidations, invalidations._thread
+
+
+def test_changes_are_told_in_their_order_and_nothing_else(ends: Ends) -> None:
+    listener = Listener()
+    invalidations, _ = listening(ends, listener)
+    ends[0].sendall(KEY + OTHER + ALL + KEY)
+    until(lambda: len(listener.heard) == 4, "they are heard", 5)
+    assert listener.heard == ["all", ["key"], "all", ["key"]]
+    invalidations.stop()
+    assert listener.heard[4:] == ["all"]
+    assert not invalidations.ready
+
+
+def test_when_nobody_listens_any_more_the_thread_ends_without_a_word(ends: Ends) -> None:
+    """What comes before the connection ends is for nobody; an error in a thread would fail this test."""
+    listener = Listener()
+    _, thread = listening(ends, listener)
+    del listener
+    gc.collect()
+    ends[0].sendall(KEY + ALL)
+    ends[0].shutdown(socket.SHUT_WR)
+    thread.join(5)
+    assert not thread.is_alive()
