@@ -1,18 +1,21 @@
 """What a cache does, in Redis commands: each operation once, for threads and for tasks.
 
-Rule 1: one operation is one round trip, but for `clear`, and for a write that the server had no memory for.
+Rule 1: one operation is one round trip, but for `clear`, a write that the server had no memory for, and its first `incr`.
 Rule 2: whatever has to be atomic is one command or one script.
+Rule 3: the operations that programs do most, on a server that is alone, are conversations without steps: a `payload`
+that is sent, and replies that are understood or, should there be an error among them, the operation done in steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
 from typing import Any, Final
 
 from cachemw.backends._redis_node import Ask, Steps
 from cachemw.backends._redis_routes import Routes
-from cachemw.backends._redis_wire import Command, ReplyError, load, pack
+from cachemw.backends._redis_wire import Command, ReplyError, load, pack, pack_all
 from cachemw.errors import BackendUnavailable
 
 __all__ = [
@@ -21,30 +24,44 @@ __all__ = [
     "clear",
     "commit",
     "delete",
+    "found",
     "get",
+    "get_payload",
     "has",
     "incr",
+    "incr_payload",
+    "loaded",
     "pages",
     "put",
+    "put_payload",
+    "refused",
     "time_left",
     "time_left_and_get",
+    "total",
     "touch",
+    "values",
 ]
 
-#: INCRBY alone would make a missing key, without a timeout. Lua's numbers have 53 bits, so the sum is read as text.
-#: A summand of more than 64 bits, which may well fit, comes in several; those that went before one too many go back.
+#: INCRBY alone would make a missing key, without a timeout. Lua's numbers have 53 bits: a larger sum is read as text. A
+#: summand of more than 64 bits, which may well fit, comes in several; those that went before one too many go back.
 _INCR: Final = """\
 if redis.call('EXISTS', KEYS[1]) == 0 then return false end
+local sum
 for i, step in ipairs(ARGV) do
-  local reply = redis.pcall('INCRBY', KEYS[1], step)
-  if type(reply) == 'table' and reply.err then
+  sum = redis.pcall('INCRBY', KEYS[1], step)
+  if type(sum) == 'table' then
     for j = 1, i - 1 do redis.call('DECRBY', KEYS[1], ARGV[j]) end
-    return reply
+    return sum
   end
 end
+if sum > -9007199254740992 and sum < 9007199254740992 then return sum end
 return redis.call('GET', KEYS[1])"""
 
+#: By which a server knows the script that it has run before.
+_INCR_NAME: Final = hashlib.sha1(_INCR.encode(), usedforsecurity=False).hexdigest()
+
 _INT64: Final = 2**63
+_NINE: Final = 0x39
 
 #: Milliseconds: Redis refuses a timeout of zero.
 _SHORTEST: Final = 1
@@ -59,10 +76,14 @@ def get(routes: Routes, keys: Sequence[str], *, latest: bool = False) -> Steps[d
     """MGET: what is there, of the leader if it has to be the latest. A foreign key of another type counts as absent."""
     if not keys:
         return {}
-    values = _values((yield from _executed(routes, _gets(routes, keys), writes=latest)), len(keys))
+    return found(keys, (yield from routes.execute(_gets(routes, keys), writes=latest)))
+
+
+def found(keys: Sequence[str], replies: list[Any]) -> dict[str, Any]:
+    """What the replies to MGET say is there."""
     return {
         key: value if value[:1] > b"9" else load(value)  # what begins with a digit may be an integer
-        for key, value in zip(keys, values, strict=True)
+        for key, value in zip(keys, values(replies, len(keys)), strict=True)
         if type(value) is bytes
     }
 
@@ -73,18 +94,20 @@ def _gets(routes: Routes, keys: Sequence[str]) -> list[Command]:
     return [(key, ("MGET", key)) for key in keys]
 
 
-def _values(replies: Sequence[Any], count: int) -> list[Any]:
-    """The values of MGET's replies. Raises: BackendUnavailable if they are none: what speaks here is not Redis."""
-    values = [value for reply in replies if type(reply) is list for value in reply]
-    if len(values) != count:
+def values(replies: list[Any], count: int) -> list[Any]:
+    """The values in MGET's replies. Raises: BackendUnavailable if they are none: what speaks here is not Redis."""
+    if len(replies) == 1 and type(replies[0]) is list:
+        some: list[Any] = replies[0]
+    else:
+        some = [value for reply in _checked(replies) if type(reply) is list for value in reply]
+    if len(some) != count:
         raise BackendUnavailable(f"Redis was asked for {count} values, and answered {replies!r:.100}")
-    return values
+    return some
 
 
 def pages(replies: list[Any], count: int) -> list[Any]:
     """The payloads in the replies to one MGET of `count` keys: what begins with a digit may be an integer, no page."""
-    values = _values(_checked(replies), count)
-    return [value if type(value) is bytes and value[:1] > b"9" else _payload(value) for value in values]
+    return [value if type(value) is bytes and value[:1] > b"9" else _payload(value) for value in values(replies, count)]
 
 
 def _payload(value: Any) -> bytes | None:
@@ -101,9 +124,14 @@ def _number(reply: Any) -> int:
 
 def put(routes: Routes, entries: Sequence[tuple[str, Any, float | None]]) -> Steps[list[str]]:
     """SET each; the keys that the server had no room for, whose old values are gone."""
-    commands = [(key, ("SET", key, value, *_expiry(timeout))) for key, value, timeout in entries]
-    replies = yield from routes.execute(commands, writes=True)
+    if not entries:
+        return []
+    replies = yield from routes.execute(_sets(entries), writes=True)
     return (yield from _without(routes, _not_stored(entries, replies)))
+
+
+def _sets(entries: Sequence[tuple[str, Any, float | None]]) -> list[Command]:
+    return [(key, ("SET", key, value, *_expiry(timeout))) for key, value, timeout in entries]
 
 
 def _not_stored(entries: Sequence[tuple[str, Any, float | None]], replies: Sequence[Any]) -> list[str]:
@@ -128,7 +156,7 @@ def commit(
     routes: Routes, entries: Sequence[tuple[str, Any, float | None]], latest: Sequence[str], drops: Sequence[str]
 ) -> Steps[tuple[list[str], list[Any]]]:
     """`put`, `get` of pages and `delete`, which one server does in this order; not for a Cluster, which has several."""
-    commands: list[Command] = [(key, ("SET", key, value, *_expiry(timeout))) for key, value, timeout in entries]
+    commands = _sets(entries)
     if latest:
         commands.append((None, ("MGET", *latest)))
     if drops:
@@ -195,6 +223,11 @@ def incr(routes: Routes, key: str, delta: int) -> Steps[int]:
         if "not an integer" in message or "WRONGTYPE" in message:
             raise TypeError(f"The value of {key!r} is no integer")
         raise _refused(reply)
+    return total(key, reply)
+
+
+def total(key: str, reply: Any) -> int:
+    """The sum that the script tells. Raises: KeyError if there was nothing to add to."""
     if reply is None:
         raise KeyError(key)
     return _number(reply)
@@ -208,6 +241,38 @@ def _steps(delta: int) -> list[int]:
         steps.append(min(max(left, 1 - _INT64), _INT64 - 1))
         left -= steps[-1]
     return steps
+
+
+def incr_payload(key: str, delta: int) -> bytes:
+    """What `incr` sends if the server has run its script before and delta has 63 bits."""
+    return pack(("EVALSHA", _INCR_NAME, 1, key, delta))
+
+
+def put_payload(entries: Sequence[tuple[str, Any, float | None]]) -> bytes:
+    """What `put` sends."""
+    return pack_all(_sets(entries))
+
+
+def refused(entries: Sequence[tuple[str, Any, float | None]], replies: list[Any]) -> list[Any]:
+    """Those that were not stored; `put` finds out why."""
+    return [entry for entry, reply in zip(entries, replies, strict=True) if type(reply) is ReplyError]
+
+
+def loaded(keys: Mapping[str, Any], replies: list[Any], loads: Callable[[bytes], Any]) -> dict[Any, Any]:
+    """What the reply to MGET of these made keys says is there, deserialized, by the caller's keys.
+
+    Raises: what `loads` raises.
+    """
+    return {
+        key: loads(value) if value[0] > _NINE or type(number := load(value)) is not int else number
+        for key, value in zip(keys.values(), values(replies, len(keys)), strict=True)
+        if value is not None
+    }
+
+
+def get_payload(keys: Iterable[str]) -> bytes:
+    """What `get` sends."""
+    return pack(("MGET", *keys))
 
 
 def has(routes: Routes, key: str) -> Steps[bool]:
@@ -229,10 +294,10 @@ def time_left_and_get(routes: Routes, keys: Sequence[str]) -> Steps[dict[str, tu
     """
     commands: list[Command] = [(key, ("PTTL", key)) for key in keys]
     replies = yield from _executed(routes, commands + _gets(routes, keys), writes=True)
-    times, values = map(_number, replies[: len(keys)]), _values(replies[len(keys) :], len(keys))
+    times = map(_number, replies[: len(keys)])
     return {
         key: (load(value), _seconds(time))
-        for key, time, value in zip(keys, times, values, strict=True)
+        for key, time, value in zip(keys, times, values(replies[len(keys) :], len(keys)), strict=True)
         if type(value) is bytes and time != _ABSENT
     }
 

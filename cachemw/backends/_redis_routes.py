@@ -18,7 +18,7 @@ from cachemw.backends._redis_options import Deployment
 from cachemw.backends._redis_wire import Command, ReplyError, pack, pack_all
 from cachemw.errors import BackendUnavailable
 
-__all__ = ["Replicas", "Routes", "Sentinels"]
+__all__ = ["Replicas", "Routes", "Sentinels", "heed"]
 
 #: Seconds for which a replica that failed is left alone.
 _REST: Final = 1.0
@@ -52,13 +52,19 @@ def _got(answer: Answer) -> list[Any]:
     return answer
 
 
-def _is_refused(answer: Answer, *codes: str) -> bool:
+def _is_refused(answer: Sequence[Any] | BackendUnavailable, *codes: str) -> bool:
     """Did the server answer, but with one of these errors?"""
     if not isinstance(answer, BackendUnavailable):
         for reply in answer:
             if type(reply) is ReplyError and str(reply).startswith(codes):
                 return True
     return False
+
+
+def heed(node: Node, answer: Sequence[Any]) -> None:
+    """Before a server is asked again: its name may lead to another one by now (a managed service's failover)."""
+    if _is_refused(answer, "READONLY"):
+        node.retire()
 
 
 class Replicas(Routes):

@@ -13,7 +13,7 @@ import contextlib
 import threading
 from collections.abc import Callable
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from cachemw.backends._redis_wire import (
     CLIENT_ERRORS,
@@ -63,25 +63,26 @@ class Link:
         self._socket.sendall(payload)
 
     def receive(self, count: int, deadline: float) -> list[Any]:
-        """Read `count` replies; an error reply is one of them."""
+        """Read `count` replies, one at least; an error reply is one of them."""
         replies: list[Any] = []
         read, reader, buffer = self._reader.gets, self._reader, self._buffer
-        while len(replies) < count:
-            reply = read()
-            if reply is INCOMPLETE:
-                self._wait_until(deadline)
-                size = self._socket.recv_into(buffer)
-                if not size:
-                    raise ConnectionResetError("the server closed the connection")
-                reader.feed(buffer, 0, size)
-            elif type(reply) is not PushNotification:
+        while True:
+            self._wait_until(deadline)
+            size = self._socket.recv_into(buffer)
+            if not size:
+                raise ConnectionResetError("the server closed the connection")
+            reader.feed(buffer, 0, size)
+            while (reply := read()) is not INCOMPLETE:
+                if type(reply) is PushNotification:
+                    continue
                 if type(reply) is ReplyError:
                     check_error(reply)
                 replies.append(reply)
-        if reader.has_data():
-            raise ConnectionResetError("the server sent more than was asked for")
-        self.used_at = monotonic()
-        return replies
+                if len(replies) == count:
+                    if reader.has_data():
+                        raise ConnectionResetError("the server sent more than was asked for")
+                    self.used_at = monotonic()
+                    return replies
 
     def is_stale(self) -> bool:
         """Has the server closed it, or sent what nobody asked for?"""
@@ -122,13 +123,14 @@ class Pool:
             raise
 
     def _live(self) -> Link | None:
-        with contextlib.suppress(IndexError):  # another thread took the last one
-            while self._idle:
+        while True:
+            try:
                 link = self._idle.pop()
-                if monotonic() - link.used_at < _FRESH or not link.is_stale():
-                    return link
-                link.close()
-        return None
+            except IndexError:  # there is none, or another thread took the last one
+                return None
+            if monotonic() - link.used_at < _FRESH or not link.is_stale():
+                return link
+            link.close()
 
     def _dial(self) -> Link:
         try:
@@ -139,34 +141,40 @@ class Pool:
     def send(self, payload: bytes) -> tuple[Link, float]:
         """Begin a conversation, to be ended with `receive` by the deadline. Raises: BackendUnavailable."""
         link = self.take()
-        deadline = monotonic() + self.timeout
         try:
+            deadline = monotonic() + self.timeout
             link.send(payload, deadline)
-        except CLIENT_ERRORS as error:
-            self.drop(link)
-            raise unavailable(self.server, error) from error
-        except BaseException:
-            self.drop(link)
-            raise
+        except BaseException as error:
+            self._fail(link, error)
         return link, deadline
 
     def receive(self, link: Link, count: int, deadline: float) -> list[Any]:
         """End it: the replies. Raises: BackendUnavailable."""
         try:
             replies = link.receive(count, deadline)
-        except CLIENT_ERRORS as error:
-            self.drop(link)
-            raise unavailable(self.server, error) from error
-        except BaseException:
-            self.drop(link)
-            raise
+        except BaseException as error:
+            self._fail(link, error)
         self.give(link)
         return replies
 
     def call(self, payload: bytes, count: int) -> list[Any]:
         """A whole conversation. Raises: BackendUnavailable."""
-        link, deadline = self.send(payload)
-        return self.receive(link, count, deadline)
+        link = self.take()
+        try:
+            deadline = monotonic() + self.timeout
+            link.send(payload, deadline)
+            replies = link.receive(count, deadline)
+        except BaseException as error:
+            self._fail(link, error)
+        self.give(link)
+        return replies
+
+    def _fail(self, link: Link, error: BaseException) -> NoReturn:
+        """Whatever interrupts a conversation ends its connection."""
+        self.drop(link)
+        if isinstance(error, CLIENT_ERRORS):
+            raise unavailable(self.server, error) from error
+        raise error
 
     def give(self, link: Link) -> None:
         """Back for the next one."""

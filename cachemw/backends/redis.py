@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Final
 
 from cachemw.backends import _redis_operations as operations
 from cachemw.backends._keys import default_key_func, page_digest
@@ -19,13 +19,15 @@ from cachemw.backends._redis_cluster import Cluster
 from cachemw.backends._redis_node import arun, run
 from cachemw.backends._redis_options import OPTION_NAMES, Deployment, read_deployment, without_passwords
 from cachemw.backends._redis_patterns import literally, pattern_of
-from cachemw.backends._redis_routes import Replicas, Routes, Sentinels
+from cachemw.backends._redis_routes import Replicas, Routes, Sentinels, heed
 from cachemw.backends._redis_tracking import Invalidations
-from cachemw.backends._redis_wire import pack
+from cachemw.backends._redis_wire import ReplyError, pack
 from cachemw.backends.base import BaseCache, Entry
-from cachemw.errors import ImproperlyConfigured
+from cachemw.errors import BackendUnavailable, ImproperlyConfigured
 
 __all__ = ["RedisCache"]
+
+_INT64: Final = 2**63
 
 #: The caches of this process, for the child of a fork.
 _caches: weakref.WeakSet[RedisCache] = weakref.WeakSet()
@@ -66,9 +68,19 @@ class RedisCache(BaseCache):
         return self._page_prefix + page_digest(key) if self._is_cluster else super().page_key(key)
 
     def _get(self, keys: Sequence[str]) -> dict[str, Any]:
-        return run(operations.get(self._routes, keys))
+        node = self._routes.lone
+        if node is None or not keys:
+            return run(operations.get(self._routes, keys))
+        return operations.found(keys, node.threads.call(operations.get_payload(keys), 1))
 
     def _set(self, entries: Sequence[Entry]) -> list[str]:
+        node = self._routes.lone
+        if node is not None and entries:
+            replies = node.threads.call(operations.put_payload(entries), len(entries))
+            if replies.count(b"OK") == len(entries):
+                return []
+            heed(node, replies)
+            entries = operations.refused(entries, replies)
         return run(operations.put(self._routes, entries))
 
     def _add(self, key: str, value: Any, timeout: float | None) -> bool:
@@ -81,7 +93,35 @@ class RedisCache(BaseCache):
         return run(operations.delete(self._routes, keys))
 
     def _incr(self, key: str, delta: int) -> int:
+        node = self._routes.lone
+        if node is not None and -_INT64 < delta < _INT64:
+            (reply,) = node.threads.call(operations.incr_payload(key, delta), 1)
+            if type(reply) is not ReplyError:
+                return operations.total(key, reply)
+            heed(node, (reply,))
         return run(operations.incr(self._routes, key, delta))
+
+    def get_many(self, keys: Iterable[Any], version: Any = None) -> dict[Any, Any]:
+        node = self._routes.lone
+        if node is None or self._seal is not None or self._fail_open is not None:
+            return super().get_many(keys, version)
+        made = self._made_all(keys, version)
+        return self._found(made, node.threads.call(operations.get_payload(made), 1)) if made else {}
+
+    async def aget_many(self, keys: Iterable[Any], version: Any = None) -> dict[Any, Any]:
+        node = self._routes.lone
+        if node is None or self._seal is not None or self._fail_open is not None:
+            return await super().aget_many(keys, version)
+        made = self._made_all(keys, version)
+        return self._found(made, await node.tasks.call(operations.get_payload(made), 1)) if made else {}
+
+    def _found(self, made: Mapping[str, Any], replies: list[Any]) -> dict[Any, Any]:
+        try:
+            return operations.loaded(made, replies, self._loads)
+        except BackendUnavailable:
+            raise
+        except Exception:  # one of them is damaged: which is told of, and the others are found
+            return self._all_found(made, operations.found(tuple(made), replies))
 
     def _has(self, key: str) -> bool:
         return run(operations.has(self._routes, key))
@@ -96,9 +136,19 @@ class RedisCache(BaseCache):
         _close_threads(self._routes)
 
     async def _aget(self, keys: Sequence[str]) -> dict[str, Any]:
-        return await arun(operations.get(self._routes, keys))
+        node = self._routes.lone
+        if node is None or not keys:
+            return await arun(operations.get(self._routes, keys))
+        return operations.found(keys, await node.tasks.call(operations.get_payload(keys), 1))
 
     async def _aset(self, entries: Sequence[Entry]) -> list[str]:
+        node = self._routes.lone
+        if node is not None and entries:
+            replies = await node.tasks.call(operations.put_payload(entries), len(entries))
+            if replies.count(b"OK") == len(entries):
+                return []
+            heed(node, replies)
+            entries = operations.refused(entries, replies)
         return await arun(operations.put(self._routes, entries))
 
     async def _aadd(self, key: str, value: Any, timeout: float | None) -> bool:
@@ -111,6 +161,12 @@ class RedisCache(BaseCache):
         return await arun(operations.delete(self._routes, keys))
 
     async def _aincr(self, key: str, delta: int) -> int:
+        node = self._routes.lone
+        if node is not None and -_INT64 < delta < _INT64:
+            (reply,) = await node.tasks.call(operations.incr_payload(key, delta), 1)
+            if type(reply) is not ReplyError:
+                return operations.total(key, reply)
+            heed(node, (reply,))
         return await arun(operations.incr(self._routes, key, delta))
 
     async def _ahas(self, key: str) -> bool:

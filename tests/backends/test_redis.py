@@ -90,6 +90,7 @@ class TestRoundTrips(BothHalves):
 
     def test_each_operation_is_one_trip(self, cache: Any, server: Server) -> None:
         cache.set("number", 1)
+        cache.incr("number")  # of which a server may hear for the first time
         question = -reads(server) + reads(server)
         for operation, *arguments in (
             ("get", "number"),
@@ -105,6 +106,16 @@ class TestRoundTrips(BothHalves):
             before = reads(server)
             getattr(cache, operation)(*arguments)
             assert reads(server) - before - question == 1, operation
+
+    def test_a_server_that_forgot_the_script_counts_once(self, cache: Any, server: Server) -> None:
+        cache.set("number", 1)
+        assert cache.incr("number") == 2
+        redis_command(server, "SCRIPT", "FLUSH")
+        assert cache.incr("number", 5) == 7
+        assert cache.incr("number", 2**60) == 2**60 + 7
+        assert cache.get("number") == 2**60 + 7
+        with pytest.raises(ValueError, match="absent"):
+            cache.incr("absent")
 
 
 class TestEntries(BothHalves):
