@@ -34,6 +34,7 @@ class Hooked:
         self._result: Iterable[bytes] = ()
         self._error: BaseException | None = None
         self._input: _Input | None = None
+        self._finish: Callable[[], None] = _nothing  # read on what is sent to nobody, but stored
         self._begun = False  # the head has left the application for good: an error cannot replace it any more
 
     def run(self) -> Iterable[bytes]:
@@ -52,6 +53,7 @@ class Hooked:
                 raise TypeError(f"A before_request hook returned {response!r}; allowed: a werkzeug Response, or None.")
             response = run_after(plan, request, response)
             if given is not None and response is not given:
+                self._finish()
                 given.close()
             self._result = response(environ, self._server)
         except BaseException as error:
@@ -92,6 +94,7 @@ class Hooked:
             return written.append
 
         result = self._respond(self._environ, start)
+        self._finish = getattr(result, "finish", _nothing)
         close = getattr(result, "close", _nothing)
         iterator = iter(result)
         try:
@@ -185,4 +188,4 @@ class _Input:
 
 
 def _nothing() -> None:
-    """For iterables without `close`."""
+    """For iterables without `close`, or without `finish`."""

@@ -319,6 +319,18 @@ class Passage(Relay):
                 self._make()
         return chunk
 
+    def finish(self) -> None:
+        """Nobody is sent the rest: read it all the same if the page is then stored, and if it is known to end."""
+        if self._length < 0:
+            return
+        try:
+            while self._copy is not None:
+                next(self)
+        except StopIteration:
+            pass
+        except Exception:
+            log.exception("The application failed in a body that is sent to nobody.")
+
     def _make(self) -> None:
         """The body is as long as it is to be: what waits for it may have it at once; it is stored when it has ended.
 

@@ -277,9 +277,10 @@ class StoredResponse:
 
     def __sizeof__(self) -> int:
         """Bytes that it takes with all that it holds; stores that bound their memory ask."""
-        pairs: Sequence[tuple[Any, Any]] = self._fields if self._fields is not None else self._raw or ()
-        text = sum(map(len, chain.from_iterable(pairs)))
-        return _OWN_SIZE + len(self.body) + len(self.key) + text + _PAIR_SIZE * len(pairs)
+        fields, raw = self._fields, self._raw or ()
+        text = b"".join(chain.from_iterable(raw)) if fields is None else "".join(chain.from_iterable(fields))
+        pairs = len(raw if fields is None else fields)
+        return _OWN_SIZE + len(self.body) + len(self.key) + len(text) + _PAIR_SIZE * pairs
 
     @property
     def fields(self) -> Fields:

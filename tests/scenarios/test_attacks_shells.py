@@ -789,11 +789,40 @@ def test_errors_under_hooks_reach_the_server_and_the_teardown(where: str) -> Non
     assert flights_of(middleware) == 0
 
 
-def test_an_after_hook_s_own_response_takes_the_place_of_a_stream(site: Site) -> None:
-    """What the application goes on to send is dropped, and the page is not stored half."""
+@pytest.mark.parametrize("length", [{}, {"content_length": "2"}], ids=["no length", "length"])
+def test_an_after_hook_s_own_response_takes_the_place_of_a_stream(site: Site, length: dict[str, str]) -> None:
+    """What the application goes on to send is sent to nobody; the page is stored as a whole, or not at all."""
     hooks = Hooks()
+    site.build(hooks=hooks)
+    site.page([b"a", b"b"], **length)
+    hooks.after_request(another_one(site))
+    for _ in range(2):
+        assert site.get().body == b"another"
+    hooks.after_request_funcs[None].clear()
+    known = (
+        bool(length) or site.interface == "asgi"
+    )  # ASGI pushes: whether a WSGI body ends, only reading it would tell
+    after = site.get()
+    assert (after.body, after.hit) == (b"ab", known)
+    assert site.closed == (len(site.calls) if site.interface == "wsgi" else 0)
 
-    @hooks.after_request
+
+def test_a_body_that_fails_when_nobody_is_sent_it_fails_for_nobody(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    hooks = Hooks()
+    site.build(hooks=hooks)
+    site.answers(Script(200, [("Content-Length", "2")], [b"a"], error=LookupError("late")), Script(body=b"whole"))
+    hooks.after_request(another_one(site))
+    answer = site.get()
+    assert answer.body == b"another"
+    pulled = site.interface == "wsgi"  # who pushes on ASGI raises to the server, after the answer
+    assert (answer.error is None, "sent to nobody" in caplog.text) == (pulled, pulled)
+    hooks.after_request_funcs[None].clear()
+    assert site.get().body == b"whole"
+
+
+def another_one(site: Site) -> Callable[[Any], Any]:
     def another(response: Any) -> Any:
         if site.interface == "wsgi":
             from werkzeug.wrappers import Response as WerkzeugResponse
@@ -803,10 +832,7 @@ def test_an_after_hook_s_own_response_takes_the_place_of_a_stream(site: Site) ->
 
         return StarletteResponse("another")
 
-    site.build(hooks=hooks)
-    site.page([b"a", b"b"])
-    for _ in range(2):
-        assert site.get().body == b"another"
+    return another
 
 
 def test_a_body_without_a_chunk_or_a_close_is_a_body() -> None:
