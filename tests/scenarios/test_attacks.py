@@ -184,6 +184,7 @@ ANSWERED = ["Cache-Control", "Vary", "ETag", "Cache-Tag", "Expires", "Age", "No-
 @pytest.mark.parametrize("preset", [Policy(), Policy.rfc9111()], ids=["default", "rfc9111"])
 def test_64_kb_in_any_field_cost_a_request_little(site: Site, text: str, preset: Policy) -> None:
     """Safety rule 22: less than 5 ms; here of processor time, for the request as a whole, the best of five."""
+    import sys
     import time
 
     from cachemw.engine import Engine
@@ -204,9 +205,18 @@ def test_64_kb_in_any_field_cost_a_request_little(site: Site, text: str, preset:
                 exchange.completed(b"", site.clock.now)
         return time.process_time() - began
 
+    def untraced(asked: list[tuple[str, str]], answered: list[tuple[str, str]]) -> float:
+        """Measuring the coverage costs more than what is measured here."""
+        tracer = sys.gettrace()
+        sys.settrace(None)
+        try:
+            return cost(asked, answered)
+        finally:
+            sys.settrace(tracer)
+
     passages = [([], []), *[([(n, text)], []) for n in ASKED], *[([], [(n, text)]) for n in ANSWERED]]
     for asked, answered in passages:
-        assert min(cost(asked, answered) for _ in range(5)) < 0.005, (asked or answered or [("path", "")])[0][0]
+        assert min(untraced(asked, answered) for _ in range(5)) < 0.005, (asked or answered or [("path", "")])[0][0]
 
 
 # -- conditions -----------------------------------------------------------------------------------------------------
