@@ -1,6 +1,6 @@
 """What a cache does, in Redis commands: each operation once, for threads and for tasks.
 
-Rule 1: one operation is one round trip, but for `clear`, a write that the server had no memory for, and its first `incr`.
+Rule 1: one operation is one round trip, but for `clear`, a write that found no memory, and the first `incr` of all.
 Rule 2: whatever has to be atomic is one command or one script.
 Rule 3: the operations that programs do most, on a server that is alone, are conversations without steps: a `payload`
 that is sent, and replies that are understood or, should there be an error among them, the operation done in steps.
