@@ -11,15 +11,16 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from select import POLLIN, poll
 from typing import Any, Final, TypeVar
 
 from cachemw.backends import _memcached_commands as commands
-from cachemw.backends._memcached_commands import Reply, Talk, WireError
+from cachemw.backends._memcached_commands import Step, Talk
+from cachemw.backends._memcached_replies import Reply, WireError
 from cachemw.backends._memcached_ring import Node
-from cachemw.backends._memcached_wire import Stored
-from cachemw.backends.base import Value
+from cachemw.backends._memcached_wire import time_left, too_large, total
+from cachemw.backends.base import Entry, Value
 from cachemw.errors import BackendUnavailable
 
 __all__ = ["AsyncClient"]
@@ -56,17 +57,17 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._input: poll
 
-    def ask(self, payload: bytes, reply: Reply) -> asyncio.Future[Any]:
-        """Send the payload, and give the future of the reply's content. Both may raise WireError."""
+    def ask(self, payload: bytes, make: Callable[..., Reply], given: tuple[Any, ...]) -> asyncio.Future[Any]:
+        """Send the payload; the future of the content of the reply that `make(*given)` expects. Both: WireError."""
         if self.lost is not None:
             raise WireError(str(self.lost))
+        self._transport.write(payload)
         future = self._loop.create_future()
-        call = _Call(reply, future, self._loop.time() + self._timeout)
+        call = _Call(make(*given), future, self._loop.time() + self._timeout)
         self._calls.append(call)
         # one timer for all calls: they all have the same time, so the oldest is always the first to be late
         if self._timer is None:
             self._timer = self._loop.call_at(call.deadline, self._look_at_the_clock)
-        self._transport.write(payload)
         return future
 
     def is_sound(self) -> bool:
@@ -160,46 +161,60 @@ class AsyncClient:
 
     async def get(self, keys: Sequence[str]) -> dict[str, Value]:
         """What is stored of them."""
-        found: dict[str, Value] = await self._ask(*commands.get(keys))
-        return found
+        return await self._ask(commands.get(keys))  # type: ignore[no-any-return]
 
-    async def set(self, entries: Sequence[Stored]) -> list[str]:
+    async def set(self, entries: Sequence[Entry]) -> list[str]:
         """Store them; returns the keys that the server refused, whose old values are gone."""
-        return await self._talk(commands.put(entries))
+        if len(entries) > 1:
+            return await self._talk(commands.put_all(entries))
+        (entry,) = entries
+        if await self._ask(commands.put(entry)):
+            return []
+        await self.delete(entry[:1])
+        return [entry[0]]
 
-    async def add(self, entry: Stored) -> bool:
+    async def add(self, entry: Entry) -> bool:
         """Store it if there is none; did it?"""
-        return await self._talk(commands.add(entry))
+        return await self._ask(commands.add(entry))  # type: ignore[no-any-return]
 
-    async def touch(self, key: str, expiry: int) -> bool:
-        """Give it another expiry; was there one?"""
-        return await self._talk(commands.touch(key, expiry))
+    async def touch(self, key: str, timeout: float | None) -> bool:
+        """Give it another timeout; was there one?"""
+        return await self._ask(commands.touch(key, timeout))  # type: ignore[no-any-return]
 
     async def delete(self, keys: Sequence[str]) -> int:
         """Remove them; returns how many were there."""
-        return await self._talk(commands.delete(keys))
+        if len(keys) > 1:
+            return await self._talk(commands.delete_all(keys))
+        return int(await self._ask(commands.delete(keys[0])))
 
     async def incr(self, key: str, delta: int) -> int:
         """Add to an integer. Raises: KeyError, TypeError, OverflowError as `BaseCache._incr`."""
-        return await self._talk(commands.incr(key, delta))
+        sum_ = total(await self._count(key, delta), delta)
+        if sum_ is None:
+            await self._count(key, -delta)
+            raise too_large(key, delta)
+        return sum_
+
+    async def _count(self, key: str, delta: int) -> int:
+        return commands.counted(key, await self._ask(commands.incr(key, delta)))
 
     async def time_left(self, key: str) -> float | None:
         """Seconds it has left, None for ever. Raises: LookupError if there is none or the server cannot tell."""
-        return await self._talk(commands.time_left(key))
+        return time_left(await self._ask(commands.time_left(key)))
 
     async def commit(
-        self, entries: Sequence[Stored], latest: Sequence[str], drops: Sequence[str]
+        self, entries: Sequence[Entry], latest: Sequence[str], drops: Sequence[str]
     ) -> tuple[list[str], dict[str, Value]]:
         """`set`, then `get`, then `delete`, in one round trip."""
         return await self._talk(commands.commit(entries, latest, drops))
 
-    async def add_and_get(self, entry: Stored, latest: Sequence[str]) -> tuple[bool, dict[str, Value]]:
+    async def add_and_get(self, entry: Entry, latest: Sequence[str]) -> tuple[bool, dict[str, Value]]:
         """`add`, then `get`, in one round trip."""
         return await self._talk(commands.add_and_get(entry, latest))
 
     async def flush(self) -> None:
         """Remove everything."""
-        await self._talk(commands.flush())
+        await self._ask(commands.flush())
 
     def close(self) -> None:
         """Close the connection when the calls on it have their replies; the next call makes another."""
@@ -217,16 +232,16 @@ class AsyncClient:
         try:
             step = next(talk)
             while True:
-                step = talk.send(await self._ask(*step))
+                step = talk.send(await self._ask(step))
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
 
-    async def _ask(self, payload: bytes, reply: Reply) -> Any:
+    async def _ask(self, step: Step) -> Any:
         try:
             connection = self._connection
             if connection is None or not connection.is_sound():
                 connection = await self._connected()
-            return await connection.ask(payload, reply)
+            return await connection.ask(*step)
         except (WireError, OSError) as error:
             raise BackendUnavailable(f"memcached at {self._node.name}: {error!r}") from error
 

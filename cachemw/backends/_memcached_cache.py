@@ -6,18 +6,18 @@ import asyncio
 import os
 import threading
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
-from operator import attrgetter, methodcaller
+from operator import itemgetter, methodcaller
 from typing import Any, ClassVar, Final, TypeVar
 from weakref import WeakSet, finalize
 
 from cachemw._values import boolean, integer, number, refuse
 from cachemw.backends._memcached_clients import Pool
+from cachemw.backends._memcached_loops import LoopClients
 from cachemw.backends._memcached_pages import MemcachedPages
 from cachemw.backends._memcached_ring import Node, Ring, parse_location
-from cachemw.backends._memcached_wire import expiry, stored
 from cachemw.backends.base import Entry
 from cachemw.errors import BackendUnavailable, ImproperlyConfigured, InvalidCacheKey
 
@@ -39,7 +39,7 @@ _DELETE: Final[Ask] = lambda client, keys: client.delete(keys)  # noqa: E731
 _TIME_LEFT: Final[Ask] = lambda client, keys: client.time_left(keys[0])  # noqa: E731
 
 _caches: WeakSet[MemcachedCache] = WeakSet()
-_key: Final[Callable[[Any], str]] = attrgetter("key")
+_key: Final[Callable[[Any], str]] = itemgetter(0)
 _itself: Final[Callable[[str], str]] = str
 
 
@@ -64,8 +64,8 @@ class MemcachedCache(MemcachedPages):
             self._short, self._any_script = _KEY_BYTES, False
         self._ring = Ring(parse_location(location))
         self._pools: dict[Node, Pool[Any]] = {node: self._make_pool(node) for node in self._ring.nodes}
-        self._loops: dict[asyncio.AbstractEventLoop, _LoopClients] = {}
-        self._latest: tuple[asyncio.AbstractEventLoop | None, _LoopClients] = (None, _LoopClients())
+        self._loops: dict[asyncio.AbstractEventLoop, LoopClients] = {}
+        self._latest: tuple[asyncio.AbstractEventLoop | None, LoopClients] = (None, LoopClients())
         try:
             self.validate_key(self.page_key("\x00"))
         except InvalidCacheKey as error:
@@ -98,29 +98,61 @@ class MemcachedCache(MemcachedPages):
     # -- primitives: each says what to ask of one server; `_each` and `_aeach` say of which, and what if it fails ------
 
     def _get(self, keys: Sequence[str]) -> dict[str, Any]:
+        node = self._ring.lone(keys)
+        if node is not None:
+            try:
+                found: dict[str, Any] = self._pools[node].get(keys)
+            except BackendUnavailable as failure:
+                self._lost(node, failure, ())
+            else:
+                return found
         return _merged(self._each(_GET, keys, _itself))
 
     async def _aget(self, keys: Sequence[str]) -> dict[str, Any]:
+        node = self._ring.lone(keys)
+        if node is not None:
+            try:
+                found: dict[str, Any] = await self._here()[node].get(keys)
+            except BackendUnavailable as failure:
+                self._lost(node, failure, ())
+            else:
+                return found
         return _merged(await self._aeach(_GET, keys, _itself))
 
     def _set(self, entries: Sequence[Entry]) -> list[str]:
-        return [*chain(*self._each(_SET, [*map(stored, entries)], _key, write=True))]
+        node = self._ring.lone(map(_key, entries))
+        if node is not None:
+            try:
+                refused: list[str] = self._pools[node].set(entries)
+            except BackendUnavailable as failure:
+                self._lost(node, failure, map(_key, entries))
+            else:
+                return refused
+        return [*chain(*self._each(_SET, entries, _key, write=True))]
 
     async def _aset(self, entries: Sequence[Entry]) -> list[str]:
-        return [*chain(*await self._aeach(_SET, [*map(stored, entries)], _key, write=True))]
+        node = self._ring.lone(map(_key, entries))
+        if node is not None:
+            try:
+                refused: list[str] = await self._here()[node].set(entries)
+            except BackendUnavailable as failure:
+                self._lost(node, failure, map(_key, entries))
+            else:
+                return refused
+        return [*chain(*await self._aeach(_SET, entries, _key, write=True))]
 
     def _add(self, key: str, value: Any, timeout: float | None) -> bool:
-        return any(self._each(_ADD, (stored((key, value, timeout)),), _key, write=True))
+        return any(self._each(_ADD, ((key, value, timeout),), _key, write=True))
 
     async def _aadd(self, key: str, value: Any, timeout: float | None) -> bool:
-        return any(await self._aeach(_ADD, (stored((key, value, timeout)),), _key, write=True))
+        return any(await self._aeach(_ADD, ((key, value, timeout),), _key, write=True))
 
     def _touch(self, key: str, timeout: float | None) -> bool:
-        ask = methodcaller("touch", key, expiry(timeout))
+        ask = methodcaller("touch", key, timeout)
         return any(self._each(lambda client, _: ask(client), (key,), _itself, write=True))
 
     async def _atouch(self, key: str, timeout: float | None) -> bool:
-        ask = methodcaller("touch", key, expiry(timeout))
+        ask = methodcaller("touch", key, timeout)
         return any(await self._aeach(lambda client, _: ask(client), (key,), _itself, write=True))
 
     def _delete(self, keys: Sequence[str]) -> int:
@@ -130,9 +162,25 @@ class MemcachedCache(MemcachedPages):
         return sum(await self._aeach(_DELETE, keys, _itself, write=True))
 
     def _incr(self, key: str, delta: int) -> int:
+        node = self._ring.lone((key,))
+        if node is not None:
+            try:
+                number: int = self._pools[node].incr(key, delta)
+            except BackendUnavailable as failure:
+                self._lost(node, failure, (key,))
+            else:
+                return number
         return sum(self._each(lambda client, _: client.incr(key, delta), (key,), _itself, write=True))
 
     async def _aincr(self, key: str, delta: int) -> int:
+        node = self._ring.lone((key,))
+        if node is not None:
+            try:
+                number: int = await self._here()[node].incr(key, delta)
+            except BackendUnavailable as failure:
+                self._lost(node, failure, (key,))
+            else:
+                return number
         return sum(await self._aeach(lambda client, _: client.incr(key, delta), (key,), _itself, write=True))
 
     def _timeout_left(self, key: str) -> float | None:
@@ -296,7 +344,7 @@ class MemcachedCache(MemcachedPages):
 
     # -- event loops and processes ---------------------------------------------------------------------------------
 
-    def _here(self) -> _LoopClients:
+    def _here(self) -> LoopClients:
         """The clients of the running event loop."""
         loop = asyncio.get_running_loop()
         last, clients = self._latest
@@ -305,7 +353,7 @@ class MemcachedCache(MemcachedPages):
             if found is None:
                 for ended in [one for one in list(self._loops) if one.is_closed()]:
                     del self._loops[ended]
-                found = self._loops[loop] = _LoopClients((node, self._make_client(node)) for node in self._ring.nodes)
+                found = self._loops[loop] = LoopClients((node, self._make_client(node)) for node in self._ring.nodes)
                 found.watch()
             clients = found
             self._latest = (loop, clients)
@@ -321,29 +369,7 @@ class MemcachedCache(MemcachedPages):
         # kept, not closed: closing would take the parent's sockets out of the selector that both have
         self._inherited = self._loops
         self._loops = {}
-        self._latest = (None, _LoopClients())
-
-
-class _LoopClients(dict[Node, Any]):
-    """The clients of one event loop; they are closed when it shuts its generators down, as `asyncio.run` does."""
-
-    def watch(self) -> None:
-        """Begin to wait for the end of the running event loop."""
-        self._end = self._until_the_end()
-        with suppress(StopIteration):
-            self._end.asend(None).send(None)  # up to its `yield`, without a task
-
-    def close(self) -> None:
-        """Close the connections when nobody waits on them; the next calls make others."""
-        for client in self.values():
-            client.close()
-
-    async def _until_the_end(self) -> AsyncGenerator[None, None]:
-        try:
-            yield
-        finally:
-            for client in self.values():
-                client.abort()
+        self._latest = (None, LoopClients())
 
 
 def _close_pools(pools: Mapping[Node, Pool[Any]]) -> None:

@@ -1,260 +1,234 @@
-"""What a memcached server is asked, in its text protocol, and what it may answer; for threads and for tasks. Pure.
+"""What a memcached server is asked, in its text protocol; for threads and for tasks. Pure.
 
-Rule 1: an answer that the command cannot have, or for a key that nobody asked for, is a WireError: what follows on
-that connection is nobody's.
-Rule 2: an operation is written once, as a generator: it yields a payload and the reply that it expects, is sent the
-reply's content, and returns its own result. The clients carry the payloads.
+Rule 1: an operation is written once. Most ask one question, a `Step`; what asks several is a generator, a `Talk`: it
+yields steps, is sent the content of their replies, and returns its own result. The clients carry the payloads.
 """
 
 from __future__ import annotations
 
 import re
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
-from cachemw.backends import _memcached_wire as wire
-from cachemw.backends._memcached_wire import Delta, Stored, from_wire
-from cachemw.backends.base import Value
+from cachemw.backends._memcached_replies import Line, Lines, Meaning, OneValue, Reply, Several, Values, WireError
+from cachemw.backends._memcached_wire import WRAP, expiry, flagged
+from cachemw.backends.base import Entry, Value
 
 __all__ = [
-    "Reply",
+    "Step",
     "Talk",
-    "Values",
-    "WireError",
     "add",
     "add_and_get",
     "commit",
+    "counted",
     "delete",
+    "delete_all",
     "flush",
     "get",
     "incr",
     "put",
+    "put_all",
     "time_left",
     "touch",
 ]
 
 T = TypeVar("T")
 
-#: The longest line that a server has reason to send; a longer one is no memcached's.
-_LONGEST_LINE: Final = 2048
+#: What to send, and what makes the reply that is expected: it is made when the payload is on its way.
+Step = tuple[bytes, Callable[..., Reply], tuple[Any, ...]]
+#: An operation of several steps, and a T.
+Talk = Generator[Step, Any, T]
+
 #: Commands sent before their replies are read: these fit into the buffers of two sockets, as nobody reads meanwhile.
 _PIPELINE: Final = 1000
 #: Bytes sent at once, but for one large value: each payload has a deadline of its own, and stands in memory twice.
 _PIPELINE_BYTES: Final = 1024 * 1024
-
-_VALUE: Final = re.compile(rb"VALUE ([^ \r\n]{1,250}) ([0-9]{1,10}) ([0-9]{1,10})\r\n")
-_STORED: Final = re.compile(rb"STORED|NOT_STORED|SERVER_ERROR .*")
-_DELETED: Final = re.compile(rb"DELETED|NOT_FOUND")
-_TOUCHED: Final = re.compile(rb"TOUCHED|NOT_FOUND")
-_COUNTED: Final = re.compile(rb"[0-9]{1,20}|NOT_FOUND|CLIENT_ERROR .*")
-_FLUSHED: Final = re.compile(rb"OK")
-_TIME_LEFT: Final = re.compile(rb"HD t-?[0-9]{1,10}|EN|ERROR|CLIENT_ERROR .*")
+#: Digits of 2**64.
+_LONGEST_SUM: Final = 20
+#: Bytes of a command without its value.
+_COMMAND: Final = 300
 
 
-class WireError(Exception):
-    """The server closed the connection, was late, or did not speak memcached's protocol."""
+_NOT_STORED: Final = re.compile(rb"NOT_STORED|SERVER_ERROR .*").fullmatch
+_NO_INTEGER: Final = re.compile(rb"NOT_FOUND|CLIENT_ERROR .*").fullmatch
+_TIME_LEFT: Final = re.compile(rb"HD t-?[0-9]{1,10}|EN|ERROR|CLIENT_ERROR .*").fullmatch
 
 
-class Reply(ABC):
-    """What is expected; it takes itself from the stream. `content`: what has come of it."""
-
-    __slots__ = ("content",)
-    content: Any
-
-    @abstractmethod
-    def take(self, data: bytes | bytearray, at: int) -> tuple[int, bool]:
-        """Read on from `at`; returns how far it got, and whether the reply is complete. Raises: WireError."""
+# -- what the server may answer, and what it means ------------------------------------------------------------------
 
 
-#: An operation: (payload, expected reply) again and again, and a T.
-Talk = Generator[tuple[bytes, Reply], Any, T]
+def _nonsense(line: bytes) -> WireError:
+    return WireError(f"answered {line[:60]!r}")
 
 
-class Lines(Reply):
-    """A line for each of `count` commands, and only such as the command can have."""
+def _either(meanings: Mapping[bytes, bool]) -> Meaning:
+    def meaning(line: bytes) -> bool:
+        if line in meanings:
+            return meanings[line]
+        raise _nonsense(line)
 
-    __slots__ = ("_count", "_expected")
-
-    def __init__(self, count: int, expected: re.Pattern[bytes]) -> None:
-        self._count = count
-        self._expected = expected
-        self.content: list[bytes] = []
-
-    def take(self, data: bytes | bytearray, at: int) -> tuple[int, bool]:
-        while len(self.content) < self._count:
-            end = _line_end(data, at)
-            if end < 0:
-                return at, False
-            line = bytes(data[at:end])
-            if not self._expected.fullmatch(line):
-                raise WireError(f"answered {line[:60]!r}")
-            self.content.append(line)
-            at = end + 2
-        return at, True
+    return meaning
 
 
-class Values(Reply):
-    """`VALUE key flags size`, a line with the bytes, and so on until `END`."""
-
-    __slots__ = ("_names",)
-
-    def __init__(self, names: dict[bytes, str]) -> None:
-        self._names = names
-        self.content: dict[str, Value] = {}
-
-    def take(self, data: bytes | bytearray, at: int) -> tuple[int, bool]:
-        names, content = self._names, self.content
-        while (header := _VALUE.match(data, at)) is not None:
-            name, flags, size = header.groups()
-            if name not in names:
-                raise WireError(f"answered {header.group()!r}")
-            start = header.end()
-            stop = start + int(size)
-            if len(data) < stop + 2:
-                return at, False
-            if data[stop : stop + 2] != b"\r\n":
-                raise WireError("sent a value that does not end where it says")
-            value = data[start:stop] if type(data) is bytes else bytes(memoryview(data)[start:stop])
-            content[names[name]] = value if flags == b"0" else from_wire(value, int(flags))
-            at = stop + 2
-        end = _line_end(data, at)
-        if end < 0:
-            return at, False
-        if data[at:end] == b"END":
-            return end + 2, True
-        raise WireError(f"answered {bytes(data[at : min(end, at + 60)])!r}")
+_deleted: Final = _either({b"DELETED": True, b"NOT_FOUND": False})
+_touched: Final = _either({b"TOUCHED": True, b"NOT_FOUND": False})
+_flushed: Final = _either({b"OK": True})
 
 
-class Several(Reply):
-    """The replies to commands that were sent at once, one after the other."""
-
-    __slots__ = ("_left",)
-
-    def __init__(self, parts: Sequence[Reply]) -> None:
-        self.content = [part.content for part in parts]  # which the parts fill
-        self._left = list(reversed(parts))
-
-    def take(self, data: bytes | bytearray, at: int) -> tuple[int, bool]:
-        while self._left:
-            at, complete = self._left[-1].take(data, at)
-            if not complete:
-                return at, False
-            self._left.pop()
-        return at, True
+def _stored(line: bytes) -> bool:
+    if line == b"STORED":
+        return True
+    if _NOT_STORED(line):
+        return False
+    raise _nonsense(line)
 
 
-def _line_end(data: bytes | bytearray, at: int) -> int:
-    """Where the line that begins at `at` ends, -1 if its end has not come. Raises: WireError if it is too long."""
-    end = data.find(b"\r\n", at, at + _LONGEST_LINE)
-    if end < 0 and len(data) - at >= _LONGEST_LINE:
-        raise WireError(f"answered {bytes(data[at : at + 60])!r}…")
-    return end
+def _sum(line: bytes) -> int | bytes:
+    """The integer, or why there is none."""
+    if line.isdigit() and len(line) <= _LONGEST_SUM:
+        return int(line)
+    if _NO_INTEGER(line):
+        return line
+    raise _nonsense(line)
 
 
-def get(keys: Sequence[str]) -> tuple[bytes, Values]:
-    """What is stored of them: one step, which a page's hit takes without a generator."""
-    names = {key.encode(): key for key in keys}
-    return b"get %b\r\n" % b" ".join(names), Values(names)
+def _life(line: bytes) -> bytes:
+    if _TIME_LEFT(line):
+        return line
+    raise _nonsense(line)
 
 
-def put(entries: Sequence[Stored]) -> Talk[list[str]]:
+# -- one question ---------------------------------------------------------------------------------------------------
+
+
+def get(keys: Sequence[str]) -> Step:
+    """What is stored of them: a dictionary."""
+    if len(keys) == 1:
+        return f"get {keys[0]}\r\n".encode(), OneValue, (keys,)
+    return f"get {' '.join(keys)}\r\n".encode(), Values, (keys,)
+
+
+def put(entry: Entry) -> Step:
+    """Store it: was it? If the server has refused it, the old value may still be there."""
+    return b"".join(_storing("set", (entry,))), Line, (_stored,)
+
+
+def add(entry: Entry) -> Step:
+    """Store it if there is none: was it?"""
+    return b"".join(_storing("add", (entry,))), Line, (_stored,)
+
+
+def touch(key: str, timeout: float | None) -> Step:
+    """Give it another timeout: was there one?"""
+    return f"touch {key} {expiry(timeout)}\r\n".encode(), Line, (_touched,)
+
+
+def delete(key: str) -> Step:
+    """Remove it: was there one?"""
+    return f"delete {key}\r\n".encode(), Line, (_deleted,)
+
+
+def incr(key: str, delta: int) -> Step:
+    """Add to an integer: see `counted`."""
+    return f"incr {key} {delta % WRAP}\r\n".encode(), Line, (_sum,)
+
+
+def counted(key: str, answer: int | bytes) -> int:
+    """The server's answer to `incr`, see `_memcached_wire.total`. Raises: KeyError, TypeError as `BaseCache._incr`."""
+    if isinstance(answer, int):
+        return answer
+    if answer == b"NOT_FOUND":
+        raise KeyError(key)
+    raise TypeError(f"what is stored under {key!r} is no integer")
+
+
+def time_left(key: str) -> Step:
+    """Ask for the seconds that it has left: a line, see `_memcached_wire.time_left`."""
+    return f"mg {key} t\r\n".encode(), Line, (_life,)
+
+
+def flush() -> Step:
+    """Remove everything."""
+    return b"flush_all\r\n", Line, (_flushed,)
+
+
+# -- several --------------------------------------------------------------------------------------------------------
+
+
+def put_all(entries: Sequence[Entry]) -> Talk[list[str]]:
     """Store them; the keys that the server refused, whose old values are gone."""
     refused: list[str] = []
-    for some in _pipelines(entries, lambda entry: len(entry.data)):
-        lines = yield b"".join(_storing(b"set", some)), Lines(len(some), _STORED)
-        refused += _refused(some, lines)
+    for some in _pipelines(entries, _size):
+        stored = yield b"".join(_storing("set", some)), Lines, (len(some), _stored)
+        refused += _refused(some, stored)
     if refused:
-        yield from delete(refused)
+        yield from delete_all(refused)
     return refused
 
 
-def add(entry: Stored) -> Talk[bool]:
-    """Store it if there is none; was it?"""
-    lines: list[bytes] = yield b"".join(_storing(b"add", (entry,))), Lines(1, _STORED)
-    return lines == [b"STORED"]
-
-
-def touch(key: str, expiry: int) -> Talk[bool]:
-    """Give it another expiry; was there one?"""
-    lines: list[bytes] = yield b"touch %b %d\r\n" % (key.encode(), expiry), Lines(1, _TOUCHED)
-    return lines == [b"TOUCHED"]
-
-
-def delete(keys: Sequence[str]) -> Talk[int]:
+def delete_all(keys: Sequence[str]) -> Talk[int]:
     """Remove them; how many were there."""
     deleted = 0
     for some in _pipelines(keys, len):
-        lines: list[bytes] = yield b"".join(_deleting(some)), Lines(len(some), _DELETED)
-        deleted += lines.count(b"DELETED")
+        deleted += sum((yield _deleting(some), Lines, (len(some), _deleted)))
     return deleted
 
 
-def incr(key: str, delta: int) -> Talk[int]:
-    """Add to an integer. Raises: KeyError, TypeError, OverflowError as `BaseCache._incr`."""
-    addition = Delta(delta)
-    total = addition.total((yield from _count(key, addition.unsigned)))
-    if total is None:
-        yield from _count(key, addition.undo)
-        raise OverflowError(f"{key!r} {delta:+} does not fit into 64 bits")
-    return total
-
-
-def _count(key: str, delta: int) -> Talk[int]:
-    (line,) = yield b"incr %b %d\r\n" % (key.encode(), delta), Lines(1, _COUNTED)
-    if line == b"NOT_FOUND":
-        raise KeyError(key)
-    if not line.isdigit():
-        raise TypeError(f"what is stored under {key!r} is no integer")
-    return int(line)
-
-
-def time_left(key: str) -> Talk[float | None]:
-    """Seconds it has left, None for ever. Raises: LookupError if there is none or the server cannot tell."""
-    (line,) = yield b"mg %b t\r\n" % key.encode(), Lines(1, _TIME_LEFT)
-    return wire.time_left(line)
-
-
-def flush() -> Talk[None]:
-    """Remove everything."""
-    yield b"flush_all\r\n", Lines(1, _FLUSHED)
-
-
 def commit(
-    entries: Sequence[Stored], latest: Sequence[str], drops: Sequence[str]
+    entries: Sequence[Entry], latest: Sequence[str], drops: Sequence[str]
 ) -> Talk[tuple[list[str], dict[str, Value]]]:
-    """`put`, then `get`, then `delete`: a server takes the commands of one connection in their order."""
-    asked, values = get(latest) if latest else (b"", Several(()))
-    parts = [Lines(len(entries), _STORED), values, Lines(len(drops), _DELETED)]
-    lines, found, _ = yield b"".join([*_storing(b"set", entries), asked, *_deleting(drops)]), Several(parts)
-    if refused := _refused(entries, lines):
-        yield from delete(refused)
+    """`put_all`, then `get`, then `delete_all`: a server takes the commands of one connection in their order."""
+    asked, values = _looking(latest)
+    parts = Lines(len(entries), _stored), values, Lines(len(drops), _deleted)
+    stored, found, _ = yield b"".join([*_storing("set", entries), asked, _deleting(drops)]), Several, parts
+    if refused := _refused(entries, stored):
+        yield from delete_all(refused)
     return refused, found or {}
 
 
-def add_and_get(entry: Stored, latest: Sequence[str]) -> Talk[tuple[bool, dict[str, Value]]]:
+def add_and_get(entry: Entry, latest: Sequence[str]) -> Talk[tuple[bool, dict[str, Value]]]:
     """`add`, then `get`."""
-    asked, values = get(latest) if latest else (b"", Several(()))
-    lines, found = yield b"".join([*_storing(b"add", (entry,)), asked]), Several((Lines(1, _STORED), values))
-    return lines == [b"STORED"], found or {}
+    asked, values = _looking(latest)
+    added, found = yield b"".join([*_storing("add", (entry,)), asked]), Several, (Line(_stored), values)
+    return added, found or {}
 
 
-def _storing(command: bytes, entries: Sequence[Stored]) -> list[bytes]:
+def _looking(keys: Sequence[str]) -> tuple[bytes, Reply]:
+    """`get` as a part of several commands, maybe of no keys."""
+    if not keys:
+        return b"", Several()
+    payload, reply, given = get(keys)
+    return payload, reply(*given)
+
+
+def _storing(command: str, entries: Sequence[Entry]) -> list[bytes]:
     parts: list[bytes] = []  # joined once, with all that goes along: a page may be large
-    for key, data, flags, expiry in entries:
-        parts += (b"%b %b %d %d %d\r\n" % (command, key.encode(), flags, expiry, len(data)), data, b"\r\n")
+    before, exptime = None, 0
+    for key, value, timeout in entries:
+        if timeout != before:  # most have the same
+            before, exptime = timeout, expiry(timeout)
+        data, flags = flagged(value)
+        parts += (f"{command} {key} {flags} {exptime} {len(data)}\r\n".encode(), data, b"\r\n")
     return parts
 
 
-def _deleting(keys: Sequence[str]) -> list[bytes]:
-    return [b"delete %b\r\n" % key.encode() for key in keys]
+def _deleting(keys: Sequence[str]) -> bytes:
+    return "".join([f"delete {key}\r\n" for key in keys]).encode()
 
 
-def _refused(entries: Sequence[Stored], lines: Sequence[bytes]) -> list[str]:
-    return [entry.key for entry, line in zip(entries, lines, strict=True) if line != b"STORED"]
+def _refused(entries: Sequence[Entry], stored: Sequence[bool]) -> list[str]:
+    return [] if all(stored) else [key for (key, _, _), was in zip(entries, stored, strict=True) if not was]
+
+
+def _size(entry: Entry) -> int:
+    _, value, _ = entry
+    return _COMMAND if isinstance(value, int) else _COMMAND + len(value)
 
 
 def _pipelines(items: Sequence[T], size: Callable[[T], int]) -> Iterator[Sequence[T]]:
+    if 0 < len(items) <= _PIPELINE and sum(map(size, items)) <= _PIPELINE_BYTES:
+        yield items
+        return
     some: list[T] = []
     taken = 0
     for item in items:

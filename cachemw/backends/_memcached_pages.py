@@ -13,9 +13,8 @@ from typing import Any, Final
 from cachemw.backends._keys import page_digest
 from cachemw.backends._memcached_clients import Pool
 from cachemw.backends._memcached_ring import Node, Ring
-from cachemw.backends._memcached_wire import Stored, stored
 from cachemw.backends._records import payloads
-from cachemw.backends.base import BaseCache
+from cachemw.backends.base import BaseCache, Entry
 from cachemw.errors import BackendUnavailable
 
 __all__ = ["MemcachedPages"]
@@ -42,28 +41,6 @@ class MemcachedPages(BaseCache):
 
     def page_key(self, key: str) -> str:
         return self._page_prefix + (_digest(key) if len(key) <= _LONGEST else page_digest(key))
-
-    def read_records(self, keys: Sequence[str]) -> list[Any]:
-        made = [self.page_key(key) for key in keys]
-        node = self._ring.lone(made)
-        if node is None or not keys:
-            return payloads(made, self._get(made))
-        try:
-            return payloads(made, self._pools[node].get(made))
-        except BackendUnavailable as failure:
-            self._lost(node, failure, ())
-            return payloads(made, self._get(made))  # of the next server, if there is one
-
-    async def aread_records(self, keys: Sequence[str]) -> list[Any]:
-        made = [self.page_key(key) for key in keys]
-        node = self._ring.lone(made)
-        if node is None or not keys:
-            return payloads(made, await self._aget(made))
-        try:
-            return payloads(made, await self._here()[node].get(made))
-        except BackendUnavailable as failure:
-            self._lost(node, failure, ())
-            return payloads(made, await self._aget(made))
 
     def commit_records(
         self, records: Sequence[tuple[str, Any, float | None]], latest: Sequence[str], drops: Sequence[str]
@@ -95,14 +72,14 @@ class MemcachedPages(BaseCache):
 
     def _commit_of(
         self, records: Sequence[tuple[str, Any, float | None]], latest: Sequence[str], drops: Sequence[str]
-    ) -> tuple[Node, dict[str, str], list[Stored], list[str], list[str]] | None:
+    ) -> tuple[Node, dict[str, str], list[Entry], list[str], list[str]] | None:
         """What to ask of which server, and the full keys by made key; None if it is no question to one server."""
         keys, entries, ended = self._page_entries(records)
         looked, dropped = [self.page_key(key) for key in latest], [self.page_key(key) for key in drops]
         node = self._ring.lone((*keys, *looked, *dropped))
         if node is None or ended or not (keys or looked or dropped):
             return None
-        return node, keys, [*map(stored, entries)], looked, dropped
+        return node, keys, entries, looked, dropped
 
     def add_and_read(
         self, key: str, payload: Any, timeout: float | None, latest: Sequence[str]
@@ -112,7 +89,7 @@ class MemcachedPages(BaseCache):
         if node is None or (timeout is not None and timeout <= 0):
             return super().add_and_read(key, payload, timeout, latest)
         try:
-            added, found = self._pools[node].add_and_get(stored((made, payload, timeout)), looked)
+            added, found = self._pools[node].add_and_get((made, payload, timeout), looked)
         except BackendUnavailable as failure:
             self._lost(node, failure, (made,))
             return super().add_and_read(key, payload, timeout, latest)
@@ -126,7 +103,7 @@ class MemcachedPages(BaseCache):
         if node is None or (timeout is not None and timeout <= 0):
             return await super().aadd_and_read(key, payload, timeout, latest)
         try:
-            added, found = await self._here()[node].add_and_get(stored((made, payload, timeout)), looked)
+            added, found = await self._here()[node].add_and_get((made, payload, timeout), looked)
         except BackendUnavailable as failure:
             self._lost(node, failure, (made,))
             return await super().aadd_and_read(key, payload, timeout, latest)

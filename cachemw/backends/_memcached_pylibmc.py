@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from math import inf
+from time import monotonic
 from typing import Any, Final, TypeVar
 
 import pylibmc  # type: ignore[import-untyped]
 
-from cachemw.backends._memcached_clients import Pool
+from cachemw.backends._memcached_clients import Pool, PyMemcachePool
 from cachemw.backends._memcached_ring import Address, Node
-from cachemw.backends._memcached_wire import INTEGER, OFFSET, WRAP, Stored, from_wire
-from cachemw.backends.base import Value
+from cachemw.backends._memcached_wire import OFFSET, WRAP, expiry, flagged, from_wire, too_large
+from cachemw.backends.base import Entry, Value
 from cachemw.errors import BackendUnavailable
 
 __all__ = ["PyLibMCPool"]
@@ -22,114 +23,107 @@ T = TypeVar("T")
 #: pylibmc hands a C int to libmemcached.
 _LARGEST_STEP: Final = 2**31 - 1
 #: Seconds.
-_RESTORED: Final = 300
+_RESTORED: Final = 300.0
+#: Seconds after which a connection may have been ended by the server; memcached's shortest `idle_timeout` is 1.
+_PAUSE: Final = 0.5
 
 
 class _Client(pylibmc.Client):  # type: ignore[misc]  # it has no types
     """pylibmc's client; values come and go as cachemw has them: nothing is unpickled, whatever the flags say."""
 
-    def serialize(self, value: Stored) -> tuple[bytes, int]:
-        return value.data, value.flags
+    used_at = inf  # never: there is no connection yet
+
+    def serialize(self, value: tuple[bytes, int]) -> tuple[bytes, int]:
+        return value
 
     def deserialize(self, data: bytes | None, flags: int) -> Value:
-        return from_wire(data or b"", flags)  # None: `get` of an empty value
+        return data if data and not flags else from_wire(data or b"", flags)  # None: `get` of an empty value
 
 
 class PyLibMCPool(Pool[_Client]):
     """Connections by pylibmc. options: keyword arguments of its `Client` (`binary`, `username`, `behaviors`, …).
 
-    text: who does, over the text protocol, what libmemcached cannot: several sets or deletions in one round trip, steps
-    of 2**31 and more, sums below zero (its `decr` stops there), telling the timeout, `touch` without a wait. None where
-    SASL allows the binary protocol alone: then it has to do.
+    text: who does, over the text protocol, what libmemcached cannot: several operations in one round trip (its Python
+    half also takes longer to read several values), steps of 2**31 and more, sums below zero (its `decr` stops there),
+    telling the timeout, `touch` without a wait, looking whether the server has ended the connection: on such a one its
+    `get` finds nothing and the others fail. None where SASL allows the binary protocol alone: then it has to do.
     """
 
-    def __init__(self, node: Node, *, size: int, options: Mapping[str, Any], text: Pool[Any] | None) -> None:
+    def __init__(self, node: Node, *, size: int, options: Mapping[str, Any], text: PyMemcachePool | None) -> None:
         super().__init__(node, size=size)
         self._server = _server(node.address)
         self._options = options
         self._text = text
         self._late = options["behaviors"]["receive_timeout"] / 1e6 * 0.95
         self._idle.append(self._connect())  # no connection yet, but what pylibmc says of the options
+        self._used_at = monotonic()
 
     def get(self, keys: Sequence[str]) -> dict[str, Value]:
+        if (text := self._instead(len(keys))) is not None:
+            return text.get(keys)
         try:
-            return self._read(keys)
+            return self._run(_get, keys, self._late)
         except BackendUnavailable as failure:
             # what another program flagged as compressed, and is not: a damaged value, and no reason to leave the server
             if "decompress" not in str(failure.__cause__):
                 raise
             return {} if self._text is None else self._text.get(keys)
 
-    def _read(self, keys: Sequence[str]) -> dict[str, Value]:
-        def read(client: _Client) -> dict[str, Value]:
-            start = time.monotonic()
-            if len(keys) > 1:
-                found: dict[str, Value] = client.get_multi(keys)
-            else:
-                value = client.get(keys[0])
-                found = {} if value is None else {keys[0]: value}
-            # libmemcached says of a reply that was late that there is nothing
-            if len(found) < len(keys) and time.monotonic() - start > self._late:
-                raise TimeoutError("no answer in time")
-            return found
-
-        return self._run(read)
-
-    def set(self, entries: Sequence[Stored]) -> list[str]:
-        if self._text is not None and len(entries) > 1:
-            return self._text.set(entries)
-        refused = self._run(lambda client: [entry.key for entry in entries if not _stores(client.set, entry)])
+    def set(self, entries: Sequence[Entry]) -> list[str]:
+        if (text := self._instead(len(entries))) is not None:
+            return text.set(entries)
+        refused = [entry[0] for entry in entries if not self._run(_set, entry)]
         if refused:
             self.delete(refused)
         return refused
 
-    def add(self, entry: Stored) -> bool:
-        return self._run(lambda client: _stores(client.add, entry))
+    def add(self, entry: Entry) -> bool:
+        text = self._instead(1)
+        return self._run(_add, entry) if text is None else text.add(entry)
 
-    def touch(self, key: str, expiry: int) -> bool:
+    def touch(self, key: str, timeout: float | None) -> bool:
         if self._text is not None:
-            return self._text.touch(key, expiry)
+            return self._text.touch(key, timeout)
         # libmemcached 1.0.18 waits for a second reply here, until it has no more time, and then is content
-        touched: bool = self._run(lambda client: client.touch(key, expiry))
+        touched: bool = self._run(lambda client: client.touch(key, expiry(timeout)))
         return touched
 
     def delete(self, keys: Sequence[str]) -> int:
-        if self._text is not None and len(keys) > 1:
-            return self._text.delete(keys)
-        return self._run(lambda client: [client.delete(key) for key in keys].count(True))
+        text = self._instead(len(keys))
+        return self._run(_delete, keys) if text is None else text.delete(keys)
 
     def incr(self, key: str, delta: int) -> int:
         """As `BaseCache._incr`. With SASL also OverflowError for a step of 2**31 or more, and it cannot be taken back.
 
         What leaves the 64 bits is then stored again for 5 minutes, or is -2**63 if it went below that.
         """
-        if self._text is not None:
-            return self._text.incr(key, delta)
+        if (text := self._instead(1 if 0 <= delta <= _LARGEST_STEP else 2)) is not None:
+            return text.incr(key, delta)
         if abs(delta) > _LARGEST_STEP:
             raise OverflowError(f"pylibmc counts in steps of at most {_LARGEST_STEP} with SASL, not {delta}")
+        answer = self._count(key, delta)
+        if answer >= delta and (answer > 0 or delta == 0):
+            return answer - OFFSET
+        if answer < delta:  # it has wrapped around
+            if self._text is not None:
+                self._text.count(key, -delta)
+            else:
+                self.set(((key, answer - delta + WRAP - OFFSET, _RESTORED),))
+        raise too_large(key, delta)
 
-        def count(client: _Client) -> int | None:
-            try:
-                total: int = client.incr(key, delta) if delta >= 0 else client.decr(key, -delta)
-            except pylibmc.NotFound:
-                return None
-            return total
-
+    def _count(self, key: str, delta: int) -> int:
+        """The server's answer. Raises: KeyError, TypeError."""
         try:
-            total = self._run(count)
+            answer = self._run(_count, key, delta)
         except BackendUnavailable as failure:
-            # the binary protocol's "non-numeric value" is an error that libmemcached does not know
-            unknown = isinstance(failure.__cause__, pylibmc.UnknownReadFailure)
-            if unknown and isinstance(self.get((key,)).get(key), bytes):
+            # libmemcached does not know the binary protocol's "non-numeric value", and does not pass on the text's
+            refused = isinstance(failure.__cause__, pylibmc.ClientError | pylibmc.UnknownReadFailure)
+            if refused and isinstance(self.get((key,)).get(key), bytes):
                 raise TypeError(f"what is stored under {key!r} is no integer") from failure
             raise
-        if total is None:
+        if answer is None:
             raise KeyError(key)
-        if delta > total:
-            self.set((Stored(key, b"%d" % (total - delta + WRAP), INTEGER, _RESTORED),))
-        elif total > 0 or delta == 0:
-            return total - OFFSET
-        raise OverflowError(f"{key!r} {delta:+} does not fit into 64 bits")
+        return answer
 
     def time_left(self, key: str) -> float | None:
         if self._text is None:
@@ -138,43 +132,109 @@ class PyLibMCPool(Pool[_Client]):
 
     def close(self) -> None:
         super().close()
+        self._used_at = monotonic()  # what comes next has a new connection
         if self._text is not None:
             self._text.close()
 
     def flush(self) -> None:
         self._run(lambda client: client.flush_all())
 
-    def _run(self, work: Callable[[_Client], T]) -> T:
+    def _instead(self, commands: int) -> PyMemcachePool | None:
+        """Who is to do it instead, if it takes so many commands: several, or one after a pause, are not for pylibmc."""
+        now, before = monotonic(), self._used_at
+        self._used_at = now
+        return self._text if commands > 1 or now - before > _PAUSE else None
+
+    def _run(self, work: Callable[..., T], *args: Any) -> T:
+        """`work(client, *args)`, again where the first attempt sent nothing."""
         try:
-            return super()._run(work)
+            return self._attempt(work, args)
         except BackendUnavailable as failure:
             super().close()  # the idle ones have lost their connections too, and would each say so once
             if isinstance(failure.__cause__, pylibmc.ServerDown):
-                return super()._run(work)  # one that knows does not even try for two seconds: nothing was sent
+                return self._attempt(work, args)  # one that knows does not even try for two seconds: nothing was sent
             if "FAILED TO SEND AUTHENTICATION" not in str(failure.__cause__):
                 raise
         # libmemcached (1.0.18, sasl.cc) reads the server's SASL mechanisms into a buffer on the stack that it has not
         # cleared, and does not understand them if there was something: the command was not sent. A new thread has a
         # clean stack.
         with ThreadPoolExecutor(1) as executor:
-            return executor.submit(super()._run, work).result()
+            return executor.submit(self._attempt, work, args).result()
+
+    def _attempt(self, work: Callable[..., T], args: tuple[Any, ...]) -> T:
+        client = self._take()
+        try:
+            result = work(client, *args)
+        except BaseException as error:
+            self._drop(client)
+            if isinstance(error, Exception):
+                raise self._unavailable(error) from error
+            raise
+        client.used_at = self._used_at
+        self._give(client)
+        return result
+
+    def _take(self) -> _Client:
+        while True:
+            try:
+                client = self._idle.pop()
+            except IndexError:
+                return self._connect()
+            if self._text is None or self._used_at - client.used_at <= _PAUSE:
+                return client
+            self._drop(client)
 
     def _connect(self) -> _Client:
         return _Client([self._server], **self._options)
-
-    def _is_sound(self, client: _Client) -> bool:
-        return True  # libmemcached looks itself, and connects anew
 
     def _drop(self, client: _Client) -> None:
         client.disconnect_all()
 
 
-def _stores(put: Callable[..., bool], entry: Stored) -> bool:
+def _get(client: _Client, keys: Sequence[str], late: float) -> dict[str, Value]:
+    """What is stored of them. late: seconds; libmemcached says of a reply that was late that there is nothing."""
+    start = monotonic()
+    if len(keys) > 1:
+        found: dict[str, Value] = client.get_multi(keys)
+        if len(found) == len(keys):
+            return found
+    else:
+        value = client.get(keys[0])
+        if value is not None:
+            return {keys[0]: value}
+        found = {}
+    if monotonic() - start > late:
+        raise TimeoutError("no answer in time")
+    return found
+
+
+def _set(client: _Client, entry: Entry) -> bool:
     """Whether it was stored; the server may refuse it."""
+    key, value, timeout = entry
     try:
-        return put(entry.key, entry, time=entry.expiry)
+        return client.set(key, flagged(value), expiry(timeout))  # type: ignore[no-any-return]
     except (pylibmc.TooBig, pylibmc.ServerError):
         return False
+
+
+def _add(client: _Client, entry: Entry) -> bool:
+    key, value, timeout = entry
+    try:
+        return client.add(key, flagged(value), expiry(timeout))  # type: ignore[no-any-return]
+    except (pylibmc.TooBig, pylibmc.ServerError):
+        return False
+
+
+def _delete(client: _Client, keys: Sequence[str]) -> int:
+    return [client.delete(key) for key in keys].count(True)
+
+
+def _count(client: _Client, key: str, delta: int) -> int | None:
+    """The counter as it is on the server; None if there is none."""
+    try:
+        return client.incr(key, delta) if delta >= 0 else client.decr(key, -delta)  # type: ignore[no-any-return]
+    except pylibmc.NotFound:
+        return None
 
 
 def _server(address: Address) -> str:

@@ -105,8 +105,14 @@ class Ring:
             return None
         if len(self.nodes) == 1:
             return self.nodes[0]
-        tags = set(map(_tag, keys))
-        return self.home(tags.pop()) if len(tags) == 1 else None
+        common = None
+        for key in keys:
+            tag = _tag(key)
+            if common is None:
+                common = tag
+            elif tag != common:
+                return None
+        return None if common is None else self.home(common)
 
     def shares(
         self, items: Sequence[Item], key: Callable[[Item], str], *, write: bool
@@ -115,8 +121,6 @@ class Ring:
 
         Raises: BackendUnavailable if no server is left.
         """
-        if len(self.nodes) == 1 and not self._away:
-            return [(self.nodes[0], items)]
         shares: dict[Node, list[Item]] = {}
         for item in items:
             shares.setdefault(self._present(key(item), write=write), []).append(item)

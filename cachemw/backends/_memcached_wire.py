@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Final, NamedTuple
+from typing import Final
 
-from cachemw.backends.base import Entry, Value
+from cachemw.backends.base import Value
 
-__all__ = ["INTEGER", "OFFSET", "WRAP", "Delta", "Stored", "expiry", "from_wire", "stored", "time_left"]
+__all__ = ["INTEGER", "OFFSET", "WRAP", "expiry", "flagged", "from_wire", "time_left", "too_large", "total"]
 
 OFFSET: Final = 2**63
 WRAP: Final = 2**64
@@ -24,21 +24,9 @@ _MONTH: Final = 30 * 24 * 3600
 _LAST_TIME: Final = 2**31 - 1
 
 
-class Stored(NamedTuple):
-    """An entry as the server keeps it; `expiry` is memcached's exptime."""
-
-    key: str
-    data: bytes
-    flags: int
-    expiry: int
-
-
-def stored(entry: Entry) -> Stored:
-    """The entry as the server keeps it."""
-    key, value, timeout = entry
-    if isinstance(value, int):
-        return Stored(key, b"%d" % (value + OFFSET), INTEGER, expiry(timeout))
-    return Stored(key, value, 0, expiry(timeout))
+def flagged(value: Value) -> tuple[bytes, int]:
+    """The value as the server keeps it, and its flags."""
+    return (b"%d" % (value + OFFSET), INTEGER) if isinstance(value, int) else (value, 0)
 
 
 def from_wire(data: bytes, flags: int) -> Value:
@@ -71,21 +59,15 @@ def time_left(line: bytes) -> float | None:
     return None if seconds < 0 else max(float(seconds), 1.0)
 
 
-class Delta:
-    """An addition as the server is told it, and what its answer means.
+def total(answer: int, delta: int) -> int | None:
+    """What the server's answer to `incr` by `delta % WRAP` means; None: it does not fit into 64 bits.
 
-    unsigned   the summand modulo 2**64: `incr` wraps around, and so subtracts too, where `decr` would stop at zero
-    undo       the summand that takes it back
+    `incr` wraps around, and so subtracts too, where `decr` would stop at zero; `-delta` takes it back.
     """
+    number = answer - OFFSET
+    return number if -OFFSET <= number - delta < OFFSET else None
 
-    __slots__ = ("_delta", "undo", "unsigned")
 
-    def __init__(self, delta: int) -> None:
-        self._delta = delta
-        self.unsigned = delta % WRAP
-        self.undo = -delta % WRAP
-
-    def total(self, answer: int) -> int | None:
-        """The sum; None if it does not fit into 64 bits, and has to be taken back."""
-        total = answer - OFFSET
-        return total if -OFFSET <= total - self._delta < OFFSET else None
+def too_large(key: str, delta: int) -> OverflowError:
+    """To be raised for a sum that does not fit."""
+    return OverflowError(f"{key!r} {delta:+} does not fit into 64 bits")

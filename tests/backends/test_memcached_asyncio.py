@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 
 from cachemw.backends._memcached_asyncio import AsyncClient
-from cachemw.backends._memcached_commands import Values, WireError
+from cachemw.backends._memcached_replies import Values, WireError
 from cachemw.backends._memcached_ring import Node
-from cachemw.backends._memcached_wire import Stored
 from cachemw.backends.memcached import PyMemcacheCache
 from cachemw.errors import BackendUnavailable
 from tests.backends.loop_clock import LoopClock
@@ -333,7 +332,7 @@ def test_a_connection_that_is_lost_before_it_is_used_fails_at_once() -> None:
             connection = await client._connected()
             connection.drop("ended meanwhile")
             with pytest.raises(WireError, match="ended meanwhile"):
-                await connection.ask(b"get a\r\n", Values({b"a": "a"}))
+                await connection.ask(b"get a\r\n", Values, (("a",),))
 
     asyncio.run(main())
 
@@ -429,8 +428,8 @@ def test_connecting_has_its_own_deadline(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize(
     ("call", "reply"),
     [
-        (lambda client: client.set([Stored("a", b"x", 0, 0)]), b"CLIENT_ERROR bad data chunk\r\n"),
-        (lambda client: client.add(Stored("a", b"x", 0, 0)), b"END\r\n"),
+        (lambda client: client.set([("a", b"x", None)]), b"CLIENT_ERROR bad data chunk\r\n"),
+        (lambda client: client.add(("a", b"x", None)), b"END\r\n"),
         (lambda client: client.touch("a", 1), b"STORED\r\n"),
         (lambda client: client.delete(["a"]), b"TOUCHED\r\n"),
         (lambda client: client.incr("a", 1), b"-5\r\n"),
@@ -464,7 +463,7 @@ def test_what_the_server_refuses_is_deleted_and_reported() -> None:
 
     async def main() -> None:
         async with scripted(serve) as client:
-            assert await client.set([Stored(key, b"x", 0, 60) for key in "abc"]) == ["a", "c"]
+            assert await client.set([(key, b"x", 60) for key in "abc"]) == ["a", "c"]
             assert lines[3:] == [b"delete a\r\n", b"delete c\r\n"]
 
     asyncio.run(main())
