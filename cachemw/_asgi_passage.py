@@ -14,14 +14,12 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from cachemw._asgi_request import EXCHANGE, Message, Receive, Scope, Send, decoded, encoded, with_conditions
-from cachemw._relay import Boarding, Relay
+from cachemw._relay_carriers import TaskRelay
 from cachemw.activation import KEY as LOCALE
 from cachemw.activation import enter, leave
 from cachemw.caching import CachingMiddleware, Line
 from cachemw.exchange import Exchange, Step
-from cachemw.flights import Flight
-from cachemw.pages import Pages
-from cachemw.rfc9111.messages import Fields, Head, Record
+from cachemw.rfc9111.messages import Fields, Head
 
 __all__ = ["Passage", "discard", "log", "no_body", "send_stored", "stored_messages"]
 
@@ -90,7 +88,7 @@ async def _finish(work: Coroutine[Any, Any, object]) -> None:
     await asyncio.shield(task)
 
 
-class Passage(Relay):
+class Passage(TaskRelay):
     """One call of the application: relays its messages and copies aside the body that is kept."""
 
     # What holds until something else is known: attributes of the class, so that a passage sets only a few.
@@ -130,35 +128,6 @@ class Passage(Relay):
         self._land(exchange.known)
         self._land()  # nothing is left to be written that others would have to have from the flight
         await send_stored(exchange, self._send)
-
-    async def _carry_out(self, steps: Boarding[None]) -> None:
-        result = None
-        while True:
-            try:
-                method, arguments = steps.send(result)
-            except StopIteration:
-                return
-            result = await method(*arguments)
-
-    async def _wait_for(self, flight: Flight[Record | None]) -> bool:
-        return await flight.await_landing(self.exchange.engine.policy.collapse_timeout)
-
-    async def _look_up(self, keys: Sequence[str]) -> Sequence[Record | None]:
-        pages = self.exchange.engine.pages
-        return pages.lookup(keys) if pages.immediate else await pages.alookup(keys)
-
-    async def _take_lease(self, key: str, seconds: float, keys: Sequence[str]) -> tuple[bool, Sequence[Record | None]]:
-        return await self.exchange.engine.pages.alease(key, seconds, keys)
-
-    async def _drop_lease(self, key: str) -> None:
-        pages = self.exchange.engine.pages
-        await pages.arun(pages.drop_lease(key), None)
-
-    async def _purge(self, pages: Pages, resources: Sequence[str]) -> None:
-        await pages.arun_purge(resources)
-
-    async def _pause(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
 
     # -- the application --------------------------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ Boarding = Generator[tuple[Callable[..., Any], tuple[Any, ...]], Any, T]
 
 
 class Relay:
-    """One miss. The methods that block, or are awaited, belong to the interface."""
+    """One miss. The methods that block, or are awaited, are the carriers' (`cachemw._relay_carriers`)."""
 
     exchange: Exchange[Line]
     _middleware: CachingMiddleware

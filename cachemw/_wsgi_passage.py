@@ -15,15 +15,13 @@ from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from cachemw._relay import Boarding, Relay
+from cachemw._relay_carriers import ThreadRelay
 from cachemw._wsgi_replies import send_stored
 from cachemw._wsgi_request import EXCHANGE, WSGIRequest, with_conditions
 from cachemw.activation import KEY as LOCALE
 from cachemw.activation import Locale, enter, leave
 from cachemw.caching import CachingMiddleware, Line
 from cachemw.exchange import Exchange, Step
-from cachemw.flights import Flight
-from cachemw.pages import Pages
 from cachemw.rfc9111.messages import Fields, Head, Record
 
 if TYPE_CHECKING:
@@ -37,7 +35,7 @@ _LISTS: Final = (list, tuple)
 _BYTES: Final = frozenset({bytes})
 
 
-class Passage(Relay):
+class Passage(ThreadRelay):
     """One call of the application: an iterable that relays its body, copies aside what is kept, and closes once."""
 
     # What holds until something else is known: attributes of the class, so that a passage sets only a few.
@@ -89,34 +87,6 @@ class Passage(Relay):
         self._land(exchange.known)
         self._land()  # nothing is left to be written that others would have to have from the flight
         return send_stored(exchange, self._server)
-
-    def _carry_out(self, steps: Boarding[None]) -> None:
-        result = None
-        while True:
-            try:
-                method, arguments = steps.send(result)
-            except StopIteration:
-                return
-            result = method(*arguments)
-
-    def _wait_for(self, flight: Flight[Record | None]) -> bool:
-        return flight.wait(self.exchange.engine.policy.collapse_timeout)
-
-    def _look_up(self, keys: Sequence[str]) -> Sequence[Record | None]:
-        return self.exchange.engine.pages.lookup(keys)
-
-    def _take_lease(self, key: str, seconds: float, keys: Sequence[str]) -> tuple[bool, Sequence[Record | None]]:
-        return self.exchange.engine.pages.lease(key, seconds, keys)
-
-    def _drop_lease(self, key: str) -> None:
-        pages = self.exchange.engine.pages
-        pages.run(pages.drop_lease(key), None)
-
-    def _purge(self, pages: Pages, resources: Sequence[str]) -> None:
-        pages.run_purge(resources)
-
-    def _pause(self, seconds: float) -> None:
-        time.sleep(seconds)
 
     # -- the application --------------------------------------------------------------------------------------------
 
@@ -365,8 +335,9 @@ class Passage(Relay):
 
     def close(self) -> None:
         """Close the application's iterable, then write to the store: the client has had its last byte."""
-        if self._finished and self._stored and self._close is self._locale is self.exchange.within is None:
-            return  # as nearly all that is kept in memory: it is there since the last byte, and nothing is left to do
+        if self._finished and self._stored and self._close is None and self.exchange.within is None:
+            if self._locale is None:  # as nearly all that is kept in memory: it is there since the last byte
+                return
         try:
             self._close_application()
         except BaseException:

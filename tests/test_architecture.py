@@ -18,6 +18,7 @@ FLOORS = [
     ["backends"],
     ["flights", "pages", "caching", "headers"],
     ["_relay"],
+    ["_relay_carriers"],
     ["locale", "wsgi", "asgi", "purging"],
     ["middleware"],
     ["views", "fragments", "memoize", "busting", "observing", "testing"],

@@ -209,12 +209,12 @@ def test_three_caches_on_one_store_do_not_wait_for_one_another(site: Site) -> No
     site.build(around=around)
     paused: list[float] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cachemw._wsgi_passage.time.sleep", paused.append)
+        patch.setattr("cachemw._relay_carriers.time.sleep", paused.append)
 
         async def pause(seconds: float) -> None:
             paused.append(seconds)
 
-        patch.setattr("cachemw._asgi_passage.Passage._pause", lambda self, seconds: pause(seconds))
+        patch.setattr("cachemw._relay_carriers.TaskRelay._pause", lambda self, seconds: pause(seconds))
         ticks = count()
         patch.setattr("cachemw._relay.time.monotonic", lambda: next(ticks))
         site.get()
