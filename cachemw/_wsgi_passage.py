@@ -335,9 +335,9 @@ class Passage(ThreadRelay):
 
     def close(self) -> None:
         """Close the application's iterable, then write to the store: the client has had its last byte."""
-        if self._finished and self._stored and self._close is None and self.exchange.within is None:
-            if self._locale is None:  # as nearly all that is kept in memory: it is there since the last byte
-                return
+        waiting = self._close is not None or self._locale is not None or self.exchange.within is not None
+        if self._finished and self._stored and not waiting:
+            return  # as nearly all that is kept in memory: it is there since the last byte, and nothing is left to do
         try:
             self._close_application()
         except BaseException:
