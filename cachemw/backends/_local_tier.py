@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from math import inf
 from typing import Any, Final, Protocol
 
-from cachemw.backends import locmem
+from cachemw.backends._memory import Item, Page, forget
 from cachemw.backends.locmem import LocMemCache
 
 __all__ = ["Channel", "Decode", "LocalTier", "Reading", "Timed"]
@@ -96,7 +96,7 @@ class LocalTier:
     ) -> None:
         name = f"local tier {next(_names)}"
         self._memory = LocMemCache(name, {"OPTIONS": dict(options)}, clock=clock)
-        weakref.finalize(self, _drop_store, name)
+        weakref.finalize(self, forget, name)
         self._clock = clock
         self._limit = limit
         self._lock = threading.RLock()
@@ -129,7 +129,7 @@ class LocalTier:
         missing = []
         for key in keys:
             item = entries.get(key)
-            if item is None or item.expires <= now or item.__class__ is not locmem._Item:
+            if item is None or item.expires <= now or item.__class__ is not Item:
                 missing.append(key)
                 continue
             item.seen = True
@@ -147,7 +147,7 @@ class LocalTier:
         found: list[Any] = []
         for key in keys:
             item = entries.get(prefix + key)
-            if item is None or item.expires <= now or item.__class__ is not locmem._Page:
+            if item is None or item.expires <= now or item.__class__ is not Page:
                 return None
             kept = item.value
             if kept is _ABSENT:
@@ -170,7 +170,7 @@ class LocalTier:
         for place, key in enumerate(keys):
             item = entries.get(prefix + key)
             record = None
-            if item is None or item.expires <= now or item.__class__ is not locmem._Page:
+            if item is None or item.expires <= now or item.__class__ is not Page:
                 missing.append(place)
             else:
                 item.seen = True
@@ -201,12 +201,12 @@ class LocalTier:
 
     def keep_values(self, reading: Reading, keys: Iterable[str], fetched: Mapping[str, Timed]) -> None:
         """Keep what was read, and what was found absent."""
-        self._keep(locmem._Item, reading, ((key, *fetched.get(key, (_ABSENT, None))) for key in keys))
+        self._keep(Item, reading, ((key, *fetched.get(key, (_ABSENT, None))) for key in keys))
 
     def keep_pages(self, reading: Reading, decode: Decode, records: Iterable[tuple[str, Any, float | None]]) -> None:
         """Keep decoded records, and None for what was found absent: (key, record, seconds left)."""
         self._keep(
-            locmem._Page,
+            Page,
             reading,
             (
                 (key, _ABSENT if record is None else _Decoded(decode, record), seconds)
@@ -320,8 +320,3 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
-
-
-def _drop_store(name: str) -> None:
-    with locmem._stores_lock:
-        locmem._stores.pop(name, None)

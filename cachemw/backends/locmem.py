@@ -1,13 +1,4 @@
-"""LocMemCache: the memory of this process. LRU, bounded by entries and by bytes.
-
-Rule 1: readers take no lock. They read one dictionary, whose operations the interpreter makes atomic, and mark the
-entry as seen; an entry is replaced, never taken out and put back, so that no reader misses what is there.
-Rule 2: writers hold the store's lock.
-Rule 3: only what changes an entry that is in the dictionary may do without the lock, in one step: code without a call
-and without a loop, in which an interpreter that has a global lock changes no threads. Whoever takes an entry out says
-so in it (`size` is then 0), and whoever makes a value of the old one does that in one step too. Without a global lock
-every writer takes the store's.
-Rule 4: what two threads may lose to one another is a mark, that is, recency; never a value.
+"""LocMemCache: the memory of this process. LRU, bounded by entries and by bytes. The rules are in `_memory`.
 
 Recency is that of the CLOCK algorithm ("second chance"): what was read or written again since the last cull outlives
 what was not, and within each of the two the older goes first. Expired entries go before both. It costs a reader
@@ -16,9 +7,6 @@ one attribute, where a true LRU list would cost a lock.
 
 from __future__ import annotations
 
-import os
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
@@ -29,6 +17,7 @@ from typing import Any, ClassVar, Final
 
 from cachemw._values import integer
 from cachemw.backends._keys import default_key_func
+from cachemw.backends._memory import ONE_STEP, SOUND, Item, Page, memory
 from cachemw.backends._once import MISSING
 from cachemw.backends._store import FOREVER, unserializable
 from cachemw.backends.base import DEFAULT_TIMEOUT, Entry, InlineCache
@@ -44,78 +33,6 @@ _OVERHEAD: Final = 240
 
 _INT64: Final = 2**63
 _FOREVER: Final = int(FOREVER)
-
-
-#: In an entry: its key was looked at, and there is nothing to say against it.
-_SOUND: Final = object()
-
-#: Is what contains no call and no loop one step?
-_ONE_STEP: Final[bool] = getattr(sys, "_is_gil_enabled", lambda: True)()
-
-
-class _Item:
-    """A value of the low-level API. expires: by the cache's clock, inf for never. size: 0 if it was taken out."""
-
-    __slots__ = ("expires", "key_is", "seen", "size", "value")
-
-    def __init__(self, value: Any, expires: float, size: int) -> None:
-        self.value = value
-        self.expires = expires
-        self.size = size
-        self.seen = False
-        self.key_is: object = None
-
-
-class _Page(_Item):
-    """A page's record. A class of its own, so that neither API ever reads what the other one stored."""
-
-    __slots__ = ()
-
-
-class _Memory:
-    """The entries that all caches of one LOCATION share, and their sum of bytes."""
-
-    __slots__ = ("entries", "lock", "size")
-
-    def __init__(self) -> None:
-        self.entries: dict[str, _Item] = {}
-        self.size = 0
-        # reentrant: a finalizer or a signal handler may use the cache at any point of this thread's own work
-        self.lock = threading.RLock()
-
-    def take_out(self, key: str) -> _Item | None:
-        """Remove an entry, with the lock held."""
-        item = self.entries.pop(key, None)
-        if item is not None:
-            self.size -= item.size
-            item.size = 0
-        return item
-
-
-#: The stores of this process by LOCATION, as in Django.
-_stores: dict[str, _Memory] = {}
-_stores_lock = threading.RLock()
-
-
-def _store(name: str) -> _Memory:
-    with _stores_lock:
-        return _stores.setdefault(name, _Memory())
-
-
-def _before_fork() -> None:
-    """A child must not inherit a lock that another thread holds, nor what is half done under it."""
-    _stores_lock.acquire()
-    for store in _stores.values():
-        store.lock.acquire()
-
-
-def _after_fork() -> None:
-    for store in _stores.values():
-        store.lock.release()
-    _stores_lock.release()
-
-
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
 
 
 class LocMemCache(InlineCache):
@@ -144,13 +61,13 @@ class LocMemCache(InlineCache):
         self._max_entries, self._cull_frequency = self._cull_options(max_entries=10_000)
         limit = self.options.get("max_bytes", 256 * 1024 * 1024)
         self._max_bytes: float = inf if limit is None else integer("MAX_BYTES", limit, minimum=1)
-        self._store = _store(str(location))
+        self._store = memory(str(location))
         self._seal = None  # for stores that others can write to: what is here never left this process
         self._clock = clock
         self._plain = _PLAIN if self._pickles else frozenset({int})
         self._by_pickle = self._dumps is PickleSerializer.dumps  # which `set` then does itself
         # what an entry says whose key need not be looked at; no entry does where a subclass has a rule of its own
-        self._sound = _SOUND if _ONE_STEP and self._short >= 0 else object()
+        self._sound = SOUND if ONE_STEP and self._short >= 0 else object()
 
     def _now(self) -> float:
         """By default that of the wall clock, as in Django: asked for anew, so that who freezes it freezes this too."""
@@ -195,12 +112,12 @@ class LocMemCache(InlineCache):
                 return default if value is MISSING else value
         return value if type(value) in _PLAIN else default
 
-    def _look_at(self, made: str, item: _Item | None) -> None:
+    def _look_at(self, made: str, item: Item | None) -> None:
         """Validate a key, as `make_and_validate_key` does; once for an entry, if nothing is to be said against it."""
         if len(made) > self._short or not made.isprintable() or " " in made:
             self.validate_key(made)
-        elif item.__class__ is _Item:
-            item.key_is = _SOUND
+        elif item.__class__ is Item:
+            item.key_is = SOUND
 
     async def aget(self, key: Any, default: Any = None, version: Any = None) -> Any:
         return self.get(key, default, version)
@@ -247,7 +164,7 @@ class LocMemCache(InlineCache):
         item = self._alive(key)
         return None if item is None or item.expires == inf else item.expires - self._now()
 
-    def _alive(self, key: str) -> _Item | None:
+    def _alive(self, key: str) -> Item | None:
         item = self._store.entries.get(key)
         return item if item is not None and item.expires > self._now() else None
 
@@ -290,7 +207,7 @@ class LocMemCache(InlineCache):
             item.value = stored
         else:
             with store.lock:
-                self._put(_Item, made, stored, expires, size)
+                self._put(Item, made, stored, expires, size)
 
     async def aset(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> None:
         self.set(key, value, timeout, version)
@@ -298,12 +215,12 @@ class LocMemCache(InlineCache):
     def _set(self, entries: Sequence[Entry]) -> list[str]:
         now = self._now()
         with self._store.lock:
-            return [key for key, value, timeout in entries if not self._keep(_Item, key, value, timeout, now)]
+            return [key for key, value, timeout in entries if not self._keep(Item, key, value, timeout, now)]
 
     def _add(self, key: str, value: Any, timeout: float | None) -> bool:
         with self._store.lock:
             now = self._now()
-            return self._is_free(key, now) and self._keep(_Item, key, value, timeout, now)
+            return self._is_free(key, now) and self._keep(Item, key, value, timeout, now)
 
     def _touch(self, key: str, timeout: float | None) -> bool:
         with self._store.lock:
@@ -352,12 +269,12 @@ class LocMemCache(InlineCache):
             item.size = 0
         return True
 
-    def _keep(self, kind: type[_Item], key: str, value: Any, timeout: float | None, now: float) -> bool:
+    def _keep(self, kind: type[Item], key: str, value: Any, timeout: float | None, now: float) -> bool:
         held = len(value[0]) if type(value) is tuple else getsizeof(value)
         expires = inf if timeout is None else now + timeout
         return self._put(kind, key, value, expires, len(key) + _OVERHEAD + held)
 
-    def _put(self, kind: type[_Item], key: str, value: Any, expires: float, size: int) -> bool:
+    def _put(self, kind: type[Item], key: str, value: Any, expires: float, size: int) -> bool:
         """Put one entry in place, making room before; False if it alone is beyond MAX_BYTES."""
         store = self._store
         item = store.entries.get(key)
@@ -375,7 +292,7 @@ class LocMemCache(InlineCache):
         item.value = value  # last: it may end the old one, which may have a finalizer
         return True
 
-    def _insert(self, item: _Item, key: str) -> bool:
+    def _insert(self, item: Item, key: str) -> bool:
         """The same with an entry of its own."""
         store = self._store
         full = len(store.entries) >= self._max_entries or store.size + item.size > self._max_bytes
@@ -435,7 +352,7 @@ class LocMemCache(InlineCache):
         found: list[Any] = []
         for key in keys:
             item = entries.get(prefix + key)
-            if item is not None and item.expires > now and item.__class__ is _Page:
+            if item is not None and item.expires > now and item.__class__ is Page:
                 item.seen = True
                 found.append(item.value)
             else:
@@ -452,7 +369,7 @@ class LocMemCache(InlineCache):
                     self._store.take_out(made)
                     continue
                 expires = inf if timeout is None or timeout >= FOREVER else now + timeout
-                page = _Page(record, expires, len(made) + _OVERHEAD + getsizeof(record))
+                page = Page(record, expires, len(made) + _OVERHEAD + getsizeof(record))
                 if not self._insert(page, made):
                     failed.append(key)
         return failed
@@ -463,7 +380,7 @@ class LocMemCache(InlineCache):
         made = self._page_prefix + key
         with self._store.lock:
             now = self._now()
-            return self._is_free(made, now) and self._keep(_Page, made, payload, timeout, now)
+            return self._is_free(made, now) and self._keep(Page, made, payload, timeout, now)
 
     async def aread_records(self, keys: Sequence[str]) -> list[Any]:
         return self.read_records(keys)
