@@ -100,6 +100,7 @@ class Passage(TaskRelay):
     _held: Head | None = None  # of a part that is read whole before anything of it is sent
     _copy: list[bytes] | None = None  # the body so far, where it is kept
     _copied = 0
+    _unsure: Sequence[str] = ()  # the keys of a record whose body nobody has said the length of
 
     def __init__(
         self, middleware: CachingMiddleware, scope: Scope, receive: Receive, send: Send, exchange: Exchange[Line]
@@ -150,6 +151,7 @@ class Passage(TaskRelay):
                 await self._middleware.app(self.scope, self._receiving, self._sending)
         except Exception as error:
             if self._started or self._replaced or not exchange.failed(time.time()):
+                exchange.drops = (*exchange.drops, *self._unsure)  # somebody in between may have ended what broke off
                 raise
             log.error("The application failed; a stale response stands in for it.", exc_info=error)
             await self._replace()
@@ -269,8 +271,11 @@ class Passage(TaskRelay):
             await self._send(message)
             return
         if self._copy is not None:
-            self._land(self.exchange.completed(b"".join(self._copy), time.time()))
+            exchange = self.exchange
+            self._land(exchange.completed(b"".join(self._copy), time.time()))
             self._copy = None
+            if exchange.length is None:
+                self._unsure = [key for key, _, _ in exchange.writes]
         self._complete = True
         await self._send(message)
         await self._settle()
