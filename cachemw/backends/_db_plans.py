@@ -15,11 +15,11 @@ from typing import Any, Final, TypeVar
 
 from cachemw.backends._db_calls import Call, MissingTable, Outcome, ValueTooLarge
 from cachemw.backends._db_keys import ColumnKey
-from cachemw.backends._db_schema import Statements
+from cachemw.backends._db_schema import KEYS_AT_ONCE, Statements
 from cachemw.backends._store import Entry
 from cachemw.errors import BackendUnavailable
 
-__all__ = ["KEYS_AT_ONCE", "MAX_DELTA", "Plan", "Plans"]
+__all__ = ["MAX_DELTA", "Plan", "Plans"]
 
 T = TypeVar("T")
 #: Steps of an operation; returns the answer.
@@ -31,8 +31,6 @@ _MAX_PART: Final = 1000
 #: Rows to remove in one statement, and in one go: a cull must not hold up the write that comes upon it.
 _CULL_STEP: Final = 1000
 _CULL_LIMIT: Final = 5000
-#: Keys in one statement.
-KEYS_AT_ONCE: Final = 500
 _INT64: Final = range(-(2**63), 2**63)
 #: The largest number whose halves have 64 bits.
 MAX_DELTA: Final = 2**64 - 2

@@ -50,10 +50,12 @@ from sqlalchemy.sql.elements import quoted_name
 from cachemw._values import refuse
 from cachemw.backends._db_keys import KEY_SIZE, ColumnKey, column_key, column_keys, text_key, text_keys
 
-__all__ = ["DEFAULT_TABLE", "Statements", "make_table"]
+__all__ = ["DEFAULT_TABLE", "KEYS_AT_ONCE", "Statements", "make_table"]
 
 #: Where no name is given.
 DEFAULT_TABLE: Final = "cachemw"
+#: Keys in one statement, at most.
+KEYS_AT_ONCE: Final = 500
 
 _WORD: Final = r"[A-Za-z_][A-Za-z0-9_]*(?: [A-Za-z0-9_]+)*"
 _NAME: Final = re.compile(rf"(?:({_WORD})\.)?({_WORD})")
@@ -112,6 +114,7 @@ class Statements:
         self._expires = table.c.expires
         self._due: Any = table.c.get("due")
         self._indexed = self._expires if self._due is None else self._due
+        self._stored = func.coalesce(table.c.number, table.c.value)
         self._row = select(self._key, table.c.number, table.c.value, self._expires)
         self._how_many = how_many or 0
         self._each_key = [bindparam(f"key_{number}", type_=LargeBinary) for number in range(self._how_many)]
@@ -139,8 +142,8 @@ class Statements:
 
     @cached_property
     def get_one(self) -> Executable:
-        """One row (number, value) if the key is there, alive. The parameters stand in the order key, now."""
-        return select(self.table.c.number, self.table.c.value).where(self._is_key, self._is_live)
+        """One row (number or value) if the key is there, alive. The parameters stand in the order key, now."""
+        return select(self._stored).where(self._is_key, self._is_live)
 
     @cached_property
     def get_values(self) -> Executable:
@@ -154,8 +157,7 @@ class Statements:
             .cte()
         )
         found = wanted.join(self.table, self._key == wanted.c.wanted)
-        value = func.coalesce(self.table.c.number, self.table.c.value)
-        return select(wanted.c.place, value).select_from(found).where(self._is_live)
+        return select(wanted.c.place, self._stored).select_from(found).where(self._is_live)
 
     @cached_property
     def peek(self) -> Executable:

@@ -1,15 +1,16 @@
 """What SQLite is given: SQLAlchemy writes the SQL, once, and is not asked again.
 
-Rule 1: a statement is made for few numbers of keys, and of rows: for others there are keys that nothing has, and more
-than one statement.
+Rule 1: a statement is written for few numbers of keys or rows, as that takes milliseconds: other numbers of keys are
+filled up with NULL, which no row has, and other numbers of rows take several statements.
 Rule 2: tables of earlier versions have no column `due`; what is different then is settled here.
 """
 
 from __future__ import annotations
 
 import sqlite3
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property, lru_cache
+from functools import cache, cached_property
 from itertools import chain
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
@@ -17,16 +18,18 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy.dialects.sqlite.pysqlite import dialect as make_dialect
 
 from cachemw.backends._db_keys import ColumnKey, text_key
-from cachemw.backends._db_schema import Statements
+from cachemw.backends._db_schema import KEYS_AT_ONCE, Statements
 from cachemw.backends._store import Entry
 
-__all__ = ["DIALECT", "SQL", "NewRow", "OldSQL", "Prepared", "row_of"]
+__all__ = ["DIALECT", "SQL", "Connection", "NewRow", "OldSQL", "Prepared", "filled_up", "row_of"]
 
 DIALECT: Final = make_dialect(paramstyle="qmark")
 
 #: Key, expires, due, number, value.
 NewRow = tuple[ColumnKey, float | None, float | None, int | None, Any]
 
+#: Numbers of keys that there are statements for.
+_SIZES: Final = (*range(1, 17), 20, 25, 32, 40, 50, 64, 80, 100, 125, 160, 200, 250, 320, 400, KEYS_AT_ONCE)
 #: Rows that are stored by one statement, the largest number first; each that is left takes one more.
 _BATCHES: Final = (100, 10)
 #: Rows to put off in one statement, and in one go.
@@ -41,6 +44,12 @@ class Prepared(NamedTuple):
     arguments: Callable[[Mapping[str, Any]], tuple[Any, ...]]
 
 
+def filled_up(keys: Sequence[ColumnKey]) -> Sequence[ColumnKey | None]:
+    """As many keys, up to `KEYS_AT_ONCE`, as there is a statement for."""
+    missing = _SIZES[bisect_left(_SIZES, len(keys))] - len(keys)
+    return [*keys, *[None] * missing] if missing else keys
+
+
 def row_of(entry: Entry, now: float) -> NewRow:
     """What is stored for an entry."""
     key, value, timeout = entry
@@ -50,12 +59,28 @@ def row_of(entry: Entry, now: float) -> NewRow:
     return text_key(key), expires, expires, None, value
 
 
+class Connection(sqlite3.Connection):
+    """A connection, and the statements on the table as it was when that was opened."""
+
+    sql: SQL
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        #: `execute`, without a new cursor each time: all rows have to be fetched.
+        self.ask = self.cursor().execute
+
+    def close(self) -> None:
+        """Close it, and the cursor first: its statement would keep the file open, and the locks on it."""
+        self.__dict__.pop("ask", None)
+        super().close()
+
+
 class SQL:
     """The statements on one table."""
 
     def __init__(self, statements: Statements) -> None:
         self._table = statements.table
-        self.prepared = lru_cache(maxsize=256)(self._prepare)
+        self.prepared = cache(self._prepare)
 
     def _prepare(self, statement: str, how_many: int = 0) -> Prepared:
         """A statement of `Statements`, for so many keys or rows."""
@@ -71,7 +96,7 @@ class SQL:
 
     @cached_property
     def get_one(self) -> str:
-        """One row (number, value) of a key, if it is alive now."""
+        """See `Statements.get_one`."""
         return self.prepared("get_one").sql
 
     @cached_property
@@ -82,12 +107,12 @@ class SQL:
     def _set_again(self) -> str:
         return self.prepared("set_again", 1).sql
 
-    def store_one(self, connection: sqlite3.Connection, row: NewRow) -> None:
+    def store_one(self, connection: Connection, row: NewRow) -> None:
         """Store a row; in two statements where one that expires later, or never, is replaced."""
-        if connection.execute(self._set_again, row).rowcount <= 0:
-            connection.execute(self._set, row)
+        if connection.ask(self._set_again, row).rowcount <= 0:
+            connection.ask(self._set, row)
 
-    def store(self, connection: sqlite3.Connection, rows: Sequence[NewRow]) -> None:
+    def store(self, connection: Connection, rows: Sequence[NewRow]) -> None:
         """Store several rows. The caller has begun a transaction."""
         stored = 0
         left = rows
@@ -100,7 +125,7 @@ class SQL:
         if stored < len(rows):
             connection.executemany(self._set, rows)
 
-    def put_off(self, connection: sqlite3.Connection, until: float) -> None:
+    def put_off(self, connection: Connection, until: float) -> None:
         """Look at the rows that are due until then; those that live on are due when they expire."""
         prepared = self.prepared("put_off")
         arguments = prepared.arguments({"until": until, "limit": _PUT_OFF})
@@ -112,13 +137,13 @@ class SQL:
 class OldSQL(SQL):
     """The same where there is no column `due`: the expiry itself has the index."""
 
-    def store_one(self, connection: sqlite3.Connection, row: NewRow) -> None:
+    def store_one(self, connection: Connection, row: NewRow) -> None:
         """Store a row."""
         self.store(connection, [row])
 
-    def store(self, connection: sqlite3.Connection, rows: Sequence[NewRow]) -> None:
+    def store(self, connection: Connection, rows: Sequence[NewRow]) -> None:
         """Store several rows."""
         connection.executemany(self._set, [(key, expires, number, value) for key, expires, _, number, value in rows])
 
-    def put_off(self, connection: sqlite3.Connection, until: float) -> None:
+    def put_off(self, connection: Connection, until: float) -> None:
         """There is nothing to put off."""

@@ -16,11 +16,11 @@ from sqlalchemy import URL
 
 from cachemw._values import refuse
 from cachemw.backends._db_calls import Call, MissingTable, Outcome, ValueTooLarge
-from cachemw.backends._db_connections import BusyError, Connection, Connections
+from cachemw.backends._db_connections import BusyError, Connections
 from cachemw.backends._db_keys import ColumnKey
 from cachemw.backends._db_pages import Decode, DecodedRows
 from cachemw.backends._db_schema import Statements, make_table
-from cachemw.backends._db_sql import DIALECT, SQL, NewRow, OldSQL
+from cachemw.backends._db_sql import DIALECT, SQL, Connection, NewRow, OldSQL, filled_up
 from cachemw.backends.base import offload
 from cachemw.errors import BackendUnavailable, ImproperlyConfigured
 
@@ -59,6 +59,7 @@ class SQLiteStore:
         self._old_sql = OldSQL(Statements(make_table(statements.table.fullname), "sqlite"))
         self.connections = Connections(self._path, options, timeout=timeout, learn=self._learn, mapped=self._mapped)
         self._use = self.connections.use
+        self._rows = self.connections.rows
         self._transact = self.connections.transact
         self._decoded = DecodedRows()
 
@@ -86,6 +87,7 @@ class SQLiteStore:
             return self._transact(lambda connection: _execute_many(connection, call.statement, rows))
         keys = parameters.get("keys", ())
         if keys:
+            keys = filled_up(keys)
             parameters = {**parameters, **{f"key_{number}": key for number, key in enumerate(keys)}}
 
         def execute(connection: Connection) -> Outcome:
@@ -105,31 +107,31 @@ class SQLiteStore:
         """See `Store.arun`: in a thread, as SQLite waits for the disk."""
         return await offload(self.run, call)
 
-    def get_one(self, key: ColumnKey, now: float) -> tuple[int | None, bytes | None] | None:
-        """The number and the value of one row, None if there is none."""
-        sql = self._sql.get_one
-        row: tuple[int | None, bytes | None] | None = self._use(
-            lambda connection: connection.execute(sql, (key, now)).fetchone()
-        )
-        return row
+    def get_one(self, key: ColumnKey, now: float) -> tuple[Any] | None:
+        """What is stored in one row, None if there is none."""
+        rows = self._rows(self._sql.get_one, (key, now))
+        return rows[0] if rows else None
 
     def values(self, keys: Sequence[ColumnKey], now: float) -> list[tuple[int, Any]]:
         """Of each key that is there, its place among them and what is stored."""
-        sql = self._sql.prepared("get_values", len(keys)).sql
-        return self._use(lambda connection: connection.execute(sql, (*keys, now)).fetchall())
+        return self._rows(*self._asking(keys, now))
 
     def values_at_once(self, keys: Sequence[ColumnKey], now: float) -> list[tuple[int, Any]] | None:
         """The same over a connection that is there; None if there is none, or if another has the lock."""
-        sql = self._sql.prepared("get_values", len(keys)).sql
         try:
-            return self._use(lambda connection: connection.execute(sql, (*keys, now)).fetchall(), patient=False)
+            return self._rows(*self._asking(keys, now), patient=False)
         except BusyError:
             return None
+
+    def _asking(self, keys: Sequence[ColumnKey], now: float) -> tuple[str, Sequence[Any]]:
+        asked = filled_up(keys)
+        return self._sql.prepared("get_values", len(asked)).sql, (*asked, now)
 
     def set(self, rows: Sequence[NewRow]) -> None:
         """Store one row, or several in one transaction."""
         if len(rows) == 1:
-            self._use(lambda connection: connection.sql.store_one(connection, rows[0]))
+            [row] = rows
+            self._use(lambda connection: connection.sql.store_one(connection, row))
         else:
             self._transact(lambda connection: connection.sql.store(connection, rows))
 
@@ -137,21 +139,19 @@ class SQLiteStore:
         """The sum, which is stored; None if the plan has to find out why there is none."""
         prepared = self._sql.prepared("incr")
         arguments = prepared.arguments({"key": key, "now": now, **self._statements.addends(delta)})
-        row: tuple[int] | None = self._use(lambda connection: connection.execute(prepared.sql, arguments).fetchone())
-        return row and row[0]
+        rows = self._rows(prepared.sql, arguments)
+        return rows[0][0] if rows else None
 
     # -- pages -----------------------------------------------------------------------------------------------------
 
     def get(self, keys: Sequence[ColumnKey], now: float) -> list[Row]:
         """The rows of the statement `get`."""
-        sql, arguments = self._reading(keys, now)
-        return self._use(lambda connection: connection.execute(sql, arguments).fetchall())
+        return self._rows(*self._reading(keys, now))
 
     def get_at_once(self, keys: Sequence[ColumnKey], now: float) -> list[Row] | None:
         """The same over a connection that is there; None if there is none, or if another has the lock."""
-        sql, arguments = self._reading(keys, now)
         try:
-            return self._use(lambda connection: connection.execute(sql, arguments).fetchall(), patient=False)
+            return self._rows(*self._reading(keys, now), patient=False)
         except BusyError:
             return None
 
@@ -191,20 +191,22 @@ class SQLiteStore:
     def _reading(self, keys: Sequence[ColumnKey], now: float) -> tuple[str, Sequence[Any]]:
         if 1 < len(keys) <= _FEW:
             return self._sql.prepared("get_few", len(keys)).sql, [part for key in keys for part in (key, now)]
-        return self._sql.prepared("get", len(keys)).sql, (*keys, now)
+        asked = filled_up(keys)
+        return self._sql.prepared("get", len(asked)).sql, (*asked, now)
 
     def commit(
         self, rows: Sequence[NewRow], latest: Sequence[ColumnKey], drops: Sequence[ColumnKey], now: float
     ) -> list[Row]:
         """Store rows, then read those of other keys, then delete keys, in one transaction; returns what was read."""
         read, reading = self._reading(latest, now) if latest else ("", ())
-        delete = self._sql.prepared("delete", len(drops)).sql
+        gone = filled_up(drops)
+        delete = self._sql.prepared("delete", len(gone)).sql
 
         def steps(connection: Connection) -> list[Row]:
             connection.sql.store(connection, rows)
             found = connection.execute(read, reading).fetchall() if latest else []
             if drops:
-                connection.execute(delete, (*drops, now))
+                connection.execute(delete, (*gone, now))
             return found
 
         return self._transact(steps)
@@ -217,7 +219,7 @@ class SQLiteStore:
             return False  # asking would create the file
         sql = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
         name = str(self._statements.table.name)
-        return self._use(lambda connection: connection.execute(sql, (name,)).fetchone()) is not None
+        return bool(self._rows(sql, (name,)))
 
     def ddl(self) -> list[str]:
         """See `Store.ddl`."""

@@ -19,9 +19,9 @@ from cachemw._values import boolean, integer, number, refuse
 from cachemw.backends._db_calls import Call, MissingTable, Outcome, Store, ValueTooLarge
 from cachemw.backends._db_keys import ColumnKey, text_key, text_keys
 from cachemw.backends._db_pages import Decode
-from cachemw.backends._db_plans import KEYS_AT_ONCE, MAX_DELTA, Plan, Plans
+from cachemw.backends._db_plans import MAX_DELTA, Plan, Plans
 from cachemw.backends._db_replicas import Replicas
-from cachemw.backends._db_schema import Statements, make_table
+from cachemw.backends._db_schema import KEYS_AT_ONCE, Statements, make_table
 from cachemw.backends._db_server import ServerStore
 from cachemw.backends._db_sql import NewRow, row_of
 from cachemw.backends._db_sqlite import Row, SQLiteStore
@@ -181,11 +181,11 @@ class DatabaseCache(BaseCache):
         sqlite = self._sqlite
         if sqlite is not None and 0 < len(keys) <= KEYS_AT_ONCE:
             try:
-                if len(keys) > 1:
-                    found = sqlite.values(text_keys(keys), time.time())
-                    return {keys[place]: value for place, value in found}
-                row = sqlite.get_one(text_key(keys[0]), time.time())
-                return {} if row is None else {keys[0]: row[1] if row[0] is None else row[0]}
+                if len(keys) == 1:
+                    row = sqlite.get_one(text_key(keys[0]), time.time())
+                    return {} if row is None else {keys[0]: row[0]}
+                found = sqlite.values(text_keys(keys), time.time())
+                return {keys[place]: value for place, value in found}
             except MissingTable:
                 pass  # the plan makes it
         return self._drive(self._plans.get(keys))

@@ -449,6 +449,19 @@ def test_a_thousand_keys_at_once(cache: DatabaseCache) -> None:
     assert len(cache.get_many(data)) == 100
 
 
+def test_any_number_of_keys_takes_few_statements(lite: DatabaseCache) -> None:
+    numbers = [*range(1, 130), 160, 161, 319, 320, 321, 499, 500, 501, 1003]
+    for number in numbers:
+        data = {f"{number}-{each}": each for each in range(number)}
+        assert lite.set_many(data) == []
+        assert lite.get_many([*data, "absent"]) == data
+        assert lite.read_records(list(data)) == [None] * number
+        assert lite._delete([lite.make_key(key) for key in [*data, "absent"]]) == number
+        assert lite.get_many(data) == {}
+    assert isinstance(store := lite._primary, SQLiteStore)
+    assert store._sql.prepared.cache_info().currsize <= 128, "what a connection of Python's keeps"
+
+
 def test_what_is_expired_is_neither_counted_nor_revived(cache: DatabaseCache, monkeypatch: pytest.MonkeyPatch) -> None:
     cache.set_many({"a": 1, "b": 2, "c": 3, "d": 4}, 50)
     cache.set("lasting", 5, None)

@@ -293,15 +293,52 @@ def test_many_processes_and_threads_may_make_one_file(path: Path) -> None:
         assert cache.get("count") == 4 * 8 * 20
 
 
-def test_a_connection_that_broke_in_the_middle_is_not_used_again(
-    lite: DatabaseCache, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_connection_that_broke_in_the_middle_is_not_used_again(lite: DatabaseCache) -> None:
     lite.set("key", 1)
     connections = connections_of(lite)
     with pytest.raises(KeyboardInterrupt):
         connections.use(_interrupt)
     assert connections._idle == []
     assert lite.get("key") == 1
+    [connection] = connections._idle
+    connection.ask = lambda *args: _interrupt(connection)  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt):
+        lite.get("key")
+    assert connections._idle == []
+    assert lite.incr("key") == 2
+
+
+@pytest.mark.parametrize("operation", ["get", "set", "set_many"])
+def test_a_connection_to_a_file_that_is_replaced_meanwhile_is_not_kept(
+    lite: DatabaseCache, path: Path, monkeypatch: pytest.MonkeyPatch, operation: str
+) -> None:
+    monkeypatch.setattr(_db_connections, "_LOOK_AGAIN", 0)
+    lite.set("key", "old")
+    connections = connections_of(lite)
+    [connection] = connections._idle
+    ask, execute = connection.ask, connection.execute
+
+    def replace_and(do: Callable[..., Any]) -> Callable[..., Any]:
+        def both(*args: Any) -> Any:
+            for file in path.parent.iterdir():
+                file.unlink()
+            connection.ask, connection.execute = ask, execute  # type: ignore[method-assign]
+            lite.set("key", "new")
+            return do(*args)
+
+        return both
+
+    connection.ask, connection.execute = replace_and(ask), replace_and(execute)  # type: ignore[method-assign]
+    works: dict[str, Callable[[], Any]] = {
+        "get": lambda: lite.get("key"),
+        "set": lambda: lite.set("key", "lost"),
+        "set_many": lambda: lite.set_many({"key": "lost", "other": 1}),
+    }
+    works[operation]()
+    assert connection not in connections._idle
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        connection.execute("SELECT 1")
+    assert lite.get("key") == "new"
 
 
 def _interrupt(connection: sqlite3.Connection) -> None:

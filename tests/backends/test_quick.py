@@ -159,13 +159,13 @@ def test_a_connection_that_finds_the_lock_taken_waits_in_a_thread(tmp_path: Path
         def __init__(self, connection: Any) -> None:
             self.connection = connection
 
-        def execute(self, *args: Any) -> Any:
+        def ask(self, *args: Any) -> Any:
             if not released.is_set():
                 error = sqlite3.OperationalError("database is locked")
                 error.sqlite_errorcode = sqlite3.SQLITE_BUSY
                 released.set()
                 raise error
-            return self.connection.execute(*args)
+            return self.connection.ask(*args)
 
         def close(self) -> None:
             self.connection.close()
