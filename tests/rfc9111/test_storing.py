@@ -116,6 +116,7 @@ def test_an_answer_to_post_that_says_what_get_gives(lines: list[str], status: in
     asked = request(method="POST")
     assert storing(head(*lines, status=status), STRICT, asked).ok is ok
     assert storing(head(*lines, status=status), DEFAULT, asked).reason == "method"
+    assert storing(head(*lines, status=status), STRICT, request(method="PUT")).reason == "method"
 
 
 # -- the status ---------------------------------------------------------------------------------------------------
@@ -617,6 +618,8 @@ def test_of_cache_status_only_our_own_member_is_dropped() -> None:
     assert storable_fields(Head(200, (origin, own)), DEFAULT) == (origin,)
     assert storable_fields(Head(200, (origin, own)), Policy(cache_status=None)) == (origin, own)
     assert storable_fields(Head(200, (origin, own)), Policy(cache_status="Origin")) == (own,)
+    named = ("Server", "cachemw"), ("Via", "cachemw; fwd=uri-miss")
+    assert storable_fields(Head(200, (*named, own)), DEFAULT) == named
 
 
 # -- all of it ----------------------------------------------------------------------------------------------------

@@ -12,6 +12,32 @@ from cachemw import asgi
 from cachemw.backends.locmem import LocMemCache
 
 
+def test_an_application_may_send_its_fields_as_lists() -> None:
+    """JSON has no tuples: a message that came through a queue, say."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [[b"etag", b'"1"'], [b"link", b"<a>"]]})
+        await send({"type": "http.response.body", "body": b"page"})
+
+    site = asgi.CacheMiddleware(app, cache=LocMemCache("lists"))
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"host", b"example.org")]}
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def twice() -> None:
+        for _ in range(2):
+            await site(dict(scope), None, send)  # type: ignore[arg-type]
+
+    anyio.run(twice)
+    cold, _, hot, body = sent
+    for start in (cold, hot):
+        assert [tuple(field) for field in start["headers"]][:2] == [(b"etag", b'"1"'), (b"link", b"<a>")]
+    assert b"hit" in dict(hot["headers"])[b"cache-status"]
+    assert body["body"] == b"page"
+
+
 def ask(extra: Mapping[str, Any]) -> list[list[str]]:
     """What two requests for one page were sent, the application sending `extra` between its head and its body."""
 

@@ -522,6 +522,22 @@ def test_a_path_that_a_middleware_rewrote_is_another_page() -> None:
         assert "hit" not in ask_asgi(middleware, path=path, raw_path=b"/a").trace
 
 
+def test_what_a_post_to_a_rewritten_path_gives_is_that_page_alone() -> None:
+    """RFC 9110 §9.3.3 lets the answer to a POST stand for GET; not for GET of what somebody else is led to."""
+    fields = [(b"content-location", b"/a"), (b"cache-control", b"max-age=60")]
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": fields})
+        await send({"type": "http.response.body", "body": scope["path"].encode()})
+
+    middleware = asgi_site(app, policy=Policy.rfc9111())
+    assert ask_asgi(middleware, method="POST", path="/b", raw_path=b"/a").body == b"/b"
+    assert ask_asgi(middleware, path="/a", raw_path=b"/a").body == b"/a"
+    led = ask_asgi(middleware, path="/b", raw_path=b"/a")
+    assert led.body == b"/b"
+    assert "hit" in led.trace
+
+
 def test_a_mount_is_no_prefix_of_a_word() -> None:
     """Below /ap, where the server gives the path without the mount, /apple is not the site's own /apple."""
 

@@ -323,6 +323,16 @@ def test_a_stripped_page_is_still_not_for_everybody_where_it_says_so(site: Site)
     assert not site.get().hit
 
 
+def test_no_vary_search_is_for_its_own_path(site: Site) -> None:
+    site.page(no_vary_search='params=("utm")')
+    site.get("/a?utm=1")
+    site.page()
+    site.get("/b?utm=1")
+    assert site.get("/b?utm=1").hit
+    assert not site.get("/b?utm=2").hit
+    assert site.get("/a?utm=2").hit
+
+
 def test_no_vary_search_joins_queries(site: Site) -> None:
     site.page(no_vary_search='params=("utm")')
     assert "stored" in site.get("/a?utm=1").trace
