@@ -617,6 +617,24 @@ def test_what_was_learnt_of_one_index_is_not_used_with_another() -> None:
     assert newest.select(request_of(), lambda name: None) != newest.select(bob, lambda name: None)
 
 
+def test_two_that_learn_of_the_variants_at_once_share_their_room() -> None:
+    """Else whoever sends two new field values at a time fills the store."""
+    store: Store = {}
+    head = head_of(("Vary", "Accept"))
+    fetch(Engine(Policy()), store, head)  # by another process
+    engine = Engine(Policy(max_variants=2))
+    both = Exchange(engine), Exchange(engine)
+    for number, exchange in enumerate(both):
+        exchange.begin(request_of("GET", ("accept", f"type/{number}")), NOW)
+    for exchange in both:
+        while exchange.wants:
+            exchange.found([store.get(key) for key in exchange.wants])
+        exchange.answered(head, NOW)
+        exchange.leaving(head, NOW)
+        exchange.completed(b"page", NOW)
+    assert [bool(exchange.writes) for exchange in both] == [True, False]
+
+
 def test_memories_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cachemw.engine._LEARNT", 4)
     monkeypatch.setattr("cachemw.engine.bounded.__defaults__", (4,))
