@@ -256,19 +256,26 @@ def test_more_doubts_than_can_be_remembered_are_about_everything(
     assert pages.lookup([primary_key(f"{OF}{number}") for number in range(3)]) == [None] * 3
 
 
-def test_what_was_written_once_more_while_it_was_removed_goes_too(store: Store, pages: Pages) -> None:
+@pytest.mark.parametrize("due", ["a doubt", "a purge"])
+def test_what_was_written_once_more_while_it_was_removed_goes_too(store: Store, pages: Pages, due: str) -> None:
     drop = store.drop_records
+
+    def ask() -> None:
+        if due == "a doubt":
+            pages._doubt([KEY])
+        else:
+            pages._owe("purge", [OF], 1.0)
 
     def drop_and_be_overtaken(keys: Any) -> int:
         gone = drop(keys)
         store.drop_records = drop  # type: ignore[method-assign]
         store.write_records([(KEY, page(b"older than the purge"), None)])
-        pages._doubt([KEY])
+        ask()
         return gone
 
     store.drop_records = drop_and_be_overtaken  # type: ignore[method-assign]
-    pages._doubt([KEY])
-    until(lambda: settled(pages), "the doubt is over", 2)
+    ask()
+    until(lambda: settled(pages), "nothing is due", 2)
     assert store.drop_records == drop
     assert pages.lookup([KEY]) == [None]
 
