@@ -110,6 +110,34 @@ class ASGIRequest(UnreadRequest):
         return quote_path(path.encode("utf-8", "surrogatepass").decode("latin-1"))
 
     @property
+    def known(self) -> bool:  # type: ignore[override]
+        """May the scope tell more of the client than the fields do?"""
+        return "session" in self.scope or "user" in self.scope
+
+    @property
+    def user(self) -> bool:  # type: ignore[override]
+        """Has Starlette's AuthenticationMiddleware, or one like it, found a user?"""
+        user = self.scope.get("user")
+        if user is None:
+            return False
+        try:
+            return bool(getattr(user, "is_authenticated", True))
+        except Exception:  # somebody else's property: a user who is not to be asked may be anybody
+            return True
+
+    @property
+    def session(self) -> str:  # type: ignore[override]
+        """What is in the session of Starlette's SessionMiddleware, or one like it, and what became of it."""
+        session = self.scope.get("session")
+        if session is None:
+            return ""
+        if getattr(session, "modified", False) is True:
+            return "changed"
+        if getattr(session, "accessed", False) is True:
+            return "read"
+        return "held" if session else ""
+
+    @property
     def identity(self) -> Hashable:
         """What the scope says of the URL, as it is."""
         get = self.scope.get

@@ -75,6 +75,16 @@ class WSGIRequest(UnreadRequest):
         return get("wsgi.url_scheme", "http"), host, mount, path, get("QUERY_STRING", "")
 
     @property
+    def known(self) -> bool:  # type: ignore[override]
+        """May the environment tell more of the client than the fields do?"""
+        return "REMOTE_USER" in self.environ
+
+    @property
+    def user(self) -> bool:  # type: ignore[override]
+        """Has the server authenticated the client (RFC 3875 §4.1.11)? Then it may have kept Authorization to itself."""
+        return bool(self.environ.get("REMOTE_USER"))
+
+    @property
     def identity(self) -> Hashable:
         """The variables that make the URL, as they are."""
         get = self.environ.get

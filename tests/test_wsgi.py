@@ -261,6 +261,20 @@ def test_a_request_without_a_host_is_known_by_its_server() -> None:
     assert "hit" in ask("b").trace
 
 
+def test_whom_the_server_has_authenticated_is_somebody() -> None:
+    """Apache keeps the field Authorization to itself and says `REMOTE_USER` instead."""
+
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [f"hello {environ.get('REMOTE_USER', '')}".encode()]
+
+    site = cached(app)
+    for name in ("alice", "bob"):
+        assert Server(site, REMOTE_USER=name).finish().body == f"hello {name}".encode()
+    assert Server(site).finish().body == Server(site, REMOTE_USER="").finish().body == b"hello "
+    assert Server(site, REMOTE_USER="alice").finish().body == b"hello alice"
+
+
 def test_the_mount_is_part_of_the_key_and_a_purge_finds_it() -> None:
     from cachemw import purge
 

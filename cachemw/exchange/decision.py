@@ -10,7 +10,7 @@ from cachemw.rfc9111.fields import parse_etag
 from cachemw.rfc9111.messages import Head, StoredResponse
 from cachemw.rfc9111.partial import combine, missing, serves, slice_of
 from cachemw.rfc9111.reuse import Reuse, may_reuse, may_serve_in_grace, may_serve_stale_on_error, only_if_cached
-from cachemw.rfc9111.storing import has_session_cookie, judge, nominated
+from cachemw.rfc9111.storing import has_session, judge, nominated
 from cachemw.rfc9111.validation import (
     answer_conditions,
     conditions,
@@ -145,7 +145,7 @@ class Decision(Passage[EngineT]):
             return False
         if not self.plain and (request.lines("authorization") or request.lines("range")):
             return False
-        return not has_session_cookie(request, self.engine.policy)
+        return not has_session(request, self.engine.policy)
 
     def in_grace(self) -> bool:
         """Somebody else fetches this page already: True if `reply`, the stale one, may be sent meanwhile."""

@@ -10,7 +10,7 @@ from cachemw.exchange.decision import Decision
 from cachemw.exchange.passage import NOTHING, EngineT
 from cachemw.rfc9111 import keys
 from cachemw.rfc9111.messages import HitForMiss, Mark, Record, Request, StoredResponse, VaryIndex
-from cachemw.rfc9111.storing import has_session_cookie
+from cachemw.rfc9111.storing import has_session
 
 __all__ = ["Fetch"]
 
@@ -146,7 +146,7 @@ class Fetch(Decision[EngineT]):
         """Is a plain request given this response as it is: no part, and no page that a session must not share?"""
         if record.status == 206:
             return False
-        return not record.chosen or not has_session_cookie(self.request, self.engine.policy)
+        return not record.chosen or not has_session(self.request, self.engine.policy)
 
     def _hit(self, record: StoredResponse) -> bool:
         """The short way: a plain request and a fresh response; False if that is not born yet."""

@@ -81,7 +81,9 @@ class Update(Passage[EngineT]):
             head, self._cookies = without_cookies(head)  # who was sent them gets them
         given = head
         if policy.authorization == "vary" and needs_vary_authorization(request, head, policy):
-            head = _varying_on_authorization(head)
+            head = _varying_on("Authorization", head)
+        if request.session == "read":
+            head = _varying_on("Cookie", head)
         self._verdict = verdict = engine.shapes.verdict(head, self.timeout, self._named)
         self._storing = storing = may_store(
             request,
@@ -96,6 +98,8 @@ class Update(Passage[EngineT]):
         )
         if not storing.ok:
             return self._refuse(storing.reason, self._as_django_tells(given, head, now))
+        if request.session == "changed":
+            return self._refuse("set-cookie", given)  # as somebody further out will do
         if not self._is_known_host():
             return self._refuse("host", head)
         if policy.patch and (storing.chosen or self.timeout is not None or policy.django_rules):
@@ -159,6 +163,11 @@ class Update(Passage[EngineT]):
         assert of is not None
         if not self.keep:
             return {}  # the inner half saw it break off, and somebody in between has hidden that
+        session = self.request.session
+        if session == "changed" or (session == "read" and "cookie" not in nominated(head)):  # while the body was made
+            self.stored_ttl = None
+            self.detail = "session"
+            return {}
         policy = engine.policy
         size = len(body)
         sound = size == self.length and head.status == 200  # as most are
@@ -320,9 +329,11 @@ def _patched(head: Head, lifetime: float, now: float) -> Head:
     return Head(head.status, (*fields, ("Cache-Control", value)), head.reason)
 
 
-def _varying_on_authorization(head: Head) -> Head:
-    """Django's way with credentials: the answer to a request with Authorization varies on it."""
-    vary = ", ".join((*head.lines("vary"), "Authorization"))
+def _varying_on(name: str, head: Head) -> Head:
+    """The head that says that it varies on this field, too."""
+    if name.lower() in nominated(head):
+        return head
+    vary = ", ".join((*head.lines("vary"), name))
     kept = tuple(field for field in head.fields if field[0].lower() != "vary")
     return Head(head.status, (*kept, ("Vary", vary)), head.reason)
 

@@ -66,6 +66,12 @@ class Request:
 
     #: the path that somebody between the server and the cache has put in the place of the raw one; "" for none
     rewritten: ClassVar[str] = ""
+    #: somebody further out has authenticated the client, by Authorization or by other means
+    user: ClassVar[bool] = False
+    #: what is known of a session that somebody further out keeps: "" (nothing is in it), "held", "read" or "changed"
+    session: ClassVar[str] = ""
+    #: one of the two may be: every hit asks for that
+    known: ClassVar[bool] = False
 
     def __init__(
         self,

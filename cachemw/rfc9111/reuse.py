@@ -14,7 +14,7 @@ from cachemw.rfc9111.fields import CacheControl
 from cachemw.rfc9111.freshness import control, current_age, forbids_stale
 from cachemw.rfc9111.messages import Head, Request, StoredResponse
 from cachemw.rfc9111.policy import Policy
-from cachemw.rfc9111.storing import has_session_cookie, nominated, request_control, shares_credentials, stated
+from cachemw.rfc9111.storing import has_session, nominated, request_control, shares_credentials, stated
 
 __all__ = [
     "Reuse",
@@ -48,7 +48,7 @@ def may_reuse(request: Request, stored: StoredResponse, policy: Policy, now: flo
 
     softened says that a soft purge came after it was stored: it then counts as stale, however young it is.
     """
-    if (stored.chosen and has_session_cookie(request, policy) and "cookie" not in nominated(stored.head)) or (
+    if (stored.chosen and has_session(request, policy) and "cookie" not in nominated(stored.head)) or (
         _has_credentials(request, policy) and not _is_for_credentials(stored.head, policy)
     ):
         return Reuse.GUARDED

@@ -24,6 +24,7 @@ from cachemw.rfc9111.policy import Policy
 __all__ = [
     "Storing",
     "has_bad_octets_in",
+    "has_session",
     "has_session_cookie",
     "judge",
     "may_store",
@@ -119,9 +120,11 @@ def may_store(
     decision = judged or judge(head, policy, seconds=seconds, timeout=timeout, now=now, named=named)
     if not decision.ok:
         return decision
-    if not plain and request.lines("authorization") and not _may_answer_credentials(request, head, policy):
+    if (request.user or (not plain and request.lines("authorization"))) and not _may_answer_credentials(
+        request, head, policy
+    ):
         return _refused("authorization")
-    if decision.chosen and has_session_cookie(request, policy) and "cookie" not in nominated(head):
+    if decision.chosen and has_session(request, policy) and "cookie" not in nominated(head):
         return _refused("session")
     return decision
 
@@ -295,6 +298,13 @@ def needs_vary_authorization(request: Request, head: Head, policy: Policy) -> bo
         and "public" not in control(head, policy)
         and "authorization" not in nominated(head)
     )
+
+
+def has_session(request: Request, policy: Policy) -> bool:
+    """Does somebody ask whom the application may know: by a session cookie, or as is known further out?"""
+    if not policy.session_cookies:
+        return False
+    return has_session_cookie(request, policy) or (request.known and (request.user or request.session != ""))
 
 
 def has_session_cookie(request: Request, policy: Policy) -> bool:

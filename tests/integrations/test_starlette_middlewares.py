@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 from starlette.applications import Starlette
+from starlette.authentication import AuthCredentials, AuthenticationBackend, SimpleUser
 from starlette.background import BackgroundTask
 from starlette.middleware import Middleware
+from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.middleware.base import BaseHTTPMiddleware
-from starlette.requests import Request
+from starlette.middleware.sessions import SessionMiddleware
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
@@ -79,3 +82,147 @@ def test_a_page_whose_background_task_fails_is_stored_if_it_is_known_to_be_whole
     client = visitor(cached(f"background-{length}"), page=page)
     client.get("/page")
     assert ("; hit" in client.get("/page").headers["Cache-Status"]) is length
+
+
+# A session further out than the cache, under a cookie that no list of names has. -----------------------------------
+
+SESSIONS = Middleware(SessionMiddleware, secret_key="k", session_cookie="basket")
+
+
+async def login(request: Request) -> Response:
+    request.session["user"] = request.query_params["user"]
+    return PlainTextResponse("welcome", headers=explicit(request))
+
+
+async def logout(request: Request) -> Response:
+    request.session.clear()
+    return PlainTextResponse("good-bye", headers=explicit(request))
+
+
+async def greeting(request: Request) -> Response:
+    return PlainTextResponse(f"hello {request.session.get('user')}", headers=explicit(request))
+
+
+async def streamed(request: Request) -> Response:
+    async def body() -> AsyncIterator[str]:
+        yield "hello "
+        yield request.session.get("user") or "None"
+
+    return StreamingResponse(body(), headers=explicit(request))
+
+
+async def hit_counter(request: Request) -> Response:
+    async def body() -> AsyncIterator[str]:
+        request.session["seen"] = True
+        yield "seen"
+
+    return StreamingResponse(body(), headers=explicit(request))
+
+
+async def leaflet(request: Request) -> Response:
+    return PlainTextResponse("the same for all", headers=explicit(request))
+
+
+def explicit(request: Request) -> dict[str, str]:
+    return {"Cache-Control": request.query_params["says"]} if "says" in request.query_params else {}
+
+
+@pytest.fixture
+def three(request: pytest.FixtureRequest) -> tuple[TestClient, TestClient, TestClient]:
+    """Alice and Bob, who have logged in, and somebody who has not."""
+    views = {view.__name__: view for view in (login, logout, greeting, streamed, hit_counter, leaflet)}
+    site = visitor(SESSIONS, cached(request.node.name), **views)
+    clients = TestClient(site.app), TestClient(site.app), TestClient(site.app)
+    for client, name in zip(clients, ("Alice", "Bob"), strict=False):
+        client.get("/login", params={"user": name})
+    return clients
+
+
+@pytest.mark.parametrize("query", ["", "?says=max-age=60", "?says=public,+max-age=60"])
+@pytest.mark.parametrize("path", ["/greeting", "/streamed"])
+def test_a_page_made_from_a_session_further_out_is_for_its_visitor(
+    three: tuple[TestClient, ...], path: str, query: str
+) -> None:
+    alice, bob, stranger = three
+    for _ in range(2):
+        assert alice.get(path + query).text == "hello Alice"
+        assert bob.get(path + query).text == "hello Bob"
+        assert stranger.get(path + query).text == "hello None"
+
+
+@pytest.mark.parametrize("query", ["?user=Eve", "?user=Eve&says=public,+max-age=60"])
+def test_a_page_that_changes_a_session_further_out_is_not_stored(three: tuple[TestClient, ...], query: str) -> None:
+    alice, bob, stranger = three
+    for client in (stranger, bob):
+        response = client.get("/login" + query)
+        assert response.headers["Cache-Status"].endswith(f"; detail={'set-cookie' if 'public' in query else 'session'}")
+        assert client.get("/greeting").text == "hello Eve"
+    for client in (bob, alice):
+        assert client.get("/logout" + query).text == "good-bye"
+        assert client.get("/greeting").text == "hello None"
+
+
+def test_nor_is_one_that_does_so_while_its_body_is_made(three: tuple[TestClient, ...]) -> None:
+    for client in three * 2:
+        assert "; hit" not in client.get("/hit_counter?says=public,+max-age=60").headers["Cache-Status"]
+
+
+def test_a_page_that_does_not_look_at_the_session_is_shared_if_it_says_so(three: tuple[TestClient, ...]) -> None:
+    alice, bob, stranger = three
+    assert "stored" in alice.get("/leaflet?says=max-age=60").headers["Cache-Status"]
+    assert "; hit" in bob.get("/leaflet?says=max-age=60").headers["Cache-Status"]
+    assert alice.get("/leaflet").headers["Cache-Status"].endswith("; detail=session")
+    assert "stored" in stranger.get("/leaflet").headers["Cache-Status"]
+    assert "; hit" not in alice.get("/leaflet").headers["Cache-Status"]  # what of it is for nobody in particular?
+    assert "; hit" in stranger.get("/leaflet").headers["Cache-Status"]
+
+
+# A user whom a middleware further out knows by something that no cache knows of. -----------------------------------
+
+
+class ByKey(AuthenticationBackend):
+    async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, SimpleUser] | None:
+        name = conn.headers.get("X-Api-Key")
+        return None if name is None else (AuthCredentials(["authenticated"]), SimpleUser(name))
+
+
+async def account(request: Request) -> Response:
+    return PlainTextResponse(f"hello {request.user.display_name}", headers=explicit(request))
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_page_for_an_authenticated_user_is_stored_only_if_it_says_that_it_is_public(inside: bool) -> None:
+    users = Middleware(AuthenticationMiddleware, backend=ByKey())
+    cache = cached(f"users-{inside}")
+    client = visitor(*((cache, users) if inside else (users, cache)), account=account)
+
+    def ask(name: str, query: str = "") -> str:
+        return client.get("/account" + query, headers={"X-Api-Key": name} if name else {}).text
+
+    for query in ("", "?says=max-age=60"):
+        assert ask("alice", query) == "hello alice"
+        assert ask("bob", query) == "hello bob"
+    assert ask("") == ask("") == "hello "
+    if not inside:
+        assert ask("alice") == "hello alice"
+    assert ask("alice", "?says=public,+max-age=60") == ask("bob", "?says=public,+max-age=60") == "hello alice"
+
+
+def test_a_user_who_cannot_be_asked_may_be_anybody() -> None:
+    class Odd:
+        @property
+        def is_authenticated(self) -> bool:
+            raise NotImplementedError
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await PlainTextResponse("hello")(scope, receive, send)
+
+    site = CacheMiddleware(app, cache=LocMemCache("odd user"))
+
+    async def with_user(scope: Any, receive: Any, send: Any) -> None:
+        await site({**scope, "user": Odd()}, receive, send)
+
+    client = TestClient(with_user)
+    assert [client.get("/").headers["Cache-Status"] for _ in range(2)] == [
+        "cachemw; fwd=uri-miss; fwd-status=200; detail=authorization"
+    ] * 2

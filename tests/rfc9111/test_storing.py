@@ -69,8 +69,9 @@ def storing(
     *,
     seconds: float = 600,
     timeout: float | None = None,
+    plain: bool = False,
 ) -> Storing:
-    return may_store(asked or request(), response, policy, seconds=seconds, timeout=timeout, now=NOW)
+    return may_store(asked or request(), response, policy, seconds=seconds, timeout=timeout, now=NOW, plain=plain)
 
 
 # -- the method ---------------------------------------------------------------------------------------------------
@@ -477,6 +478,30 @@ def test_a_session_keeps_pages_of_chosen_lifetime_out(lines: list[str], timeout:
     assert storing(head(*lines), asked=asked, timeout=timeout).reason == reason
     assert storing(head(*lines), asked=request("Cookie: a=b; theme=dark"), timeout=timeout).ok
     assert storing(head(*lines), DJANGO, asked, timeout=timeout).ok
+
+
+class Known(Request):
+    """Of somebody whom a server or a middleware knows by what is in no field."""
+
+    user = True
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        ([], "authorization"),
+        (["Cache-Control: max-age=60"], "authorization"),
+        (["Cache-Control: max-age=60", "Vary: Cookie"], "authorization"),
+        (["Cache-Control: public, max-age=60"], ""),
+        (["Cache-Control: s-maxage=60"], ""),
+    ],
+)
+@pytest.mark.parametrize("plain", [False, True])
+def test_who_was_authenticated_by_other_means_is_as_good_as_authorized(
+    lines: list[str], reason: str, plain: bool
+) -> None:
+    assert storing(head(*lines), asked=Known(), plain=plain).reason == reason
+    assert storing(head(*lines), DJANGO, Known(), plain=plain).ok
 
 
 @pytest.mark.parametrize(
