@@ -61,7 +61,9 @@ return redis.call('GET', KEYS[1])"""
 _INCR_NAME: Final = hashlib.sha1(_INCR.encode(), usedforsecurity=False).hexdigest()
 
 _INT64: Final = 2**63
-_NINE: Final = 0x39
+
+#: What begins with a digit, or a minus, is less.
+_AFTER_DIGITS: Final = b":"
 
 #: Milliseconds: Redis refuses a timeout of zero.
 _SHORTEST: Final = 1
@@ -263,9 +265,16 @@ def loaded(keys: Mapping[str, Any], replies: list[Any], loads: Callable[[bytes],
 
     Raises: what `loads` raises.
     """
+    stored = values(replies, len(keys))
+    try:
+        plain = min(stored) >= _AFTER_DIGITS
+    except TypeError:  # some are absent
+        plain = False
+    if plain:  # nor is one an integer: no need to look at each
+        return dict(zip(keys.values(), map(loads, stored), strict=True))
     return {
-        key: loads(value) if value[0] > _NINE or type(number := load(value)) is not int else number
-        for key, value in zip(keys.values(), values(replies, len(keys)), strict=True)
+        key: loads(value) if value >= _AFTER_DIGITS or type(number := load(value)) is not int else number
+        for key, value in zip(keys.values(), stored, strict=True)
         if value is not None
     }
 

@@ -118,6 +118,18 @@ class TestRoundTrips(BothHalves):
             cache.incr("absent")
 
 
+class Counted:
+    """Counts how often it is unpickled."""
+
+    built = 0
+
+    def __setstate__(self, state: Any) -> None:
+        Counted.built += 1
+
+    def __getstate__(self) -> Any:
+        return {"a": 1}
+
+
 class TestEntries(BothHalves):
     def test_entries_look_like_those_of_djangos_redis_cache(self, open_cache: OpenCache, server: Server) -> None:
         cache = open_cache(url(server), {"KEY_PREFIX": "site"})
@@ -130,6 +142,33 @@ class TestEntries(BothHalves):
             assert client.get("site:1:list") == pickle.dumps([1], pickle.HIGHEST_PROTOCOL)
             client.set("site:1:theirs", pickle.dumps({"a": 1}))
         assert cache.get("theirs") == {"a": 1}
+
+    @pytest.mark.parametrize("options", [{}, {"fail_open": True}])
+    def test_values_of_all_sorts_are_found_together(
+        self, open_cache: OpenCache, server: Server, caplog: pytest.LogCaptureFixture, options: dict[str, Any]
+    ) -> None:
+        cache = open_cache(url(server), **options)
+        values = {"list": [1], "text": "9 lives", "bytes": b"12", "none": None}
+        counts = {"count": -7, "zero": 0, "large": 2**63 - 1}
+        cache.set_many({**values, **counts})
+        assert cache.get_many(values) == values
+        assert cache.get_many(counts) == counts
+        assert cache.get_many(["absent", *values, *counts, "gone"]) == {**values, **counts}
+        assert cache.get_many(["absent"]) == cache.get_many([]) == {}
+        assert cache.get_many(["list", "list"]) == {"list": [1]}
+        assert not caplog.messages
+        for damaged in ("\x80damaged", "9 lives", "", ":"):
+            redis_command(server, "SET", ":1:damaged", damaged)
+            assert cache.get_many([*values, "damaged", *counts]) == {**values, **counts}, damaged
+            assert cache.get_many(["damaged", *values]) == values, damaged
+        assert [":1:damaged" in line for line in caplog.messages] == [True]
+
+    def test_each_value_of_many_is_built_once(self, open_cache: OpenCache, server: Server) -> None:
+        cache = open_cache(url(server))
+        cache.set_many({"one": Counted(), "two": Counted()})
+        Counted.built = 0
+        assert len(cache.get_many(["one", "two"])) == 2
+        assert Counted.built == 2
 
     def test_parts_of_a_second_are_kept(self, open_cache: OpenCache, server: Server) -> None:
         cache = open_cache(url(server))
