@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from select import POLLIN, poll
 from typing import Any, Final, TypeVar
 
@@ -46,8 +46,9 @@ class _Call:
 class _Connection(asyncio.Protocol):
     """One connection: a queue of calls, and the clock that the oldest of them runs against."""
 
-    def __init__(self, timeout: float) -> None:
-        self.lost: WireError | None = None
+    def __init__(self, node: Node, timeout: float) -> None:
+        self.lost: str | None = None  # why it cannot be used any more
+        self._node = node
         self._retired = False
         self._loop = asyncio.get_running_loop()
         self._timeout = timeout
@@ -58,16 +59,16 @@ class _Connection(asyncio.Protocol):
         self._input: poll
 
     def ask(self, payload: bytes, make: Callable[..., Reply], given: tuple[Any, ...]) -> asyncio.Future[Any]:
-        """Send the payload; the future of the content of the reply that `make(*given)` expects. Both: WireError."""
+        """Send the payload; the future content of the reply that `make(*given)` expects. Both: BackendUnavailable."""
         if self.lost is not None:
-            raise WireError(str(self.lost))
+            raise _unavailable(self._node, WireError(self.lost))
         self._transport.write(payload)
-        future = self._loop.create_future()
-        call = _Call(make(*given), future, self._loop.time() + self._timeout)
-        self._calls.append(call)
+        loop = self._loop
+        future, deadline = loop.create_future(), loop.time() + self._timeout
+        self._calls.append(_Call(make(*given), future, deadline))
         # one timer for all calls: they all have the same time, so the oldest is always the first to be late
         if self._timer is None:
-            self._timer = self._loop.call_at(call.deadline, self._look_at_the_clock)
+            self._timer = loop.call_at(deadline, self._look_at_the_clock)
         return future
 
     def is_sound(self) -> bool:
@@ -86,14 +87,14 @@ class _Connection(asyncio.Protocol):
         """Close it at once; every call on it fails."""
         if self.lost is not None:
             return
-        self.lost = WireError(reason)
+        self.lost = reason
         if self._timer is not None:
             self._timer.cancel()
         self._transport.abort()
         while self._calls:
             call = self._calls.popleft()
             if not call.future.done():
-                call.future.set_exception(WireError(reason))
+                call.future.set_exception(_unavailable(self._node, WireError(reason)))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
@@ -123,7 +124,7 @@ class _Connection(asyncio.Protocol):
             return
         if stream is self._rest:
             del self._rest[:at]
-        else:
+        elif at < len(data):
             self._rest += data[at:]
         if self._retired and not self._calls:
             self.drop("was closed here")
@@ -159,9 +160,9 @@ class AsyncClient:
         self._connection: _Connection | None = None
         self._connecting: asyncio.Task[_Connection] | None = None
 
-    async def get(self, keys: Sequence[str]) -> dict[str, Value]:
+    def get(self, keys: Sequence[str]) -> Awaitable[dict[str, Value]]:
         """What is stored of them."""
-        return await self._ask(commands.get(keys))  # type: ignore[no-any-return]
+        return self._ask(commands.get(keys))
 
     async def set(self, entries: Sequence[Entry]) -> list[str]:
         """Store them; returns the keys that the server refused, whose old values are gone."""
@@ -173,19 +174,17 @@ class AsyncClient:
         await self.delete(entry[:1])
         return [entry[0]]
 
-    async def add(self, entry: Entry) -> bool:
+    def add(self, entry: Entry) -> Awaitable[bool]:
         """Store it if there is none; did it?"""
-        return await self._ask(commands.add(entry))  # type: ignore[no-any-return]
+        return self._ask(commands.add(entry))
 
-    async def touch(self, key: str, timeout: float | None) -> bool:
+    def touch(self, key: str, timeout: float | None) -> Awaitable[bool]:
         """Give it another timeout; was there one?"""
-        return await self._ask(commands.touch(key, timeout))  # type: ignore[no-any-return]
+        return self._ask(commands.touch(key, timeout))
 
-    async def delete(self, keys: Sequence[str]) -> int:
+    def delete(self, keys: Sequence[str]) -> Awaitable[int]:
         """Remove them; returns how many were there."""
-        if len(keys) > 1:
-            return await self._talk(commands.delete_all(keys))
-        return int(await self._ask(commands.delete(keys[0])))
+        return self._talk(commands.delete_all(keys)) if len(keys) > 1 else self._ask(commands.delete(keys[0]))
 
     async def incr(self, key: str, delta: int) -> int:
         """Add to an integer. Raises: KeyError, TypeError, OverflowError as `BaseCache._incr`."""
@@ -202,19 +201,19 @@ class AsyncClient:
         """Seconds it has left, None for ever. Raises: LookupError if there is none or the server cannot tell."""
         return time_left(await self._ask(commands.time_left(key)))
 
-    async def commit(
+    def commit(
         self, entries: Sequence[Entry], latest: Sequence[str], drops: Sequence[str]
-    ) -> tuple[list[str], dict[str, Value]]:
+    ) -> Awaitable[tuple[list[str], dict[str, Value]]]:
         """`set`, then `get`, then `delete`, in one round trip."""
-        return await self._talk(commands.commit(entries, latest, drops))
+        return self._talk(commands.commit(entries, latest, drops))
 
-    async def add_and_get(self, entry: Entry, latest: Sequence[str]) -> tuple[bool, dict[str, Value]]:
+    def add_and_get(self, entry: Entry, latest: Sequence[str]) -> Awaitable[tuple[bool, dict[str, Value]]]:
         """`add`, then `get`, in one round trip."""
-        return await self._talk(commands.add_and_get(entry, latest))
+        return self._talk(commands.add_and_get(entry, latest))
 
-    async def flush(self) -> None:
+    def flush(self) -> Awaitable[bool]:
         """Remove everything."""
-        await self._ask(commands.flush())
+        return self._ask(commands.flush())
 
     def close(self) -> None:
         """Close the connection when the calls on it have their replies; the next call makes another."""
@@ -236,14 +235,18 @@ class AsyncClient:
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
 
-    async def _ask(self, step: Step) -> Any:
+    def _ask(self, step: Step) -> Awaitable[Any]:
+        connection = self._connection
+        if connection is not None and connection.is_sound():
+            return connection.ask(*step)  # a future: no coroutine more than it needs
+        return self._ask_anew(step)
+
+    async def _ask_anew(self, step: Step) -> Any:
         try:
-            connection = self._connection
-            if connection is None or not connection.is_sound():
-                connection = await self._connected()
-            return await connection.ask(*step)
-        except (WireError, OSError) as error:
-            raise BackendUnavailable(f"memcached at {self._node.name}: {error!r}") from error
+            connection = await self._connected()
+        except OSError as error:
+            raise _unavailable(self._node, error) from error
+        return await connection.ask(*step)
 
     async def _connected(self) -> _Connection:
         if self._connecting is None:
@@ -265,4 +268,10 @@ class AsyncClient:
         return connection
 
     def _protocol(self) -> _Connection:
-        return _Connection(self._timeout)
+        return _Connection(self._node, self._timeout)
+
+
+def _unavailable(node: Node, error: Exception) -> BackendUnavailable:
+    failure = BackendUnavailable(f"memcached at {node.name}: {error!r}")
+    failure.__cause__ = error
+    return failure

@@ -23,11 +23,14 @@ Meaning = Callable[[bytes], Any]
 
 #: The longest line that a server has reason to send; a longer one is no memcached's.
 _LONGEST_LINE: Final = 2048
-#: Bytes of a value, on average, up to which it is cheaper to copy it twice than to look for its beginning.
+#: Keys from which on, and bytes of a value, on average, up to which it is cheaper to copy the values twice than to look
+#: for the beginning of each.
+_MANY: Final = 8
 _SMALL: Final = 2048
+#: Digits of a value's size.
+_LONGEST_SIZE: Final = 10
 
 _VALUE: Final = re.compile(rb"VALUE ([^ \r\n]{1,250}) ([0-9]{1,10}) ([0-9]{1,10})\r\n")
-_VALUE_START: Final = b"VALUE "
 _VALUES_END: Final = b"\r\nEND\r\n"
 _NOTHING: Final = b"END\r\n"
 
@@ -100,20 +103,13 @@ class Values(Reply):
         return self._each(data, at)
 
     def _at_once(self, data: bytes) -> bool:
-        """Take it, if it is the whole reply, and nothing else, of small values without flags.
-
-        A value may have in it what looks like the beginning of the next; its part is then shorter than it says.
-        """
-        if not (data.startswith(_VALUE_START) and data.endswith(_VALUES_END)) or len(data) > _SMALL * len(self._keys):
+        """Take it, if it is the whole reply, and nothing else, in the order of the keys, without flags."""
+        keys = self._keys
+        content = _every(keys, data) if len(keys) >= _MANY and len(data) <= _SMALL * len(keys) else None
+        if content is None:
+            content = _in_order(keys, data)
+        if content is None:
             return False
-        names = self._known()
-        content: dict[str, Value] = {}
-        for part in data[len(_VALUE_START) : -len(_VALUES_END)].split(b"\r\n" + _VALUE_START):
-            head, _, value = part.partition(b"\r\n")
-            name, _, size = head.partition(b" 0 ")
-            if name not in names or size != b"%d" % len(value):
-                return False
-            content[names[name]] = value
         self.content |= content
         return True
 
@@ -142,7 +138,7 @@ class Values(Reply):
     def _known(self) -> dict[bytes, str]:
         """The keys by their names on the wire."""
         if self._names is None:
-            self._names = dict(zip(map(str.encode, self._keys), self._keys, strict=True))
+            self._names = {key.encode(): key for key in self._keys}
         return self._names
 
 
@@ -177,6 +173,39 @@ class Several(Reply):
                 return at, False
             self.content.append(self._left.pop().content)
         return at, True
+
+
+def _in_order(keys: Sequence[str], data: bytes) -> dict[str, Value] | None:
+    """The values if they come in the order of the keys, not necessarily of all of them, and then the end."""
+    content: dict[str, Value] = {}
+    lead, at = "VALUE ", 0
+    for key in keys:
+        head = f"{lead}{key} 0 ".encode()
+        if data.startswith(head, at):
+            begin = at + len(head)
+            end = data.find(b"\r\n", begin)
+            size = data[begin:end]
+            if not size.isdigit() or len(size) > _LONGEST_SIZE:
+                return None
+            at = end + 2 + int(size)
+            content[key] = data[end + 2 : at]
+            lead = "\r\nVALUE "
+    return content if content and data[at:] == _VALUES_END else None
+
+
+def _every(keys: Sequence[str], data: bytes) -> dict[str, Value] | None:
+    """The values if there is one of each key, in their order.
+
+    A value may have in it what looks like the beginning of the next; its part is then shorter than it says.
+    """
+    parts = [part.partition(b"\r\n") for part in data[len(b"VALUE ") : -len(_VALUES_END)].split(b"\r\nVALUE ")]
+    values = [value for _, _, value in parts]
+    if len(values) != len(keys) or not (data.startswith(b"VALUE ") and data.endswith(_VALUES_END)):
+        return None
+    heads = "\n".join([f"{key} 0 {size}" for key, size in zip(keys, map(len, values), strict=True)])
+    return (
+        dict(zip(keys, values, strict=True)) if b"\n".join([head for head, _, _ in parts]) == heads.encode() else None
+    )
 
 
 def _line_end(data: bytes | bytearray, at: int) -> int:

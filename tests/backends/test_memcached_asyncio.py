@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from cachemw.backends._memcached_asyncio import AsyncClient
-from cachemw.backends._memcached_replies import Values, WireError
+from cachemw.backends._memcached_replies import Values
 from cachemw.backends._memcached_ring import Node
 from cachemw.backends.memcached import PyMemcacheCache
 from cachemw.errors import BackendUnavailable
@@ -112,7 +112,7 @@ def test_a_value_may_look_like_the_protocol() -> None:
 def test_a_reply_that_is_none_drops_the_connection(reply: bytes) -> None:
     async def main() -> None:
         async with scripted(answering(reply), timeout=30) as client:
-            calls = [asyncio.create_task(client.get(("a", "b"))) for _ in range(2)]
+            calls = [asyncio.ensure_future(client.get(("a", "b"))) for _ in range(2)]
             for call in calls:
                 with pytest.raises(BackendUnavailable, match=r"127\.0\.0\.1"):
                     await call
@@ -244,7 +244,7 @@ def test_a_cancelled_call_leaves_its_reply_to_nobody() -> None:
 
     async def main() -> None:
         async with scripted(serve) as client:
-            calls = [asyncio.create_task(client.get((f"k{i}",))) for i in range(10)]
+            calls = [asyncio.ensure_future(client.get((f"k{i}",))) for i in range(10)]
             await everybody_asked.wait()
             for call in calls[::2]:
                 call.cancel()
@@ -269,8 +269,8 @@ def test_a_caller_that_gives_up_while_connecting_does_not_take_the_connection_wi
 
     async def main() -> None:
         async with scripted(serve) as client:
-            first = asyncio.create_task(client.get(("a",)))
-            second = asyncio.create_task(client.get(("b",)))
+            first = asyncio.ensure_future(client.get(("a",)))
+            second = asyncio.ensure_future(client.get(("b",)))
             await asyncio.sleep(0)
             first.cancel()
             assert await second == {}
@@ -294,7 +294,7 @@ def test_closing_lets_those_finish_who_wait() -> None:
 
     async def main() -> None:
         async with scripted(serve) as client:
-            call = asyncio.create_task(client.get(("a",)))
+            call = asyncio.ensure_future(client.get(("a",)))
             await asked.wait()
             client.close()
             client.close()
@@ -317,7 +317,7 @@ def test_a_call_that_was_cancelled_does_not_mind_that_the_connection_ends() -> N
 
     async def main() -> None:
         async with scripted(serve) as client:
-            first = asyncio.create_task(client.get(("a",)))
+            first = asyncio.ensure_future(client.get(("a",)))
             await asked.wait()
             first.cancel()
             with pytest.raises(BackendUnavailable, match="closed the connection"):
@@ -331,7 +331,7 @@ def test_a_connection_that_is_lost_before_it_is_used_fails_at_once() -> None:
         async with scripted(answering(b"END\r\n"), timeout=60) as client:
             connection = await client._connected()
             connection.drop("ended meanwhile")
-            with pytest.raises(WireError, match="ended meanwhile"):
+            with pytest.raises(BackendUnavailable, match="ended meanwhile"):
                 await connection.ask(b"get a\r\n", Values, (("a",),))
 
     asyncio.run(main())
@@ -368,7 +368,7 @@ def test_a_busy_event_loop_does_not_make_the_server_late() -> None:
         async with scripted(serve, timeout=10) as client:
             for _ in range(5):
                 asked.clear()
-                call = asyncio.create_task(client.get(("large",)))
+                call = asyncio.ensure_future(client.get(("large",)))
                 await asked.wait()  # some of it has come, the rest finds no room yet
                 clock.jump(25)  # while some view computes
                 assert await call == {"large": value}
@@ -387,7 +387,7 @@ def test_an_event_loop_that_stays_busy_does_not_wait_for_ever() -> None:
     async def main() -> None:
         clock = LoopClock()
         async with scripted(serve, timeout=10) as client:
-            call = asyncio.create_task(client.get(("a",)))
+            call = asyncio.ensure_future(client.get(("a",)))
             await asked.wait()
             for _ in range(2):
                 assert not call.done()
