@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain
 from operator import itemgetter
 from typing import Any, ClassVar, Final, NamedTuple
 
@@ -283,10 +282,11 @@ class StoredResponse:
 
     def __sizeof__(self) -> int:
         """Bytes that it takes with all that it holds; stores that bound their memory ask."""
-        fields, raw = self._fields, self._raw or ()
-        text = b"".join(chain.from_iterable(raw)) if fields is None else "".join(chain.from_iterable(fields))
-        pairs = len(raw if fields is None else fields)
-        return _OWN_SIZE + len(self.body) + len(self.key) + len(text) + _PAIR_SIZE * pairs
+        pairs: Sequence[tuple[Any, Any]] = self._fields if self._fields is not None else self._raw or ()
+        size = _OWN_SIZE + len(self.body) + len(self.key) + _PAIR_SIZE * len(pairs)
+        for name, value in pairs:  # quicker than a sum or a join over a chain of them
+            size += len(name) + len(value)
+        return size
 
     @property
     def fields(self) -> Fields:
