@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import unquote_to_bytes
@@ -24,6 +25,7 @@ from cachemw.rfc9111.messages import Fields, Head, Mark, Record, Request, Stored
 from cachemw.rfc9111.partial import whole
 from cachemw.rfc9111.shapes import kept_places
 from cachemw.rfc9111.storing import judge, may_store, needs_vary_authorization, nominated, storable_fields
+from cachemw.rfc9111.syntax import OWS
 
 __all__ = ["Update"]
 
@@ -62,7 +64,7 @@ class Update(Passage[EngineT]):
         """
         self.over = True
         if not self.forward or self.hit is not None or self.reply is not None:
-            return head.fields  # what was stored went through the middlewares between the halves
+            return self._said_once(head)  # what was stored went through the middlewares between the halves
         self.forward_status = self.forward_status or head.status
         if self.outer is not None:
             self._hear_view()
@@ -117,6 +119,30 @@ class Update(Passage[EngineT]):
         self._born = since = born(head, request_time=self.now, response_time=now)
         self.stored_ttl = int(storing.lifetime) - (int(now - since) if now > since else 0)  # as a hit says it now
         return self._marked(head)
+
+    def _said_once(self, head: Head) -> Fields:
+        """A stored response as it leaves: what the middlewares in between have added to it again is in it already.
+
+        Browsers refuse a page with `Access-Control-Allow-Origin: *, *`.
+        """
+        render = self.request.render
+        if self.hit is not None:
+            stored = render(self.hit.fields)
+        elif self.reply is not None:
+            stored = self.reply.fields
+        else:
+            return head.fields
+        left = render(head.fields)
+        if left == (*stored, *self.extra):
+            return head.fields
+        spare = Counter(stored)
+        fields = []
+        for field, native in zip(head.fields, left, strict=True):
+            if native in spare:
+                spare[native] -= 1
+            if spare[native] >= 0:
+                fields.append(field)
+        return _varying_once(tuple(fields))
 
     def unpurged(self, records: Sequence[Record | None]) -> None:
         """What `wants` held before the `purges` of a response that is to be stored: the marks that speak of it.
@@ -336,6 +362,17 @@ def _varying_on(name: str, head: Head) -> Head:
     vary = ", ".join((*head.lines("vary"), name))
     kept = tuple(field for field in head.fields if field[0].lower() != "vary")
     return Head(head.status, (*kept, ("Vary", vary)), head.reason)
+
+
+def _varying_once(fields: Fields) -> Fields:
+    """The fields with every member of Vary once, should one be there twice."""
+    members = [member.strip(OWS) for name, value in fields if name.lower() == "vary" for member in value.split(",")]
+    once: dict[str, str] = {}
+    for member in members:
+        once.setdefault(member.lower(), member)
+    if len(once) == len(members):
+        return fields
+    return (*[field for field in fields if field[0].lower() != "vary"], ("Vary", ", ".join(once.values())))
 
 
 def _stated_length(head: Head) -> int | None:
