@@ -157,6 +157,8 @@ class Relay:
                 return True
             if exchange.lease is None or time.monotonic() > deadline:  # its answer was not cacheable: nobody waits
                 return True
+            if exchange.in_grace():
+                return False
             waited = True
             yield self._pause, (LEASE_POLL,)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from cachemw import Policy
+from cachemw.backends.locmem import LocMemCache
 from tests.scenarios.conftest import Asked, Script, Site
 
 
@@ -135,6 +137,43 @@ def test_stale_while_revalidate_answers_at_once_and_refreshes_once(site: Site) -
     assert "cookie" not in site.calls[-1].fields  # nobody's credentials go with it
     assert site.get().body == b"new"
     assert len(site.calls) == 2
+
+
+class Shared(LocMemCache):
+    """Local memory that other processes are said to see."""
+
+    shared = True
+
+
+@pytest.mark.parametrize("where", ["in the same process", "in another process"])
+def test_in_grace_who_comes_while_another_fetches_has_the_stale_page_at_once(site: Site, where: str) -> None:
+    site.build(policy=Policy(grace=30), cache=Shared(f"grace {site.interface} {where}"))
+    other = site
+    if where == "in another process":
+        other = Site(site.interface, site.clock).build(policy=Policy(grace=30), cache=site.cache)
+    site.page(b"old", cache_control="max-age=10")
+    site.get()
+    site.clock.advance(20)
+    asked, answers = threading.Event(), threading.Event()
+
+    def respond(request: Asked) -> Script:
+        asked.set()
+        assert answers.wait(10)
+        return Script(fields=[("Cache-Control", "max-age=10")], body=b"new")
+
+    site.respond = respond
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(site.get)
+        assert asked.wait(10)
+        second = pool.submit(other.get)
+        try:
+            answer = second.result(2)
+        finally:
+            answers.set()
+        assert first.result(10).body == b"new"
+    assert (answer.body, answer["age"]) == (b"old", "20")
+    assert other.get().body == b"new"
+    assert len(site.calls) + (len(other.calls) if other is not site else 0) == 2
 
 
 def test_a_failed_refresh_leaves_the_stale_page(site: Site) -> None:
