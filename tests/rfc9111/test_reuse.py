@@ -115,6 +115,17 @@ def test_what_needs_validation_is_never_fresh() -> None:
     assert not may_serve_in_grace(response, Policy(grace=60), NOW)
 
 
+def test_what_was_stored_for_validation_alone_is_never_sent_without() -> None:
+    """Its fields forbid nothing: it said nothing of its life, and was kept for its entity-tag (`store_unusable`)."""
+    response = stored('ETag: "1"', lifetime=0, validate=True)
+    generous = Policy.rfc9111(stale_while_revalidate=60, stale_if_error=60, grace=60)
+    assert may_reuse(PLAIN, response, generous, NOW) is Reuse.VALIDATE
+    assert not may_serve_stale(response, generous)
+    assert not may_serve_stale_while_revalidating(response, generous, NOW)
+    assert not may_serve_stale_on_error(response, generous, NOW, status=None)
+    assert not may_serve_in_grace(response, generous, NOW)
+
+
 def test_a_soft_purge_makes_a_young_response_stale() -> None:
     assert may_reuse(PLAIN, stored(), DEFAULT, NOW, softened=True) is Reuse.VALIDATE
     swr = stored("Cache-Control: max-age=60, stale-while-revalidate=60")
