@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from itertools import product
 from typing import Any, Final
 
@@ -334,6 +335,7 @@ def clear(routes: Routes, patterns: Sequence[str]) -> Steps[None]:
                 break
 
 
+@lru_cache(maxsize=64)  # a program has few time-outs
 def _expiry(timeout: float | None) -> tuple[Any, ...]:
     return () if timeout is None else ("PX", _milliseconds(timeout))
 

@@ -50,14 +50,19 @@ def pack(words: tuple[Any, ...]) -> bytes:
     try:
         return _pack(words)
     except UnicodeEncodeError as error:
-        raise InvalidCacheKey(f"Redis takes keys in UTF-8, and this is none: {error.object!r}") from error
+        raise _unspeakable(error) from error
 
 
 def pack_all(commands: Sequence[Command]) -> bytes:
-    """The bytes of several commands, to be sent at once."""
-    if len(commands) == 1:
-        return pack(commands[0][1])
-    return b"".join([pack(words) for _, words in commands])
+    """The bytes of several commands, to be sent at once. Raises: as `pack`."""
+    try:
+        return b"".join([_pack(words) for _, words in commands])
+    except UnicodeEncodeError as error:
+        raise _unspeakable(error) from error
+
+
+def _unspeakable(error: UnicodeEncodeError) -> InvalidCacheKey:
+    return InvalidCacheKey(f"Redis takes keys in UTF-8, and this is none: {error.object!r}")
 
 
 def new_reader() -> Reader:
