@@ -28,9 +28,11 @@ Plan = Generator[Call, Outcome, T]
 #: The rows are counted after this part of MAX_ENTRIES was written, but at least once in so many writes.
 _PART: Final = 64
 _MAX_PART: Final = 1000
-#: Rows to remove in one statement, and in one go: a cull must not hold up the write that comes upon it.
+#: Rows to remove in one statement, and in one go, and seconds after which it is enough: a cull must not hold up the
+#: write that comes upon it.
 _CULL_STEP: Final = 1000
 _CULL_LIMIT: Final = 5000
+_CULL_TIME: Final = 0.05
 _INT64: Final = range(-(2**63), 2**63)
 #: The largest number whose halves have 64 bits.
 MAX_DELTA: Final = 2**64 - 2
@@ -156,12 +158,13 @@ class Plans:
             yield from self.clear()
             return
         wanted = min(max(total // self._frequency, excess), _CULL_LIMIT)
-        while wanted > 0:
+        until = time.monotonic() + _CULL_TIME
+        while True:
             limit = {"limit": min(wanted, _CULL_STEP)}
             dropped = (yield Call("drop_first", limit)).changed or (yield Call("drop_any", limit)).changed
-            if dropped <= 0:
-                return
             wanted -= dropped
+            if wanted <= 0 or dropped <= 0 or time.monotonic() >= until:
+                return
 
 
 def _by_key(keys: Mapping[ColumnKey, str], rows: Iterable[Sequence[Any]]) -> dict[str, Any]:

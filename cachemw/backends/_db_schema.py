@@ -271,9 +271,9 @@ class Statements:
         return self._drop(select(self._key).where(self._due <= now).order_by(self._due)).where(self._expires <= now)
 
     @cached_property
-    def drop_first(self) -> Executable:
+    def drop_first(self) -> Delete:
         """Remove the `limit` rows that expire (or are due) first, which with one timeout for all are the oldest."""
-        return self._drop(select(self._key).where(self._indexed.is_not(None)).order_by(self._indexed))
+        return self._drop(self._first)
 
     @cached_property
     def drop_any(self) -> Executable:
@@ -281,11 +281,20 @@ class Statements:
         return self._drop(select(self._key).where(self._indexed.is_(None)))
 
     @cached_property
+    def drop_due(self) -> Executable:
+        """Of the `limit` rows that are due first, remove those that expire then: nothing else does so earlier."""
+        return self.drop_first.where(self._due.is_not_distinct_from(self._expires))
+
+    @cached_property
     def put_off(self) -> Executable:
         """Of the `limit` rows that are due first, `until` then, make those due when they expire that are so earlier."""
-        first = select(self._key).where(self._due <= bindparam("until")).order_by(self._due)
+        first = self._first.where(self._due <= bindparam("until"))
         is_early = self._due.is_distinct_from(self._expires)
         return update(self.table).where(self._limited(first), is_early).values(due=self._expires)
+
+    @property
+    def _first(self) -> Select[Any]:
+        return select(self._key).where(self._indexed.is_not(None)).order_by(self._indexed)
 
     def _drop(self, victims: Select[Any]) -> Delete:
         return delete(self.table).where(self._limited(victims))

@@ -12,6 +12,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, cached_property
 from itertools import chain
+from math import inf
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
@@ -32,9 +33,9 @@ NewRow = tuple[ColumnKey, float | None, float | None, int | None, Any]
 _SIZES: Final = (*range(1, 17), 20, 25, 32, 40, 50, 64, 80, 100, 125, 160, 200, 250, 320, 400, KEYS_AT_ONCE)
 #: Rows that are stored by one statement, the largest number first; each that is left takes one more.
 _BATCHES: Final = (100, 10)
-#: Rows to put off in one statement, and in one go.
+#: Rows to put off in one statement, and statements in one go: who comes upon it must not be held up.
 _PUT_OFF: Final = 1000
-_PUT_OFF_TIMES: Final = 5
+_ATTEMPTS: Final = 3
 
 
 class Prepared(NamedTuple):
@@ -125,13 +126,29 @@ class SQL:
         if stored < len(rows):
             connection.executemany(self._set, rows)
 
-    def put_off(self, connection: Connection, until: float) -> None:
-        """Look at the rows that are due until then; those that live on are due when they expire."""
-        prepared = self.prepared("put_off")
-        arguments = prepared.arguments({"until": until, "limit": _PUT_OFF})
-        for _ in range(_PUT_OFF_TIMES):
-            if connection.execute(prepared.sql, arguments).rowcount <= 0:
-                return
+    def drop_expired(self, connection: Connection, now: float, limit: int) -> int:
+        """Remove expired rows, and put off those that are due but live on; how many were removed."""
+        dropped = self._changed(connection, "drop_expired", now=now, limit=limit)
+        for _ in range(_ATTEMPTS):
+            if self._changed(connection, "put_off", until=now, limit=_PUT_OFF) < _PUT_OFF:
+                break
+        return dropped
+
+    def drop_first(self, connection: Connection, limit: int) -> int:
+        """Remove rows that expire before all others; how many.
+
+        Where very many are due earlier than they expire, others are removed in the end: it would take too long.
+        """
+        for _ in range(_ATTEMPTS):
+            put_off = self._changed(connection, "put_off", until=inf, limit=_PUT_OFF)
+            dropped = self._changed(connection, "drop_due", limit=limit)
+            if dropped > 0 or put_off <= 0:
+                return dropped
+        return self._changed(connection, "drop_first", limit=limit)
+
+    def _changed(self, connection: Connection, statement: str, **parameters: float) -> int:
+        prepared = self.prepared(statement)
+        return connection.execute(prepared.sql, prepared.arguments(parameters)).rowcount
 
 
 class OldSQL(SQL):
@@ -145,5 +162,10 @@ class OldSQL(SQL):
         """Store several rows."""
         connection.executemany(self._set, [(key, expires, number, value) for key, expires, _, number, value in rows])
 
-    def put_off(self, connection: Connection, until: float) -> None:
-        """There is nothing to put off."""
+    def drop_expired(self, connection: Connection, now: float, limit: int) -> int:
+        """Remove expired rows; how many."""
+        return self._changed(connection, "drop_expired", now=now, limit=limit)
+
+    def drop_first(self, connection: Connection, limit: int) -> int:
+        """Remove the rows that expire before all others; how many."""
+        return self._changed(connection, "drop_first", limit=limit)

@@ -85,21 +85,18 @@ class SQLiteStore:
         if not isinstance(parameters, Mapping):
             rows = parameters
             return self._transact(lambda connection: _execute_many(connection, call.statement, rows))
-        keys = parameters.get("keys", ())
-        if keys:
-            keys = filled_up(keys)
-            parameters = {**parameters, **{f"key_{number}": key for number, key in enumerate(keys)}}
+        if call.statement in ("drop_expired", "drop_first"):
+            limits = parameters
+            return self._use(
+                lambda connection: Outcome(changed=getattr(connection.sql, call.statement)(connection, **limits))
+            )
+        keys = filled_up(parameters["keys"]) if "keys" in parameters else ()
+        parameters = {**parameters, **{f"key_{number}": key for number, key in enumerate(keys)}}
 
         def execute(connection: Connection) -> Outcome:
-            sql = connection.sql
-            prepared = sql.prepared(call.statement, len(keys))
-            if call.statement == "drop_first":
-                sql.put_off(connection, inf)
+            prepared = connection.sql.prepared(call.statement, len(keys))
             cursor = connection.execute(prepared.sql, prepared.arguments(parameters))
-            outcome = Outcome(cursor.fetchall(), cursor.rowcount)
-            if call.statement == "drop_expired":
-                sql.put_off(connection, parameters["now"])
-            return outcome
+            return Outcome(cursor.fetchall(), cursor.rowcount)
 
         return self._use(execute)
 

@@ -20,6 +20,7 @@ import pytest
 from sqlalchemy import event
 
 import cachemw
+from cachemw.backends import _db_plans
 from cachemw.backends._db_calls import Call
 from cachemw.backends._db_server import ServerStore
 from cachemw.backends._db_sqlite import SQLiteStore
@@ -597,6 +598,15 @@ def test_more_at_once_than_fit_are_cut_down_later(make: Make) -> None:
     cache.set_many({f"key{number}": number for number in range(700)})
     cache.set("new", 1)
     assert held(cache) <= 50
+    assert cache.get("new") == 1
+
+
+def test_a_cull_that_takes_long_is_gone_on_with_later(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_db_plans, "_CULL_TIME", 0)
+    cache = make(max_entries=2500, cull_frequency=1)
+    cache.set_many({f"key{number}": number for number in range(2500)})
+    cache.set("new", 1)
+    assert held(cache) == 1501, "a thousand at least"
     assert cache.get("new") == 1
 
 
