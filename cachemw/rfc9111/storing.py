@@ -317,9 +317,12 @@ def has_session_cookie(request: Request, policy: Policy) -> bool:
     if not lines or not policy.session_cookies:
         return False
     cookies = ";" + ";".join(lines)
-    if "," in cookies:
-        cookies = cookies.replace(",", ";")
+    if "," in cookies or cookies.count(" ") != cookies.count("; ") or not cookies.isprintable():
+        cookies = cookies.translate(_ENDS)  # the standard library's `http.cookies` ends one at white space, too
     return _session_pattern(policy.session_cookies).search(cookies) is not None
+
+
+_ENDS: Final = {code: ";" for code in range(256) if chr(code) == "," or chr(code).isspace()}
 
 
 @lru_cache(maxsize=64)

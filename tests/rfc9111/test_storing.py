@@ -518,6 +518,11 @@ def test_who_was_authenticated_by_other_means_is_as_good_as_authorized(
         ["a=b;\x85session\x85=x"],
         ['a="b; session=x"'],  # a quote that the application may not honour
         ["a=b, session=x"],
+        ["a=b session=x"],  # http.cookies, and with it Bottle and Beaker, takes white space for the end of a cookie
+        ['a="b"\tsession=x'],
+        ["a=b; c=d\x0bsession=x"],
+        ["$Path session=x"],
+        ["$Version;session =x; a=b"],
         ["sessionid=x"],
         ["PHPSESSID=x"],
         ["connect.sid=x"],
