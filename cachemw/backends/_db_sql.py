@@ -115,14 +115,14 @@ class SQL:
 
     def store(self, connection: Connection, rows: Sequence[NewRow]) -> None:
         """Store several rows. The caller has begun a transaction."""
-        stored = 0
-        left = rows
+        stored = start = 0
         for size in _BATCHES:
-            while len(left) >= size:
-                batch, left = left[:size], left[size:]
-                arguments = list(chain.from_iterable(batch))
-                stored += connection.execute(self.prepared("set_again", size).sql, arguments).rowcount
-        stored += connection.executemany(self._set_again, left).rowcount
+            while len(rows) - start >= size:
+                batch = list(chain.from_iterable(rows[start : start + size]))
+                stored += connection.execute(self.prepared("set_again", size).sql, batch).rowcount
+                start += size
+        if start < len(rows):
+            stored += connection.executemany(self._set_again, rows[start:]).rowcount
         if stored < len(rows):
             connection.executemany(self._set, rows)
 

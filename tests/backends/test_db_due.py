@@ -106,6 +106,19 @@ def test_what_is_stored_again_leaves_the_index_alone(make: Make, path: Path, clo
     assert due(path) == {**expected, "one": (began + 50, began + 80), "added": (began + 50, began + 140)}
 
 
+@pytest.mark.parametrize(("rows", "inserts"), [(2, 2), (10, 1), (100, 1), (123, 6), (250, 7)])
+def test_many_rows_take_few_statements(make: Make, rows: int, inserts: int) -> None:
+    cache = make()
+    data = {f"key{number}": number for number in range(rows)}
+    cache.set_many(data)
+    seen: list[str] = []
+    [connection] = cache._primary.connections._idle  # type: ignore[attr-defined]
+    connection.set_trace_callback(lambda sql: seen.append(sql.split(None, 1)[0]))
+    cache.set_many(data)
+    assert seen == ["BEGIN", *["INSERT"] * inserts, "COMMIT"]
+    assert cache.get_many(data) == data
+
+
 def test_what_is_due_but_lives_on_is_put_off(make: Make, path: Path, clock: Clock) -> None:
     cache = make()
     began = clock.now
