@@ -167,8 +167,16 @@ class TestLies(BothHalves):
             cache = open_cache(fake.url)
             with pytest.raises(BackendUnavailable):
                 cache.get("key")
+            with pytest.raises(BackendUnavailable):
+                cache.get_many(["key"])
             fake.answer = lambda words: b"*1\r\n$1\r\n1\r\n"
             assert cache.get("key") == 1
+            assert cache.get_many(["key"]) == {"key": 1}
+
+    def test_whatever_is_no_error_says_that_a_value_was_stored(self, open_cache: OpenCache) -> None:
+        with FakeRedis(lambda words: b"+Fine\r\n") as fake:
+            assert open_cache(fake.url).set_many({"a": 1, "b": 2}) == []
+            assert [words[0] for words in fake.commands[-2:]] == [b"SET", b"SET"]
 
     def test_garbage_in_place_of_a_value_is_a_miss(self, open_cache: OpenCache) -> None:
         with FakeRedis(lambda words: b"*2\r\n:7\r\n*1\r\n$1\r\nx\r\n") as fake:
@@ -325,8 +333,9 @@ class TestThreads:
         (node,) = cache._routes.nodes()
         for _ in range(3):
             node.threads.timeout = 0.0
-            with pytest.raises(BackendUnavailable, match="no answer in time"):
-                cache.get("key")
+            for call in (lambda: cache.get("key"), lambda: node.threads.send(b"PING\r\n")):
+                with pytest.raises(BackendUnavailable, match="no answer in time"):
+                    call()
             node.threads.timeout = 5.0
             assert cache.get("key") == "value"  # the only connection was given back
         cache.close()
