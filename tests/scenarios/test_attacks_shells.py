@@ -671,6 +671,12 @@ def other_process(
     key = next(iter(_keys_of(site)))
     taken = [site.middleware.caching.line.pages.take_lease(lease_key(key), 60)]
     assert site.middleware.caching.line.pages.run(taken[0], None) == (True, [])
+    at_every_pause(site, monkeypatch, polls)
+    return cache
+
+
+def at_every_pause(site: Site, monkeypatch: pytest.MonkeyPatch, polls: list[Callable[[], object]]) -> None:
+    """Nobody sleeps: a second passes, and the next of `polls` is done."""
     now = [0.0]
 
     def pause(seconds: float) -> None:
@@ -684,7 +690,6 @@ def other_process(
     monkeypatch.setattr(f"cachemw.{site.interface}.time.monotonic", lambda: now[0])
     monkeypatch.setattr("cachemw.wsgi.time.sleep", pause)
     monkeypatch.setattr("cachemw.asgi.asyncio.sleep", pause_in_task)
-    return cache
 
 
 def ask(site: Site) -> tuple[bytes, str]:
@@ -713,6 +718,28 @@ def test_the_answer_of_another_process_is_waited_for(site: Site, monkeypatch: py
     assert (body, "hit" in trace, "collapsed" in trace) == (b"of the other", True, True)
     assert len(site.calls) == 2  # one was to find the key out
     assert flights_of(site.middleware) == 0
+
+
+def test_the_inner_of_two_caches_waits_for_other_processes_if_the_outer_one_sees_none(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, module = Shared(f"shell-{next(names)}"), shell(site)
+
+    def around(app: Any, interface: str) -> Any:
+        inner = module.CacheMiddleware(app, cache=cache)
+        return module.CacheMiddleware(inner, cache=LocMemCache(f"shell-{next(names)}"))
+
+    site.build(around=around)
+    site.cache = cache
+    site.page(b"of the other")
+    twin, line = twin_of(site, Policy(lease=0)), site.middleware.app.caching.line
+    primary = primary_key(line.resource(asgi.ASGIRequest(scope_of())))
+    assert line.pages.run(line.pages.take_lease(lease_key(primary), 60), None) == (True, [])
+    answers = ask_wsgi if site.interface == "wsgi" else in_a_thread
+    polls: list[Callable[[], object]] = [bool, lambda: answers(twin)]
+    at_every_pause(site, monkeypatch, polls)
+    assert ask(site)[0] == b"of the other"
+    assert (polls, len(site.calls)) == ([], 1)
 
 
 def in_a_thread(middleware: Any) -> None:
