@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import select
 import threading
 import time
 import warnings
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from cachemw.backends import _redis_threads
+from cachemw.backends._redis_wire import pack
 from cachemw.backends.redis import RedisCache, _after_fork
 from cachemw.errors import BackendUnavailable
 from tests.backends.redis_tools import BothHalves, FakeRedis, OpenCache
@@ -338,6 +340,19 @@ class TestThreads:
                     call()
             node.threads.timeout = 5.0
             assert cache.get("key") == "value"  # the only connection was given back
+        cache.close()
+
+    def test_an_answer_that_waits_for_this_process_is_taken_though_the_deadline_is_over(self, server: Server) -> None:
+        cache = RedisCache(url(server), {"OPTIONS": {"socket_timeout": 5}})
+        cache.get("key")
+        (node,) = cache._routes.nodes()
+        link, _ = node.threads.send(pack(("ECHO", "here")))
+        assert select.select([link.connection._sock], [], [], 5)[0]
+        assert node.threads.receive(link, 1, time.monotonic() - 1) == [b"here"]
+        link, _ = node.threads.send(pack(("ECHO", "one of two")))
+        with pytest.raises(BackendUnavailable, match=r"no answer in time|timed out"):
+            node.threads.receive(link, 2, time.monotonic() - 1)
+        assert cache.get("key") is None
         cache.close()
 
     def test_a_failed_connection_does_not_count_against_max_connections(self) -> None:
