@@ -104,10 +104,16 @@ class SQLiteStore:
         """See `Store.arun`: in a thread, as SQLite waits for the disk."""
         return await offload(self.run, call)
 
-    def get_one(self, key: ColumnKey, now: float) -> tuple[Any] | None:
-        """What is stored in one row, None if there is none."""
-        rows = self._rows(self._sql.get_one, (key, now))
-        return rows[0] if rows else None
+    def get_one(self, key: ColumnKey, now: float) -> list[tuple[Any]]:
+        """What is stored under a key, if it is there."""
+        return self._rows(self._sql.get_one, (key, now))
+
+    def get_one_at_once(self, key: ColumnKey, now: float) -> list[tuple[Any]] | None:
+        """The same over a connection that is there; None if there is none, or if another has the lock."""
+        try:
+            return self._rows(self._sql.get_one, (key, now), patient=False)
+        except BusyError:
+            return None
 
     def values(self, keys: Sequence[ColumnKey], now: float) -> list[tuple[int, Any]]:
         """Of each key that is there, its place among them and what is stored."""

@@ -182,8 +182,8 @@ class DatabaseCache(BaseCache):
         if sqlite is not None and 0 < len(keys) <= KEYS_AT_ONCE:
             try:
                 if len(keys) == 1:
-                    row = sqlite.get_one(text_key(keys[0]), time.time())
-                    return {} if row is None else {keys[0]: row[0]}
+                    rows = sqlite.get_one(text_key(keys[0]), time.time())
+                    return {keys[0]: rows[0][0]} if rows else {}
                 found = sqlite.values(text_keys(keys), time.time())
                 return {keys[place]: value for place, value in found}
             except MissingTable:
@@ -193,9 +193,13 @@ class DatabaseCache(BaseCache):
     async def _aget(self, keys: Sequence[str]) -> dict[str, Any]:
         sqlite = self._sqlite
         if sqlite is not None and 0 < len(keys) <= KEYS_AT_ONCE:
-            asked = text_keys(keys), time.time()
+            now = time.time()
             try:
-                found = await self._reads.run(sqlite.values, *asked, at_once=sqlite.values_at_once)
+                if len(keys) == 1:
+                    key = text_key(keys[0])
+                    rows = await self._reads.run(sqlite.get_one, key, now, at_once=sqlite.get_one_at_once)
+                    return {keys[0]: rows[0][0]} if rows else {}
+                found = await self._reads.run(sqlite.values, text_keys(keys), now, at_once=sqlite.values_at_once)
                 return {keys[place]: value for place, value in found}
             except MissingTable:
                 pass  # the plan makes it

@@ -147,7 +147,8 @@ def test_a_locked_sqlite_file_does_not_hold_the_event_loop_up(tmp_path: Path) ->
     cache.close()
 
 
-def test_a_connection_that_finds_the_lock_taken_waits_in_a_thread(tmp_path: Path) -> None:
+@pytest.mark.parametrize("keys", [["key"], ["key", "other"]])
+def test_a_connection_that_finds_the_lock_taken_waits_in_a_thread(tmp_path: Path, keys: list[str]) -> None:
     cache: Any = connect(url("sqlite", tmp_path, deadline=5))
     cache.set("key", "value")
     store = cache._sqlite
@@ -171,6 +172,6 @@ def test_a_connection_that_finds_the_lock_taken_waits_in_a_thread(tmp_path: Path
             self.connection.close()
 
     store.connections._idle[:] = [Busy(store.connections._idle[0])]
-    assert asyncio.run(cache.aget("key")) == "value"
+    assert asyncio.run(cache.aget_many(keys)) == {"key": "value"}
     assert released.is_set()
     cache.close()
