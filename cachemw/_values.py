@@ -13,7 +13,9 @@ from typing import Any, Final
 
 from cachemw.errors import ImproperlyConfigured
 
-__all__ = ["boolean", "imported", "integer", "members", "number", "refuse", "without_password"]
+__all__ = ["boolean", "imported", "integer", "members", "number", "refuse", "shown", "without_password"]
+
+_LONG: Final = 200  # characters
 
 _TRUE: Final = frozenset({"1", "true", "yes", "on", "y", "t"})
 _FALSE: Final = frozenset({"0", "false", "no", "off", "n", "f"})
@@ -21,7 +23,13 @@ _FALSE: Final = frozenset({"0", "false", "no", "off", "n", "f"})
 
 def refuse(name: str, value: object, allowed: str) -> ImproperlyConfigured:
     """The error for a value that cannot be used; to be raised by the caller."""
-    return ImproperlyConfigured(f"{name} is {value!r}; allowed: {allowed}")
+    return ImproperlyConfigured(f"{name} is {shown(value)}; allowed: {allowed}")
+
+
+def shown(value: object) -> str:
+    """A value as it stands in an error: a table of rules may be longer than anybody reads."""
+    text = repr(value)
+    return text if len(text) <= _LONG else f"{text[:_LONG]}…"
 
 
 def _is_odd(value: float | str) -> bool:
@@ -29,30 +37,40 @@ def _is_odd(value: float | str) -> bool:
     return isinstance(value, str) and ("_" in value or not value.isascii())
 
 
-def number(name: str, value: object, *, minimum: float | None = None) -> float:
+def _range(minimum: float | None, maximum: float | None) -> str:
+    if minimum is None:
+        return ""
+    return f" of at least {minimum:g}" if maximum is None else f" from {minimum:g} to {maximum:g}"
+
+
+def number(name: str, value: object, *, minimum: float | None = None, maximum: float | None = None) -> float:
     """A finite number, also as text."""
-    allowed = "a number" if minimum is None else f"a number of at least {minimum:g}"
+    allowed = "a number" + _range(minimum, maximum)
     try:
         if isinstance(value, bool) or not isinstance(value, int | float | str) or _is_odd(value):
             raise ValueError
         result = float(value)
     except (ValueError, OverflowError):
         raise refuse(name, value, allowed) from None
-    if not math.isfinite(result) or (minimum is not None and result < minimum):
+    if not math.isfinite(result) or _is_beyond(result, minimum, maximum):
         raise refuse(name, value, allowed)
     return result
 
 
-def integer(name: str, value: object, *, minimum: int | None = None) -> int:
+def _is_beyond(value: float, minimum: float | None, maximum: float | None) -> bool:
+    return (minimum is not None and value < minimum) or (maximum is not None and value > maximum)
+
+
+def integer(name: str, value: object, *, minimum: int | None = None, maximum: int | None = None) -> int:
     """A whole number, also as text."""
-    allowed = "a whole number" if minimum is None else f"a whole number of at least {minimum}"
+    allowed = "a whole number" + _range(minimum, maximum)
     try:
         if isinstance(value, bool) or not isinstance(value, int | str) or _is_odd(value):
             raise ValueError
         result = int(value)
     except ValueError:
         raise refuse(name, value, allowed) from None
-    if minimum is not None and result < minimum:
+    if _is_beyond(result, minimum, maximum):
         raise refuse(name, value, allowed)
     return result
 

@@ -22,7 +22,7 @@ from typing import Any, Final, Literal, Self
 from zoneinfo import available_timezones
 
 from cachemw._urls import cache_from_url
-from cachemw._values import boolean, members, number, refuse
+from cachemw._values import boolean, members, number, refuse, shown
 from cachemw.errors import ImproperlyConfigured
 from cachemw.negotiation import LANGUAGE_TAG, tag_of
 from cachemw.rfc9111.policy import Policy, read_option
@@ -58,6 +58,13 @@ def _word(name: str, value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         raise refuse(name, value, "a text that is not empty")
     return value.strip()
+
+
+def _cookie(name: str, value: Any) -> str:
+    cookie = _word(name, value)
+    if not cookie.isprintable() or not set(cookie).isdisjoint(' ";,='):
+        raise refuse(name, value, "the name of a cookie")
+    return cookie
 
 
 def _preset(name: str, value: Any) -> str:
@@ -117,7 +124,7 @@ def _from_json(name: str, value: Any) -> Any:
     try:
         return json.loads(value)
     except (ValueError, RecursionError) as error:
-        raise ImproperlyConfigured(f"{name} is no JSON: {error}") from None
+        raise ImproperlyConfigured(f"{name} is {shown(value)}, which is no JSON: {error}") from None
 
 
 def _secret(name: str, value: Any) -> tuple[str, ...] | None:
@@ -175,7 +182,7 @@ class Settings:
         "CACHEMW_LANGUAGE_CODE", "LANGUAGE_CODE", default=None,
     )  # fmt: skip
     language_cookie: str = _setting(
-        "the cookie that chooses a language (Django's)", _word,
+        "the cookie that chooses a language (Django's)", _cookie,
         "CACHEMW_LANGUAGE_COOKIE", "LANGUAGE_COOKIE_NAME", default="django_language",
     )  # fmt: skip
     time_zone: str = _setting(

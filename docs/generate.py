@@ -56,8 +56,8 @@ _STORES: Final = """\
 
 A `Policy` says what to do where the rules of HTTP leave it open. There are three to begin with: `Policy()`,
 `Policy.django()`, which is Django 5.2, and `Policy.rfc9111()`, a strict general-purpose shared cache; `CACHEMW_POLICY`
-chooses one by `default`, `django` or `rfc9111`. Each option is also a variable, and a key of a mapping:
-`CACHEMW_` and its name in upper case. Times are in seconds, sizes in bytes.
+chooses one by `default`, `django` or `rfc9111`. Each option but `django_rules` is also a variable, and a key of a
+mapping: `CACHEMW_` and its name in upper case. Times are in seconds, sizes in bytes.
 """
 
 

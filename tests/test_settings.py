@@ -162,7 +162,8 @@ def test_every_field_is_documented_and_has_a_name_in_the_environment() -> None:
         ("CACHEMW_RULES", '{"path": "/"}', "a list of rules"),
         ("CACHEMW_RULES", '"text"', "a list of rules"),
         ("CACHEMW_RULES", '[{"path": "/", "nevr": true}]', "did you mean 'never'?"),
-        ("CACHEMW_POLICY_OPTIONS", "grace=3", "is no JSON"),
+        ("CACHEMW_POLICY_OPTIONS", "grace=3", "is 'grace=3', which is no JSON"),
+        ("CACHEMW_RULES", "[" * 100_000, "[[[…, which is no JSON"),
         ("CACHEMW_POLICY_OPTIONS", "[3]", "a mapping"),
         ("CACHEMW_LANGUAGES", "en,d e", "en or pt-BR"),
         ("CACHEMW_LANGUAGE_CODE", "e\rn", "en or pt-BR"),
@@ -174,7 +175,13 @@ def test_every_field_is_documented_and_has_a_name_in_the_environment() -> None:
         ("CACHEMW_COLLAPSE", "x", "true or false"),
         ("CACHEMW_SET_COOKIE", "maybe", "refuse, strip, store"),
         ("CACHEMW_STATUSES", "200,abc", "a whole number"),
-        ("CACHEMW_STATUSES", "20", "a whole number of at least 100"),
+        ("CACHEMW_STATUSES", "20", "a whole number from 100 to 599"),
+        ("CACHEMW_STATUSES", "200,2000", "a whole number from 100 to 599"),
+        ("CACHEMW_COLLAPSE_TIMEOUT", "1e20", "a number from 0 to 86400"),  # what no lock could be told to wait
+        ("CACHEMW_LEASE", "1e20", "a number from 0 to 86400"),
+        ("CACHEMW_HIT_FOR_MISS", "86401", "a number from 0 to 86400"),
+        ("CACHEMW_LANGUAGE_COOKIE", "lang=de", "the name of a cookie"),
+        ("CACHEMW_LANGUAGE_COOKIE", "my language", "the name of a cookie"),
     ],
 )
 def test_a_bad_variable_is_named_with_its_value_and_what_is_allowed(name: str, value: str, allowed: str) -> None:
@@ -232,7 +239,7 @@ def test_without_a_database_of_time_zones_none_is_refused(monkeypatch: pytest.Mo
 
 
 def test_rules_that_are_no_json_are_one_clear_error() -> None:
-    with pytest.raises(ImproperlyConfigured, match=r"CACHEMW_RULES is no JSON: Expecting value"):
+    with pytest.raises(ImproperlyConfigured, match=r"CACHEMW_RULES is 'path=/', which is no JSON: Expecting value"):
         Settings.from_environ({"CACHEMW_RULES": "path=/"})
 
 

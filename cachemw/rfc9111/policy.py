@@ -191,12 +191,17 @@ def read_option(name: str, option: str, value: Any) -> Any:
         numbers = value.split(",") if isinstance(value, str) else value
         if not isinstance(numbers, list | tuple | set | frozenset):
             raise refuse(name, value, "whole numbers, separated by commas")
-        return frozenset(integer(name, one, minimum=100) for one in numbers)
+        return frozenset(integer(name, one, minimum=100, maximum=599) for one in numbers)
     return (_SPECIAL.get(option) or _READERS[get_origin(kind) or kind])(name, value)
 
 
 def _seconds(name: str, value: Any) -> float:
     return number(name, value, minimum=0)
+
+
+def _wait(name: str, value: Any) -> float:
+    """Seconds that a thread, a timer or a store is told; none of them counts for ever."""
+    return number(name, value, minimum=0, maximum=86_400)
 
 
 def _cache_name(name: str, value: Any) -> str:
@@ -223,8 +228,11 @@ def _freshness(name: str, value: Any) -> tuple[str, ...]:
 _TYPES: Final = get_type_hints(Policy)
 _SPECIAL: Final[dict[str, Callable[[str, Any], Any]]] = {
     "cache_status": _cache_name,
+    "collapse_timeout": _wait,
     "freshness": _freshness,
+    "hit_for_miss": _wait,
     "keyed_fields": _field_names,
+    "lease": _wait,
     "targeted": _field_names,
 }
 _READERS: Final[dict[Any, Callable[[str, Any], Any]]] = {

@@ -19,7 +19,7 @@ from cachemw.rfc9111.policy import Policy
         ("heuristic_fraction", True, "a number"),
         ("max_body", -5, "a whole number of at least 0"),
         ("max_variants", 1.5, "a whole number"),
-        ("statuses", [20], "a whole number of at least 100"),
+        ("statuses", [20], "a whole number from 100 to 599"),
         ("statuses", 200, "whole numbers, separated by commas"),
         ("set_cookie", "maybe", "refuse, strip, store"),
         ("authorization", None, "rfc9111, vary"),
