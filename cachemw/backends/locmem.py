@@ -197,11 +197,13 @@ class LocMemCache(InlineCache):
             return
         size = len(made) + _OVERHEAD + held
         store = self._store
-        if (  # one step, as in `_put`
-            item is not None and item.size and (total := store.size + size - item.size) <= self._max_bytes
-        ):
-            store.size = total
-            item.size = size
+        if item is not None and item.size != size:  # from here on one step, as in `_put`
+            if item.size and (total := store.size + size - item.size) <= self._max_bytes:
+                store.size = total
+                item.size = size
+            else:
+                item = None
+        if item is not None:
             item.expires = expires
             item.seen = True
             item.value = stored
