@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Generator
+from importlib.util import find_spec
+from typing import Any, Final
+
 import pytest
+
+#: It is C, and has to be built where there is no wheel of it.
+NO_PYLIBMC: Final = find_spec("pylibmc") is None and os.environ.get("CACHEMW_TEST_REQUIRE") != "all"
 
 #: Tests that start servers, browsers and processes of their own. Now and then a machine is too busy to start one, or
 #: stops one for longer than a deadline allows: what fails there runs once more, and the summary counts it as a rerun.
@@ -23,3 +31,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if REAL.intersection(item.path.parts):
             item.add_marker(pytest.mark.flaky(reruns=1))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+    """What fails for want of pylibmc is skipped, as what needs a server that is missing."""
+    report = yield
+    if NO_PYLIBMC and report.failed and "pip install pylibmc" in str(report.longrepr):
+        report.outcome = "skipped"
+        report.longrepr = (str(item.path), item.location[1] or 0, "Skipped: pylibmc is not installed")
+    return report

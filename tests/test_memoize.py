@@ -91,7 +91,10 @@ def test_class_methods_of_classes_made_in_functions_are_kept_apart() -> None:
         assert first[0] == 20
         assert getattr(three, name)(10)[0] == 30
         assert getattr(two, name)(10) == getattr(two(), name)(10) == first
-        getattr(two, name).invalidate(10)
+        forget = getattr(two, name).invalidate
+        if name == "above" and sys.version_info >= (3, 13):  # a classmethod then tells what it wraps of no class
+            forget = functools.partial(forget, two)
+        assert forget(10)
         assert getattr(two, name)(10) != first
 
 
