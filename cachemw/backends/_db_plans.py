@@ -9,7 +9,7 @@ those that expire first.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from operator import itemgetter
 from typing import Any, Final, TypeVar
 
@@ -53,10 +53,17 @@ class Plans:
     def get(self, keys: Sequence[str], *, latest: bool = False) -> Plan[dict[str, Any]]:
         """What is stored of the keys. latest: no replica is asked."""
         found: dict[str, Any] = {}
+        if len(keys) == 1:
+            [key] = keys
+            asked = {"key": self._column_key(key), "now": time.time()}
+            for number, value in (yield Call("get_row", asked, reads=not latest)).rows:
+                found[key] = value if number is None else number
+            return found
         for part in _parts(keys):
             by_column = dict(zip(self._column_keys(part), part, strict=True))
             outcome = yield Call("get", {"keys": list(by_column), "now": time.time()}, reads=not latest)
-            found.update(_by_key(by_column, outcome.rows))
+            for column, number, value, *_ in outcome.rows:
+                found[by_column[column]] = value if number is None else number
         return found
 
     def peek(self, key: str) -> Plan[Sequence[Any] | None]:
@@ -165,11 +172,6 @@ class Plans:
             wanted -= dropped
             if wanted <= 0 or dropped <= 0 or time.monotonic() >= until:
                 return
-
-
-def _by_key(keys: Mapping[ColumnKey, str], rows: Iterable[Sequence[Any]]) -> dict[str, Any]:
-    """Rows (key, number, value, expires) as what is stored under the made keys, which are given by column."""
-    return {keys[key]: value if counted is None else counted for key, counted, value, _ in rows}
 
 
 def _parts(keys: Sequence[str]) -> list[Sequence[str]]:
