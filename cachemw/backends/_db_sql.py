@@ -33,6 +33,8 @@ NewRow = tuple[ColumnKey, float | None, float | None, int | None, Any]
 _SIZES: Final = (*range(1, 17), 20, 25, 32, 40, 50, 64, 80, 100, 125, 160, 200, 250, 320, 400, KEYS_AT_ONCE)
 #: Rows that are stored by one statement, the largest number first; each that is left takes one more.
 _BATCHES: Final = (100, 10)
+#: Bytes of values in one statement, which a connection keeps until the statement is used again.
+_BATCH_SIZE: Final = 128 * 1024
 #: Rows to put off in one statement, and statements in one go: who comes upon it must not be held up.
 _PUT_OFF: Final = 1000
 _ATTEMPTS: Final = 3
@@ -118,9 +120,13 @@ class SQL:
         stored = start = 0
         for size in _BATCHES:
             while len(rows) - start >= size:
-                batch = list(chain.from_iterable(rows[start : start + size]))
-                stored += connection.execute(self.prepared("set_again", size).sql, batch).rowcount
+                batch = rows[start : start + size]
                 start += size
+                if sum([len(row[4]) for row in batch if row[4] is not None]) > _BATCH_SIZE:
+                    stored += connection.executemany(self._set_again, batch).rowcount
+                else:
+                    arguments = list(chain.from_iterable(batch))
+                    stored += connection.execute(self.prepared("set_again", size).sql, arguments).rowcount
         if start < len(rows):
             stored += connection.executemany(self._set_again, rows[start:]).rowcount
         if stored < len(rows):

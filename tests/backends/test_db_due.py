@@ -106,10 +106,15 @@ def test_what_is_stored_again_leaves_the_index_alone(make: Make, path: Path, clo
     assert due(path) == {**expected, "one": (began + 50, began + 80), "added": (began + 50, began + 140)}
 
 
-@pytest.mark.parametrize(("rows", "inserts"), [(2, 2), (10, 1), (100, 1), (123, 6), (250, 7)])
-def test_many_rows_take_few_statements(make: Make, rows: int, inserts: int) -> None:
+@pytest.mark.parametrize(
+    ("rows", "value", "inserts"),
+    [(2, 1, 2), (10, 1, 1), (100, "x", 1), (123, 1, 6), (250, 1, 7), (100, "x" * 1000, 1), (110, "x" * 10_000, 101)],
+    ids=lambda given: str(given)[:9],
+)
+def test_many_rows_take_few_statements(make: Make, rows: int, value: object, inserts: int) -> None:
+    """But a connection keeps what it was given in one statement, so that there is not to be much in it."""
     cache = make()
-    data = {f"key{number}": number for number in range(rows)}
+    data = dict.fromkeys([f"key{number}" for number in range(rows)], value)
     cache.set_many(data)
     seen: list[str] = []
     [connection] = cache._primary.connections._idle  # type: ignore[attr-defined]
