@@ -764,8 +764,9 @@ def test_nobody_waits_for_what_another_process_found_uncacheable(site: Site, mon
     polls: list[Callable[[], object]] = []
     cache = other_process(site, monkeypatch, polls, lease=1000)
     primary = primary_key(site.middleware.caching.line.resource(asgi.ASGIRequest(scope_of())))
-    polls.append(lambda: cache.write_records([(primary, HitForMiss(primary), 60)]))
-    site.page(b"mine", cache_control="private")
+    waits: list[int] = []
+    polls += [lambda: cache.write_records([(primary, HitForMiss(primary), 60)]), lambda: waits.append(1)]
+    site.respond = lambda asked: Script(fields=[("Cache-Control", "private")], body=b"late" if waits else b"mine")
     assert ask(site)[0] == b"mine"
 
 

@@ -314,6 +314,17 @@ def test_a_rule_s_lifetime_holds_after_a_validation_too(site: Site) -> None:
         assert site.get().hit
 
 
+@pytest.mark.parametrize(("tag", "hit"), [('"1"', True), ('"2"', False)])
+def test_the_answer_to_head_tells_whether_the_stored_page_is_still_that(site: Site, tag: str, hit: bool) -> None:
+    """RFC 9111 §4.3.5: if they differ, it is to be considered stale."""
+    site.build(policy=Policy.rfc9111()).page(b"first", etag='"1"', cache_control="max-age=60")
+    site.get()
+    site.page(b"other", etag=tag, cache_control="max-age=60")
+    assert "fwd=" in site.request("HEAD", "/", {"Cache-Control": "no-cache"}).trace
+    answer = site.get()
+    assert (answer.body, answer.hit) == (b"first" if hit else b"other", hit)
+
+
 def test_request_directives_are_for_the_strict_policy(site: Site) -> None:
     site.page(cache_control="max-age=60")
     site.get()
