@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -220,6 +221,28 @@ def test_room_is_made_even_where_very_many_live_on(make: Make, path: Path) -> No
     cache.set("new", 1, 1000)
     assert len(asked(path, "SELECT 1 FROM cachemw")) <= 6000
     assert cache.get("new") == 1
+
+
+def test_nothing_is_due_later_than_it_expires_in_any_order_of_operations(make: Make, path: Path, clock: Clock) -> None:
+    cache, dice = make(max_entries=40), random.Random(7)
+    for _ in range(600):
+        keys = dice.sample([f"key{number}" for number in range(60)], dice.randrange(1, 30))
+        timeout = dice.choice((5.0, 50.0, 500.0, None))
+        operations: list[Callable[[], object]] = [
+            lambda: cache.set(keys[0], 1, timeout),  # noqa: B023  called in this round
+            lambda: cache.set_many(dict.fromkeys(keys, 2), timeout),  # noqa: B023
+            lambda: cache.add(keys[0], 3, timeout),  # noqa: B023
+            lambda: cache.touch(keys[0], timeout),  # noqa: B023
+            lambda: cache.commit_records([(key, b"page", timeout) for key in keys], (), keys[:1]),  # noqa: B023
+            lambda: look(cache),
+        ]
+        dice.choice(operations)()
+        clock.now += dice.choice((0, 1, 10, 100))
+        wrong = "SELECT count(*) FROM cachemw WHERE expires IS NOT NULL AND (due IS NULL OR due > expires)"
+        assert asked(path, wrong) == [(0,)]
+    clock.now += 1000
+    look(cache)
+    assert asked(path, "SELECT count(*) FROM cachemw WHERE due IS NOT NULL") == [(0,)]
 
 
 @pytest.mark.parametrize("statement", ["drop_expired", "put_off", "drop_due", "drop_first", "drop_any"])
