@@ -24,6 +24,7 @@ REAL = {
     "real_servers",
     "test_docs.py",
     "test_examples.py",
+    "test_servers.py",
 }
 
 

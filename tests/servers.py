@@ -20,6 +20,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar, cast
 
@@ -208,7 +209,15 @@ class Server:
         assert self.process is not None
         if (status := self.process.poll()) is not None:
             raise RuntimeError(f"{self.argv[0]} ended with status {status}:\n{self.log}")
-        return self._ready(self)
+        return self._ready(self) and self._listens()
+
+    def _listens(self) -> bool:
+        """Is it this one that is ready? Another run of the tests may have taken the port while nobody was there."""
+        assert self.process is not None
+        port = f":{self.port:04X}"
+        rows = [row.split() for name in ("tcp", "tcp6") for row in Path(f"/proc/net/{name}").read_text().splitlines()]
+        sockets = {f"socket:[{row[9]}]" for row in rows if row[1].endswith(port) and row[3] == "0A"}
+        return any(not sockets.isdisjoint(_open_files(pid)) for pid in (self.process.pid, *_children(self.process.pid)))
 
     def pause(self) -> None:
         """Freeze it and its processes (SIGSTOP): it keeps its connections and answers nobody."""
@@ -246,15 +255,27 @@ class Server:
     def _signal_children(self, number: signal.Signals) -> None:
         """PostgreSQL has a process for each connection."""
         assert self.process is not None
-        pid = self.process.pid
-        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-            os.kill(int(child), number)
+        for child in _children(self.process.pid):
+            os.kill(child, number)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self.stop()
+
+
+def _children(pid: int) -> list[int]:
+    return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+
+def _open_files(pid: int) -> set[str]:
+    found = set()
+    with suppress(OSError):  # it has ended
+        for file in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):  # closed meanwhile
+                found.add(os.readlink(file))
+    return found
 
 
 def start(
