@@ -98,7 +98,7 @@ class MemcachedCache(MemcachedPages):
     # -- primitives: each says what to ask of one server; `_each` and `_aeach` say of which, and what if it fails ------
 
     def _get(self, keys: Sequence[str]) -> dict[str, Any]:
-        node = self._ring.lone(keys)
+        node = self._ring.sole or self._ring.lone(keys)
         if node is not None:
             try:
                 found: dict[str, Any] = self._pools[node].get(keys)
@@ -109,7 +109,7 @@ class MemcachedCache(MemcachedPages):
         return _merged(self._each(_GET, keys, _itself))
 
     async def _aget(self, keys: Sequence[str]) -> dict[str, Any]:
-        node = self._ring.lone(keys)
+        node = self._ring.sole or self._ring.lone(keys)
         if node is not None:
             try:
                 found: dict[str, Any] = await self._here()[node].get(keys)
@@ -120,7 +120,7 @@ class MemcachedCache(MemcachedPages):
         return _merged(await self._aeach(_GET, keys, _itself))
 
     def _set(self, entries: Sequence[Entry]) -> list[str]:
-        node = self._ring.lone(map(_key, entries))
+        node = self._ring.sole or self._ring.lone(map(_key, entries))
         if node is not None:
             try:
                 refused: list[str] = self._pools[node].set(entries)
@@ -131,7 +131,7 @@ class MemcachedCache(MemcachedPages):
         return [*chain(*self._each(_SET, entries, _key, write=True))]
 
     async def _aset(self, entries: Sequence[Entry]) -> list[str]:
-        node = self._ring.lone(map(_key, entries))
+        node = self._ring.sole or self._ring.lone(map(_key, entries))
         if node is not None:
             try:
                 refused: list[str] = await self._here()[node].set(entries)
@@ -162,7 +162,7 @@ class MemcachedCache(MemcachedPages):
         return sum(await self._aeach(_DELETE, keys, _itself, write=True))
 
     def _incr(self, key: str, delta: int) -> int:
-        node = self._ring.lone((key,))
+        node = self._ring.sole or self._ring.lone((key,))
         if node is not None:
             try:
                 number: int = self._pools[node].incr(key, delta)
@@ -173,7 +173,7 @@ class MemcachedCache(MemcachedPages):
         return sum(self._each(lambda client, _: client.incr(key, delta), (key,), _itself, write=True))
 
     async def _aincr(self, key: str, delta: int) -> int:
-        node = self._ring.lone((key,))
+        node = self._ring.sole or self._ring.lone((key,))
         if node is not None:
             try:
                 number: int = await self._here()[node].incr(key, delta)

@@ -179,7 +179,10 @@ class PyMemcachePool(Pool[Link]):
             if isinstance(error, Exception):
                 raise self._unavailable(error) from error
             raise
-        self._give(link)
+        if len(self._idle) < self._size:
+            self._idle.append(link)
+        else:
+            self._drop(link)
         return content
 
     def _take(self) -> Link:

@@ -110,12 +110,12 @@ def get(keys: Sequence[str]) -> Step:
 
 def put(entry: Entry) -> Step:
     """Store it: was it? If the server has refused it, the old value may still be there."""
-    return b"".join(_storing("set", (entry,))), Line, (_stored,)
+    return _store("set", entry), Line, (_stored,)
 
 
 def add(entry: Entry) -> Step:
     """Store it if there is none: was it?"""
-    return b"".join(_storing("add", (entry,))), Line, (_stored,)
+    return _store("add", entry), Line, (_stored,)
 
 
 def touch(key: str, timeout: float | None) -> Step:
@@ -189,7 +189,7 @@ def commit(
 def add_and_get(entry: Entry, latest: Sequence[str]) -> Talk[tuple[bool, dict[str, Value]]]:
     """`add`, then `get`."""
     asked, values = _looking(latest)
-    added, found = yield b"".join([*_storing("add", (entry,)), asked]), Several, (Line(_stored), values)
+    added, found = yield b"".join([_store("add", entry), asked]), Several, (Line(_stored), values)
     return added, found or {}
 
 
@@ -201,13 +201,20 @@ def _looking(keys: Sequence[str]) -> tuple[bytes, Reply]:
     return payload, reply(*given)
 
 
+def _store(command: str, entry: Entry) -> bytes:
+    key, value, timeout = entry
+    data, flags = (value, 0) if type(value) is bytes else flagged(value)
+    return b"".join((f"{command} {key} {flags} {expiry(timeout)} {len(data)}\r\n".encode(), data, b"\r\n"))
+
+
 def _storing(command: str, entries: Sequence[Entry]) -> list[bytes]:
-    parts: list[bytes] = []  # joined once, with all that goes along: a page may be large
+    """The parts of the commands, to be joined once, with all that goes along: a page may be large."""
+    parts: list[bytes] = []
     before, exptime = None, 0
     for key, value, timeout in entries:
         if timeout != before:  # most have the same
             before, exptime = timeout, expiry(timeout)
-        data, flags = flagged(value)
+        data, flags = (value, 0) if type(value) is bytes else flagged(value)
         parts += (f"{command} {key} {flags} {exptime} {len(data)}\r\n".encode(), data, b"\r\n")
     return parts
 

@@ -12,7 +12,7 @@ import pylibmc  # type: ignore[import-untyped]
 
 from cachemw.backends._memcached_clients import Pool, PyMemcachePool
 from cachemw.backends._memcached_ring import Address, Node
-from cachemw.backends._memcached_wire import OFFSET, WRAP, expiry, flagged, from_wire, too_large
+from cachemw.backends._memcached_wire import OFFSET, WRAP, expiry, from_wire, too_large
 from cachemw.backends.base import Entry, Value
 from cachemw.errors import BackendUnavailable
 
@@ -29,12 +29,12 @@ _PAUSE: Final = 0.5
 
 
 class _Client(pylibmc.Client):  # type: ignore[misc]  # it has no types
-    """pylibmc's client; values come and go as cachemw has them: nothing is unpickled, whatever the flags say."""
+    """pylibmc's client; values come back as cachemw has them: nothing is unpickled, whatever the flags say.
+
+    Going there, bytes and integers are all that there is, and pylibmc flags them as `_memcached_wire` has them.
+    """
 
     used_at = inf  # never: there is no connection yet
-
-    def serialize(self, value: tuple[bytes, int]) -> tuple[bytes, int]:
-        return value
 
     def deserialize(self, data: bytes | None, flags: int) -> Value:
         return data if data and not flags else from_wire(data or b"", flags)  # None: `get` of an empty value
@@ -62,7 +62,7 @@ class PyLibMCPool(Pool[_Client]):
         if (text := self._instead(len(keys))) is not None:
             return text.get(keys)
         try:
-            return self._run(_get, keys, self._late)
+            return self._run(_get, keys, self._used_at + self._late)
         except BackendUnavailable as failure:
             # what another program flagged as compressed, and is not: a damaged value, and no reason to leave the server
             if "decompress" not in str(failure.__cause__):
@@ -72,7 +72,10 @@ class PyLibMCPool(Pool[_Client]):
     def set(self, entries: Sequence[Entry]) -> list[str]:
         if (text := self._instead(len(entries))) is not None:
             return text.set(entries)
-        refused = [entry[0] for entry in entries if not self._run(_set, entry)]
+        refused = []
+        for entry in entries:
+            if not self._run(_set, entry):
+                refused.append(entry[0])
         if refused:
             self.delete(refused)
         return refused
@@ -147,29 +150,35 @@ class PyLibMCPool(Pool[_Client]):
 
     def _run(self, work: Callable[..., T], *args: Any) -> T:
         """`work(client, *args)`, again where the first attempt sent nothing."""
-        try:
-            return self._attempt(work, args)
-        except BackendUnavailable as failure:
-            super().close()  # the idle ones have lost their connections too, and would each say so once
-            if isinstance(failure.__cause__, pylibmc.ServerDown):
-                return self._attempt(work, args)  # one that knows does not even try for two seconds: nothing was sent
-            if "FAILED TO SEND AUTHENTICATION" not in str(failure.__cause__):
-                raise
-        # libmemcached (1.0.18, sasl.cc) reads the server's SASL mechanisms into a buffer on the stack that it has not
-        # cleared, and does not understand them if there was something: the command was not sent. A new thread has a
-        # clean stack.
-        with ThreadPoolExecutor(1) as executor:
-            return executor.submit(self._attempt, work, args).result()
-
-    def _attempt(self, work: Callable[..., T], args: tuple[Any, ...]) -> T:
         client = self._take()
         try:
             result = work(client, *args)
-        except BaseException as error:
+        except Exception as error:  # an interrupt comes between two calls, and ends a client that is not given back
             self._drop(client)
-            if isinstance(error, Exception):
-                raise self._unavailable(error) from error
-            raise
+            return self._again(error, work, args)
+        client.used_at = self._used_at
+        self._give(client)
+        return result
+
+    def _again(self, error: Exception, work: Callable[..., T], args: tuple[Any, ...]) -> T:
+        super().close()  # the idle ones have lost their connections too, and would each say so once
+        if isinstance(error, pylibmc.ServerDown):
+            return self._anew(work, args)  # one that knows does not even try for two seconds: nothing was sent
+        if "FAILED TO SEND AUTHENTICATION" in str(error):
+            # libmemcached (1.0.18, sasl.cc) reads the server's SASL mechanisms into a buffer on the stack that it has
+            # not cleared, and does not understand them if there was something: the command was not sent. A new thread
+            # has a clean stack.
+            with ThreadPoolExecutor(1) as executor:
+                return executor.submit(self._anew, work, args).result()
+        raise self._unavailable(error) from error
+
+    def _anew(self, work: Callable[..., T], args: tuple[Any, ...]) -> T:
+        client = self._connect()
+        try:
+            result = work(client, *args)
+        except Exception as error:
+            self._drop(client)
+            raise self._unavailable(error) from error
         client.used_at = self._used_at
         self._give(client)
         return result
@@ -191,9 +200,8 @@ class PyLibMCPool(Pool[_Client]):
         client.disconnect_all()
 
 
-def _get(client: _Client, keys: Sequence[str], late: float) -> dict[str, Value]:
-    """What is stored of them. late: seconds; libmemcached says of a reply that was late that there is nothing."""
-    start = monotonic()
+def _get(client: _Client, keys: Sequence[str], deadline: float) -> dict[str, Value]:
+    """What is stored of them. libmemcached says of a reply that was late that there is nothing."""
     if len(keys) > 1:
         found: dict[str, Value] = client.get_multi(keys)
         if len(found) == len(keys):
@@ -203,7 +211,7 @@ def _get(client: _Client, keys: Sequence[str], late: float) -> dict[str, Value]:
         if value is not None:
             return {keys[0]: value}
         found = {}
-    if monotonic() - start > late:
+    if monotonic() > deadline:
         raise TimeoutError("no answer in time")
     return found
 
@@ -212,7 +220,7 @@ def _set(client: _Client, entry: Entry) -> bool:
     """Whether it was stored; the server may refuse it."""
     key, value, timeout = entry
     try:
-        return client.set(key, flagged(value), expiry(timeout))  # type: ignore[no-any-return]
+        return client.set(key, _sent(value), expiry(timeout))  # type: ignore[no-any-return]
     except (pylibmc.TooBig, pylibmc.ServerError):
         return False
 
@@ -220,9 +228,13 @@ def _set(client: _Client, entry: Entry) -> bool:
 def _add(client: _Client, entry: Entry) -> bool:
     key, value, timeout = entry
     try:
-        return client.add(key, flagged(value), expiry(timeout))  # type: ignore[no-any-return]
+        return client.add(key, _sent(value), expiry(timeout))  # type: ignore[no-any-return]
     except (pylibmc.TooBig, pylibmc.ServerError):
         return False
+
+
+def _sent(value: Value) -> Value:
+    return value + OFFSET if isinstance(value, int) else bytes(value)  # what else it may be, pylibmc would pickle
 
 
 def _delete(client: _Client, keys: Sequence[str]) -> int:

@@ -147,14 +147,15 @@ class OneValue(Values):
 
     __slots__ = ()
 
-    def _at_once(self, data: bytes) -> bool:
-        start = data.find(b"\r\n") + 2
-        value = data[start : -len(_VALUES_END)]
-        (key,) = self._keys
-        if data.endswith(_VALUES_END) and data[:start] == f"VALUE {key} 0 {len(value)}\r\n".encode():
-            self.content[key] = value
-            return True
-        return False
+    def take(self, data: bytes | bytearray, at: int) -> tuple[int, bool]:
+        if at == 0 and type(data) is bytes and data.endswith(_VALUES_END):
+            start = data.find(b"\r\n") + 2
+            value = data[start : -len(_VALUES_END)]
+            (key,) = self._keys
+            if data[:start] == f"VALUE {key} 0 {len(value)}\r\n".encode():
+                self.content[key] = value
+                return len(data), True
+        return super().take(data, at)
 
 
 class Several(Reply):

@@ -88,6 +88,8 @@ class Ring:
 
     def __init__(self, addresses: Sequence[Address], *, clock: Callable[[], float] = time.monotonic) -> None:
         self.nodes = tuple(Node(address) for address in addresses)
+        #: The server that has every key, if it is the only one and here.
+        self.sole = self.nodes[0] if len(self.nodes) == 1 else None
         self._clock = clock
         self._away: set[Node] = set()
         points = [(point, node) for node in self.nodes for point in _points(node.name)]
@@ -101,10 +103,8 @@ class Ring:
 
     def lone(self, keys: Iterable[str]) -> Node | None:
         """The one server that all of these keys are on, if there is one and no server is away."""
-        if self._away:
-            return None
-        if len(self.nodes) == 1:
-            return self.nodes[0]
+        if self._away or self.sole is not None:
+            return self.sole
         common = None
         for key in keys:
             tag = _tag(key)
@@ -133,6 +133,7 @@ class Ring:
         node.failure = failure
         node.retry_at = self._clock() + node.pause
         self._away.add(node)
+        self.sole = None
 
     def returning(self) -> Sequence[Node]:
         """The servers to be asked again, by this caller alone."""
@@ -163,6 +164,7 @@ class Ring:
         else:
             node.failure = None
             node.pause = _FIRST_PAUSE
+            self.sole = node if len(self.nodes) == 1 else None
             self._away.discard(node)
 
     def present(self) -> list[Node]:

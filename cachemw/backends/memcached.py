@@ -78,7 +78,7 @@ class PyLibMCCache(MemcachedCache):
     binary protocol: asyncio then waits for pylibmc in threads) and `behaviors`, by pylibmc's names; those that choose
     among servers (`distribution`, `hash`, `ketama`, …) have nothing to choose here, see Rule 1 of the module. Without
     SASL the servers have to understand the text protocol, as they do unless they were started with `-B binary`: asyncio
-    and `incr` use it. With SASL integers count in steps below 2**31.
+    uses it, and what several keys are asked for. With SASL integers count in steps below 2**31.
     """
 
     option_names: ClassVar[frozenset[str] | None] = COMMON | {"behaviors", "binary", "password", "username"}

@@ -437,6 +437,18 @@ def test_nonsense_is_unavailable_and_no_value(opened: Open, reply: bytes) -> Non
             opened(server.address).touch("a", 10)
 
 
+@pytest.mark.parametrize("opened", ["pymemcache", "asyncio"], indirect=True)
+def test_a_server_that_comes_back_for_one_answer_only_is_unavailable(opened: Open) -> None:
+    with Nonsense(b"NOT_FOUND\r\n") as server:
+        cache = opened(server.address, **PATIENT)
+        with pytest.raises(BackendUnavailable):
+            cache.get("a")
+        cache.cache._ring._clock = lambda: time.monotonic() + 10  # type: ignore[attr-defined]
+        with pytest.raises(BackendUnavailable, match="answered"):
+            cache.get("a")
+        assert server.connections == 2  # the second one answered, and was asked for the value
+
+
 def test_more_than_the_reply_is_unavailable() -> None:
     with Nonsense(b"END\r\nEND\r\n") as server:
         cache = PyMemcacheCache(server.address, {})
@@ -656,6 +668,7 @@ def member(request: pytest.FixtureRequest, guarded: Server) -> Iterator[Half]:
 def test_sasl_lets_the_user_in(member: Half) -> None:
     assert member.set_many({"a": [1], "b": "2", "c": 3}) == []
     assert member.get_many(["a", "b", "c", "d"]) == {"a": [1], "b": "2", "c": 3}
+    assert member.get_many(["a", "b"]) == {"a": [1], "b": "2"}
     assert member.get("a") == [1]
     assert member.add("a", 1) is False
     assert member.touch("d", 100) is False
@@ -716,10 +729,12 @@ def test_sasl_server_that_dies_is_unavailable_and_not_a_type_error(guarded: Serv
 def test_a_value_wrongly_flagged_as_compressed_is_absent_with_sasl(
     guarded: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cache = PyLibMCCache(guarded.address, {"OPTIONS": LOGIN})
-    monkeypatch.setattr(pylibmc_client(), "serialize", lambda self, value: (value[0], 8))
-    cache.set("a", "not compressed")
+    monkeypatch.setattr(pylibmc_client(), "serialize", lambda self, value: (value, 8))
+    another = PyLibMCCache(guarded.address, {"OPTIONS": LOGIN})
+    another.set("a", "not compressed")
+    another.close()
     monkeypatch.undo()
+    cache = PyLibMCCache(guarded.address, {"OPTIONS": LOGIN})
     assert cache.get("a") is None
     cache.set("b", 1)
     assert cache.get("b") == 1
