@@ -132,8 +132,8 @@ def _lists() -> str:
     return f"""
 The cookies that make a session, unless `session_cookies` lists others ("*" is any rest of the name): {cookies}.
 
-The fields by which a request may override its host, scheme, path or method, and which are part of the key wherever a
-request carries one, unless `keyed_fields` lists others: {fields}.
+The fields that are part of the key wherever a request carries one, unless `keyed_fields` lists others; by the first
+ones a request may override its host, scheme, path or method, by the others it or a proxy says whose it is: {fields}.
 """
 
 

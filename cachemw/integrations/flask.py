@@ -50,8 +50,8 @@ __all__ = ["CacheMW", "FlaskSite"]
 
 BlueprintT = TypeVar("BlueprintT", bound=Blueprint)
 
-#: Where Flask and Flask-Login have the names of the cookies that make a session.
-_SESSION_COOKIES: Final = ("SESSION_COOKIE_NAME", "REMEMBER_COOKIE_NAME")
+#: Where Flask, Flask-Login and Flask-JWT-Extended have the names of the cookies that make a session.
+_SESSION_COOKIES: Final = ("SESSION_COOKIE_NAME", "REMEMBER_COOKIE_NAME", "JWT_ACCESS_COOKIE_NAME")
 
 
 class FlaskSite:

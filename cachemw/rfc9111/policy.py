@@ -26,17 +26,31 @@ SESSION_COOKIES: Final = (
     ".AspNetCore.*",
     "connect.sid",  # Express
     "remember_token",  # Flask-Login
+    "access_token*",  # FastAPI's guides, Flask-JWT-Extended
+    "auth_tkt",  # Pyramid
+    "auth_token",
+    "fastapiusersauth",  # FastAPI Users
+    "id_token",
+    "jwt",
+    "token",  # Litestar's JWTCookieAuth
     "beaker.session.id",  # Pyramid, Pylons
     "_session*",
     "wordpress_logged_in_*",
     "laravel_session",
     "__Host-session*",
     "__Secure-session*",
+    "_oauth2_proxy*",
+    "mod_auth_openidc_session",
+    "authelia_session",
+    "CF_Authorization",  # Cloudflare Access
+    "AWSELBAuthSessionCookie*",
 )
 
-#: Fields by which a client may override scheme, host, path or method, and which frameworks honour: parts of the key
-#: wherever a request carries one (web cache poisoning: "Practical Web Cache Poisoning", Kettle 2018).
+#: Parts of the key wherever a request carries one: who may have the page, or which page it is, may hang on them, and
+#: applications hardly ever say so in Vary.
 KEYED_FIELDS: Final = (
+    # By which a client may override scheme, host, path or method, and which frameworks honour (web cache poisoning:
+    # "Practical Web Cache Poisoning", Kettle 2018).
     "forwarded",  # its host and proto parameters only: `for` differs with every client
     "x-forwarded-host",
     "x-forwarded-port",
@@ -57,6 +71,29 @@ KEYED_FIELDS: Final = (
     "x-script-name",
     "x-url-scheme",
     "front-end-https",
+    # Credentials besides Authorization.
+    "api-key",
+    "x-access-token",
+    "x-api-key",
+    "x-auth-token",
+    "x-key",  # with the next one, FastAPI's guide to dependencies
+    "x-token",
+    # By which a proxy says whom it has authenticated.
+    "cf-access-authenticated-user-email",  # Cloudflare Access
+    "client-cert",  # RFC 9440
+    "remote-user",  # Authelia
+    "tailscale-user-login",
+    "x-amzn-oidc-identity",  # AWS
+    "x-auth-request-email",  # with the next one, oauth2-proxy behind nginx
+    "x-auth-request-user",
+    "x-authentik-username",
+    "x-forwarded-client-cert",  # Envoy
+    "x-forwarded-email",
+    "x-forwarded-user",  # oauth2-proxy, Traefik
+    "x-goog-authenticated-user-email",  # Google's Identity-Aware Proxy
+    "x-ms-client-principal-id",  # Azure
+    "x-remote-user",
+    "x-webauth-user",
 )
 
 
@@ -86,7 +123,7 @@ class Policy:
     max_variants: int = 100  # per URL; further ones are answered by the application and not stored
     keep: float = 3600  # how long a stale response with a validator is kept for validation
     # -- keys -----------------------------------------------------------------------------------------------------
-    keyed_fields: tuple[str, ...] = KEYED_FIELDS  # override fields that are part of the key
+    keyed_fields: tuple[str, ...] = KEYED_FIELDS  # fields that are part of the key wherever a request carries one
     ignore_query: tuple[str, ...] = ()  # parameter names left out of the key; a trailing "*" matches any rest
     sort_query: bool = False  # parameters in any order are one page
     no_vary_search: bool = True  # obey No-Vary-Search responses

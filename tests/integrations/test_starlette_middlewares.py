@@ -180,9 +180,9 @@ def test_a_page_that_does_not_look_at_the_session_is_shared_if_it_says_so(three:
 # A user whom a middleware further out knows by something that no cache knows of. -----------------------------------
 
 
-class ByKey(AuthenticationBackend):
+class ByName(AuthenticationBackend):
     async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, SimpleUser] | None:
-        name = conn.headers.get("X-Api-Key")
+        name = conn.headers.get("X-Member")
         return None if name is None else (AuthCredentials(["authenticated"]), SimpleUser(name))
 
 
@@ -192,12 +192,12 @@ async def account(request: Request) -> Response:
 
 @pytest.mark.parametrize("inside", [False, True])
 def test_a_page_for_an_authenticated_user_is_stored_only_if_it_says_that_it_is_public(inside: bool) -> None:
-    users = Middleware(AuthenticationMiddleware, backend=ByKey())
+    users = Middleware(AuthenticationMiddleware, backend=ByName())
     cache = cached(f"users-{inside}")
     client = visitor(*((cache, users) if inside else (users, cache)), account=account)
 
     def ask(name: str, query: str = "") -> str:
-        return client.get("/account" + query, headers={"X-Api-Key": name} if name else {}).text
+        return client.get("/account" + query, headers={"X-Member": name} if name else {}).text
 
     for query in ("", "?says=max-age=60"):
         assert ask("alice", query) == "hello alice"
