@@ -186,6 +186,96 @@ def test_a_file_goes_to_the_server_as_it_is() -> None:
     assert len(middleware.caching.line.flights) == 0
 
 
+def test_a_file_that_cannot_be_closed_goes_through() -> None:
+    class Endless:
+        def __init__(self) -> None:
+            self.read = BytesIO(b"file").read
+
+    def app(environ: Any, start_response: Start) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        wrapped: Iterable[bytes] = environ["wsgi.file_wrapper"](Endless())
+        return wrapped
+
+    middleware = cached(app)
+    for _ in range(2):
+        server = Server(middleware).finish()
+        assert server.body == b"file"
+        assert "hit" not in server.trace
+    assert len(middleware.caching.line.flights) == 0
+
+
+class Later:
+    """An application that is a generator: it answers when the first part of its body is asked for.
+
+    answers: (status, fields, body), one after the other; the last one for ever.
+    """
+
+    def __init__(self, *answers: tuple[str, dict[str, str], list[bytes]]) -> None:
+        self.answers = list(answers)
+        self.asked: list[dict[str, Any]] = []
+
+    def __call__(self, environ: dict[str, Any], start_response: Start) -> Iterator[bytes]:
+        self.asked.append(environ)
+        status, fields, body = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        start_response(status, list(fields.items()))
+        yield from body
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds that have passed since the first request; to be set."""
+    passed = [0.0]
+    monkeypatch.setattr("cachemw.wsgi.time.time", lambda: 1_800_000_000.0 + passed[0])
+    return passed
+
+
+LATER = {"Content-Type": "text/plain", "ETag": '"1"', "Cache-Control": "max-age=10, stale-if-error=60"}
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [("304 Not Modified", []), ("500 Oops", []), ("500 Oops", [b"err", b"or"]), ("503 Busy", [b"", b"busy"])],
+)
+def test_what_stands_in_for_an_answer_that_comes_late(later: list[float], status: str, body: list[bytes]) -> None:
+    app = Later(("200 OK", LATER, [b"pa", b"ge"]), (status, LATER if status[0] == "3" else {}, body))
+    middleware = cached(app)
+    assert Server(middleware).finish().body == b"page"
+    later[0] = 20.0
+    server = Server(middleware).finish()
+    assert (server.status[:3], server.body) == ("200", b"page")
+    assert server.events.count(b"page") == len(server.events) - 1
+    assert len(app.asked) == 2
+
+
+def test_a_late_answer_that_does_not_fit_is_asked_for_again(later: list[float]) -> None:
+    """RFC 9111 §4.3.3: a 304 to a condition that the client has not made, and that no stored page bears out."""
+    app = Later(
+        ("200 OK", LATER, [b"old"]), ("304 Not Modified", {**LATER, "ETag": '"2"'}, []), ("200 OK", LATER, [b"new"])
+    )
+    middleware = cached(app)
+    Server(middleware).finish()
+    later[0] = 20.0
+    assert Server(middleware).finish().body == b"new"
+    assert "HTTP_IF_NONE_MATCH" in app.asked[1]
+    assert "HTTP_IF_NONE_MATCH" not in app.asked[2]
+    assert Server(middleware).finish().body == b"new"
+    assert len(app.asked) == 3
+
+
+def test_what_is_written_and_not_stored_is_relayed() -> None:
+    def app(environ: Any, start_response: Start) -> Iterable[bytes]:
+        write = start_response("200 OK", [("Content-Type", "text/plain"), ("Cache-Control", "private")])
+        write(b"one ")
+        write(b"two ")
+        return [b"three"]
+
+    middleware = cached(app)
+    for _ in range(2):
+        server = Server(middleware).finish()
+        assert server.body == b"one two three"
+        assert server.events[1:3] == [b"one ", b"two "]
+
+
 def test_the_application_s_close_is_called_once_whatever_happens() -> None:
     class Body:
         closed = 0

@@ -118,3 +118,12 @@ def test_values_that_never_come_again_take_no_room_for_ever() -> None:
         assert verdict is not None
         assert verdict.storing.lifetime == n + 1
     assert len(shapes) <= 256
+
+
+def test_names_that_never_come_again_take_no_room_for_ever() -> None:
+    shapes = Shapes(Policy(), 600)
+    for n in range(1000):
+        verdict = shapes.verdict(Head(200, ((f"X-Page-{n}", "1"), ("Cache-Control", "max-age=5"))), None, False)
+        assert verdict is not None
+        assert verdict.storing.lifetime == 5
+    assert len(shapes._read) <= 256

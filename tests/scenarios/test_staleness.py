@@ -283,6 +283,16 @@ def test_a_part_of_another_representation_is_not_joined(site: Site) -> None:
     assert site.get().body == b"abcdefghij"
 
 
+def test_a_part_that_is_too_long_to_be_stored_is_asked_for_again(site: Site) -> None:
+    site.build(policy=Policy.rfc9111(max_body=5))
+    parts(site)
+    site.get("/", {"Range": "bytes=0-3"})
+    whole = site.get()
+    assert (whole.status, whole.body, whole["Content-Range"]) == (200, b"0123456789", None)
+    assert "range" not in site.calls[-1].fields
+    assert not site.get().hit
+
+
 def test_a_part_that_does_not_join_is_asked_for_again(site: Site) -> None:
     site.build(policy=Policy.rfc9111())
     parts(site)
