@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -65,7 +63,7 @@ class _Watched(Head):
         super().__init__(status, fields)
         self.read: set[str] = set()
 
-    def lines(self, name: str) -> Sequence[str]:
+    def lines(self, name: str) -> tuple[str, ...]:
         self.read.add(name)
         return super().lines(name)
 
