@@ -52,7 +52,7 @@ _PERSONAL: Final = _CONDITIONS | {
 }
 
 
-_SHORT: Final = 128  # octets of a field's value; longer ones are hardly ever those of the next response
+_SHORT: Final = 160  # octets of a field; longer ones are hardly ever those of the next response
 _MOST: Final = 2_048
 _fields: Final[dict[tuple[bytes, bytes], Field]] = {}  # decoded before
 
@@ -198,7 +198,7 @@ def decoded(headers: Sequence[Sequence[bytes]]) -> Fields:
 def _decoded(pair: tuple[bytes, bytes]) -> Field:
     name, value = pair
     field = (name.decode("latin-1"), value.decode("latin-1"))
-    if len(value) <= _SHORT:
+    if len(name) + len(value) <= _SHORT:
         bounded(_fields, _MOST)[pair] = field
     return field
 

@@ -70,6 +70,7 @@ _SMALL_VALUES: Final[dict[type[Record], tuple[int, tuple[str, ...]]]] = {
 
 #: Bytes of a remembered record beside its payload, about.
 _OWN_SIZE: Final = 2_048
+_LONGEST: Final = 1_024  # characters of a key that is remembered: strangers make longer ones
 
 
 class _Known(NamedTuple):
@@ -222,7 +223,7 @@ class Codec:
 
     def _learn(self, key: str, start: bytes, kept: bytes, check: bytes, record: Record) -> Record:
         """Remember what these bytes are, the second time that they come."""
-        if self._recent.came_before(key, check or start[-_MAC_SIZE:]):
+        if len(key) <= _LONGEST and self._recent.came_before(key, check or start[-_MAC_SIZE:]):
             size = len(start) + len(kept) + len(check)
             cost = _OWN_SIZE + size
             if type(record) is StoredResponse and record.body is not kept:  # decompressed

@@ -20,7 +20,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 _LEARNT: Final = 16_384  # URLs of which a process remembers what it learnt
-_LONGEST: Final = 1_024  # characters of a key; longer ones are made anew each time: strangers choose them
+_LONGEST: Final = 1_024  # characters of what is remembered: what is longer is a stranger's, and made anew each time
 _PAIRS: Final = 2_048  # fields that several pages have in common
 #: Fields that hardly any two pages have in common.
 _OWN: Final = frozenset(
@@ -183,7 +183,7 @@ class Engine:
 
     def see(self, request: Request, of: str) -> None:
         """Remember the request's URL, so that the next request to it finds its keys made."""
-        if len(of) <= _LONGEST:
+        if len(of) <= _LONGEST and len(request.query) <= _LONGEST:  # of which the key may have left something out
             bounded(self.seen)[request.identity] = self.remember(of)
 
     def vary(self, of: str, index: VaryIndex, request: Request) -> Variants:
@@ -211,11 +211,27 @@ class Engine:
         That saves a third of what a page's fields take.
         """
         pairs, fields, names = self._pairs, head.fields, head.layout.names
-        if len(pairs) >= _PAIRS:
-            pairs.clear()
         if places is None:
             places = range(len(fields))
-        return tuple([fields[i] if names[i] in _OWN else pairs.setdefault(fields[i], fields[i]) for i in places])
+        return tuple([fields[i] if names[i] in _OWN else pairs.get(fields[i]) or self._pair(fields[i]) for i in places])
+
+    def _pair(self, field: Field) -> Field:
+        """A field that no page has had before."""
+        if len(field[0]) + len(field[1]) > _LONGEST:
+            return field
+        return bounded(self._pairs, _PAIRS).setdefault(field, field)
+
+    def hear(self, request: Request, search: NoVarySearch | None) -> bool:
+        """Remember what a response says of the query (None: that all of it matters); False if that is no news."""
+        bare = keys.resource(self.space, *request.url[:4], "")
+        if len(bare) > _LONGEST or self.search.get(bare) == search:
+            return False
+        if search is None:
+            self.search.pop(bare, None)  # another thread may have heard it, too
+        else:
+            bounded(self.search)[bare] = search
+        self.seen.clear()
+        return True
 
     def pass_by(self, key: str, now: float) -> None:
         """For a while nobody waits for another's answer on this key (hit-for-miss)."""

@@ -486,6 +486,18 @@ def test_what_is_remembered_is_bounded(body: bytes) -> None:
     assert twice(codec, last, payloads[last]) is codec.decode(last, payloads[last])
 
 
+def test_keys_that_strangers_have_made_long_are_not_remembered() -> None:
+    codec = Codec()
+    tracemalloc.start()
+    for number in range(300):
+        key = f"{KEY}{number:08192}"
+        payload = codec.encode(Mark(key, "a"))
+        assert twice(codec, key, payload) is not None
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 400_000
+
+
 def test_one_page_does_not_push_out_all_others() -> None:
     codec = Codec(remember=40_000)
     small, large = codec.encode(page()), codec.encode(page(key="large", body=b"x" * 20_000))

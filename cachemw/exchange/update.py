@@ -8,7 +8,6 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from cachemw._engine_tokens import token
-from cachemw.engine import bounded
 from cachemw.exchange.passage import LONGEST, EngineT, Passage, without_cookies
 from cachemw.rfc9111 import keys
 from cachemw.rfc9111.fields import (
@@ -278,28 +277,14 @@ class Update(Passage[EngineT]):
         What purges had left there when the request began nobody has asked: see `unpurged`.
         """
         before, engine = self.of, self.engine
-        if before is None or not self._search_is_news(head):
+        if before is None or not engine.policy.no_vary_search:
+            return
+        if not engine.hear(self.request, parse_no_vary_search(head.lines("no-vary-search"))):
             return
         of = engine.resource(self.request, self.ignore)
         if of != before and not is_unsafe(self.request.method):
             self.of, self.primary, self._index = of, keys.primary_key(of), None
             self.wants = (keys.mark_key(of), keys.mark_key(before))
-
-    def _search_is_news(self, head: Head) -> bool:
-        """Does it say of the query what no response before it said, or not any more what they did?"""
-        if not self.engine.policy.no_vary_search:
-            return False
-        searches = self.engine.search
-        search = parse_no_vary_search(head.lines("no-vary-search"))
-        bare = keys.resource(self.engine.space, *self.request.url[:4], "")
-        if searches.get(bare) == search:
-            return False
-        if search is None:
-            searches.pop(bare, None)  # another thread may have heard it, too
-        else:
-            bounded(searches)[bare] = search
-        self.engine.seen.clear()
-        return True
 
     def _has_room(self, variant: str) -> bool:
         """Variants of one URL are bounded: whoever sends new field values all day fills no store.
