@@ -101,11 +101,9 @@ class MemcachedCache(MemcachedPages):
         node = self._ring.sole or self._ring.lone(keys)
         if node is not None:
             try:
-                found: dict[str, Any] = self._pools[node].get(keys)
+                return self._pools[node].get(keys)
             except BackendUnavailable as failure:
                 self._lost(node, failure, ())
-            else:
-                return found
         return _merged(self._each(_GET, keys, _itself))
 
     async def _aget(self, keys: Sequence[str]) -> dict[str, Any]:
@@ -123,11 +121,9 @@ class MemcachedCache(MemcachedPages):
         node = self._ring.sole or self._ring.lone(map(_key, entries))
         if node is not None:
             try:
-                refused: list[str] = self._pools[node].set(entries)
+                return self._pools[node].set(entries)
             except BackendUnavailable as failure:
                 self._lost(node, failure, map(_key, entries))
-            else:
-                return refused
         return [*chain(*self._each(_SET, entries, _key, write=True))]
 
     async def _aset(self, entries: Sequence[Entry]) -> list[str]:
@@ -165,11 +161,9 @@ class MemcachedCache(MemcachedPages):
         node = self._ring.sole or self._ring.lone((key,))
         if node is not None:
             try:
-                number: int = self._pools[node].incr(key, delta)
+                return self._pools[node].incr(key, delta)
             except BackendUnavailable as failure:
                 self._lost(node, failure, (key,))
-            else:
-                return number
         return sum(self._each(lambda client, _: client.incr(key, delta), (key,), _itself, write=True))
 
     async def _aincr(self, key: str, delta: int) -> int:

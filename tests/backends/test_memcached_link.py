@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import threading
 import time
@@ -76,6 +77,24 @@ def test_a_payload_that_nobody_reads_has_one_deadline() -> None:
             link.ask(*commands.put(LARGE))
         assert time.monotonic() - start < 5
         done.set()
+
+
+def test_signals_do_not_put_the_deadline_off() -> None:
+    done = threading.Event()
+    ticks: list[int] = []
+    handler = signal.signal(signal.SIGALRM, lambda number, _: ticks.append(number))
+    try:
+        with linked(lambda server: done.wait(10), timeout=0.3) as link:
+            signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)  # as a profiler does
+            start = time.monotonic()
+            with pytest.raises(TimeoutError):
+                link.ask(*commands.get(("a",)))
+            assert time.monotonic() - start < 5
+            assert ticks
+            done.set()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
 
 
 def test_a_connection_without_any_room_is_waited_for() -> None:
@@ -184,8 +203,12 @@ def test_a_connection_that_ended_in_a_pause_is_not_used(
         other.close()
 
 
-def test_a_counter_that_is_busy_keeps_within_64_bits() -> None:
-    cache = PyLibMCCache(shared(start_memcached).address, PATIENT)
+@pytest.mark.parametrize("binary", [False, True])
+def test_a_counter_that_is_busy_keeps_within_64_bits(binary: bool) -> None:
+    cache = PyLibMCCache(shared(start_memcached).address, {"OPTIONS": {**PATIENT["OPTIONS"], "binary": binary}})
+    cache.delete("busy")
+    with pytest.raises(ValueError, match="not found"):
+        cache.incr("busy")
     cache.set("busy", 2**63 - 3)
     assert cache.incr("busy", 2) == 2**63 - 1
     for _ in range(3):
