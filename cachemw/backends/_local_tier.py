@@ -133,8 +133,8 @@ class LocalTier:
                 missing.append(key)
                 continue
             item.seen = True
-            if item.value is not _ABSENT:
-                found[key] = item.value
+            if (kept := item.value) is not _ABSENT:
+                found[key] = kept
         return found, missing
 
     def known(self, prefix: str, keys: Sequence[str], decode: Decode) -> list[Any] | None:

@@ -4,9 +4,9 @@ Rule 1: readers take no lock. They read one dictionary, whose operations the int
 entry as seen; an entry is replaced, never taken out and put back, so that no reader misses what is there.
 Rule 2: writers hold the store's lock.
 Rule 3: only what changes an entry that is in the dictionary may do without the lock, in one step: code without a call
-and without a loop, in which an interpreter that has a global lock changes no threads. Whoever takes an entry out says
-so in it (`size` is then 0), and whoever makes a value of the old one does that in one step too. Without a global lock
-every writer takes the store's.
+and without a loop, in which CPython changes no threads and handles no signal (but under a debugger that traces, where
+a write may be lost or miscounted). Whoever takes an entry out says so in it (`size` is then 0), and whoever makes a
+value of the old one does that in one step too. Without a global lock every writer takes the store's.
 Rule 4: what two threads may lose to one another is a mark, that is, recency; never a value.
 """
 
@@ -23,7 +23,7 @@ __all__ = ["ONE_STEP", "SOUND", "Item", "Memory", "Page", "forget", "memory"]
 SOUND: Final = object()
 
 #: Is what contains no call and no loop one step?
-ONE_STEP: Final[bool] = getattr(sys, "_is_gil_enabled", lambda: True)()
+ONE_STEP: Final[bool] = sys.implementation.name == "cpython" and getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
 class Item:
@@ -77,21 +77,25 @@ def memory(name: str) -> Memory:
 
 
 def forget(name: str) -> None:
-    """Nobody will ask for this one again."""
-    with _stores_lock:
-        _stores.pop(name, None)
+    """Nobody will ask for this one again. No lock: a finalizer may call it under a store's, for which a fork waits."""
+    _stores.pop(name, None)
+
+
+#: The stores whose locks are held for a fork: others may come and go meanwhile, by the handlers of other libraries.
+_held: list[Memory] = []
 
 
 def _before_fork() -> None:
     """A child must not inherit a lock that another thread holds, nor what is half done under it."""
     _stores_lock.acquire()
-    for store in _stores.values():
+    for store in _stores.copy().values():
         store.lock.acquire()
+        _held.append(store)
 
 
 def _after_fork() -> None:
-    for store in _stores.values():
-        store.lock.release()
+    while _held:
+        _held.pop().lock.release()
     _stores_lock.release()
 
 

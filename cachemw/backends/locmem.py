@@ -16,7 +16,7 @@ from sys import getsizeof
 from typing import Any, ClassVar, Final
 
 from cachemw._values import integer
-from cachemw.backends._keys import default_key_func
+from cachemw.backends._keys import MEMCACHED_LENGTH, default_key_func
 from cachemw.backends._memory import ONE_STEP, SOUND, Item, Page, memory
 from cachemw.backends._once import MISSING
 from cachemw.backends._store import FOREVER, unserializable
@@ -67,7 +67,7 @@ class LocMemCache(InlineCache):
         self._plain = _PLAIN if self._pickles else frozenset({int})
         self._by_pickle = self._dumps is PickleSerializer.dumps  # which `set` then does itself
         # what an entry says whose key need not be looked at; no entry does where a subclass has a rule of its own
-        self._sound = SOUND if ONE_STEP and self._short >= 0 else object()
+        self._sound = SOUND if ONE_STEP and self._short == MEMCACHED_LENGTH else object()
 
     def _now(self) -> float:
         """By default that of the wall clock, as in Django: asked for anew, so that who freezes it freezes this too."""
@@ -204,9 +204,9 @@ class LocMemCache(InlineCache):
             else:
                 item = None
         if item is not None:
+            item.value = stored  # before its time: nobody finds the old value by the new time
             item.expires = expires
             item.seen = True
-            item.value = stored
         else:
             with store.lock:
                 self._put(Item, made, stored, expires, size)
@@ -289,9 +289,9 @@ class LocMemCache(InlineCache):
             return self._insert(kind(value, expires, size), key)
         store.size = total
         item.size = size
+        item.value, _old = value, item.value  # whose finalizer, if it has one, runs when this is over
         item.expires = expires
         item.seen = True
-        item.value = value  # last: it may end the old one, which may have a finalizer
         return True
 
     def _insert(self, item: Item, key: str) -> bool:
@@ -300,7 +300,8 @@ class LocMemCache(InlineCache):
         full = len(store.entries) >= self._max_entries or store.size + item.size > self._max_bytes
         if full and not self._make_room(key, item.size):
             return False
-        old = store.entries.get(key)  # from here on one step
+        # from here on one step: not even a call of `get`, after which a signal's handler may put another one there
+        old = store.entries[key] if key in store.entries else None  # noqa: SIM401
         store.entries[key] = item
         store.size += item.size
         if old is not None:
@@ -364,14 +365,14 @@ class LocMemCache(InlineCache):
     def write_records(self, records: Iterable[tuple[str, Any, float | None]]) -> list[str]:
         prefix, now = self._page_prefix, self._now()
         failed = []
-        with self._store.lock:
-            for key, record, timeout in records:
-                made = prefix + key
-                if timeout is not None and timeout <= 0:
-                    self._store.take_out(made)
-                    continue
-                expires = inf if timeout is None or timeout >= FOREVER else now + timeout
-                page = Page(record, expires, len(made) + _OVERHEAD + getsizeof(record))
+        for key, record, timeout in records:
+            made = prefix + key
+            if timeout is not None and timeout <= 0:
+                self._delete((made,))
+                continue
+            expires = inf if timeout is None or timeout >= FOREVER else now + timeout
+            page = Page(record, expires, len(made) + _OVERHEAD + getsizeof(record))
+            with self._store.lock:
                 if not self._insert(page, made):
                     failed.append(key)
         return failed

@@ -6,6 +6,7 @@ import gc
 import itertools
 import math
 import pickle
+import signal
 import sys
 import threading
 import tracemalloc
@@ -14,11 +15,13 @@ from typing import Any
 
 import pytest
 
+from cachemw.backends import _memory
 from cachemw.backends._footprint import footprint
 from cachemw.backends.locmem import LocMemCache
 from cachemw.errors import CacheKeyWarning, ImproperlyConfigured, InvalidCacheKey
 from cachemw.rfc9111.messages import StoredResponse
 from cachemw.testing._concurrency import in_processes, in_threads
+from tests.servers import until
 
 _names = itertools.count()
 
@@ -402,6 +405,23 @@ def test_values_are_pickled_outside_the_lock(make: Make) -> None:
     assert seen == [True, True]
 
 
+def test_records_are_made_outside_the_lock(make: Make) -> None:
+    cache = make()
+    seen: list[bool] = []
+
+    def try_lock(number: int) -> None:
+        seen.append(cache._store.lock.acquire(timeout=5))
+        cache._store.lock.release()
+
+    def records() -> Iterator[tuple[str, Any, float | None]]:
+        for key in ("one", "other"):
+            in_threads(1, try_lock)
+            yield key, page(key, 10), None
+
+    assert cache.write_records(records()) == []
+    assert seen == [True, True]
+
+
 def test_readers_never_miss_what_is_there_while_writers_cull(make: Make) -> None:
     cache = make(MAX_ENTRIES=50)
     cache.write_records([("hot page", "page", None)])
@@ -590,6 +610,64 @@ def test_a_child_of_a_fork_inherits_no_held_lock_and_its_own_copy(make: Make) ->
     assert cache.get("key") == "parent"
 
 
+def test_a_subclass_with_shorter_keys_looks_at_every_key(make: Make) -> None:
+    class Brief(LocMemCache):
+        max_key_length = 100
+
+    cache, key = make(), "k" * 150
+    brief = Brief(cache.location, {})
+    for _ in range(2):
+        cache.set(key, "value")
+    with pytest.raises(InvalidCacheKey):
+        brief.get(key)
+    with pytest.raises(InvalidCacheKey):
+        brief.set(key, "another")
+
+
+def test_a_fork_lets_go_of_what_it_held_whatever_came_and_went_meanwhile(make: Make) -> None:
+    cache = make()
+    _memory._before_fork()
+    _memory.forget(str(cache.location))
+    late = make()  # as another library's handler may make one
+    _memory._after_fork()
+
+    def use(number: int) -> Any:
+        with cache._store.lock, late._store.lock:
+            return make() is not None
+
+    assert in_threads(1, use) == [True]
+
+
+def test_a_fork_and_a_finalizer_under_a_lock_do_not_wait_for_one_another(make: Make) -> None:
+    cache = make()
+    cache.write_records([("page", Ends(lambda: _memory.forget(str(cache.location))), None)])
+
+    def fork() -> None:
+        _memory._before_fork()
+        _memory._after_fork()
+
+    with cache._store.lock:
+        thread = threading.Thread(target=fork)
+        thread.start()
+        until(lambda: not _is_free(_memory._stores_lock), "the fork waits for the store")
+        cache.drop_records(["page"])
+    thread.join()
+
+
+class Ends:
+    def __init__(self, act: Callable[[], Any]) -> None:
+        self.act = act
+
+    def __del__(self) -> None:
+        self.act()
+
+
+def _is_free(lock: Any) -> bool:
+    if free := lock.acquire(blocking=False):
+        lock.release()
+    return bool(free)
+
+
 def test_a_finalizer_may_use_the_cache_in_the_midst_of_a_write(make: Make) -> None:
     cache = make()
 
@@ -601,6 +679,64 @@ def test_a_finalizer_may_use_the_cache_in_the_midst_of_a_write(make: Make) -> No
     cache.write_records([("page", "next", None)])  # the old one dies under the lock
     gc.collect()
     assert cache.get("from-the-finalizer") == 1
+    assert cache._store.size == sum(item.size for item in cache._store.entries.values())
+
+
+@pytest.mark.parametrize(
+    ("write", "read"),
+    [
+        (lambda cache: cache.set("key", "new", 10), lambda cache: cache.get("key")),
+        (lambda cache: cache.set("key", "new, of another size", 10), lambda cache: cache.get("key")),
+        (lambda cache: cache.set_many({"key": "new"}, 10), lambda cache: cache.get("key")),
+        (lambda cache: cache.add("key", "new", 10), lambda cache: cache.get("key")),
+        (lambda cache: cache.write_records([("page", "new", 10)]), lambda cache: cache.read_records(["page"])[0]),
+        (lambda cache: cache.add_record("page", "new", 10), lambda cache: cache.read_records(["page"])[0]),
+    ],
+)
+def test_wherever_a_write_is_interrupted_a_value_whose_time_is_over_stays_unread(
+    make: Make, clock: Clock, write: Callable[[LocMemCache], Any], read: Callable[[LocMemCache], Any]
+) -> None:
+    cache = make()
+    cache.set("key", "old", 1)
+    cache.set("key", "old", 1)  # found good: the next one is without the lock
+    cache.write_records([("page", "old", 1)])
+    clock.now += 5
+    seen = []
+
+    def look(frame: Any, event: str, argument: object) -> Any:
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            seen.append(read(cache))
+        return look
+
+    def traced(number: int) -> None:
+        sys.settrace(look)
+        write(cache)
+        sys.settrace(None)
+
+    in_threads(1, traced)
+    assert {value and value[:3] for value in seen} == {None, "new"}
+
+
+def test_signals_in_the_midst_of_writes_leave_the_sum_of_bytes_right(make: Make) -> None:
+    cache = make(MAX_ENTRIES=30, MAX_BYTES=60_000)
+    turns = itertools.count()
+
+    def write() -> None:
+        turn = next(turns)
+        cache.set(turn % 39, "x" * (turn % 900))
+        cache.add(turn % 38, "y" * (turn % 500))
+        cache.write_records([(str(turn % 37), b"z" * (turn % 700), None)])
+        cache.delete(turn % 31)
+
+    before = signal.signal(signal.SIGALRM, lambda *args: write())
+    try:
+        for turn in range(8000):
+            signal.setitimer(signal.ITIMER_REAL, 1e-6 + turn % 40 * 1e-6)
+            write()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
     assert cache._store.size == sum(item.size for item in cache._store.entries.values())
 
 
