@@ -136,6 +136,7 @@ class Passage(TaskRelay):
         """Call the application and relay what it sends."""
         exchange = self.exchange
         scope = self.scope
+        exchange.request.hold()
         scope.setdefault(EXCHANGE, exchange)
         token = None
         if exchange.engine.properties:

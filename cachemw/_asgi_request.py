@@ -65,7 +65,7 @@ def octets(name: str) -> bytes:
 class ASGIRequest(UnreadRequest):
     """A request read from its scope, field by field as the rules ask for them."""
 
-    __slots__ = ("_fields", "headers", "scope")
+    __slots__ = ("_fields", "_url", "headers", "scope")
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
@@ -76,11 +76,18 @@ class ASGIRequest(UnreadRequest):
             fields = [(name.lower(), value) for name, value in fields]
             self.headers = dict(fields)
         self._fields = fields
+        self._url: tuple[str, str, str, str, str] | None = None
         self.method = scope["method"]
+
+    def hold(self) -> None:
+        self._fields = tuple(self._fields)
+        self._url = self.url
 
     @property
     def url(self) -> tuple[str, str, str, str, str]:
         """Scheme, host, mount, path and query."""
+        if self._url is not None:
+            return self._url
         scope = self.scope
         host = self.headers.get(b"host")
         raw = scope.get("raw_path")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cachemw._relay_carriers import ThreadRelay
 from cachemw._wsgi_replies import send_stored
-from cachemw._wsgi_request import EXCHANGE, WSGIRequest, with_conditions
+from cachemw._wsgi_request import EXCHANGE, with_conditions
 from cachemw.activation import KEY as LOCALE
 from cachemw.activation import Locale, enter, leave
 from cachemw.caching import CachingMiddleware, Line
@@ -94,7 +94,7 @@ class Passage(ThreadRelay):
         """Call the application; the result is what the server iterates over and closes."""
         exchange = self.exchange
         environ = self.environ
-        exchange.request = WSGIRequest(environ.copy())  # the application may change its own (PEP 3333)
+        exchange.request.hold()  # the application may change its environment (PEP 3333)
         environ.setdefault(EXCHANGE, exchange)
         if exchange.engine.properties:
             self._locale = enter(environ)

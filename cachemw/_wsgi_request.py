@@ -60,6 +60,9 @@ class WSGIRequest(UnreadRequest):
         self.environ = environ
         self.method = environ["REQUEST_METHOD"]
 
+    def hold(self) -> None:
+        self.environ = self.environ.copy()
+
     @property
     def url(self) -> tuple[str, str, str, str, str]:
         """Scheme, host, mount, path and query."""

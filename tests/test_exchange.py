@@ -212,7 +212,9 @@ def test_whoever_waited_looks_again_once() -> None:
     while follower.wants:
         follower.found([store.get(key) for key in follower.wants])
     assert follower.hit is not None
-    assert "collapsed" in follower.trace
+    assert dict(follower.extra)["Cache-Status"] == "cachemw; hit; ttl=599; collapsed"
+    for _ in range(2):  # who comes later has waited for nobody
+        assert dict(look_up(engine, store, now=NOW + 1).extra)["Cache-Status"] == "cachemw; hit; ttl=599"
 
 
 def test_in_grace_a_follower_need_not_wait() -> None:

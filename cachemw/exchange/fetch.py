@@ -161,11 +161,12 @@ class Fetch(Decision[EngineT]):
         else:
             self.reply = reply
         shown = record.shown
-        if shown is not None and shown[0] == age and shown[1] is engine:
+        if shown is not None and shown[0] == age and shown[1] is engine and not self.collapsed:
             self.extra = shown[2]
         else:
             self.extra = self.request.render(self._extra(record))
-            record.shown = (age, engine, self.extra)
+            if not self.collapsed:
+                record.shown = (age, engine, self.extra)
         if not self._learnt:
             self._learn_url()
         return True

@@ -110,6 +110,9 @@ class Request:
         """The path that the application routes by, raw or decoded: without its mount."""
         return self.path
 
+    def hold(self) -> None:
+        """Keep URL and fields as they are: the application may change what they are read from."""
+
     # What follows is for memories of keys: cheap to make, and equal only where the keys made of it would be.
 
     @property
