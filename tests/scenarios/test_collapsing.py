@@ -13,6 +13,7 @@ import pytest
 
 from cachemw import Policy, asgi, wsgi
 from cachemw.backends.locmem import LocMemCache
+from tests.scenarios.conftest import Asked, Script, Site
 from tests.servers import until
 
 names = count()
@@ -156,6 +157,41 @@ def test_an_uncacheable_answer_is_shared_with_nobody_and_holds_nobody_up(crowd: 
     crowd.run(lambda number: ([("Cache-Control", "private")], f"for {number}".encode()))
     assert crowd.calls == 50
     assert sorted(crowd.bodies) == sorted(f"for {number}".encode() for number in range(1, 51))
+
+
+@pytest.mark.parametrize(
+    ("policy", "fields"),
+    [
+        (Policy(), {"Authorization": "Basic Ym9iOg=="}),
+        (Policy(), {"Range": "bytes=0-1"}),
+        (Policy(), {"Cookie": "sessionid=bob"}),
+        (Policy(collapse=False), {}),
+        (Policy.django(), {}),
+    ],
+    ids=["credentials", "a part", "a session", "no collapsing", "Django"],
+)
+def test_whoever_could_not_be_given_the_answer_does_not_wait_for_it(
+    site: Site, policy: Policy, fields: dict[str, str]
+) -> None:
+    site.build(policy=policy)
+    asked, answers = threading.Event(), threading.Event()
+
+    def respond(request: Asked) -> Script:
+        if len(site.calls) == 1:
+            asked.set()
+            assert answers.wait(10)
+        return Script(body=b"call %d" % len(site.calls))
+
+    site.respond = respond
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(site.get)
+        assert asked.wait(10)
+        second = pool.submit(site.get, "/", fields)
+        try:
+            assert second.result(5).body == b"call 2"
+        finally:
+            answers.set()
+        assert first.result(10).body == b"call 2"  # which is how many there were
 
 
 def test_nobody_gets_another_variant(crowd: Crowd) -> None:
