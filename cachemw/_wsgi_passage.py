@@ -55,6 +55,7 @@ class Passage(ThreadRelay):
     _stored: Sequence[tuple[str, Record, float | None]] = ()  # before the body has ended
     _finished = False
     _error = False
+    _broken = False
     _iterator: Iterator[bytes] = iter(())
     _close: Callable[[], object] | None = None
 
@@ -143,6 +144,7 @@ class Passage(ThreadRelay):
 
     def _abandon(self) -> None:
         """Something is wrong with this answer: nothing of it is stored, and what is stored already is taken back."""
+        self._broken = True
         self.exchange.abandoned()
         self.exchange.drops = (*self.exchange.drops, *[key for key, _, _ in self._stored])
         self._stored = ()
@@ -187,6 +189,8 @@ class Passage(ThreadRelay):
     def _send_head(self, read: bytes = b"") -> bool:
         """Decide about the head and send it; True if the body is another now, and what was read of it is void."""
         exchange = self.exchange
+        if self._broken:
+            exchange.never = True  # somebody reads on after an error
         status = self._status
         assert status is not None
         now = time.time()
@@ -280,6 +284,9 @@ class Passage(ThreadRelay):
         except Exception as error:
             if self._raised(error):
                 return next(self._iterator)
+            raise
+        except BaseException:  # a worker's time-out may be one, and whoever catches it may read on
+            self._abandon()
             raise
         if not self._sent and self._status is not None and self._send_head(chunk):
             return self.__next__()

@@ -91,10 +91,10 @@ class Flight(Generic[T]):
     async def await_landing(self, timeout: float) -> bool:
         """Suspend the task until the flight has landed; False after `timeout` seconds."""
         loop = asyncio.get_running_loop()
+        future = loop.create_future()  # before it is asked: what allocates may have the garbage collector land this
         with self._flights.lock:
             if self.landed:
                 return True
-            future = loop.create_future()
             self._waiters.append((loop, future))
         try:
             async with asyncio.timeout(timeout):

@@ -38,6 +38,25 @@ def test_a_flight_may_end_in_the_thread_that_is_about_to_wait_for_it() -> None:
     assert asyncio.run(flight.await_landing(0))
 
 
+def test_nor_does_a_task_wait_for_what_ended_while_it_got_ready_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The garbage collector may run where the future is allocated."""
+
+    async def main() -> None:
+        flights: Flights[int] = Flights()
+        flight, _ = flights.join("a")
+        loop = asyncio.get_running_loop()
+        create = loop.create_future
+
+        def create_future() -> asyncio.Future[Any]:
+            flight.end()
+            return create()
+
+        monkeypatch.setattr(loop, "create_future", create_future)
+        assert await flight.await_landing(0)
+
+    asyncio.run(main())
+
+
 def test_all_who_wait_are_released_at_once_and_get_the_records() -> None:
     flights: Flights[int] = Flights()
     flight, _ = flights.join("a")

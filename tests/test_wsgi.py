@@ -140,6 +140,25 @@ def test_an_error_after_the_first_byte_is_the_server_s() -> None:
     assert "hit" not in Server(middleware).trace
 
 
+@pytest.mark.parametrize("read", [[], [b"half"]])
+@pytest.mark.parametrize("error", [ValueError, SystemExit, KeyboardInterrupt])
+def test_who_reads_on_after_an_error_has_not_read_a_whole_page(error: type[BaseException], read: list[bytes]) -> None:
+    """As somebody may who catches what a worker's time-out raises."""
+
+    def app(environ: Any, start_response: Start) -> Iterator[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        yield from read
+        raise error
+
+    middleware = cached(app)
+    server = Server(middleware)
+    with pytest.raises(error):
+        server.finish()
+    server.finish()
+    assert not middleware.caching.line.flights
+    assert "hit" not in Server(middleware).trace
+
+
 def test_calling_start_response_twice_is_an_error() -> None:
     def app(environ: Any, start_response: Start) -> Iterable[bytes]:
         start_response("200 OK", [])
