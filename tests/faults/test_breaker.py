@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from cachemw import _pages_recovery as recovery
+from cachemw import asgi
 from cachemw import pages as pages_module
+from cachemw._asgi_passage import discard, no_body
 from cachemw._pages_recovery import Breaker, Recovery
 from cachemw.backends.locmem import LocMemCache
 from cachemw.backends.redis import RedisCache
@@ -235,6 +237,33 @@ def test_what_was_perhaps_written_and_not_compared_with_the_mark_goes(store: Sto
     assert pages.lookup([KEY]) == [None]
 
 
+@pytest.mark.parametrize("failing", ["breaker", "write_breaker"])
+def test_a_page_that_broke_off_goes_though_that_is_found_out_in_an_outage(
+    store: Store, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    """A middleware has ended it as if it were whole, so it was stored; then the store went away for a moment."""
+    monkeypatch.setattr(recovery, "PERIOD", 0.01)
+    calls = 0
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal calls
+        calls += 1
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"half"})
+        for _ in range(5):
+            getattr(pages, failing).failed(BackendUnavailable("down"), time.monotonic(), [KEY])
+        raise ValueError("the other half")
+
+    middleware = asgi.CacheMiddleware(app, cache=store)
+    pages = middleware.caching.line.pages
+    for _ in range(2):
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"host", b"a")]}
+        with pytest.raises(ValueError, match="other half"):
+            asyncio.run(middleware(scope, no_body(), discard))
+        until(lambda: settled(pages), "the store is used again", 2)
+    assert calls == 2
+
+
 def test_more_doubts_than_can_be_remembered_are_about_everything(
     store: Store, pages: Pages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -438,3 +467,13 @@ def test_a_lease_is_not_left_to_nobody(store: Store, pages: Pages) -> None:
     until(lambda: settled(pages), "it was dropped", 2)
     assert pages.run(pages.take_lease("lease", 100.0), None) == (True, [])
     assert isinstance(store.read_records(["lease"])[0], HitForMiss)
+
+
+def test_a_lease_whose_end_the_store_did_not_hear_of_ends_when_it_is_back(store: Store, pages: Pages) -> None:
+    assert pages.run(pages.take_lease("lease", 100.0), None) == (True, [])
+    store.down = {"_delete"}
+    pages.run(pages.drop_lease("lease"), None)
+    assert store.read_records(["lease"]) != [None]
+    store.down = set()
+    until(lambda: settled(pages), "it was dropped", 2)
+    assert store.read_records(["lease"]) == [None]
