@@ -83,7 +83,10 @@ class Relay:
         lease, self._lease = self._lease, None
         if not (exchange.writes or exchange.drops or lease is not None):
             return None
-        procedure = exchange.engine.pages.commit(exchange.writes, exchange.drops, exchange.guard, lease)
+        pages = exchange.engine.pages
+        if exchange.drops:
+            pages.mind(exchange.drops)
+        procedure = pages.commit(exchange.writes, exchange.drops, exchange.guard, lease)
         exchange.writes = exchange.drops = ()
         return procedure
 

@@ -230,6 +230,11 @@ class Pages(Procedures):
             self._owed.update({(kind, one): (object(), at) for one in of})
         self.recovery.wanted()
 
+    def mind(self, keys: Sequence[str]) -> None:
+        """These are about to be dropped: as soon as the store is back, should it be passed by now."""
+        if self.breaker.open or self.write_breaker.open:
+            self._doubt(keys)
+
     def _doubt(self, keys: Sequence[str]) -> None:
         """Nobody knows whether these were written: to be removed, as nobody compared them with the marks."""
         if len(self._doubtful) + len(keys) > OWED:
