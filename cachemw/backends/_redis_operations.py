@@ -43,8 +43,9 @@ __all__ = [
     "values",
 ]
 
-#: INCRBY alone would make a missing key, without a timeout. Lua's numbers have 53 bits: a larger sum is read as text. A
-#: summand of more than 64 bits, which may well fit, comes in several; those that went before one too many go back.
+#: INCRBY alone would make a missing key, without a timeout. Lua's numbers have 53 bits: a larger sum is read as text, by
+#: MGET as all else is: an error after the deed would have it done again. A summand of more than 64 bits, which may well
+#: fit, comes in several; those that went before one too many go back.
 _INCR: Final = """\
 if redis.call('EXISTS', KEYS[1]) == 0 then return false end
 local sum
@@ -56,7 +57,7 @@ for i, step in ipairs(ARGV) do
   end
 end
 if sum > -9007199254740992 and sum < 9007199254740992 then return sum end
-return redis.call('GET', KEYS[1])"""
+return redis.call('MGET', KEYS[1])[1]"""
 
 #: By which a server knows the script that it has run before.
 _INCR_NAME: Final = hashlib.sha1(_INCR.encode(), usedforsecurity=False).hexdigest()

@@ -56,9 +56,14 @@ def _is_refused(answer: Sequence[Any] | BackendUnavailable, *codes: str) -> bool
     """Did the server answer, but with one of these errors?"""
     if not isinstance(answer, BackendUnavailable):
         for reply in answer:
-            if type(reply) is ReplyError and str(reply).startswith(codes):
+            if type(reply) is ReplyError and _without_place(str(reply)).startswith(codes):
                 return True
     return False
+
+
+def _without_place(message: str) -> str:
+    """Before Redis 7 an error within a script begins with its place: "@user_script: 6: -READONLY …"."""
+    return message.rpartition(": -")[2]
 
 
 def heed(node: Node, answer: Sequence[Any]) -> None:

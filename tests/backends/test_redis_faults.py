@@ -272,6 +272,20 @@ class TestRefusals(BothHalves):
         with pytest.raises(BackendUnavailable, match="NOPERM"):
             cache.incr("key")
 
+    @pytest.mark.parametrize("also", ["+evalsha +eval", "+eval", "+evalsha"])
+    def test_counting_is_allowed_to_whom_its_commands_are_and_never_done_twice(
+        self, open_cache: OpenCache, server: Server, also: str
+    ) -> None:
+        allowed = f"+hello +client +select +mget +set +exists +incrby {also}"
+        redis_command(server, "ACL", "SETUSER", "counter", "on", ">pass", "~*", *allowed.split())
+        open_cache(url(server)).set_many({"count": 1, "huge": 2**60})
+        for key in ("count", "huge"):
+            open_cache(url(server)).incr(key)  # the server knows the script
+        cache = open_cache(f"redis://counter:pass@{server.address}")
+        assert cache.incr("count") == 3
+        assert cache.incr("huge") == 2**60 + 2
+        assert cache.get_many(["count", "huge"]) == {"count": 3, "huge": 2**60 + 2}
+
 
 class TestThreads:
     def test_what_interrupts_a_conversation_closes_its_connection(

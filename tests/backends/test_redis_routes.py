@@ -199,6 +199,19 @@ class TestManagedFailover(BothHalves):
             assert cache.set_many({"a": 1, "b": 2}) == []
             assert told == [b"SET", b"SET", b"SET", b"SET"]
 
+    @pytest.mark.parametrize("place", ["", "@user_script: 6: -"], ids=["since Redis 7", "before"])
+    def test_a_script_is_told_so_too(self, open_cache: OpenCache, place: str) -> None:
+        told: list[bytes] = []
+
+        def answer(words: list[bytes]) -> bytes:
+            told.append(words[0])
+            return b":2\r\n" if len(fake._connections) > 1 else f"-{place}READONLY You can't write\r\n".encode()
+
+        with FakeRedis(answer) as fake:
+            cache = open_cache(fake.url)
+            assert cache.incr("a") == 2
+            assert told == [b"EVALSHA", b"EVAL"]
+
 
 class TestSentinel(BothHalves):
     def test_the_leader_is_asked_for_once(self, open_cache: OpenCache) -> None:
