@@ -43,9 +43,9 @@ __all__ = [
     "values",
 ]
 
-#: INCRBY alone would make a missing key, without a timeout. Lua's numbers have 53 bits: a larger sum is read as text, by
-#: MGET as all else is: an error after the deed would have it done again. A summand of more than 64 bits, which may well
-#: fit, comes in several; those that went before one too many go back.
+#: INCRBY alone would make a missing key, without a timeout. Lua's numbers have 53 bits: a larger sum is read as text,
+#: by MGET as all else is (were it forbidden, the error after the deed would have it done again). A summand of more than
+#: 64 bits, which may well fit, comes in several; those that went before one too many go back.
 _INCR: Final = """\
 if redis.call('EXISTS', KEYS[1]) == 0 then return false end
 local sum
