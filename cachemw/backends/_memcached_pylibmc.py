@@ -25,7 +25,7 @@ _LARGEST_STEP: Final = 2**31 - 1
 #: Seconds.
 _RESTORED: Final = 300.0
 #: Seconds after which a connection may have been ended by the server; memcached's shortest `idle_timeout` is 1.
-_PAUSE: Final = 0.5
+_PAUSE: Final = 0.9
 
 
 class _Client(pylibmc.Client):  # type: ignore[misc]  # it has no types
@@ -220,7 +220,7 @@ def _set(client: _Client, entry: Entry) -> bool:
     """Whether it was stored; the server may refuse it."""
     key, value, timeout = entry
     try:
-        return client.set(key, _sent(value), expiry(timeout))  # type: ignore[no-any-return]
+        return client.set(key, value if type(value) is bytes else _sent(value), expiry(timeout))  # type: ignore[no-any-return]
     except (pylibmc.TooBig, pylibmc.ServerError):
         return False
 
