@@ -152,11 +152,12 @@ class Passage(TaskRelay):
                 await self._middleware.app(self.scope, self._receiving, self._sending)
         except Exception as error:
             if self._started or self._replaced or not exchange.failed(time.time()):
-                exchange.drops = (*exchange.drops, *self._unsure)  # somebody in between may have ended what broke off
+                self._doubt()
                 raise
             log.error("The application failed; a stale response stands in for it.", exc_info=error)
             await self._replace()
-        except asyncio.CancelledError:
+        except BaseException:
+            self._doubt()
             self._desert()
             raise
         finally:
@@ -165,6 +166,10 @@ class Passage(TaskRelay):
             if not self._complete:
                 exchange.abandoned()
             await self._settle()
+
+    def _doubt(self) -> None:
+        """After an error: somebody in between may have ended what broke off, as if it were whole."""
+        self.exchange.drops = (*self.exchange.drops, *self._unsure)
 
     async def _receiving(self) -> Message:
         message = await self._receive()

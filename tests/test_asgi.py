@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from cachemw import asgi
+from cachemw._asgi_passage import discard
 from cachemw.backends.locmem import LocMemCache
 
 names = count()
@@ -83,6 +84,35 @@ def test_what_is_not_a_whole_plain_body_passes_and_is_not_stored(messages: list[
         assert [message["type"] for message in sent] == [message["type"] for message in messages]
         assert not any("hit" in dict(m.get("headers", [])).get(b"cache-status", b"").decode() for m in sent)
     assert len(middleware.caching.line.flights) == 0
+
+
+class Stop(BaseException):
+    """As a time-out may be one."""
+
+
+@pytest.mark.parametrize("error", [ValueError, asyncio.CancelledError, Stop])
+@pytest.mark.parametrize("length", [True, False])
+def test_a_body_that_somebody_ends_in_a_finally_clause_has_broken_off(error: type[BaseException], length: bool) -> None:
+    """Unless it is as long as it was to be."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({**START, "headers": [(b"content-length", b"4")] if length else []})
+        try:
+            await send({**END, "more_body": True})
+            raise error
+        finally:
+            await send({**END, "body": b""})
+
+    middleware = cached(app)
+
+    async def main() -> None:
+        with pytest.raises(error):
+            await middleware(scope(), silence, discard)
+
+    asyncio.run(main())
+    assert len(middleware.caching.line.flights) == 0
+    middleware.app = app_of(START, END)
+    assert ("hit" in trace(ask(middleware))) is length
 
 
 def test_an_application_that_sees_the_client_leave_stores_nothing() -> None:

@@ -69,7 +69,9 @@ class Request:
     user: ClassVar[bool] = False
     #: what is known of a session that somebody further out keeps: "" (nothing is in it), "held", "read" or "changed"
     session: ClassVar[str] = ""
-    #: one of the two may be: every hit asks for that
+    #: fields that the application says its answer depends on, elsewhere than in `Vary`
+    declared: ClassVar[tuple[str, ...]] = ()
+    #: there may be a user or a session: every hit asks for that
     known: ClassVar[bool] = False
 
     def __init__(
@@ -176,10 +178,10 @@ class Layout:
     def __init__(self, names: Iterable[str]) -> None:
         self.names = tuple([name.lower() for name in names])
         self.sound = not has_bad_octets("".join(self.names))
-        where: dict[str, tuple[int, ...]] = {}
+        where: dict[str, list[int]] = {}
         for place, name in enumerate(self.names):
-            where[name] = (*where.get(name, ()), place)
-        self.where: Mapping[str, tuple[int, ...]] = where
+            where.setdefault(name, []).append(place)
+        self.where: Mapping[str, tuple[int, ...]] = {name: tuple(places) for name, places in where.items()}
 
 
 _layout: Final = lru_cache(maxsize=512)(Layout)

@@ -27,6 +27,7 @@ from cachemw.rfc9111.fields import (
     parse_vary,
     valid_host,
 )
+from cachemw.rfc9111.messages import Layout
 from cachemw.rfc9111.syntax import MAX_FIELD
 
 REPEATED = ["a", "9", "é", " ", "\t", "\0", '"', "\\", ",", ";", "=", "-", "&", "%", "[", "("]
@@ -83,3 +84,12 @@ def test_a_field_of_eight_times_the_length_costs_about_eight_times_as_much(name:
             spent = processor_time(PARSERS[name], text)
             if spent > 0.005:
                 assert spent < 24 * processor_time(PARSERS[name], text[: length // 8]) + 0.005, f"{prefix}{repeated}…"
+
+
+def test_many_lines_of_one_field_cost_what_they_are() -> None:
+    def layout(names: str) -> Layout:
+        return Layout(names)
+
+    many = "a" * MAX_FIELD * 2
+    spent = processor_time(layout, many)
+    assert spent < 24 * processor_time(layout, many[: len(many) // 8]) + 0.005
