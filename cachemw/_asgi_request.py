@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import unquote
 
+from cachemw._asgi_declared import declared
 from cachemw.activation import KEY as LOCALE
 from cachemw.engine import bounded
 from cachemw.paths import below
@@ -115,6 +116,11 @@ class ASGIRequest(UnreadRequest):
         if raw is None or unquote(raw.decode("latin-1")) in (path, scope.get("root_path", "") + path):
             return ""
         return quote_path(path.encode("utf-8", "surrogatepass").decode("latin-1"))
+
+    @property
+    def declared(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The fields that the route reads, where it says so."""
+        return declared(self.scope)
 
     @property
     def known(self) -> bool:  # type: ignore[override]

@@ -82,9 +82,11 @@ class Update(Passage[EngineT]):
             head, self._cookies = without_cookies(head)  # who was sent them gets them
         given = head
         if policy.authorization == "vary" and needs_vary_authorization(request, head, policy):
-            head = _varying_on("Authorization", head)
+            head = _varying_on(("authorization",), head)
+        if page and (reads := request.declared):
+            head = _varying_on(reads, head)
         if request.session == "read":
-            head = _varying_on("Cookie", head)
+            head = _varying_on(("cookie",), head)
         self._verdict = verdict = engine.shapes.verdict(head, self.timeout, self._named)
         self._storing = storing = may_store(
             request,
@@ -340,11 +342,13 @@ def _patched(head: Head, lifetime: float, now: float) -> Head:
     return Head(head.status, (*fields, ("Cache-Control", value)), head.reason)
 
 
-def _varying_on(name: str, head: Head) -> Head:
-    """The head that says that it varies on this field, too."""
-    if name.lower() in nominated(head):
+def _varying_on(names: Sequence[str], head: Head) -> Head:
+    """The head that says that it varies on these fields, too."""
+    nominates = nominated(head)
+    more = [name.title() for name in names if name not in nominates]
+    if not more or "*" in nominates:
         return head
-    vary = ", ".join((*head.lines("vary"), name))
+    vary = ", ".join((*head.lines("vary"), *more))
     kept = tuple(field for field in head.fields if field[0].lower() != "vary")
     return Head(head.status, (*kept, ("Vary", vary)), head.reason)
 

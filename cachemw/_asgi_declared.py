@@ -1,0 +1,71 @@
+"""What a route of FastAPI says of its own that it reads: the parameters of its operation, and of what that depends on.
+
+Rule: FastAPI is not imported. What does not look like its routes declares nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from cachemw.rfc9111.syntax import is_token
+
+__all__ = ["declared"]
+
+#: Fields that make no other page, or that have rules of their own in every cache.
+_BESIDES: Final = frozenset(
+    {
+        "authorization",
+        "cache-control",
+        "content-length",
+        "content-type",
+        "host",
+        "if-match",
+        "if-modified-since",
+        "if-none-match",
+        "if-range",
+        "if-unmodified-since",
+        "pragma",
+        "range",
+        "traceparent",
+        "tracestate",
+        "x-correlation-id",
+        "x-request-id",
+    }
+)
+
+
+def declared(scope: Mapping[str, Any]) -> tuple[str, ...]:
+    """The request fields that the route in the scope depends on, in lower case, each once."""
+    here = scope.get("fastapi")
+    included = here.get("effective_route_context") if isinstance(here, Mapping) else None
+    dependant = getattr(included or scope.get("route"), "dependant", None)
+    if not hasattr(dependant, "header_params"):
+        return ()
+    names = dict.fromkeys([name.lower() for name in _fields(dependant)])
+    return tuple([name for name in names if name not in _BESIDES and is_token(name)])
+
+
+def _fields(dependant: Any) -> Iterator[str]:
+    for field in dependant.header_params:
+        yield from _names(field)
+    if dependant.cookie_params:
+        yield "cookie"
+    scheme: Any = getattr(dependant.call, "model", None)  # of the APIKeyHeader and APIKeyCookie of `fastapi.security`
+    place = getattr(getattr(scheme, "in_", None), "value", None)
+    if place == "header":
+        yield scheme.name
+    elif place == "cookie":
+        yield "cookie"
+    for dependency in dependant.dependencies:
+        yield from _fields(dependency)
+
+
+def _names(field: Any) -> Iterator[str]:
+    """A header, or those in a model of headers."""
+    members = getattr(field.field_info.annotation, "model_fields", None)
+    if members is None:
+        yield field.alias
+        return
+    for name, member in members.items():
+        yield member.alias or name.replace("_", "-")
