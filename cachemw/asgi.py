@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
 from functools import lru_cache
 
 from cachemw._asgi_hooked import Hooked
@@ -46,6 +45,11 @@ def _octets(special: frozenset[str]) -> frozenset[bytes]:
     return frozenset(map(octets, special))
 
 
+@lru_cache(256)
+def _names(special: frozenset[bytes]) -> frozenset[str]:
+    return frozenset([name.decode("latin-1") for name in special])
+
+
 class _Middleware(CachingMiddleware):
     """What the three of this interface have in common."""
 
@@ -69,7 +73,7 @@ class _Middleware(CachingMiddleware):
                 await Hooked(self._respond, plan, scope, receive, send).run()
                 return
         exchange = self._exchange(scope)
-        if exchange.hit is None or exchange.refresh:
+        if exchange.refresh or (exchange.hit is None and exchange.reply is None):
             await self._answer(exchange, scope, receive, send)
             return
         start, body = stored_messages(exchange)  # the way of most requests: no coroutine but this one
@@ -142,11 +146,11 @@ class _Middleware(CachingMiddleware):
             exchange.language, exchange.timezone = locale.language, locale.timezone
         headers = request.headers
         telling = self._special if self._updates else _octets(exchange.engine.special)
-        special: Sequence[str] = ()
+        special: frozenset[str] = frozenset()
         if not headers.keys().isdisjoint(telling):
-            special = [name.decode("latin-1") for name in telling.intersection(headers)]
+            special = _names(telling.intersection(headers))
         if len(headers) != len(request._fields):
-            special = [*special, "host"]
+            special |= {"host"}
         exchange.begin(request, time.time(), special)
         pages = exchange.engine.pages
         if pages.immediate:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from cachemw.engine import Learnt
@@ -27,6 +28,13 @@ _AHEAD: Final = 60
 _CONDITIONS: Final = frozenset({"if-none-match", "if-modified-since"})
 
 
+@lru_cache(maxsize=256)  # most requests that carry any carry one of a few sets
+def _weighed(special: frozenset[str], conditional: frozenset[str]) -> tuple[bool, bool, bool]:
+    """Are there conditional fields, are these only of a client that has the page already, and are there others?"""
+    conditions = conditional & special
+    return bool(conditions), conditions <= _CONDITIONS, len(conditions) < len(special)
+
+
 class Fetch(Decision[EngineT]):
     """Looks a request up: says which keys it wants, and is told what they held."""
 
@@ -49,10 +57,7 @@ class Fetch(Decision[EngineT]):
             return
         engine = self.engine
         if special:
-            conditions = engine.conditional.intersection(special)
-            self.conditional = bool(conditions)
-            self.plain = conditions <= _CONDITIONS
-            more = len(conditions) < len(special)
+            self.conditional, self.plain, more = _weighed(frozenset(special), engine.conditional)
             if (more or not self.plain) and not self._is_cacheable_request():
                 self.forward = "bypass"
                 return
