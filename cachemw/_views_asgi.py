@@ -286,14 +286,20 @@ class ViewPassage(Passage):
             await self._settle()
 
     def _mind_session(self, response: Any) -> None:
-        session = self.scope.get("session")
-        if session is None:
-            return
-        if getattr(session, "modified", False):
+        known = self.exchange.request.session
+        if known == "changed":
             self.exchange.never = True
-        # a session that does not say is taken to have been read, and so is one that a stream may still read
-        if getattr(session, "accessed", bool(session)) or (session and not hasattr(response, "body")):
+        # a stream may still read what was not read yet
+        if known == "read" or (known == "held" and (_is_silent(self.scope["session"]) or not hasattr(response, "body"))):
             patch_vary_headers(response, ["Cookie"])
+
+
+def _is_silent(session: Any) -> bool:
+    """Does the session not say whether it was read? Then it is taken to have been, and so is one that raises."""
+    try:
+        return not hasattr(session, "accessed")
+    except Exception:
+        return True
 
 
 @cache

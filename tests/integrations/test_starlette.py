@@ -544,6 +544,40 @@ def test_a_session_of_another_kind_is_taken_to_have_been_read(page: Counter) -> 
     assert site.get("/other", headers={"Who": "Anne"}).headers["Vary"] == "Cookie"
 
 
+class _Unloaded:
+    """A session of somebody else's making that is not to be asked before it is loaded."""
+
+    def __bool__(self) -> bool:
+        raise RuntimeError("load it first")
+
+
+class _Untold(_Unloaded):
+    @property
+    def accessed(self) -> bool:
+        raise RuntimeError("load it first")
+
+
+@pytest.mark.parametrize("session", [_Unloaded, _Untold])
+def test_a_session_that_cannot_be_asked_does_not_fail_the_page(
+    kind: str, page: Counter, cache: BaseCache, session: type
+) -> None:
+    class OtherSessions:
+        def __init__(self, app: Any) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            scope["session"] = session()
+            await self.app(scope, receive, send)
+
+    view = cache_page(60, cache=cache)(view_of(kind, lambda r: PlainTextResponse(f"{r.headers['cookie']} {page()}")))
+    site = client(Route("/", view), middleware=[Middleware(OtherSessions)])
+    for who in ("who=Anne", "who=Bob"):
+        pages = [site.get("/", headers={"Cookie": who}) for _ in range(2)]
+        assert {one.text.partition(" ")[0] for one in pages} == {who}
+        assert pages[0].text == pages[1].text
+        assert pages[0].headers["Vary"] == "Cookie"
+
+
 def test_a_language_that_the_view_activates_is_part_of_the_key(
     kind: str, page: Counter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
