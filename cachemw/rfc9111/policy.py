@@ -236,6 +236,10 @@ def _seconds(name: str, value: Any) -> float:
     return number(name, value, minimum=0)
 
 
+def _fraction(name: str, value: Any) -> float:
+    return number(name, value, minimum=0, maximum=1)
+
+
 def _wait(name: str, value: Any) -> float:
     """Seconds that a thread, a timer or a store is told; none of them counts for ever."""
     return number(name, value, minimum=0, maximum=LONGEST_WAIT)
@@ -267,6 +271,7 @@ _SPECIAL: Final[dict[str, Callable[[str, Any], Any]]] = {
     "cache_status": _cache_name,
     "collapse_timeout": _wait,
     "freshness": _freshness,
+    "heuristic_fraction": _fraction,
     "hit_for_miss": _wait,
     "keyed_fields": _field_names,
     "lease": _wait,
