@@ -15,6 +15,7 @@ import itertools
 import json
 import logging
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,7 @@ __all__ = ["Settings"]
 _log = logging.getLogger("cachemw")
 
 _PREFIX: Final = "CACHEMW_"
+_DJANGO: Final = "CACHE_MIDDLEWARE_"
 
 #: Reads one value, given its name for errors.
 Reader = Callable[[str, Any], Any]
@@ -122,9 +124,17 @@ def _from_json(name: str, value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value)
+        return json.loads(value, object_pairs_hook=_once_each)
     except (ValueError, RecursionError) as error:
         raise ImproperlyConfigured(f"{name} is {shown(value)}, which is no JSON: {error}") from None
+
+
+def _once_each(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; of two values for one name Python would forget the first."""
+    names = [name for name, _ in members]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"{twice!r} stands there twice")
+    return dict(members)
 
 
 def _secret(name: str, value: Any) -> tuple[str, ...] | None:
@@ -132,8 +142,8 @@ def _secret(name: str, value: Any) -> tuple[str, ...] | None:
     if value is None:
         return None
     if isinstance(value, str):
-        value = [line for line in value.splitlines() if line]
-    if isinstance(value, Sequence) and value and all(isinstance(one, str) and one for one in value):
+        value = [line for line in re.split(r"\r?\n", value) if line.strip()]
+    if isinstance(value, Sequence) and value and all(isinstance(one, str) and one.strip() for one in value):
         return tuple(value)
     raise refuse(name, "…", "a text that is not empty, or a list of such texts, the newest first")
 
@@ -248,8 +258,9 @@ class Settings:
         given = os.environ if environ is None else environ
         mapping = _with_files({name: given[name] for name in given if name.startswith(_PREFIX)})
         settings = cls(**_known(mapping))
-        for name in _strange(mapping):  # in an environment it may be somebody else's: Kubernetes has names of its own
-            _log.info("%s is no setting of cachemw", name)
+        for name in _strange(mapping):  # no error: what is in an environment may be somebody else's
+            if not _KUBERNETES.fullmatch(name):
+                _log.warning("%s is no setting of cachemw, and does nothing; those that are: docs/settings.md", name)
         return dataclasses.replace(settings, caches=None) if environ is None else settings
 
 
@@ -259,7 +270,10 @@ _POLICY_NAMES: Final = {
     for one in dataclasses.fields(Policy)
     if one.name not in ("seconds", "django_rules")
 }
+_OPTIONS: Final = _PREFIX + "POLICY_OPTIONS"
 _URL: Final = _PREFIX + "URL"
+#: What Kubernetes tells every container of a service "cachemw", or "cachemw-redis".
+_KUBERNETES: Final = re.compile(r"CACHEMW_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_[A-Z]+(_[A-Z]+)?)?)")
 _APP: Final = _PREFIX + "APP"  # which application `cachemw.autowrap` wraps: no setting, and no mistake
 
 
@@ -281,21 +295,40 @@ def _known(mapping: Mapping[str, Any]) -> dict[str, Any]:
         option: _read_option(name, option, mapping[name]) for name, option in _POLICY_NAMES.items() if name in mapping
     }
     if options:
-        values["policy_options"] = {**values.get("policy_options", {}), **options}
+        together = values.get("policy_options", {})
+        if twice := next((option for option in options if option in together), None):
+            raise _both(f"{_PREFIX}{twice.upper()}", f"{_OPTIONS}[{twice!r}]")
+        values["policy_options"] = {**together, **options}
     if urls := _urls(mapping):
         if values.get("caches") is not None:
-            raise ImproperlyConfigured(f"CACHES and {next(iter(urls.values()))[0]} are both given; leave one out")
+            raise _both("CACHES", next(iter(urls.values()))[0])
         values["caches"] = {alias: _cache(name, url) for alias, (name, url) in urls.items()}
     return values
 
 
+def _both(one: str, other: str) -> ImproperlyConfigured:
+    """The error for one thing that is said twice; to be raised by the caller."""
+    return ImproperlyConfigured(f"{one} and {other} are both given; leave one out")
+
+
 def _urls(mapping: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
-    """By alias, which is in lower case: the name of the setting, and the URL."""
-    return {
-        name[len(_URL) + 1 :].lower() or "default": (name, mapping[name])
-        for name in mapping
-        if isinstance(name, str) and (name == _URL or (name.startswith(_URL + "_") and len(name) > len(_URL) + 1))
-    }
+    """By alias: the name of the setting, and the URL."""
+    urls: dict[str, tuple[str, Any]] = {}
+    for name in mapping:
+        if (alias := _alias_of(name)) is not None:
+            if alias in urls:
+                raise _both(urls[alias][0], name)
+            urls[alias] = name, mapping[name]
+    return urls
+
+
+def _alias_of(name: Any) -> str | None:
+    """The alias, in lower case, whose URL a setting of this name is."""
+    if name == _URL:
+        return "default"
+    if not isinstance(name, str) or not name.startswith(_URL + "_"):
+        return None
+    return name[len(_URL) + 1 :].lower() or None
 
 
 def _cache(name: str, url: Any) -> dict[str, Any]:
@@ -308,7 +341,7 @@ def _cache(name: str, url: Any) -> dict[str, Any]:
 
 
 def _strange(mapping: Mapping[str, Any]) -> list[str]:
-    """The names with our prefix that we do not know; what is nearly one we know is a mistake, wherever it stands."""
+    """The names with our prefix that we do not know; what is nearly one we know is a mistake, Django's included."""
     names = {one.name: one.metadata["names"] for one in dataclasses.fields(Settings)}
     for name in mapping:
         if name in names:  # an argument of `Settings`, which would not count here, in silence
@@ -317,12 +350,15 @@ def _strange(mapping: Mapping[str, Any]) -> list[str]:
     strange = [
         name
         for name in mapping
-        if isinstance(name, str) and name.startswith(_PREFIX) and name not in known and not name.startswith(_URL + "_")
+        if isinstance(name, str)
+        and name.startswith((_PREFIX, _DJANGO))
+        and name not in known
+        and _alias_of(name) is None
     ]
     for name in strange:
         if near := difflib.get_close_matches(name, known, n=1, cutoff=0.88):
             raise ImproperlyConfigured(f"{name} is no setting; did you mean {near[0]}?")
-    return strange
+    return [name for name in strange if name.startswith(_PREFIX)]
 
 
 def _with_files(environ: Mapping[str, str]) -> dict[str, str]:
@@ -333,10 +369,10 @@ def _with_files(environ: Mapping[str, str]) -> dict[str, str]:
             continue
         target = name.removesuffix("_FILE")
         if target in environ:
-            raise ImproperlyConfigured(f"{target} and {name} are both given; leave one out")
+            raise _both(target, name)
         del values[name]
         try:
-            values[target] = Path(environ[name]).read_text(encoding="utf-8").rstrip("\r\n")
+            values[target] = Path(environ[name]).read_text(encoding="utf-8-sig").rstrip("\r\n")
         except (OSError, ValueError) as error:
             raise ImproperlyConfigured(f"{name} is {environ[name]!r}, which cannot be read: {error}") from error
     return values

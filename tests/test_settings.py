@@ -164,6 +164,8 @@ def test_every_field_is_documented_and_has_a_name_in_the_environment() -> None:
         ("CACHEMW_RULES", '[{"path": "/", "nevr": true}]', "did you mean 'never'?"),
         ("CACHEMW_POLICY_OPTIONS", "grace=3", "is 'grace=3', which is no JSON"),
         ("CACHEMW_RULES", "[" * 100_000, "[[[…, which is no JSON"),
+        ("CACHEMW_RULES", '[{"path": "/", "never": true, "never": false}]', "'never' stands there twice"),
+        ("CACHEMW_POLICY_OPTIONS", '{"grace": 1, "grace": 2}', "'grace' stands there twice"),
         ("CACHEMW_POLICY_OPTIONS", "[3]", "a mapping"),
         ("CACHEMW_LANGUAGES", "en,d e", "en or pt-BR"),
         ("CACHEMW_LANGUAGE_CODE", "e\rn", "en or pt-BR"),
@@ -179,6 +181,7 @@ def test_every_field_is_documented_and_has_a_name_in_the_environment() -> None:
         ("CACHEMW_STATUSES", "200,2000", "a whole number from 100 to 599"),
         ("CACHEMW_COLLAPSE_TIMEOUT", "1e20", "a number from 0 to 86400"),  # what no lock could be told to wait
         ("CACHEMW_LEASE", "1e20", "a number from 0 to 86400"),
+        ("CACHEMW_HEURISTIC_FRACTION", "10", "a number from 0 to 1"),  # no percentage
         ("CACHEMW_HIT_FOR_MISS", "86401", "a number from 0 to 86400"),
         ("CACHEMW_LANGUAGE_COOKIE", "lang=de", "the name of a cookie"),
         ("CACHEMW_LANGUAGE_COOKIE", "my language", "the name of a cookie"),
@@ -213,6 +216,8 @@ def test_a_bad_variable_is_named_with_its_value_and_what_is_allowed(name: str, v
         ("caches", {5: {}}),
         ("secret", ""),
         ("secret", ["a", ""]),
+        ("secret", " \t"),
+        ("secret", ["a", " "]),
         ("secret", 5),
     ],
 )
@@ -259,6 +264,7 @@ def test_an_unknown_option_of_the_policy_is_named() -> None:
         ("CACHEMW_SECOND", "CACHEMW_SECONDS"),
         ("CACHEMW_MAXBODY", "CACHEMW_MAX_BODY"),
         ("CACHEMW_KEYPREFIX", "CACHEMW_KEY_PREFIX"),
+        ("CACHEMW_URL_", "CACHEMW_URL"),
     ],
 )
 def test_a_misspelt_name_is_an_error_that_knows_better(given_: str, meant: str) -> None:
@@ -268,10 +274,31 @@ def test_a_misspelt_name_is_an_error_that_knows_better(given_: str, meant: str) 
         Settings.from_mapping({given_: "1"})
 
 
-def test_a_strange_name_of_ours_is_logged_and_left_alone(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("name", ["CACHEMW_TIMEOUT", "CACHEMW_REDIS_URL", "CACHEMW_SECRET_KEY"])
+def test_a_strange_name_of_ours_does_nothing_and_a_warning_says_so(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "cachemw"):
+        assert Settings.from_environ({name: "60"}) == Settings()
+    assert f"{name} is no setting of cachemw" in caplog.text
+
+
+def test_what_kubernetes_tells_of_a_service_of_our_name_is_no_news(caplog: pytest.LogCaptureFixture) -> None:
+    names = (
+        "SERVICE_HOST",
+        "SERVICE_PORT_HTTP",
+        "PORT",
+        "PORT_80_TCP",
+        "PORT_80_TCP_ADDR",
+        "REDIS_PORT_6379_TCP_PROTO",
+    )
     with caplog.at_level(logging.INFO, "cachemw"):
-        assert Settings.from_environ({"CACHEMW_SOMETHING_ELSE_ENTIRELY": "x"}) == Settings()
-    assert "CACHEMW_SOMETHING_ELSE_ENTIRELY" in caplog.text
+        assert Settings.from_environ({f"CACHEMW_{name}": "tcp://10.0.0.1:80" for name in names}) == Settings()
+    assert caplog.text == ""
+
+
+def test_a_misspelt_name_of_djangos_is_an_error_too() -> None:
+    with pytest.raises(ImproperlyConfigured, match="CACHE_MIDDLEWARE_SECOND is no setting; did you mean CACHE_MIDDLEW"):
+        Settings.from_mapping({"CACHE_MIDDLEWARE_SECOND": 60})
+    assert Settings.from_mapping({"CACHE_MIDDLEWARE_ANONYMOUS_ONLY": True}) == Settings()  # Django's, and long gone
 
 
 def test_in_a_mapping_a_strange_name_of_ours_is_an_error() -> None:
@@ -344,6 +371,34 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 def test_a_value_and_its_file_together_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(ImproperlyConfigured, match="CACHEMW_SECRET and CACHEMW_SECRET_FILE are both given"):
         Settings.from_environ({"CACHEMW_SECRET": "a", "CACHEMW_SECRET_FILE": str(tmp_path)})
+
+
+def test_what_editors_add_to_a_file_is_no_part_of_the_value(tmp_path: Path) -> None:
+    for name, content in (("SECONDS", "60\r\n"), ("SECRET", "one\r\n \r\ntwo\r\n\r\n"), ("KEY_PREFIX", "shop\n")):
+        (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + content.encode())  # a byte order mark
+    settings = Settings.from_environ({f"CACHEMW_{one.name}_FILE": str(one) for one in tmp_path.iterdir()})
+    assert settings == Settings(seconds=60, secret=("one", "two"), key_prefix="shop")
+
+
+def test_a_secret_ends_where_its_line_ends(tmp_path: Path) -> None:
+    """Python sees the end of a line in more characters than a person does."""
+    assert Settings(secret="a\x1cb\u2028c\x85d").secret == ("a\x1cb\u2028c\x85d",)
+
+
+# -- what is said twice ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("environ", "both"),
+    [
+        ({"CACHEMW_GRACE": "1", "CACHEMW_POLICY_OPTIONS": '{"grace": 2}'}, "CACHEMW_GRACE and CACHEMW_POLICY_OPTIONS"),
+        ({"CACHEMW_URL": "locmem://a", "CACHEMW_URL_DEFAULT": "locmem://b"}, "CACHEMW_URL and CACHEMW_URL_DEFAULT"),
+        ({"CACHEMW_URL_A": "locmem://a", "CACHEMW_URL_a": "locmem://b"}, "CACHEMW_URL_A and CACHEMW_URL_a"),
+    ],
+)
+def test_one_thing_by_two_names_is_an_error(environ: dict[str, str], both: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=rf"{both}.* are both given; leave one out"):
+        Settings.from_environ(environ)
 
 
 # -- caches ----------------------------------------------------------------------------------------------------------
