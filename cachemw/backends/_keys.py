@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 import warnings
@@ -17,6 +18,7 @@ __all__ = [
     "KeyFunction",
     "default_key_func",
     "key_function",
+    "key_made_by",
     "page_digest",
     "page_prefix",
     "validate",
@@ -43,9 +45,27 @@ def key_function(given: object) -> KeyFunction:
     if given is None:
         return default_key_func
     function = imported("KEY_FUNCTION", given) if isinstance(given, str) else given
-    if not callable(function):
+    if not callable(function) or not _takes_a_key(function):
         raise refuse("KEY_FUNCTION", given, "a callable (key, key_prefix, version) -> str, or the dotted path of one")
     return function  # type: ignore[no-any-return]
+
+
+def _takes_a_key(function: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(function).bind("key", "prefix", 1)
+    except TypeError:
+        return False
+    except ValueError:  # one that is written in C may tell nothing of its parameters
+        return True
+    return True
+
+
+def key_made_by(function: KeyFunction, key: Any, key_prefix: str, version: Any) -> str:
+    """What a KEY_FUNCTION makes of a key. Raises: ImproperlyConfigured if that is no text."""
+    made = function(key, key_prefix, version)
+    if not isinstance(made, str):
+        raise refuse(f"The key that KEY_FUNCTION makes of {key!r}", made, "a text")
+    return made
 
 
 def _complaint(key: str) -> str | None:

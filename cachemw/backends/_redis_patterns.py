@@ -7,7 +7,7 @@ import re
 from itertools import product
 from typing import Final
 
-from cachemw.backends._keys import KeyFunction
+from cachemw.backends._keys import KeyFunction, key_made_by
 
 __all__ = ["literally", "pattern_of"]
 
@@ -30,7 +30,7 @@ def pattern_of(key_func: KeyFunction, key_prefix: str) -> str | None:
     What it does is seen from samples: where a key or a version stands, anything may stand; where it hides them, in a
     digest, what is common to the beginning and to the end of the samples is left.
     """
-    made = [key_func(key, key_prefix, version) for key, version in product(_SAMPLES, _VERSIONS)]
+    made = [key_made_by(key_func, key, key_prefix, version) for key, version in product(_SAMPLES, _VERSIONS)]
     shapes = {_HERE.sub("\0", key) for key in made}
     if len(shapes) > 1:
         start = os.path.commonprefix(list(shapes))  # noqa: RUF071  of texts

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final, cast
 
 from cachemw._values import boolean, integer, number, refuse, without_password
 from cachemw.backends._failopen import FailOpen, Reports
-from cachemw.backends._keys import MEMCACHED_LENGTH, default_key_func, key_function, page_prefix, validate
+from cachemw.backends._keys import MEMCACHED_LENGTH, default_key_func, key_function, key_made_by, page_prefix, validate
 from cachemw.backends._once import MISSING, Once
 from cachemw.backends.serializers import PickleSerializer, Seal, make_serializer, secrets_from
 from cachemw.errors import SerializationError, UnserializableValue
@@ -64,9 +64,8 @@ class Store(ABC):
         self.location = location
         self.options = {**self._options(loose), **self._options(given.get("options") or {})}
         self.default_timeout = self._default_timeout(given.get("timeout", 300))
-        self._key_prefix = str(given.get("key_prefix") or "")
-        version = given.get("version")
-        self._version: Any = 1 if version is None else version
+        self._key_prefix = str(self._part_of_keys("KEY_PREFIX", given.get("key_prefix"), ""))
+        self._version: Any = self._part_of_keys("VERSION", given.get("version"), 1)
         #: May be replaced at run time.
         self.key_func = key_function(given.get("key_function"))
         serializer = make_serializer(given.get("serializer"))
@@ -89,7 +88,7 @@ class Store(ABC):
         self._fail_open = FailOpen(self) if opens else None
 
     def __repr__(self) -> str:
-        places = [self.location] if isinstance(self.location, str) else self.location
+        places = self.location if isinstance(self.location, list | tuple) else [self.location]
         return f"<{type(self).__name__} {', '.join(without_password(str(place)) for place in places)}>"
 
     @property
@@ -119,6 +118,14 @@ class Store(ABC):
                 raise refuse(f"An option of {type(self).__name__}", name, ", ".join(sorted(allowed)))
             options[str(name).lower()] = value
         return options
+
+    @staticmethod
+    def _part_of_keys(name: str, given: object, default: str | int) -> str | float:
+        if given is None or given == "":
+            return default
+        if not isinstance(given, str | int | float):  # bytes would stand in keys as "b'…'"
+            raise refuse(name, given, "a text or a number")
+        return given
 
     @staticmethod
     def _default_timeout(given: object) -> float | None:
@@ -213,7 +220,7 @@ class Store(ABC):
 
     def make_key(self, key: Any, version: Any = None) -> str:
         """The key in the store: `key_func(key, key_prefix, version)`, by default "prefix:version:key"."""
-        return self.key_func(key, self._key_prefix, self._version if version is None else version)
+        return key_made_by(self.key_func, key, self._key_prefix, self._version if version is None else version)
 
     def validate_key(self, key: str) -> None:
         """Warn (CacheKeyWarning) about a made key that memcached would refuse, or raise InvalidCacheKey."""

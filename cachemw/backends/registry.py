@@ -16,6 +16,7 @@ from inspect import isabstract
 from typing import Any, Final, cast
 
 from cachemw._urls import cache_from_url
+from cachemw._values import refuse
 from cachemw.backends.base import BaseCache
 from cachemw.errors import ImproperlyConfigured, InvalidCacheBackendError
 from cachemw.settings import Settings
@@ -35,7 +36,7 @@ def make_cache(config: Mapping[str, Any]) -> BaseCache:
         counterparts here.
     Raises: InvalidCacheBackendError if there is no such backend, ImproperlyConfigured for its settings.
     """
-    params = dict(config)
+    params = _params(config)
     backend = params.pop("BACKEND", None)
     kind = _imported(backend) if isinstance(backend, str) else backend
     if not isinstance(kind, type) or not issubclass(kind, BaseCache):
@@ -45,7 +46,22 @@ def make_cache(config: Mapping[str, Any]) -> BaseCache:
         raise InvalidCacheBackendError(
             f"BACKEND is {backend!r}, which is no store by itself: it has no {missing}; allowed: one of its subclasses"
         )
-    return kind(params.pop("LOCATION", ""), params)
+    location = params.pop("LOCATION", None)
+    return kind("" if location is None else location, params)
+
+
+def _params(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The entry, its names in upper case, however they are written."""
+    params: dict[str, Any] = {}
+    for given, value in config.items():
+        name = str(given).upper()
+        if name in params:
+            raise refuse("A cache's setting", name, "once, in whichever case")
+        params[name] = value
+    options = params.get("OPTIONS")
+    if options is not None and not isinstance(options, Mapping):
+        raise refuse("OPTIONS", options, "a mapping")
+    return params
 
 
 def _imported(path: str) -> Any:
@@ -186,7 +202,7 @@ def _configs(settings: Settings | Mapping[str, Any] | None) -> dict[str, Mapping
         settings = Settings.from_mapping({"CACHES": settings} if _names_stores(settings) else settings)
     configs = dict(_DEFAULT if settings.caches is None else settings.caches)
     for alias, config in configs.items():
-        if settings.secret is not None and "SECRET" not in config:
+        if settings.secret is not None and "SECRET" not in map(str.upper, map(str, config)):
             configs[alias] = {**config, "SECRET": settings.secret}
     return configs
 

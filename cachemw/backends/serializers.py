@@ -110,7 +110,7 @@ def make_serializer(given: object) -> Serializer:
     if given is None or given == "pickle":
         return PickleSerializer()
     found = given
-    if isinstance(found, str):
+    if isinstance(found, str) and (found in _NAMED or "." in found):
         found = _NAMED[found] if found in _NAMED else imported("SERIALIZER", found)
     if isinstance(found, type):
         found = found()
@@ -131,7 +131,7 @@ def secrets_from(given: object) -> tuple[bytes, ...]:
     if (
         not isinstance(secrets, Sequence)
         or not secrets
-        or not all(isinstance(one, str | bytes) and one for one in secrets)
+        or not all(isinstance(one, str | bytes) and one.strip() for one in secrets)
     ):
         # the value is not repeated: it may be the right one in the wrong shape
         raise refuse("SECRET", "…", "a text that is not empty, or a list of such texts, the newest first")

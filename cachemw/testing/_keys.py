@@ -142,9 +142,18 @@ class KeyContract(Contract):
         assert plain.get("key") == "custom"
 
     def test_a_key_function_that_cannot_be_used_is_refused(self, connect: Connect) -> None:
-        for function in ("no.such.module.function", "nodots", 7):
+        for function in ("no.such.module.function", "nodots", 7, lambda key: key):
             with pytest.raises(ImproperlyConfigured, match="KEY_FUNCTION"):
                 connect(KEY_FUNCTION=function)
+
+    @pytest.mark.parametrize("made", [b"key", None])
+    def test_a_key_function_that_makes_no_text_is_an_error_that_names_it(self, connect: Connect, made: Any) -> None:
+        cache = connect(KEY_FUNCTION=lambda key, key_prefix, version: made)
+        for operation in OPERATIONS.values():
+            with pytest.raises(
+                ImproperlyConfigured, match=r"^The key that KEY_FUNCTION makes of '.*; allowed: a text$"
+            ):
+                operation(cache, "key")
 
     @pytest.mark.parametrize("operation", OPERATIONS)
     @pytest.mark.parametrize("bad", BAD_KEYS)

@@ -78,6 +78,48 @@ def test_an_alias_beside_something_that_is_no_store_is_refused() -> None:
         Caches({"default": {"BACKEND": LOCMEM}, "CACHEMW_SECONDS": 5})["default"]
 
 
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"OPTIONS": 1}, "OPTIONS is 1; allowed: a mapping"),
+        ({"OPTIONS": [("max_entries", 1)]}, r"OPTIONS is .*; allowed: a mapping"),
+        ({"TIMEOUT": 1, "timeout": 2}, "A cache's setting is 'TIMEOUT'; allowed: once, in whichever case"),
+        ({"KEY_PREFIX": b"site"}, "KEY_PREFIX is b'site'; allowed: a text or a number"),
+        ({"VERSION": [1]}, r"VERSION is \[1\]; allowed: a text or a number"),
+        ({"SECRET": " "}, "SECRET is '…'; allowed: a text that is not empty"),
+        ({"SERIALIZER": "yaml"}, "SERIALIZER is 'yaml'; allowed: json, msgpack, pickle"),
+        ({"KEY_FUNCTION": len}, "KEY_FUNCTION is <built-in function len>; allowed: a callable .key, key_prefix, vers"),
+    ],
+)
+@pytest.mark.parametrize(
+    "store",
+    [
+        {"BACKEND": LOCMEM},
+        {"BACKEND": "cachemw.backends.redis.RedisCache", "LOCATION": "redis://127.0.0.1:1"},
+        {"BACKEND": "cachemw.backends.tiered.TieredCache", "LOCATION": "redis://127.0.0.1:1"},
+    ],
+)
+def test_an_entry_that_cannot_be_used_says_of_what_and_why(
+    store: dict[str, Any], entry: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ImproperlyConfigured, match=rf"^CACHES\['default'\]: {message}"):
+        Caches({"CACHES": {"default": {**store, **entry}}})["default"]
+
+
+def test_the_names_in_an_entry_may_be_in_lower_case(tmp_path: Path) -> None:
+    cache = make_cache(
+        {"backend": "cachemw.backends.filebased.FileBasedCache", "location": str(tmp_path), "timeout": 5}
+    )
+    assert (cache.location, cache.default_timeout) == (str(tmp_path), 5)
+
+
+def test_a_location_of_none_is_none(tmp_path: Path) -> None:
+    """As `os.environ.get("…")` may give it."""
+    assert repr(make_cache({"BACKEND": LOCMEM, "LOCATION": None})) == "<LocMemCache >"
+    with pytest.raises(ImproperlyConfigured, match="allowed: the absolute path of a directory"):
+        make_cache({"BACKEND": "cachemw.backends.filebased.FileBasedCache", "LOCATION": None})
+
+
 def test_a_location_is_all_that_a_store_needs(tmp_path: Path) -> None:
     for name, location in (
         ("locmem.LocMemCache", "alone"),
@@ -295,10 +337,15 @@ def test_the_secret_of_the_settings_is_for_caches_without_one() -> None:
     caches = Caches(
         Settings(
             secret="for all",
-            caches={"own": {"BACKEND": LOCMEM, "SECRET": "own"}, "none": {"BACKEND": LOCMEM}, "url": "locmem://x"},
+            caches={
+                "own": {"BACKEND": LOCMEM, "SECRET": "own"},
+                "lower": {"BACKEND": LOCMEM, "secret": "own"},
+                "none": {"BACKEND": LOCMEM},
+                "url": "locmem://x",
+            },
         )
     )
-    assert caches["own"].secrets == (b"own",)
+    assert caches["own"].secrets == caches["lower"].secrets == (b"own",)
     assert caches["none"].secrets == (b"for all",)
     assert caches["url"].secrets == (b"for all",)
 
