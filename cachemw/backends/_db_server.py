@@ -18,8 +18,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any, Final
-from weakref import WeakKeyDictionary
 
 from sqlalchemy import URL, CursorResult, Engine, ExceptionContext, NullPool, create_engine, event, inspect
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -28,6 +28,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from cachemw.backends._db_calls import Call, MissingTable, Outcome, ValueTooLarge
 from cachemw.backends._db_schema import Statements
 from cachemw.backends._db_turns import Limit, Line, TaskTurn, ThreadTurn, await_result
+from cachemw.backends._loops import PerLoop
 from cachemw.errors import BackendUnavailable, ImproperlyConfigured
 
 __all__ = ["ServerStore"]
@@ -53,6 +54,19 @@ _ATTEMPTS: Final = 5
 _FAILURES: Final = (SQLAlchemyError, OSError)
 
 
+@dataclass
+class _OnLoop:
+    """What an event loop has: the engines, for calls and for patient ones, and the line at each."""
+
+    engines: tuple[AsyncEngine, AsyncEngine]
+    lines: tuple[Line, Line]
+
+    async def dispose(self) -> None:
+        """Close the connections; the next calls open others."""
+        for engine in self.engines:
+            await engine.dispose()
+
+
 class ServerStore:
     """The table on a server. timeout: seconds for a call; connecting may take twice as long.
 
@@ -70,9 +84,7 @@ class ServerStore:
         self._lines = self._make_lines()
         self._opening = threading.Lock()
         self._owner = os.getpid()
-        self._async_engines: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[AsyncEngine, AsyncEngine]]
-        self._async_engines = WeakKeyDictionary()
-        self._async_lines: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[Line, Line]] = WeakKeyDictionary()
+        self._loops: PerLoop[_OnLoop] = PerLoop(_OnLoop.dispose)
 
     def _make_lines(self) -> tuple[Line, Line]:
         """Who waits for a connection of each of two engines."""
@@ -167,39 +179,28 @@ class ServerStore:
         url = self._url.render_as_string(hide_password=True)
         return ImproperlyConfigured(f"The database {url!r} cannot be used: {error} (pip install '{self._package}')")
 
-    def _start_anew(self) -> None:
+    def _check_process(self) -> None:
         """In a forked process: the parent's connections are neither used nor closed here."""
+        if self._owner == os.getpid():
+            return
         for engine in self._engines:
             engine.dispose(close=False)
         self._lines = self._make_lines()
         self._opening = threading.Lock()
-        self._async_engines.clear()
+        self._loops.forget()
         self._owner = os.getpid()
 
-    def _engine(self, call: Call) -> Engine:
-        if self._owner != os.getpid():
-            self._start_anew()
-        return self._engines[call.patient]
-
-    def _async_engine(self, call: Call) -> AsyncEngine:
-        if self._owner != os.getpid():
-            self._start_anew()
-        loop = asyncio.get_running_loop()
-        engines = self._async_engines.get(loop)
-        if engines is None:
-            for ended in [other for other in self._async_engines if other.is_closed()]:
-                del self._async_engines[ended], self._async_lines[ended]
-            engines = self._make_async_engine(self._timeout), self._make_async_engine(_PATIENCE)
-            self._async_engines[loop] = engines
-            self._async_lines[loop] = self._make_lines()
-        return engines[call.patient]
+    def _on_loop(self) -> _OnLoop:
+        engines = self._make_async_engine(self._timeout), self._make_async_engine(_PATIENCE)
+        return _OnLoop(engines, self._make_lines())
 
     # -- calls ---------------------------------------------------------------------------------------------------
 
     def run(self, call: Call) -> Outcome:
         """See `Store.run`."""
+        self._check_process()
         statement = getattr(self._statements, call.statement)
-        engine = self._engine(call)
+        engine = self._engines[call.patient]
         attempt = 1
         while True:
             try:
@@ -215,9 +216,10 @@ class ServerStore:
 
     async def arun(self, call: Call) -> Outcome:
         """See `Store.arun`."""
+        self._check_process()
         statement = getattr(self._statements, call.statement)
-        engine = self._async_engine(call)
-        line = self._async_lines[asyncio.get_running_loop()][call.patient]
+        here = self._loops.here(self._on_loop)
+        engine, line = here.engines[call.patient], here.lines[call.patient]
         attempt = 1
         while True:
             try:
@@ -266,6 +268,7 @@ class ServerStore:
 
     def has_table(self) -> bool:
         """See `Store.has_table`."""
+        self._check_process()
         table = self._statements.table
         try:
             with self._engines[True].connect() as connection:
@@ -279,6 +282,7 @@ class ServerStore:
 
     def create(self) -> None:
         """See `Store.create`."""
+        self._check_process()
         try:
             with self._engines[True].connect() as connection:
                 for sql in self.ddl():
@@ -291,14 +295,17 @@ class ServerStore:
 
     def close(self) -> None:
         """See `Store.close`."""
+        self._check_process()
         for engine in self._engines:
-            engine.dispose(close=self._owner == os.getpid())
+            engine.dispose()
+        self._lines = self._make_lines()
 
     async def aclose(self) -> None:
         """See `Store.aclose`."""
         self.close()
-        for engine in self._async_engines.pop(asyncio.get_running_loop(), ()):
-            await engine.dispose()
+        if (here := self._loops.known()) is not None:
+            here.lines = self._make_lines()
+            await here.dispose()
 
 
 def _within(seconds: float, connect: Callable[[], Any]) -> Any:

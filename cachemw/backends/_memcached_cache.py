@@ -14,8 +14,8 @@ from typing import Any, ClassVar, Final, TypeVar
 from weakref import WeakSet, finalize
 
 from cachemw._values import LONGEST_WAIT, boolean, integer, number, refuse
+from cachemw.backends._loops import PerLoop
 from cachemw.backends._memcached_clients import Pool
-from cachemw.backends._memcached_loops import LoopClients
 from cachemw.backends._memcached_pages import MemcachedPages
 from cachemw.backends._memcached_ring import Node, Ring, parse_location
 from cachemw.backends.base import Entry
@@ -25,6 +25,8 @@ __all__ = ["COMMON", "MemcachedCache"]
 
 Item = TypeVar("Item")
 Ask = Callable[[Any, Sequence[Any]], Any]
+#: Those of one event loop.
+Clients = Mapping[Node, Any]
 
 #: memcached's limit, in bytes of UTF-8.
 _KEY_BYTES: Final = 250
@@ -64,8 +66,7 @@ class MemcachedCache(MemcachedPages):
             self._short, self._any_script = _KEY_BYTES, False
         self._ring = Ring(parse_location(location))
         self._pools: dict[Node, Pool[Any]] = {node: self._make_pool(node) for node in self._ring.nodes}
-        self._loops: dict[asyncio.AbstractEventLoop, LoopClients] = {}
-        self._latest: tuple[asyncio.AbstractEventLoop | None, LoopClients] = (None, LoopClients())
+        self._loops: PerLoop[Clients] = PerLoop(_abort)
         try:
             self.validate_key(self.page_key("\x00"))
         except InvalidCacheKey as error:
@@ -219,12 +220,13 @@ class MemcachedCache(MemcachedPages):
 
     def _close(self) -> None:
         _close_pools(self._pools)
-        for loop, clients in list(self._loops.items()):
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(clients.close)
+        for loop, clients in self._loops.open():
+            with suppress(RuntimeError):  # it has ended just now
+                loop.call_soon_threadsafe(_close_clients, clients)
 
     async def _aclose(self) -> None:
-        self._here().close()
+        if (clients := self._loops.known()) is not None:
+            _close_clients(clients)
         _close_pools(self._pools)
 
     # -- servers ---------------------------------------------------------------------------------------------------
@@ -322,7 +324,7 @@ class MemcachedCache(MemcachedPages):
             if node.failure is not None or not node.missed:
                 return
 
-    async def _awelcome(self, node: Node, clients: Mapping[Node, Any]) -> None:
+    async def _awelcome(self, node: Node, clients: Clients) -> None:
         while True:
             with self._ring.forgetting(node) as keys:
                 if keys is None:
@@ -338,20 +340,12 @@ class MemcachedCache(MemcachedPages):
 
     # -- event loops and processes ---------------------------------------------------------------------------------
 
-    def _here(self) -> LoopClients:
+    def _here(self) -> Clients:
         """The clients of the running event loop."""
-        loop = asyncio.get_running_loop()
-        last, clients = self._latest
-        if last is not loop:
-            found = self._loops.get(loop)
-            if found is None:
-                for ended in [one for one in list(self._loops) if one.is_closed()]:
-                    del self._loops[ended]
-                found = self._loops[loop] = LoopClients((node, self._make_client(node)) for node in self._ring.nodes)
-                found.watch()
-            clients = found
-            self._latest = (loop, clients)
-        return clients
+        return self._loops.here(self._make_clients)
+
+    def _make_clients(self) -> Clients:
+        return {node: self._make_client(node) for node in self._ring.nodes}
 
     def _before_fork(self) -> None:
         """Nothing to do where closing a copied connection does not touch the original."""
@@ -360,15 +354,23 @@ class MemcachedCache(MemcachedPages):
         """In the child: leave the parent's connections alone, and connect anew when needed."""
         for pool in self._pools.values():
             pool.close()
-        # kept, not closed: closing would take the parent's sockets out of the selector that both have
-        self._inherited = self._loops
-        self._loops = {}
-        self._latest = (None, LoopClients())
+        self._loops.forget()
 
 
 def _close_pools(pools: Mapping[Node, Pool[Any]]) -> None:
     for pool in pools.values():
         pool.close()
+
+
+def _close_clients(clients: Clients) -> None:
+    """Close their connections when nobody waits on them; the next calls make others."""
+    for client in clients.values():
+        client.close()
+
+
+async def _abort(clients: Clients) -> None:
+    for client in clients.values():
+        client.abort()
 
 
 def _merged(answers: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import resource
 import signal
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import closing, contextmanager
@@ -1002,30 +1004,40 @@ def test_both_halves_of_a_forked_process_may_begin(make: Make) -> None:
 
     async def use() -> None:
         await cache.aset("key", 1)
-        [engines] = store._async_engines.values()
+        here = store._loops.known()
         assert cache.get("key") == 1
-        assert [*store._async_engines.values()] == [engines]
+        assert store._loops.known() is here is not None
         assert await cache.aget("key") == 1
         await cache.aclose()
 
     asyncio.run(use())
 
 
-def test_engines_of_ended_event_loops_are_let_go(make: Make) -> None:
-    cache = make(deadline=5)
+def connections(cache: DatabaseCache) -> int:
+    """How many the server has."""
     store = cache._primary
     assert isinstance(store, ServerStore)
+    postgresql = store._statements.kind == "postgresql"
+    table = "pg_stat_activity WHERE usename" if postgresql else "information_schema.processlist WHERE user"
+    with store._engines[0].connect() as connection:
+        return int(connection.exec_driver_sql(f"SELECT count(*) FROM {table} = 'cachemw'").scalar_one())
 
-    async def use() -> None:
+
+def test_connections_end_with_their_event_loop(make: Make) -> None:
+    cache, looks_on = make(deadline=5), make(deadline=5)
+    before = connections(looks_on)
+
+    async def use(expected: int) -> None:
         await cache.aset("key", 1)
-        for engine in store._async_engines[asyncio.get_running_loop()]:
-            await engine.dispose()
+        assert connections(looks_on) == expected
 
-    loops = [asyncio.new_event_loop() for _ in range(3)]
-    for loop in loops:
-        loop.run_until_complete(use())
-        loop.close()
-        assert len(store._async_engines) == 1
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(3):
+            asyncio.run(use(before + 1))
+            until(lambda: connections(looks_on) == before, "the server has seen the connection end")
+        gc.collect()
+    assert [str(warning.message) for warning in caught] == []
 
 
 # What only one of them does
