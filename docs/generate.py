@@ -42,7 +42,8 @@ assert in_code.policy() == Policy(grace=10)
 ```
 
 The value of any variable may be in a file instead, as secrets are handed to containers: `CACHEMW_SECRET_FILE` and
-`CACHEMW_URL_FILE` name one. Lists are separated by commas, truth is `1`, `true`, `yes` or `on`.
+`CACHEMW_URL_FILE` name one. Lists are separated by commas, and `none` is an empty one; truth is `1`, `true`, `yes` or
+`on`.
 
 ## The cache and its keys
 """

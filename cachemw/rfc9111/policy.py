@@ -229,7 +229,19 @@ def read_option(name: str, option: str, value: Any) -> Any:
         if not isinstance(numbers, list | tuple | set | frozenset):
             raise refuse(name, value, "whole numbers, separated by commas")
         return frozenset(integer(name, one, minimum=100, maximum=599) for one in numbers)
+    if get_origin(kind) is tuple and isinstance(value, str):
+        value = _words(name, value, _DEFAULTS[option])
     return (_SPECIAL.get(option) or _READERS[get_origin(kind) or kind])(name, value)
+
+
+def _words(name: str, text: str, default: tuple[str, ...]) -> tuple[str, ...]:
+    """The members of a list in a text. An empty text is a slip where that would switch off what is on by default."""
+    if text.strip().lower() == "none":
+        return ()
+    words = members(name, text)
+    if default and not words:
+        raise refuse(name, text, "words separated by commas; none for an empty list; left out, it has its default")
+    return words
 
 
 def _seconds(name: str, value: Any) -> float:
@@ -267,6 +279,7 @@ def _freshness(name: str, value: Any) -> tuple[str, ...]:
 
 
 _TYPES: Final = get_type_hints(Policy)
+_DEFAULTS: Final[dict[str, Any]] = {one.name: one.default for one in fields(Policy)}
 _SPECIAL: Final[dict[str, Callable[[str, Any], Any]]] = {
     "cache_status": _cache_name,
     "collapse_timeout": _wait,

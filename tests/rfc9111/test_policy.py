@@ -8,6 +8,7 @@ import pytest
 
 from cachemw.errors import ImproperlyConfigured
 from cachemw.rfc9111.policy import Policy
+from cachemw.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -42,6 +43,24 @@ def test_a_value_that_cannot_be_used_is_named(make: Any, option: str, value: Any
 def test_a_lone_cookie_is_a_list_of_one() -> None:
     """Taken letter by letter it would guard no session at all."""
     assert Policy(session_cookies="session").session_cookies == ("session",)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("option", ["session_cookies", "keyed_fields", "targeted", "freshness"])
+def test_a_guard_is_switched_off_by_a_word_and_by_no_slip(option: str) -> None:
+    """`CACHEMW_SESSION_COOKIES=` in a file of variables means that nobody has filled it in."""
+    name = f"CACHEMW_{option.upper()}"
+    for text in ("", " ", ", ,"):
+        with pytest.raises(ImproperlyConfigured, match=f"^{name} is {text!r}; allowed: .* none for an empty list"):
+            Settings.from_environ({name: text})
+        with pytest.raises(ImproperlyConfigured, match=f"^{option} is"):
+            Policy(**{option: text})  # type: ignore[arg-type]
+    assert getattr(Settings.from_environ({name: " None "}).policy(), option) == ()
+    assert getattr(Policy(**{option: ()}), option) == ()  # type: ignore[arg-type]
+
+
+def test_an_empty_list_that_is_the_default_may_be_given_as_such() -> None:
+    for text in ("", "none"):
+        assert Settings.from_environ({"CACHEMW_IGNORE_QUERY": text}).policy() == Policy()
 
 
 def test_names_of_fields_are_in_lower_case_as_the_rules_look_them_up() -> None:
