@@ -289,8 +289,8 @@ class ViewPassage(Passage):
         known = self.exchange.request.session
         if known == "changed":
             self.exchange.never = True
-        # a stream may still read what was not read yet
-        if known == "read" or (known == "held" and (_is_silent(self.scope["session"]) or not hasattr(response, "body"))):
+        later = not hasattr(response, "body")  # a stream may still read it
+        if known == "read" or (known == "held" and (later or _is_silent(self.scope["session"]))):
             patch_vary_headers(response, ["Cookie"])
 
 
