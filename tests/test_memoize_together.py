@@ -7,7 +7,6 @@ import functools
 import gc
 import os
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -74,8 +73,7 @@ class Waiting:
 
     async def for_all(self) -> None:
         """Let the other tasks come to where they wait."""
-        while not self.all_there.is_set():
-            await asyncio.sleep(0)
+        assert await asyncio.to_thread(self.all_there.wait, 10)
 
 
 def in_threads(function: Callable[[], Any], count: int = MANY) -> list[Any]:
@@ -229,12 +227,14 @@ def test_a_leader_that_is_cancelled_is_replaced_by_one_of_those_who_wait(monkeyp
 
 def test_a_leader_that_is_stopped_lets_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     waiting = Waiting(monkeypatch, 1)
+    begun = threading.Event()
     calls: list[int] = []
 
     @cached(60, cache=STORE)
     def report() -> int:
         calls.append(1)
         if len(calls) == 1:
+            begun.set()
             assert waiting.all_there.wait(10)
             raise SystemExit
         return len(calls)
@@ -248,8 +248,7 @@ def test_a_leader_that_is_stopped_lets_the_others_go_on(monkeypatch: pytest.Monk
 
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(stopped)
-        while not calls:
-            time.sleep(0)
+        assert begun.wait(10)
         second = pool.submit(report)
         assert first.result(10) == "stopped"
         assert second.result(10) == 2
@@ -305,10 +304,11 @@ def test_a_thread_with_an_event_loop_does_not_stand_still_for_another_thread() -
 def test_patience_ends(monkeypatch: pytest.MonkeyPatch, half: str) -> None:
     monkeypatch.setattr(passages, "_PATIENCE", 0.01)
     calls: list[int] = []
-    finish = threading.Event()
+    begun, finish = threading.Event(), threading.Event()
 
     def first() -> bool:
         calls.append(1)
+        begun.set()
         return len(calls) == 1
 
     @cached(60, cache=STORE)
@@ -320,22 +320,20 @@ def test_patience_ends(monkeypatch: pytest.MonkeyPatch, half: str) -> None:
     @cached(60, cache=STORE)
     async def areport() -> int:
         if first():
-            while not finish.is_set():
-                await asyncio.sleep(0)
+            assert await asyncio.to_thread(finish.wait, 10)
         return len(calls)
 
     def threads() -> None:
         with ThreadPoolExecutor(1) as pool:
             slow = pool.submit(report)
-            while not calls:
-                time.sleep(0)
+            assert begun.wait(10)
             assert report() == 2
             finish.set()
             assert slow.result(10) == 2
 
     async def tasks() -> None:
         slow = asyncio.create_task(areport())
-        await asyncio.sleep(0)
+        assert await asyncio.to_thread(begun.wait, 10)
         assert await areport() == 2
         finish.set()
         assert await slow == 2

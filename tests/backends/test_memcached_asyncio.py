@@ -63,7 +63,8 @@ def answering(*replies: bytes) -> Serve:
         for reply in replies:
             writer.write(reply)
             await writer.drain()
-            await asyncio.sleep(0.005)
+            for _ in range(2):  # the other end is in this event loop: it has read the packet then
+                await asyncio.sleep(0)
         await reader.read()
 
     return serve
@@ -326,14 +327,14 @@ def test_a_caller_that_gives_up_while_connecting_does_not_take_the_connection_wi
 def test_closing_lets_those_finish_who_wait() -> None:
     asked = asyncio.Event()
     goes_on = asyncio.Event()
-    ends: list[bytes] = []
+    ends: asyncio.Queue[bytes] = asyncio.Queue()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readline()
         asked.set()
         await goes_on.wait()
         writer.write(b"END\r\n")
-        ends.append(await reader.read())
+        await ends.put(await reader.read())
 
     async def main() -> None:
         async with scripted(serve) as client:
@@ -343,9 +344,7 @@ def test_closing_lets_those_finish_who_wait() -> None:
             client.close()
             goes_on.set()
             assert await call == {}
-            while not ends:  # the server sees the end
-                await asyncio.sleep(0.001)
-            assert ends == [b""]
+            assert await asyncio.wait_for(ends.get(), 5) == b""  # the server sees the end
 
     asyncio.run(main())
 
@@ -382,13 +381,13 @@ def test_a_connection_that_is_lost_before_it_is_used_fails_at_once() -> None:
 
 def test_an_idle_connection_has_no_clock_running() -> None:
     async def main() -> None:
+        clock = LoopClock()
         async with scripted(answering(b"END\r\n"), timeout=0.02) as client:
             assert await client.get(("a",)) == {}
-            connection = (
-                await asyncio.wait_for(client._connected(), 5) if client._connection is None else client._connection
-            )
-            while connection._timer is not None:
-                await asyncio.sleep(0.005)
+            connection = client._connection
+            assert connection is not None
+            await clock.advance(0.1)
+            assert connection._timer is None
             assert connection.is_sound()
             client.close()
             assert not connection.is_sound()

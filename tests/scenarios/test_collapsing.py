@@ -287,7 +287,7 @@ def test_a_crowd_does_not_pay_for_the_one_who_left(leaving: str) -> None:
                 await receive()
             for part in (b"pa", b"ge"):
                 await send({"type": "http.response.body", "body": part, "more_body": True})
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0)
             await send({"type": "http.response.body", "body": b""})
             over.set()
 
