@@ -323,7 +323,8 @@ def has_session_cookie(request: Request, policy: Policy) -> bool:
     return _session_pattern(policy.session_cookies).search(cookies) is not None
 
 
-_ENDS: Final = {code: ";" for code in range(256) if chr(code) == "," or chr(code).isspace()}
+#: Django reads cookies as UTF-8, and takes any white space of Unicode off a name; here each is several octets.
+_ENDS: Final = {code: ";" for code in range(256) if code > 127 or chr(code) == "," or chr(code).isspace()}
 
 
 @lru_cache(maxsize=64)

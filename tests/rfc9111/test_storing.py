@@ -578,6 +578,14 @@ def test_the_names_of_session_cookies_are_the_policys() -> None:
         assert has_session_cookie(request(f"Cookie: {cookies}"), Policy(session_cookies=names)) is known
 
 
+@pytest.mark.parametrize("space", ["\x85", "\xa0", "\u1680", "\u2003", "\u2028", "\u202f", "\u205f", "\u3000", "\x1c"])
+def test_white_space_that_a_framework_takes_off_a_name_hides_no_session(space: str) -> None:
+    for cookies in (f"{space}sessionid=x", f"a=1;{space}sessionid{space}=x", f"sessionid{space}=x"):
+        assert cookies.split(";")[-1].partition("=")[0].strip() == "sessionid"  # as Django reads it
+        for octets in {cookies.encode("utf-8"), cookies.encode("latin-1", "ignore")}:
+            assert has_session_cookie(Request(fields=[("Cookie", octets.decode("latin-1"))]), DEFAULT)
+
+
 @given(st.sampled_from([name.rstrip("*") for name in SESSION_COOKIES]), CHARACTERS, CHARACTERS)
 def test_no_neighbour_hides_a_session_cookie(name: str, before: str, value: str) -> None:
     asked = Request(fields=[("Cookie", f"{before};{name}={value}")])
