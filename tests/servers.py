@@ -3,7 +3,7 @@
 A test asks for what it needs: `shared(start_redis)` is one server for the whole run, `with start_redis() as server` is
 one that the test may stop, kill or freeze. `require` decides what a missing program means: one counted skip, or a
 failure where `CACHEMW_TEST_REQUIRE=all` (or a comma-separated list of programs) says that it must be there. "all" are
-those that every Debian has.
+those that every Debian has. So it is with the machine's IPv6 ("ipv6").
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar, cast
+from typing import Any, NoReturn, Protocol, Self, TypeVar, cast
 
 import pytest
 from redis.connection import Connection
@@ -42,6 +42,7 @@ __all__ = [
     "redis_command",
     "redis_info",
     "require",
+    "require_ipv6",
     "shared",
     "start",
     "start_mariadb",
@@ -52,6 +53,7 @@ __all__ = [
 ]
 
 HOST = "127.0.0.1"
+HOST6 = "::1"
 _connect: Callable[..., Any] = Connection  # redis-py leaves it without types
 START_TIMEOUT = 30.0  # seconds; PostgreSQL and MariaDB on a busy machine are slow to come up
 STOP_TIMEOUT = 10.0  # seconds before SIGKILL
@@ -92,11 +94,23 @@ def require(program: str, *, also_in: Sequence[str] = ()) -> str:
     path = shutil.which(
         program, path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin", *extra])
     )
-    if path is not None:
-        return path
-    message = f"{program} is not installed: apt-get install {PACKAGES.get(program, program)}"
+    if path is None:
+        _do_without(program, f"{program} is not installed: apt-get install {PACKAGES.get(program, program)}")
+    return path
+
+
+def require_ipv6() -> str:
+    """Return the address of this machine to itself in IPv6; without one, as `require` for the program "ipv6"."""
+    try:
+        socket.create_server((HOST6, 0), family=socket.AF_INET6).close()
+    except OSError as error:
+        _do_without("ipv6", f"nothing can listen on {HOST6}: {error}")
+    return HOST6
+
+
+def _do_without(name: str, message: str) -> NoReturn:
     wanted = os.environ.get("CACHEMW_TEST_REQUIRE", "")
-    if (wanted == "all" and program not in OPTIONAL) or program in wanted.split(","):
+    if (wanted == "all" and name not in OPTIONAL) or name in wanted.split(","):
         pytest.fail(f"{message} (CACHEMW_TEST_REQUIRE={wanted})")
     pytest.skip(message)
 

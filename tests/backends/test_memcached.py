@@ -27,6 +27,7 @@ from tests.servers import (
     memcached_command,
     memcached_stats,
     require,
+    require_ipv6,
     shared,
     start,
     start_memcached,
@@ -566,14 +567,10 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_ipv6(make: Make, run: Run) -> None:
-    try:
-        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
-    except OSError:
-        pytest.skip("this machine has no IPv6")
-    port = free_port()
-    argv = [require("memcached"), "-l", "::1", "-p", str(port), "-U", "0", "-u", "root"]
-    with start(argv, port=port, ready=lambda one: answers_at("::1", port)):
-        cache = opened(make, f"[::1]:{port}")
+    host, port = require_ipv6(), free_port()
+    argv = [require("memcached"), "-l", host, "-p", str(port), "-U", "0", "-u", "root"]
+    with start(argv, port=port, ready=lambda one: answers_at(host, port)):
+        cache = opened(make, f"[{host}]:{port}")
         cache.set("a", 1)
         assert cache.incr("a") == run(cache.aincr("a")) - 1 == 2
         assert cache.get("a") == run(cache.aget("a")) == 3
