@@ -11,6 +11,7 @@ Importing this module imports the application. Raises: ImproperlyConfigured, whi
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Mapping
 from functools import reduce
@@ -19,7 +20,7 @@ from typing import Any, Final
 
 from cachemw._values import refuse
 from cachemw.errors import ImproperlyConfigured
-from cachemw.middleware import CacheMiddleware
+from cachemw.middleware import CacheMiddleware, interface_of
 
 __all__ = ["app", "application"]
 
@@ -36,17 +37,29 @@ def application(environ: Mapping[str, str]) -> Any:
     path = name.removesuffix("()")
     if not all(part.isidentifier() for part in (*module.split("."), *path.split("."))):
         raise refuse(_NAME, place, _ALLOWED)
+    found = _imported(place, module)
     try:
-        found = import_module(module)
+        made = reduce(getattr, path.split("."), found)
+        if path != name:
+            inspect.signature(made).bind()
+    except (AttributeError, TypeError, ValueError) as error:  # the last two: it takes arguments
+        raise ImproperlyConfigured(f"{_NAME} is {place!r}: {error}; allowed: {_ALLOWED}") from None
+    if path != name:
+        made = made()  # what this raises is the application's own
+    try:
+        interface_of(made)
+    except ImproperlyConfigured as error:
+        raise ImproperlyConfigured(f"{_NAME} is {place!r}: {error} Allowed: {_ALLOWED}") from None
+    return made
+
+
+def _imported(place: str, module: str) -> Any:
+    try:
+        return import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise  # the module is there, and lacks one that it imports itself
         raise ImproperlyConfigured(f"{_NAME} is {place!r}: there is no module {error.name!r} on the path") from None
-    try:
-        made = reduce(getattr, path.split("."), found)
-    except AttributeError as error:
-        raise ImproperlyConfigured(f"{_NAME} is {place!r}: {error}") from None
-    return made if path == name else made()  # type: ignore[operator]
 
 
 app: Any = CacheMiddleware(application(os.environ))

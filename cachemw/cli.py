@@ -76,7 +76,8 @@ def createcachetable(ctx: click.Context, tables: tuple[str, ...], alias: str | N
     found = _database_caches(_caches(ctx), alias)
     if tables:
         if len(found) != 1:
-            raise click.UsageError(f"say with --cache whose database the table is for: {', '.join(found) or 'none'}")
+            whose = f"say with --cache whose: {', '.join(found)}" if found else "no database cache is configured"
+            raise click.UsageError(f"a TABLE is made in the database of a cache: {whose}")
         stores = [one.for_table(table) for one in found.values() for table in tables]
     else:
         stores = list(found.values())

@@ -40,7 +40,8 @@ def purge(
     the application is mounted, if not at "/" (the paths that this process has seen are known).
 
     Returns how many records and tags were touched; 0 also if the store did not answer (the purge is then made up for
-    before the store is read again). Raises: ValueError for a URL that is not absolute.
+    before the store is read again). Raises: ValueError for a URL that is not absolute, TypeError for what is
+    no URL.
     """
     total = 0
     for pages, kind, of, at in _plan(urls, tags, soft, caching, mounts):
@@ -67,7 +68,10 @@ def _plan(urls: Sequence[str], tags: Iterable[str], soft: bool, caching: Caching
         raise TypeError(f"tags={tags!r}: a list of tags is expected, such as [{tags!r}]")
     if isinstance(mounts, str):
         raise TypeError(f"mounts={mounts!r}: a list of paths is expected, such as [{mounts!r}]")
-    tags, mounts = tuple(tags), [_decoded(mount).rstrip("/") for mount in mounts]
+    if caching is not None and not isinstance(caching, Caching):
+        raise TypeError(f"caching={caching!r}: a middleware's `caching` is expected")
+    # a tag may be a number, as where it was given to the page
+    tags, mounts = tuple(map(str, tags)), [_decoded(mount).rstrip("/") for mount in mounts]
     requests = [request for url in urls for request in _requests(url)]
     caching = Caching() if caching is None else caching
     for line in caching.lines:
@@ -80,6 +84,8 @@ def _plan(urls: Sequence[str], tags: Iterable[str], soft: bool, caching: Caching
 
 def _requests(url: str) -> list[Request]:
     """The requests that may have been made for this URL, as WSGI and as ASGI servers tell of them."""
+    if not isinstance(url, str):
+        raise TypeError(f"cannot purge {url!r}: a URL is a text")
     try:
         parts = urlsplit(url)
     except ValueError as error:

@@ -260,7 +260,7 @@ class Settings:
         settings = cls(**_known(mapping))
         for name in _strange(mapping):  # no error: what is in an environment may be somebody else's
             if not _KUBERNETES.fullmatch(name):
-                _log.warning("%s is no setting of cachemw, and does nothing; those that are: docs/settings.md", name)
+                _log.warning("%s is no setting of cachemw, and does nothing; cachemw.Settings has those that are", name)
         return dataclasses.replace(settings, caches=None) if environ is None else settings
 
 

@@ -82,12 +82,23 @@ def test_an_asgi_application_gets_the_middleware_of_its_kind(shop: str, monkeypa
         ("json.no_such:app", "there is no module 'json.no_such' on the path"),
         ("json:no_such_app", "module 'json' has no attribute 'no_such_app'"),
         ("json:dumps.app", "CACHEMW_APP is 'json:dumps.app'"),
+        ("json:dumps()", "CACHEMW_APP is 'json:dumps()': missing a required argument: 'obj'; allowed: module:name"),
+        ("json:__name__()", "CACHEMW_APP is 'json:__name__()': 'json' is not a callable object"),
+        ("json:__name__", "CACHEMW_APP is 'json:__name__': 'json' is no WSGI application"),
+        ("os:getcwd()", "no ASGI application"),
     ],
 )
 def test_a_wrong_name_is_one_clear_error(place: str | None, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ImproperlyConfigured) as caught:
         wrapped(monkeypatch, place)
     assert message in str(caught.value)
+
+
+def test_a_factory_without_its_brackets_is_told_of_them(shop: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(
+        ImproperlyConfigured, match=rf"^CACHEMW_APP is '{shop}:make_app': .*, or module:make_app\(\) for"
+    ):
+        wrapped(monkeypatch, f"{shop}:make_app")
 
 
 def test_what_the_applications_own_module_lacks_is_its_own_error(shop: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,7 +104,9 @@ def test_with_several_databases_one_must_be_chosen(url: str, tmp_path: Path) -> 
 def test_without_a_database_cache_there_is_nothing_to_do() -> None:
     result = run({"default": "locmem://"}, "createcachetable")
     assert (result.exit_code, result.output) == (0, "No database cache is configured: nothing to do.\n")
-    assert run({"default": "locmem://"}, "createcachetable", "named").exit_code == 2
+    result = run({"default": "locmem://"}, "createcachetable", "named")
+    assert result.exit_code == 2
+    assert "a TABLE is made in the database of a cache: no database cache is configured" in result.output
 
 
 @pytest.mark.parametrize(

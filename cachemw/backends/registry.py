@@ -198,6 +198,8 @@ def _named_stores() -> dict[str, str]:
 def _configs(settings: Settings | Mapping[str, Any] | None) -> dict[str, Mapping[str, Any]]:
     if settings is None:
         settings = Settings.from_environ(dict(os.environ))
+    elif not isinstance(settings, Settings | Mapping):
+        raise refuse("settings", settings, "a Settings, a mapping in Django's shape, or None for the environment's")
     elif not isinstance(settings, Settings):
         settings = Settings.from_mapping({"CACHES": settings} if _names_stores(settings) else settings)
     configs = dict(_DEFAULT if settings.caches is None else settings.caches)

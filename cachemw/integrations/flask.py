@@ -32,6 +32,7 @@ from flask import Blueprint, Flask, current_app, has_app_context, request
 
 from cachemw import purging, wsgi
 from cachemw._busting_frameworks import FlaskVersions
+from cachemw._values import boolean
 from cachemw._views_kinds import PAGE
 from cachemw._views_page import EXCHANGE, Page, Tags
 from cachemw._views_wsgi import FLASK_EXTENSION, make_inner_half, make_middleware, respond
@@ -109,6 +110,7 @@ class CacheMW:
             "key_prefix": key_prefix,
             "rules": rules,
         }
+        site = boolean("site", site)
         if not site and (hooks is not None or rules is not None):
             raise ImproperlyConfigured(
                 "CacheMW: hooks and rules are of the cache of the whole site, and with site=False there is none. "
@@ -116,8 +118,8 @@ class CacheMW:
             )
         self._hooks = hooks
         self._site = site
-        self._inside = inside
-        self._static = static
+        self._inside = None if inside is None else boolean("inside", inside)
+        self._static = boolean("static", static)
         self._pages: dict[Any, Page] = {}  # by blueprint
         self._app = app
         if app is not None:
@@ -230,6 +232,8 @@ class CacheMW:
 def _knowing_sessions(policy: Policy, app: Flask) -> Policy:
     """The policy with the names that this application gave to its session's cookies."""
     names = [app.config[key] for key in _SESSION_COOKIES if app.config.get(key)]
+    if not isinstance(policy, Policy):
+        return policy  # for `Caching` to refuse
     if not policy.session_cookies or set(names) <= set(policy.session_cookies):
         return policy
     return replace(policy, session_cookies=tuple(dict.fromkeys((*policy.session_cookies, *names))))

@@ -63,6 +63,8 @@ def lifespan(inner: Lifespan | None = None, *, caches: Caches | None = None) -> 
     its middlewares and views are closed, and those in use of `caches` (None: the process's). Raises, at start-up:
     ImproperlyConfigured for a view whose cache has an unknown alias.
     """
+    if inner is not None and not callable(inner):
+        raise TypeError(f"lifespan takes the application's own lifespan, a function of the application; got {inner!r}.")
 
     @asynccontextmanager
     async def around(app: Any) -> AsyncIterator[Any]:

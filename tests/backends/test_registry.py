@@ -73,6 +73,11 @@ def test_a_mapping_of_settings_that_names_no_store_has_the_one_in_memory() -> No
         assert isinstance(Caches(settings)["default"], LocMemCache)
 
 
+def test_what_are_no_settings_is_refused() -> None:
+    with pytest.raises(ImproperlyConfigured, match="settings is 1; allowed: a Settings, a mapping in Django's shape"):
+        Caches(1)["default"]  # type: ignore[arg-type]
+
+
 def test_an_alias_beside_something_that_is_no_store_is_refused() -> None:
     with pytest.raises(ImproperlyConfigured, match="CACHES is"):
         Caches({"default": {"BACKEND": LOCMEM}, "CACHEMW_SECONDS": 5})["default"]

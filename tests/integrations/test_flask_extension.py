@@ -222,6 +222,20 @@ def test_the_sessions_cookie_is_known_by_the_name_it_has_here(app: Flask, page: 
     assert known.get("/", buffered=True).text == "page 4"
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"policy": "django"}, "policy is 'django'; allowed: a Policy"),
+        ({"site": "perhaps"}, "site is 'perhaps'; allowed: true or false"),
+        ({"inside": "x"}, "inside is 'x'; allowed: true or false"),
+        ({"static": "x"}, "static is 'x'; allowed: true or false"),
+    ],
+)
+def test_an_option_that_cannot_be_used_is_named(app: Flask, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=message):
+        CacheMW(app, **options)
+
+
 def test_a_policy_without_sessions_stays_so(app: Flask, page: Counter) -> None:
     app.config["SESSION_COOKIE_NAME"] = "biscuit"
     app.add_url_rule("/", view_func=lambda: page())

@@ -854,6 +854,11 @@ def test_the_lifespan_gives_up_what_goes_on_in_the_background(page: Counter, clo
     assert events == ["the refresh ends", "the application ends"]
 
 
+def test_what_is_no_lifespan_is_refused_when_it_is_given() -> None:
+    with pytest.raises(TypeError, match="a function of the application; got 'own'"):
+        lifespan("own")  # type: ignore[arg-type]
+
+
 def test_the_lifespan_alone() -> None:
     with TestClient(Starlette(lifespan=lifespan())) as site:
         assert site.get("/").status_code == 404

@@ -472,6 +472,15 @@ def test_what_is_no_absolute_url_is_not_purged_in_silence(site: Site, url: str) 
         purge(url, caching=site.middleware.caching)
 
 
+def test_what_is_no_url_at_all_is_told_from_one(site: Site) -> None:
+    wrong: list[Any] = [None, 7, site.middleware]
+    for given in wrong:
+        with pytest.raises(TypeError, match=r"cannot purge .*: a URL is a text"):
+            purge(given, caching=site.middleware.caching)
+    with pytest.raises(TypeError, match=r"a middleware's `caching` is expected"):
+        purge("http://localhost/a", caching=site.middleware)
+
+
 def test_one_tag_is_a_list_of_one(site: Site) -> None:
     with pytest.raises(TypeError, match="list of tags"):
         purge(tags="news", caching=site.middleware.caching)
