@@ -369,24 +369,23 @@ def test_blocking_work_leaves_the_loop_free_and_is_bounded() -> None:
     running = 0
     most = 0
     lock = threading.Lock()
-    release = threading.Event()
+    full, release = threading.Event(), threading.Event()
 
     def work() -> str:
         nonlocal running, most
         with lock:
             running += 1
             most = max(most, running)
-        release.wait(10)
+            if most == 16:
+                full.set()
+        assert release.wait(10)
         with lock:
             running -= 1
         return threading.current_thread().name
 
     async def main() -> None:
         tasks = [asyncio.create_task(offload(work)) for _ in range(40)]
-        for _ in range(1000):
-            await asyncio.sleep(0.001)
-            if most >= 16:
-                break
+        assert await asyncio.to_thread(full.wait, 10)
         release.set()
         assert threading.current_thread().name not in await asyncio.gather(*tasks)
 

@@ -21,7 +21,7 @@ from cachemw.backends._redis_wire import pack
 from cachemw.backends.redis import RedisCache, _after_fork
 from cachemw.errors import BackendUnavailable
 from tests.backends.redis_tools import BothHalves, FakeRedis, OpenCache
-from tests.servers import Server, free_port, redis_command, redis_info, start_redis
+from tests.servers import Server, free_port, redis_command, redis_info, start_redis, until
 
 #: Seconds that a busy machine may add to a deadline.
 SLACK = 0.4
@@ -483,8 +483,7 @@ class TestTasks:
     def test_a_loop_may_end_while_a_connection_is_being_made(self) -> None:
         async def scenario(cache: RedisCache) -> None:
             reading = asyncio.create_task(cache.aget("key"))
-            while not fake.commands:
-                await asyncio.sleep(0)
+            await asyncio.to_thread(until, lambda: bool(fake.commands), "the handshake is there", 5)
             assert not reading.done()
 
         with FakeRedis(lambda words: None) as fake:
@@ -519,8 +518,7 @@ class TestTasks:
         async def scenario(cache: RedisCache) -> None:
             first = asyncio.create_task(cache._aget(("first",)))
             second = asyncio.create_task(cache._aget(("second",)))
-            while len(fake.commands) < 4:  # the handshake, and one of the two
-                await asyncio.sleep(0)
+            await asyncio.to_thread(until, lambda: len(fake.commands) >= 4, "the handshake and one of the two came", 5)
             first.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await first
