@@ -19,12 +19,15 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import URL, CursorResult, Engine, ExceptionContext, NullPool, create_engine, event, inspect
+from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from cachemw._values import refuse
 from cachemw.backends._db_calls import Call, MissingTable, Outcome, ValueTooLarge
 from cachemw.backends._db_schema import Statements
 from cachemw.backends._db_turns import Limit, Line, TaskTurn, ThreadTurn, await_result
@@ -50,6 +53,8 @@ _NO_TABLE: Final = frozenset({"42P01", 1146})
 _TOO_LARGE: Final = frozenset({"54000", 1153})
 _DEADLOCK: Final = frozenset({"40001", "40P01", 1213})
 _ATTEMPTS: Final = 5
+#: What a URL says of files, which libpq may do without, and nobody verifies anything then.
+_CERTIFICATES: Final = frozenset({"sslrootcert", "ssl_ca", "ssl_cert", "ssl_key"})
 #: What drivers and pools raise, the deadlines included.
 _FAILURES: Final = (SQLAlchemyError, OSError)
 
@@ -70,7 +75,8 @@ class _OnLoop:
 class ServerStore:
     """The table on a server. timeout: seconds for a call; connecting may take twice as long.
 
-    Raises: ImproperlyConfigured if the driver is not installed, or does not understand the URL.
+    Raises: ImproperlyConfigured if the driver is not installed, or does not understand the URL. So does the first call
+    of the async half, for a driver of its own.
     """
 
     def __init__(self, url: URL, statements: Statements, *, timeout: float, pool_size: int) -> None:
@@ -118,17 +124,21 @@ class ServerStore:
         limits = {} if self._driver == "psycopg" else {"read_timeout": seconds, "write_timeout": seconds}
         try:
             engine = create_engine(url, connect_args=limits, **self._engine_options(seconds))
-        except (ImportError, SQLAlchemyError) as error:
+        except (ImportError, SQLAlchemyError, ValueError) as error:
             raise self._unusable(error) from error
-        connect: Callable[..., Any] = engine.dialect.connect
+        connect: Callable[..., Any]
         if self._driver == "psycopg":
+            from psycopg.conninfo import make_conninfo
+
             from cachemw.backends._db_psycopg import limited_connection
 
             connect = limited_connection(seconds).connect
+            self._check_url(engine.dialect, make_conninfo)
         else:
             from cachemw.backends._db_pymysql import QuickConnection
 
             connect = QuickConnection
+            self._check_url(engine.dialect, partial(QuickConnection, defer_connect=True))
 
         def connect_in_time(_dialect: Any, _record: Any, arguments: Any, parameters: Any) -> Any:
             # the line grants one at a time, but who is quick may take what was given back to another, who then opens
@@ -171,13 +181,31 @@ class ServerStore:
             engine = create_async_engine(url, connect_args=arguments, **self._engine_options(seconds))
         except (ImportError, ValueError, SQLAlchemyError) as error:  # ValueError: no greenlet
             raise self._unusable(error) from error
+        if self._async_driver == "asyncmy":
+            from asyncmy.connection import Connection
+
+            self._check_url(engine.dialect, Connection)
         event.listen(engine.sync_engine, "handle_error", _drop_what_is_broken)
         self._agree_on_limits(engine.sync_engine, seconds)
         return engine
 
+    def _check_url(self, dialect: Dialect, look_at: Callable[..., object]) -> None:
+        """What a connection would be told, told to what the driver has to look at it without connecting."""
+        for name in sorted(_CERTIFICATES & self._url.query.keys()):
+            file = self._url.query[name]
+            if file != "system" and not os.access(str(file), os.R_OK):  # "system": libpq's word for all of them
+                raise refuse(f"{name!r} in the database URL", file, "a file that this process may read")
+        _, parameters = dialect.create_connect_args(self._url)
+        parameters.pop("context", None)  # SQLAlchemy's own
+        try:
+            look_at(**parameters)
+        except Exception as error:
+            raise self._unusable(error) from error
+
     def _unusable(self, error: Exception) -> ImproperlyConfigured:
         url = self._url.render_as_string(hide_password=True)
-        return ImproperlyConfigured(f"The database {url!r} cannot be used: {error} (pip install '{self._package}')")
+        hint = f" (pip install '{self._package}')" if isinstance(error, ImportError) else ""
+        return ImproperlyConfigured(f"The database {url!r} cannot be used: {str(error).strip()}{hint}")
 
     def _check_process(self) -> None:
         """In a forked process: the parent's connections are neither used nor closed here."""

@@ -13,6 +13,7 @@ from math import inf
 from typing import Any, Final
 
 from sqlalchemy import URL
+from sqlalchemy.exc import ArgumentError
 
 from cachemw._values import refuse
 from cachemw.backends._db_calls import Call, MissingTable, Outcome, ValueTooLarge
@@ -30,6 +31,9 @@ __all__ = ["Row", "SQLiteStore"]
 _OLDEST: Final = (3, 35, 0)
 #: Keys up to which a statement has a part for each.
 _FEW: Final = 16
+#: What a URL may say of a file: the driver's, and with `uri=true` SQLite's own, which ignores all others.
+_DRIVERS_OWN: Final = frozenset({"cached_statements", "uri"})
+_LIBRARYS_OWN: Final = frozenset({"cache", "immutable", "mode", "modeof", "nolock", "psow", "vfs"})
 #: Has the table a column `due`? NULL if there is no table.
 _HAS_DUE: Final = "SELECT max(name = 'due') FROM pragma_table_info(?)"
 
@@ -43,15 +47,13 @@ ColumnsOf = Callable[[Sequence[str]], Sequence[ColumnKey]]
 class SQLiteStore:
     """The table in a file. timeout: seconds to wait for another process's write.
 
-    Raises: ImproperlyConfigured if the library is too old, or the URL names no file.
+    Raises: ImproperlyConfigured if the library is too old, or the URL names no file or says what is not understood.
     """
 
     def __init__(self, url: URL, statements: Statements, *, timeout: float) -> None:
         if sqlite3.sqlite_version_info < _OLDEST:
             raise ImproperlyConfigured(f"SQLite is {sqlite3.sqlite_version}; allowed: 3.35 or newer")
-        (self._path,), options = DIALECT.create_connect_args(url)
-        if not url.database or ":memory:" in self._path or "mode=memory" in self._path:
-            raise refuse("The database URL", str(url), "the path of a file; to cache in memory use locmem://")
+        self._path, options = _read_url(url)
         self._is_uri = options.get("uri", False)
         self._url = url
         self._statements = statements
@@ -246,6 +248,21 @@ class SQLiteStore:
     async def aclose(self) -> None:
         """See `Store.aclose`."""
         self.close()
+
+
+def _read_url(url: URL) -> tuple[str, dict[str, Any]]:
+    """The path that a URL names, and the options of `sqlite3.connect`."""
+    name, shown = "The database URL", url.render_as_string(hide_password=True)
+    allowed = _DRIVERS_OWN | _LIBRARYS_OWN if "uri" in url.query else _DRIVERS_OWN
+    if unknown := sorted(url.query.keys() - allowed):
+        raise refuse(f"An option of the database URL {shown!r}", unknown[0], ", ".join(sorted(allowed)))
+    try:
+        (path,), options = DIALECT.create_connect_args(url)
+    except (ArgumentError, ValueError) as error:
+        raise refuse(name, shown, f"sqlite:////path/of/file ({str(error).partition(chr(10))[0]})") from error
+    if not url.database or ":memory:" in path or "mode=memory" in path:
+        raise refuse(name, shown, "the path of a file; to cache in memory use locmem://")
+    return path, dict(options)
 
 
 def _execute_many(connection: Connection, statement: str, parameters: Sequence[Mapping[str, Any]]) -> Outcome:

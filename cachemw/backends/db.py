@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Final, TypeVar
 
 from sqlalchemy import URL
 
-from cachemw._values import boolean, integer, number, refuse
+from cachemw._values import LONGEST_WAIT, boolean, integer, number, refuse
 from cachemw.backends._db_calls import Call, MissingTable, Outcome, Store, ValueTooLarge
 from cachemw.backends._db_keys import ColumnKey, text_key, text_keys
 from cachemw.backends._db_pages import Decode
@@ -71,7 +71,7 @@ class DatabaseCache(BaseCache):
         kind = kind_of(primary)
         self._statements = Statements(make_table(table, due=kind == "sqlite"), kind)
         deadline = options.get("deadline", _LOCK_DEADLINE if kind == "sqlite" else _DEADLINE)
-        self._deadline = number("OPTIONS['deadline']", deadline, minimum=0.001)
+        self._deadline = number("OPTIONS['deadline']", deadline, minimum=0.001, maximum=LONGEST_WAIT)
         self._pool_size = integer("OPTIONS['pool_size']", options.get("pool_size", 10), minimum=1)
         self._create = boolean("OPTIONS['create']", options.get("create", kind == "sqlite"))
         self._primary = self._store(primary)

@@ -151,6 +151,7 @@ def test_sqlite_in_memory_is_refused(location: str) -> None:
     [
         {"deadline": 0},
         {"deadline": "soon"},
+        {"deadline": 1e300},
         {"pool_size": 0},
         {"create": "perhaps"},
         {"max_entries": "many"},
@@ -167,6 +168,49 @@ def test_sqlite_in_memory_is_refused(location: str) -> None:
 def test_an_option_that_cannot_be_used_is_refused(tmp_path: Path, options: dict[str, Any]) -> None:
     with pytest.raises(ImproperlyConfigured, match=f"(?i){next(iter(options))}"):
         DatabaseCache(KINDS["sqlite"](tmp_path), {"OPTIONS": options})
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("sqlite:////tmp/x?foo=1", "'foo'; allowed: cached_statements, uri"),
+        ("sqlite:////tmp/x?mode=ro", "'mode'; allowed"),
+        ("sqlite:////tmp/x?timeout=5", "'timeout'; allowed"),
+        ("sqlite:///file:/tmp/x?uri=true&foo=1", "'foo'; allowed: .*mode"),
+        ("sqlite:////tmp/x?uri=perhaps", "perhaps"),
+        ("sqlite:////tmp/x?cached_statements=few", "few"),
+        ("sqlite://user:s3cret@host/x", r"user:\*\*\*@host.*allowed: sqlite:"),
+        ("postgresql://user:s3cret@127.0.0.1:1/db?foo=1", "foo"),
+        ("postgresql://user:s3cret@127.0.0.1:1/db?prepare_threshold=0", "prepare_threshold"),
+        ("postgresql://user:s3cret@127.0.0.1:1/db?sslrootcert=/no/such.pem", "'/no/such.pem'; allowed: a file"),
+        ("mariadb://user:s3cret@127.0.0.1:1/db?foo=1", "foo"),
+        ("mariadb://user:s3cret@127.0.0.1:1/db?charset=bogus", "charset=bogus"),
+        ("mariadb://user:s3cret@127.0.0.1:1/db?connect_timeout=soon", "soon"),
+        ("mariadb://user:s3cret@127.0.0.1:1/db?ssl_ca=/no/such.pem", "'/no/such.pem'; allowed: a file"),
+        (f"mariadb://user:s3cret@127.0.0.1:1/db?ssl_ca={__file__}", "cannot be used"),
+    ],
+)  # fmt: skip
+def test_what_a_url_says_wrong_is_said_when_the_cache_is_made(url: str, said: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=said) as caught:
+        DatabaseCache(url, {})
+    assert "s3cret" not in str(caught.value)
+
+
+def test_what_the_async_driver_alone_does_not_understand_is_said_too() -> None:
+    cache = DatabaseCache("mysql://user:s3cret@127.0.0.1:1/db?bind_address=127.0.0.1", {})
+    with pytest.raises(ImproperlyConfigured, match="bind_address") as caught:
+        asyncio.run(cache.aget("key"))
+    assert "s3cret" not in str(caught.value)
+    asyncio.run(cache.aclose())  # which has nothing to close, and opens nothing
+
+
+def test_what_a_url_says_right_is_understood(tmp_path: Path) -> None:
+    cache = DatabaseCache(f"{KINDS['sqlite'](tmp_path)}?cached_statements=7", {})
+    cache.set("key", 1)
+    assert cache.get("key") == 1
+    cache.close()
+    for url in ("postgresql://127.0.0.1:1/db?sslmode=verify-full&sslrootcert=system", "mysql://h/db?charset=utf8mb4"):
+        DatabaseCache(url, {}).close()
 
 
 def test_an_old_sqlite_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
