@@ -228,7 +228,7 @@ def test_a_file_goes_to_the_server_as_it_is() -> None:
         server = Server(middleware)
         assert isinstance(server.result, FileWrapper)
         assert server.finish().body == b"file"
-        assert "hit" not in server.trace
+        assert server.trace == "cachemw; fwd=uri-miss; fwd-status=200; detail=passed-on"
     assert len(middleware.caching.line.flights) == 0
 
 

@@ -205,6 +205,7 @@ class Passage(Generic[EngineT]):
     def cannot_copy(self) -> None:
         """The body will pass by unseen (a file handed to the server): this response is not stored."""
         self.never = True
+        self.detail = self.detail or "passed-on"
         self._pass_by()
 
     def _pass_by(self) -> None:
