@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from cachemw.flights import Flights, TaskRefresher, ThreadRefresher
+from tests.servers import until
 
 
 def test_a_flight_may_end_while_its_own_thread_holds_the_lock() -> None:
@@ -69,6 +70,7 @@ def test_all_who_wait_are_released_at_once_and_get_the_records() -> None:
     threads = [threading.Thread(target=follow) for _ in range(5)]
     for thread in threads:
         thread.start()
+    until(lambda: len(flight._gates) == 5, "all wait", 5)
     flight.land({"a": 1})
     flight.land({"b": 2})
     for thread in threads:
@@ -204,14 +206,15 @@ def test_what_is_under_way_in_another_loop_is_left_to_that() -> None:
     begun, end = threading.Event(), threading.Event()
 
     async def elsewhere() -> None:
+        over = asyncio.Event()
+
         async def waits() -> None:
             begun.set()
-            await asyncio.to_thread(end.wait, 5)
+            assert await asyncio.to_thread(end.wait, 5)
+            over.set()
 
         refresher.start("a", waits)
-        await asyncio.sleep(0)
-        while len(refresher):
-            await asyncio.sleep(0)
+        await over.wait()
 
     thread = threading.Thread(target=lambda: asyncio.run(elsewhere()))
     thread.start()

@@ -451,8 +451,11 @@ def test_a_response_that_is_never_sent_keeps_nobody_waiting(page: Counter, store
 
 
 def test_a_cancelled_view_keeps_nobody_waiting(page: Counter, store: LocMemCache) -> None:
+    begun = asyncio.Event()
+
     async def view(request: Request) -> Response:
         if page() == "page 1":
+            begun.set()
             await asyncio.Event().wait()
         return PlainTextResponse("answered")
 
@@ -461,8 +464,7 @@ def test_a_cancelled_view_keeps_nobody_waiting(page: Counter, store: LocMemCache
     async def leave_and_come_back() -> str:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://testserver") as http:
             first = asyncio.create_task(http.get("/"))
-            while page.calls == 0:
-                await asyncio.sleep(0)
+            await begun.wait()
             second = asyncio.create_task(http.get("/"))
             await asyncio.sleep(0)
             first.cancel()
