@@ -116,6 +116,30 @@ def test_a_miss_and_a_hit() -> None:
     assert again.extra == (("Age", "9"), ("Cache-Status", "cachemw; hit; ttl=591"))
 
 
+@pytest.mark.parametrize(
+    "other",
+    [Request(host="b"), Request(host="a", path="/b"), Request(host="a", query="b"), Request(host="a", mount="/b"),
+     Request(host="a", scheme="https")],
+)  # fmt: skip
+def test_what_was_learnt_of_one_page_is_nothing_of_another(other: Request) -> None:
+    engine = Engine(Policy())
+    store: Store = {}
+    fetch(engine, store, head_of())
+    assert look_up(engine, store).hit is not None
+    assert look_up(engine, store, other).hit is None
+
+
+@pytest.mark.parametrize(("policy", "one"), [(Policy(), False), (Policy.rfc9111(), True)])
+def test_fields_that_mean_the_same_are_one_variant_where_the_policy_says(policy: Policy, one: bool) -> None:
+    """RFC 9111 §4.1: white space, and lines combined, where that changes nothing of the meaning."""
+    engine = Engine(policy)
+    store: Store = {}
+    fetch(engine, store, head_of(AGE, ("Vary", "Foo")), request=request_of("GET", ("Foo", "1,2")))
+    assert look_up(engine, store, request_of("GET", ("Foo", "1,2"))).hit is not None
+    assert (look_up(engine, store, request_of("GET", ("Foo", "1 , 2"))).hit is not None) is one
+    assert look_up(engine, store, request_of("GET", ("Foo", "2,1"))).hit is None
+
+
 @pytest.mark.parametrize("distant", [True, False])
 def test_a_known_page_takes_one_look_up(distant: bool) -> None:
     """Where that is a round trip, it asks for all that a miss would have to know besides."""

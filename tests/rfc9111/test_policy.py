@@ -7,8 +7,21 @@ from typing import Any
 import pytest
 
 from cachemw.errors import ImproperlyConfigured
+from cachemw.rfc9111.keys import override_part
+from cachemw.rfc9111.messages import Request
 from cachemw.rfc9111.policy import Policy
 from cachemw.settings import Settings
+
+#: By which clients choose a page, and by which they or a proxy say who they are.
+KEYED = """
+Forwarded X-Forwarded-Host X-Forwarded-Port X-Forwarded-Prefix X-Forwarded-Proto X-Forwarded-Protocol
+X-Forwarded-Scheme X-Forwarded-Server X-Forwarded-SSL X-Host X-HTTP-Host-Override X-HTTP-Method
+X-HTTP-Method-Override X-Method-Override X-Original-Host X-Original-URL X-Rewrite-URL X-Script-Name X-URL-Scheme
+Front-End-Https API-Key X-Access-Token X-API-Key X-Auth-Token X-Key X-Token CF-Access-Authenticated-User-Email
+Client-Cert Remote-User Tailscale-User-Login X-Amzn-Oidc-Identity X-Auth-Request-Email X-Auth-Request-User
+X-Authentik-Username X-Forwarded-Client-Cert X-Forwarded-Email X-Forwarded-User X-Goog-Authenticated-User-Email
+X-MS-Client-Principal-Id X-Remote-User X-WebAuth-User
+"""
 
 
 @pytest.mark.parametrize(
@@ -61,6 +74,14 @@ def test_a_guard_is_switched_off_by_a_word_and_by_no_slip(option: str) -> None:
 def test_an_empty_list_that_is_the_default_may_be_given_as_such() -> None:
     for text in ("", "none"):
         assert Settings.from_environ({"CACHEMW_IGNORE_QUERY": text}).policy() == Policy()
+
+
+@pytest.mark.parametrize("name", KEYED.split())
+@pytest.mark.parametrize("policy", [Policy(), Policy.rfc9111(), Policy.django()], ids=["default", "rfc9111", "django"])
+def test_what_pages_hang_on_and_nobody_says_in_vary_is_part_of_every_policys_keys(policy: Policy, name: str) -> None:
+    one, other = (override_part(Request(fields=[(name, f"host={who}")]), policy.keyed_fields) for who in "ab")
+    assert one != other
+    assert "" not in (one, other)
 
 
 def test_names_of_fields_are_in_lower_case_as_the_rules_look_them_up() -> None:

@@ -11,6 +11,7 @@ from cachemw.rfc9111.messages import Fields, Head, Request
 from cachemw.rfc9111.policy import SESSION_COOKIES, Policy
 from cachemw.rfc9111.storing import (
     Storing,
+    has_session,
     has_session_cookie,
     may_store,
     needs_vary_authorization,
@@ -518,13 +519,35 @@ def test_who_was_authenticated_by_other_means_is_as_good_as_authorized(
         ["a=b;\x85session\x85=x"],
         ['a="b; session=x"'],  # a quote that the application may not honour
         ["a=b, session=x"],
+        ["a=b,session=x"],  # as servers join two lines of a field
         ["a=b session=x"],  # http.cookies, and with it Bottle and Beaker, takes white space for the end of a cookie
         ['a="b"\tsession=x'],
         ["a=b; c=d\x0bsession=x"],
         ["$Path session=x"],
         ["$Version;session =x; a=b"],
         ["sessionid=x"],
+        ["session_id=x"],
         ["PHPSESSID=x"],
+        ["JSESSIONID=x"],
+        [".AspNetCore.Cookies=x"],
+        ["remember_token=x"],
+        ["access_token=x"],
+        ["access_token_cookie=x"],
+        ["auth_tkt=x"],
+        ["auth_token=x"],
+        ["fastapiusersauth=x"],
+        ["id_token=x"],
+        ["jwt=x"],
+        ["token=x"],
+        ["beaker.session.id=x"],
+        ["laravel_session=x"],
+        ["__Secure-session=x"],
+        ["_oauth2_proxy=x"],
+        ["_oauth2_proxy_0=x"],
+        ["mod_auth_openidc_session=x"],
+        ["authelia_session=x"],
+        ["CF_Authorization=x"],
+        ["AWSELBAuthSessionCookie-0=x"],
         ["connect.sid=x"],
         ["ASP.NET_SessionId=x"],
         [".AspNetCore.Session=x"],
@@ -558,6 +581,18 @@ def test_session_cookies_are_seen(cookies: list[str]) -> None:
 )
 def test_other_cookies_do_not_matter(cookies: list[str]) -> None:
     assert not has_session_cookie(Request(fields=[("Cookie", line) for line in cookies]), DEFAULT)
+
+
+@pytest.mark.parametrize(
+    ("user", "session", "somebody"),
+    [(False, "", False), (True, "", True), (False, "held", True), (False, "read", True), (True, "changed", True)],
+)
+def test_somebody_who_is_known_further_out_has_a_session(user: bool, session: str, somebody: bool) -> None:
+    """An empty session of a framework, or a REMOTE_USER without a name, is nobody."""
+    kind = type("Known", (Request,), {"known": True, "user": user, "session": session})
+    assert has_session(kind(), DEFAULT) is somebody
+    assert has_session(kind(fields=[("Cookie", "sessionid=x")]), DEFAULT)
+    assert not has_session(kind(), STRICT)
 
 
 def test_the_names_of_session_cookies_are_the_policys() -> None:

@@ -267,6 +267,15 @@ def test_requests_that_are_for_the_application_alone(site: Site, fields: list[tu
     assert len(site.calls) == 2
 
 
+@pytest.mark.parametrize("hosts", [("example.org", "evil.org"), ("evil.org", "example.org"), ("evil.org", "evil.org")])
+def test_a_request_with_two_hosts_gets_the_stored_page_of_neither(site: Site, hosts: tuple[str, str]) -> None:
+    """Nobody knows which of them the application goes by, or a cache on the way has gone by."""
+    for host in {*hosts}:
+        site.get("/", {"Host": host})
+        assert site.get("/", {"Host": host}).hit
+    assert not site.get("/", [("Host", host) for host in hosts]).hit
+
+
 @pytest.mark.parametrize("name", ["X-Forwarded-Host", "X-Original-URL", "X-HTTP-Method-Override", "X-Forwarded-Proto"])
 def test_override_fields_select_pages_of_their_own(site: Site, name: str) -> None:
     site.respond = lambda asked: Script(body=asked.fields.get(name.lower(), "plain").encode())
