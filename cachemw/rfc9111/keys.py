@@ -70,13 +70,14 @@ def override_part(request: Request, names: Sequence[str]) -> str:
 
     They select a variant as the fields in `Vary` do, so a purge of the URL reaches every page that they led to.
 
-    All lines count, in order. Of `Forwarded` (RFC 7239) only host and proto do: `for` differs with every client.
+    All lines count, in order, an empty one too: to an application it is not what an absent one is. Of `Forwarded`
+    (RFC 7239) only host and proto do: `for` differs with every client.
     """
     parts: list[str] = []
     for name in names:
         for line in request.lines(name):
             value = mark_forwarded(line) if name == "forwarded" else line
-            if value:
+            if value or name != "forwarded":
                 parts += (name, value)
     return _frame(parts)
 

@@ -87,6 +87,7 @@ def test_override_fields_count_with_all_their_lines() -> None:
         part(("X-Forwarded-Host", "a"), ("X-Forwarded-Host", "b")),
         part(("X-Forwarded-Host", "a, b")),
         part(("X-Host", "a")),
+        part(("X-Host", "")),
         part(("Forwarded", "for=1;host=a")),
     ]
     assert len(set(different)) == len(different)
