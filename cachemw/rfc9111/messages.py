@@ -14,7 +14,7 @@ from functools import lru_cache
 from operator import itemgetter
 from typing import Any, ClassVar, Final, NamedTuple
 
-from cachemw.rfc9111.fields import CacheControl, has_bad_octets, parse_cache_control
+from cachemw.rfc9111.fields import CacheControl, is_token, parse_cache_control
 
 __all__ = [
     "Field",
@@ -71,6 +71,8 @@ class Request:
     session: ClassVar[str] = ""
     #: fields that the application says its answer depends on, elsewhere than in `Vary`
     declared: ClassVar[tuple[str, ...]] = ()
+    #: fields, in lower case, that it may be taken to carry, though it spells them "x_host" in place of "x-host"
+    disguised: ClassVar[frozenset[str]] = frozenset()
     #: there may be a user or a session: every hit asks for that
     known: ClassVar[bool] = False
 
@@ -165,14 +167,14 @@ class Layout:
 
     names  in lower case
     where  the places of the lines of each
-    sound  no name has an octet that would end the field too early, for whoever reads it next
+    sound  each is a token (RFC 9110 §5.1): what "Set-Cookie " or "Cache-Control:" is to the next reader nobody knows
     """
 
     __slots__ = ("names", "sound", "where")
 
     def __init__(self, names: Iterable[str]) -> None:
         self.names = tuple([name.lower() for name in names])
-        self.sound = not has_bad_octets("".join(self.names))
+        self.sound = all(map(is_token, self.names))
         where: dict[str, list[int]] = {}
         for place, name in enumerate(self.names):
             where.setdefault(name, []).append(place)

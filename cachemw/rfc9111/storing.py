@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
-from itertools import chain
 from typing import Final
 
 from cachemw.rfc9111.fields import CacheControl, has_bad_octets, parse_cache_control, parse_list, parse_vary
@@ -24,7 +23,6 @@ from cachemw.rfc9111.policy import Policy
 __all__ = [
     "NO_PAGE",
     "Storing",
-    "has_bad_octets_in",
     "has_session",
     "has_session_cookie",
     "judge",
@@ -184,7 +182,7 @@ def judge(
     status = head.status
     if not 200 <= status <= 599 or status in NO_PAGE:
         return _refused("status")
-    if has_bad_octets_in(head):
+    if not _is_sound(head):
         return _refused("field")
     directives = control(head, policy)
     varies_on = nominated(head)
@@ -195,6 +193,8 @@ def judge(
     lifetime, chosen, reason = _lifetime(head, policy, seconds, timeout, now, named)
     if reason:
         return _refused(reason)
+    if chosen and policy.set_cookie == "store" and not policy.django_rules and _sets_cookies(head, directives):
+        return _refused("set-cookie")  # nobody has said that further visitors are to have them
     validate = "no-cache" in directives and not directives.field_names("no-cache")
     validator = bool(head.lines("etag") or head.lines("last-modified"))
     stale = stale_window(directives, policy)
@@ -207,9 +207,9 @@ def judge(
     return _storing(True, "", lifetime, chosen, validate, keep)
 
 
-def has_bad_octets_in(head: Head) -> bool:
-    """Is there an octet in the reason or in a field that would end it too early, for whoever reads it next?"""
-    return has_bad_octets(head.reason + "".join(chain.from_iterable(head.fields)))
+def _is_sound(head: Head) -> bool:
+    """Does whoever reads it next read the same fields: has no octet an end where it should not have one?"""
+    return head.layout.sound and not has_bad_octets(head.reason + "".join([value for _, value in head.fields]))
 
 
 def _forbidden(head: Head, directives: CacheControl, varies_on: Iterable[str], policy: Policy) -> str:
@@ -222,7 +222,7 @@ def _forbidden(head: Head, directives: CacheControl, varies_on: Iterable[str], p
             return "no-store"
         if "private" in directives and not directives.field_names("private"):
             return "private"
-    if head.lines("set-cookie") and "set-cookie" not in _withheld(directives):
+    if _sets_cookies(head, directives):
         if policy.set_cookie == "refuse":
             return "set-cookie"
         if policy.set_cookie == "store" and "cookie" in varies_on:
@@ -230,6 +230,11 @@ def _forbidden(head: Head, directives: CacheControl, varies_on: Iterable[str], p
     if (head.value("content-type") or "").partition(";")[0].strip(" \t").lower() == "text/event-stream":
         return "event-stream"  # what happened to the first listener is no answer to the next, who must not wait for it
     return ""
+
+
+def _sets_cookies(head: Head, directives: CacheControl) -> bool:
+    """Does it set cookies that would be stored with it?"""
+    return bool(head.lines("set-cookie")) and "set-cookie" not in _withheld(directives)
 
 
 def _withheld(directives: CacheControl) -> tuple[str, ...]:
