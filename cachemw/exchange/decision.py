@@ -7,7 +7,7 @@ from typing import Any, Final
 from cachemw.exchange.passage import LONGEST, EngineT, Passage, Reply, Step, without_cookies
 from cachemw.rfc9111 import keys
 from cachemw.rfc9111.fields import parse_etag
-from cachemw.rfc9111.messages import Head, StoredResponse
+from cachemw.rfc9111.messages import Fields, Head, StoredResponse
 from cachemw.rfc9111.partial import combine, missing, serves, slice_of
 from cachemw.rfc9111.reuse import Reuse, may_reuse, may_serve_in_grace, may_serve_stale_on_error, only_if_cached
 from cachemw.rfc9111.storing import has_session, judge, nominated
@@ -191,7 +191,7 @@ class Decision(Passage[EngineT]):
             self.stale = self.conditions = None
             return Step.RETRY
         self._renew(fresh, now)
-        self._serve_instead(fresh, now)
+        self._serve_instead(fresh, now, without_cookies(head)[1])
         return Step.REPLY
 
     def failed(self, now: float) -> bool:
@@ -205,6 +205,7 @@ class Decision(Passage[EngineT]):
     def _validated(self, stale: StoredResponse, head: Head, now: float) -> Step:
         """A 304 to our own conditions (RFC 9111 §4.3.3)."""
         given = self.timeout, self.tags, self._named, self._strips
+        cookies = without_cookies(head)[1]
         head = self._as_stored(head, stale)
         if self.candidates:
             self._obey_rules(stale.status, stale.head.value("content-type"))
@@ -214,7 +215,7 @@ class Decision(Passage[EngineT]):
             self.timeout, self.tags, self._named, self._strips = given  # the next answer may have another rule
             return Step.RETRY
         self._renew(fresh, now)
-        self._serve_instead(fresh, now)
+        self._serve_instead(fresh, now, cookies)
         return Step.REPLY
 
     def _told_by_head(self, stale: StoredResponse, head: Head, now: float) -> None:
@@ -262,8 +263,10 @@ class Decision(Passage[EngineT]):
             return False
         return head.lines("no-vary-search") == before.lines("no-vary-search")
 
-    def _serve_instead(self, record: StoredResponse, now: float) -> None:
+    def _serve_instead(self, record: StoredResponse, now: float, cookies: Fields = ()) -> None:
+        """cookies: what the application has set for this client, with the answer in whose place the record is sent."""
         forward, self.now = self.forward, now
         self._serve(record)
         self.forward = forward
-        self.extra = self.request.render(self._extra(record))
+        own = tuple(cookie for cookie in cookies if cookie not in record.fields)
+        self.extra = self.request.render((*own, *self._extra(record)))
