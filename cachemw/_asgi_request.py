@@ -127,6 +127,14 @@ class ASGIRequest(UnreadRequest):
         return declared(self.scope)
 
     @property
+    def disguised(self) -> frozenset[str]:  # type: ignore[override]
+        """The fields that a WSGI application further in reads in others: in its environment "-" and "_" are one."""
+        names = self.headers
+        if b"_" not in b"".join(names):
+            return frozenset()
+        return frozenset([name.decode("latin-1").replace("_", "-") for name in names if b"_" in name])
+
+    @property
     def known(self) -> bool:  # type: ignore[override]
         """May the scope tell more of the client than the fields do?"""
         return "session" in self.scope or "user" in self.scope

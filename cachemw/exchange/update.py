@@ -105,6 +105,8 @@ class Update(Passage[EngineT]):
             return self._refuse("set-cookie", given)  # as somebody further out will do
         if not self._is_known_host():
             return self._refuse("host", head)
+        if (disguised := request.disguised) and not disguised.isdisjoint((*nominated(head), *policy.keyed_fields)):
+            return self._refuse("field", head)  # the key does not have what the application may have read
         if policy.patch and (storing.chosen or self.timeout is not None or policy.django_rules):
             head = _patched(head, storing.lifetime, now)
         if (length := _stated_length(head)) is not None:
