@@ -70,15 +70,12 @@ class Procedures(ABC):
         writes: Sequence[Write],
         drops: Sequence[str] = (),
         guard: tuple[str, str] | None = None,
-        lease: str | None = None,
     ) -> Procedure[bool]:
         """Write and drop records; False if a purge that came meanwhile has taken the writes back.
 
         guard: the key of the URL's mark and its token when the request began. A purge writes the mark and then
         removes the record; this writes the record and then reads the mark: in every order one of the two removes it.
-        lease: what `take_lease` took, to be let go of: the next one may fetch.
         """
-        drops = (*drops, lease) if lease is not None else drops
         try:
             encoded = writes if self.codec is None else self._encoded(writes)
         except (TypeError, ValueError):  # what no HTTP message can carry: the page's fault, not the store's

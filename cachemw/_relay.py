@@ -83,12 +83,13 @@ class Relay:
         """What is to be done to the store at the end; None for nothing, or nothing more."""
         exchange = self.exchange
         lease, self._lease = self._lease, None
-        if not (exchange.writes or exchange.drops or lease is not None):
+        drops = exchange.drops if lease is None else (*exchange.drops, lease)  # the next one may fetch
+        if not (exchange.writes or drops):
             return None
         pages = exchange.engine.pages
-        if exchange.drops:
-            pages.mind(exchange.drops)
-        procedure = pages.commit(exchange.writes, exchange.drops, exchange.guard, lease)
+        if drops:
+            pages.mind(drops)
+        procedure = pages.commit(exchange.writes, drops, exchange.guard)
         exchange.writes = exchange.drops = ()
         return procedure
 

@@ -37,6 +37,7 @@ class ThreadRelay(Relay):
 
     def _drop_lease(self, key: str) -> None:
         pages = self.exchange.engine.pages
+        pages.mind((key,))
         pages.run(pages.drop_lease(key), None)
 
     def _purge(self, pages: Pages, resources: Sequence[str]) -> None:
@@ -70,6 +71,7 @@ class TaskRelay(Relay):
 
     async def _drop_lease(self, key: str) -> None:
         pages = self.exchange.engine.pages
+        pages.mind((key,))
         await pages.arun(pages.drop_lease(key), None)
 
     async def _purge(self, pages: Pages, resources: Sequence[str]) -> None:

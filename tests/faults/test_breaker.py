@@ -8,11 +8,12 @@ import threading
 import time
 from collections.abc import Iterator
 from typing import Any
+from wsgiref.util import setup_testing_defaults
 
 import pytest
 
 from cachemw import _pages_recovery as recovery
-from cachemw import asgi
+from cachemw import asgi, wsgi
 from cachemw import pages as pages_module
 from cachemw._asgi_passage import discard, no_body
 from cachemw._pages_recovery import Breaker, Recovery
@@ -513,3 +514,53 @@ def test_a_lease_whose_end_the_store_did_not_hear_of_ends_when_it_is_back(store:
     store.down = set()
     until(lambda: settled(pages), "it was dropped", 2)
     assert store.read_records(["lease"]) == [None]
+
+
+@pytest.mark.parametrize("failing", ["breaker", "write_breaker"])
+@pytest.mark.parametrize("interface", ["wsgi", "asgi"])
+def test_a_lease_of_before_an_outage_is_not_left_to_nobody(
+    store: Store, monkeypatch: pytest.MonkeyPatch, interface: str, failing: str
+) -> None:
+    """When the application answers, the store is passed by: others would wait for the lease as long as it lasts."""
+    monkeypatch.setattr(recovery, "PERIOD", 0.01)
+    monkeypatch.setattr(Store, "shared", True)
+    taken: list[str] = []
+    held: list[Any] = []
+    add = store.add_record
+
+    def noted(key: str, *rest: Any) -> bool:
+        taken.append(key)
+        return add(key, *rest)
+
+    def outage() -> None:
+        held.extend(store.read_records(taken))
+        for _ in range(5):
+            getattr(middleware.caching.line.pages, failing).failed(BackendUnavailable(), time.monotonic(), [KEY])
+
+    monkeypatch.setattr(store, "add_record", noted)
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        outage()
+        start_response("200 OK", [("Cache-Control", "max-age=60")])
+        return [b"page"]
+
+    async def async_app(scope: Any, receive: Any, send: Any) -> None:
+        outage()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"cache-control", b"max-age=60")]})
+        await send({"type": "http.response.body", "body": b"page"})
+
+    middleware: Any
+    if interface == "wsgi":
+        middleware = wsgi.CacheMiddleware(app, cache=store)
+        environ: dict[str, Any] = {}
+        setup_testing_defaults(environ)
+        response = middleware(environ, lambda status, headers: None)
+        assert b"".join(response) == b"page"
+        response.close()
+    else:
+        middleware = asgi.CacheMiddleware(async_app, cache=store)
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"host", b"a")]}
+        asyncio.run(middleware(scope, no_body(), discard))
+    assert [type(record) for record in held] == [HitForMiss]
+    until(lambda: settled(middleware.caching.line.pages), "the store is used again", 2)
+    assert store.read_records(taken) == [None]
