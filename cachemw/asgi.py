@@ -151,6 +151,8 @@ class _Middleware(CachingMiddleware):
             special = _names(telling.intersection(headers))
         if len(headers) != len(request._fields):
             special |= {"host"}
+        if "user" in request.scope and request.user:
+            special |= {"authorization"}
         exchange.begin(request, time.time(), special)
         pages = exchange.engine.pages
         if pages.immediate:
@@ -193,8 +195,8 @@ class CacheMiddleware(_Middleware):
 
         app = CacheMiddleware(app, cache="redis://localhost:6379/0", seconds=60)
 
-    Arguments: see `cachemw.caching.Caching`. With the application alone, the default cache and the environment's
-    settings are used. Raises: ImproperlyConfigured for a wrong setting.
+    Options and errors: see `cachemw.CacheMiddleware`. With the application alone, the default cache and the
+    environment's settings are used.
     """
 
 

@@ -47,7 +47,7 @@ _NO_BODY: Final = (None, "", "0")
 @lru_cache(64)
 def _variables(special: frozenset[str]) -> tuple[Mapping[str, str], frozenset[str]]:
     """The names of these fields by their variables, and the variables whose very presence tells something."""
-    names = {variable(name): name for name in special}
+    names = {variable(name): name for name in special} | {"REMOTE_USER": "authorization"}  # as good as its field
     return names, frozenset(names) - {"CONTENT_LENGTH"}
 
 
@@ -150,8 +150,8 @@ class CacheMiddleware(_Middleware):
 
         app.wsgi_app = CacheMiddleware(app.wsgi_app, cache="redis://localhost:6379/0", seconds=60)
 
-    Arguments: see `cachemw.caching.Caching`. With the application alone, the default cache and the environment's
-    settings are used. Raises: ImproperlyConfigured for a wrong setting, TypeError for an async hook.
+    Options and errors: see `cachemw.CacheMiddleware`. With the application alone, the default cache and the
+    environment's settings are used.
     """
 
 

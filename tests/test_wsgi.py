@@ -411,6 +411,30 @@ def test_whom_the_server_has_authenticated_is_somebody() -> None:
     assert Server(site, REMOTE_USER="alice").finish().body == b"hello alice"
 
 
+@pytest.mark.parametrize("says", ["max-age=60", "public, max-age=60"])
+def test_who_is_known_shares_pages_that_are_public(monkeypatch: pytest.MonkeyPatch, says: str) -> None:
+    """As with Authorization, a user gets no page of nobody's, and does not tell the application's answer to all."""
+
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        user = environ.get("REMOTE_USER", "")
+        fields = [("Cache-Control", says), ("ETag", '"1"'), ("X-Hello", user)]
+        status = "304 Not Modified" if "HTTP_IF_NONE_MATCH" in environ else "200 OK"
+        start_response(status, fields)
+        return [] if status[:3] == "304" else [b"hello " + user.encode()]
+
+    def hello(**variables: str) -> str:
+        answer = Server(site, **variables).finish()
+        return f"{dict(answer.headers)['X-Hello']}: {answer.body.decode()}"
+
+    site, now, public = cached(app), 1_800_000_000.0, says.startswith("public")
+    monkeypatch.setattr("cachemw.wsgi.time.time", lambda: now)
+    assert hello() == ": hello "
+    assert hello(REMOTE_USER="alice") == (": hello " if public else "alice: hello alice")
+    now += 61
+    assert hello(REMOTE_USER="alice") == ("alice: hello " if public else "alice: hello alice")
+    assert hello() == ("alice: hello " if public else ": hello ")
+
+
 def test_the_mount_is_part_of_the_key_and_a_purge_finds_it() -> None:
     from cachemw import purge
 

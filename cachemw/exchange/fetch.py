@@ -41,8 +41,8 @@ class Fetch(Decision[EngineT]):
     def begin(self, request: Request, now: float, special: Collection[str] = ()) -> None:
         """Take up a request as the application will see it.
 
-        special: which of `engine.special` it carries, and "host" if some field has several lines; the shell finds
-        that out faster than a rule could.
+        special: which of `engine.special` it carries, "host" if some field has several lines, and "authorization" if
+        somebody further out has seen to that; the shell finds that out faster than a rule could.
         """
         self.request = request
         self.now = now

@@ -76,9 +76,9 @@ def age(stored: StoredResponse, now: float) -> int:
 
 
 def _has_credentials(request: Request, policy: Policy) -> bool:
-    """Does it carry Authorization? To Django, an empty one is none."""
+    """Does it carry Authorization, or has somebody further out read it? To Django, an empty one is none."""
     lines = request.lines("authorization")
-    return any(lines) if policy.authorization == "vary" else bool(lines)
+    return any(lines) if policy.authorization == "vary" else bool(lines) or request.user
 
 
 def _is_for_credentials(head: Head, policy: Policy) -> bool:
