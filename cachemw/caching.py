@@ -66,17 +66,7 @@ class Line(Engine):
 
 
 class Caching:
-    """The configuration of one middleware.
-
-    cache       an alias, a URL, or a store; None: the settings' alias
-    policy      what to do where the rules of HTTP leave it open; None: the settings'
-    seconds     lifetime where a response states none; None: the policy's, then the settings'
-    key_prefix  a part of every key; None: the settings'
-    rules       a table of `Rule`; None: the settings'
-    settings    a `Settings`, or a mapping in Django's shape (Flask's `app.config`); None: the environment's
-
-    Raises: ImproperlyConfigured, before the first request.
-    """
+    """The configuration of one middleware. Arguments and errors: those of `cachemw.CacheMiddleware`."""
 
     def __init__(
         self,

@@ -64,32 +64,54 @@ class CacheMiddleware(_Either):
 
         app = CacheMiddleware(app, cache="redis://localhost:6379/0", seconds=60)
 
-    Options: see `cachemw.wsgi.CacheMiddleware`. Raises: ImproperlyConfigured if `app` speaks neither interface, or for
-    a wrong setting.
+    cache       an alias, a URL, or a store; left out: the settings' alias
+    policy      what to do where the rules of HTTP leave it open; left out: the settings'
+    seconds     lifetime where a response states none; left out: the policy's, then the settings' (600)
+    key_prefix  a part of every key; left out: the settings'
+    rules       a table of `Rule`; left out: the settings'
+    hooks       a `Hooks`, around the cache
+    settings    a `Settings`, or a mapping in Django's shape (Flask's `app.config`); left out: the environment's
+
+    Raises: ImproperlyConfigured, before the first request, for a wrong setting, for an async hook around a WSGI
+    application, and if `app` speaks neither interface.
     """
 
     _wsgi, _asgi = wsgi.CacheMiddleware, asgi.CacheMiddleware
 
 
 class UpdateCacheMiddleware(_Either):
-    """The outer half of the cache, around the middlewares that change what a page depends on."""
+    """The outer half of the cache, around the middlewares that change what a page depends on.
+
+    Options and errors: those of `CacheMiddleware`; both halves have to be told the same.
+    """
 
     _wsgi, _asgi = wsgi.UpdateCacheMiddleware, asgi.UpdateCacheMiddleware
 
 
 class FetchFromCacheMiddleware(_Either):
-    """The inner half of the cache, inside the middlewares that change what a page depends on."""
+    """The inner half of the cache, inside the middlewares that change what a page depends on.
+
+    Options and errors: those of `CacheMiddleware`; both halves have to be told the same.
+    """
 
     _wsgi, _asgi = wsgi.FetchFromCacheMiddleware, asgi.FetchFromCacheMiddleware
 
 
 class LocaleMiddleware(_Either):
-    """Choose the language of each request; see `cachemw.locale`. Between the two halves of the cache."""
+    """Choose the language of each request, between the two halves of the cache.
+
+    Options: see `cachemw.locale.WSGILocaleMiddleware`. Raises: ImproperlyConfigured, as that does, or if `app` speaks
+    neither interface.
+    """
 
     _wsgi, _asgi = locale.WSGILocaleMiddleware, locale.ASGILocaleMiddleware
 
 
 class TimezoneMiddleware(_Either):
-    """Choose the time zone of each request; see `cachemw.locale`. Between the two halves of the cache."""
+    """Choose the time zone of each request, between the two halves of the cache.
+
+    Options: see `cachemw.locale.WSGITimezoneMiddleware`. Raises: ImproperlyConfigured, as that does, or if `app` speaks
+    neither interface.
+    """
 
     _wsgi, _asgi = locale.WSGITimezoneMiddleware, locale.ASGITimezoneMiddleware

@@ -38,7 +38,7 @@ _MEMO_LENGTH: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One line of the table. What is left out matches everything, or changes nothing.
+    """One line of a table of rules. What is left out matches everything, or changes nothing.
 
     path           below the mount, without the query, percent-decoded, case-sensitive. A text matches the whole path;
                    "*" in it is any run of characters, "/" included, and "/blog/*" is "/blog" too. A text that begins

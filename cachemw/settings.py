@@ -163,6 +163,8 @@ def _setting(doc: str, read: Reader, *names: str, unit: str = "", **how: Any) ->
 class Settings:
     """How the middlewares and the caches work. Every field may be left out.
 
+    What each one means, its unit and its other names: docs/settings.md, and the `metadata` of `dataclasses.fields`.
+
     Raises: ImproperlyConfigured for a value that cannot be used.
     """
 

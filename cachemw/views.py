@@ -125,8 +125,9 @@ def cache_page(
 class Patching(ViewDecorator):
     """Patches the headers of every response of the view."""
 
-    def __init__(self, name: str, patch: Callable[[Any], None], *, storing_depends: bool) -> None:
+    def __init__(self, name: str, patch: Callable[[Any], None], *, storing_depends: bool, doc: str = "") -> None:
         self.name = name
+        self.__doc__ = doc or type(self).__doc__
         self.patch = patch
         self._storing_depends = storing_depends
 
@@ -182,8 +183,12 @@ def cache_control(
     return Patching("cache_control", patch, storing_depends=forbids)
 
 
-#: Tell every cache not to keep the view's responses; see `add_never_cache_headers`.
-never_cache: Final[ViewDecorator] = Patching("never_cache", add_never_cache_headers, storing_depends=True)
+never_cache: Final[ViewDecorator] = Patching(
+    "never_cache",
+    add_never_cache_headers,
+    storing_depends=True,
+    doc="Tell every cache not to keep the view's responses; see `add_never_cache_headers`.",
+)
 
 
 def vary_on_headers(*names: str) -> ViewDecorator:
@@ -203,9 +208,11 @@ def vary_on_headers(*names: str) -> ViewDecorator:
     return Patching("vary_on_headers", patch, storing_depends=True)
 
 
-#: The page is another one for each value of Cookie.
 vary_on_cookie: Final[ViewDecorator] = Patching(
-    "vary_on_cookie", lambda headers: patch_vary_headers(headers, ["Cookie"]), storing_depends=True
+    "vary_on_cookie",
+    lambda headers: patch_vary_headers(headers, ["Cookie"]),
+    storing_depends=True,
+    doc="Name Cookie in Vary: the page is another one for each value of it.",
 )
 
 

@@ -8,10 +8,17 @@ import io
 import re
 import tokenize
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
-from cachemw import Policy, Settings
+import click
+
+import cachemw
+from cachemw import CacheError, Policy, Settings
+from cachemw.backends.base import BaseCache
+from cachemw.cli import main as command_line
 from cachemw.rfc9111 import policy as policy_module
 
 __all__ = ["PAGES", "main"]
@@ -155,7 +162,95 @@ def _table(head: Sequence[str], rows: Iterator[Sequence[str]] | list[Sequence[st
     return "\n" + "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
 
 
-PAGES: Final[Mapping[str, Callable[[], str]]] = {"settings.md": settings_page}
+_REFERENCE: Final = """\
+# Reference
+
+This page is made from the code: every public name in one sentence. `help(name)` in Python says the rest: arguments,
+units, errors. How the stores are named by a URL: [Choose a store](stores.md).
+"""
+
+#: Modules with public names, and the stores.
+_MODULES: Final = ("flask", "starlette", "fastapi", "django")
+_PARTS: Final = ("fragments", "memoize", "busting", "testing")
+_STORES_OF: Final = {
+    "locmem": "LocMemCache",
+    "filebased": "FileBasedCache",
+    "db": "DatabaseCache",
+    "redis": "RedisCache",
+    "memcached": "PyMemcacheCache PyLibMCCache",
+    "tiered": "TieredCache",
+    "dummy": "DummyCache",
+}
+
+
+def reference_page() -> str:
+    """Every public name, the options of the stores, the errors and the commands."""
+    told = {id(getattr(cachemw, name)) for name in cachemw.__all__}
+    text = _REFERENCE + "\n## `cachemw`\n" + _table(("Name", ""), _names(cachemw, set()))
+    for name in (*(f"integrations.{one}" for one in _MODULES), *_PARTS):
+        module = import_module(f"cachemw.{name}")
+        text += f"\n## `cachemw.{name}`\n" + _table(("Name", ""), _names(module, told))
+    text += "\n## Errors\n" + _table(("Error", "is also", "when"), _errors())
+    return text + "\n## Options of the stores\n" + "".join(_store_sections()) + "\n## Commands\n" + _commands()
+
+
+def _names(module: ModuleType, told: set[int]) -> Iterator[Sequence[str]]:
+    for name in sorted(module.__all__, key=str.lower):
+        one = getattr(module, name)
+        if not (isinstance(one, type) and issubclass(one, Exception)) and id(one) not in told:
+            yield f"`{name}`", _INSTANCES.get(name) or _sentence(one)
+
+
+#: What `help` tells of as of its class.
+_INSTANCES: Final = {"cache": "The store `default` of this process.", "caches": "The stores of this process, by alias."}
+
+
+def _sentence(one: Any) -> str:
+    return (inspect.getdoc(one) or "").partition("\n\n")[0].replace("\n", " ")
+
+
+def _errors() -> Iterator[Sequence[str]]:
+    errors = [getattr(cachemw, name) for name in cachemw.__all__]
+    for one in errors:
+        if isinstance(one, type) and issubclass(one, Exception):
+            bases = [base.__name__ for base in one.__bases__ if one is not CacheError]
+            yield f"`{one.__name__}`", ", ".join(f"`{base}`" for base in bases), _sentence(one)
+
+
+def _store_sections() -> Iterator[str]:
+    yield f"\nOf every store:\n\n```text\n{inspect.getdoc(BaseCache)}\n```\n"
+    for module, names in _STORES_OF.items():
+        for name in names.split():
+            kind = getattr(import_module(f"cachemw.backends.{module}"), name)
+            options = ", ".join(f"`{option}`" for option in sorted(kind.option_names or ()))
+            yield f"\n### `cachemw.backends.{module}.{name}`\n\n"
+            yield f"{options}\n\n" if options else ""
+            yield "```text\n" + "\n\n".join(_option_texts(kind)) + "\n```\n"
+
+
+def _option_texts(kind: type[BaseCache]) -> Iterator[str]:
+    """What the store's class says, and what a base class of several stores says of their options."""
+    yield inspect.getdoc(kind) or ""
+    for base in kind.__mro__[1:]:
+        if base is not BaseCache and "OPTIONS" in (base.__doc__ or ""):
+            yield inspect.getdoc(base) or ""
+
+
+def _commands() -> str:
+    return _table(("Command", ""), _command_rows(command_line, "cachemw"))
+
+
+def _command_rows(group: click.Group, path: str) -> Iterator[Sequence[str]]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from _command_rows(command, f"{path} {name}")
+            continue
+        text = " ".join((command.help or "").split())
+        options = [one for one in command.params if isinstance(one, click.Option)]
+        yield f"`{path} {name}`", " ".join([text, *(f"`{one.opts[0]}`: {one.help}" for one in options)])
+
+
+PAGES: Final[Mapping[str, Callable[[], str]]] = {"settings.md": settings_page, "reference.md": reference_page}
 
 
 def main() -> None:

@@ -46,7 +46,9 @@ _itself: Final[Callable[[str], str]] = str
 
 
 class MemcachedCache(MemcachedPages):
-    """What both have in common: servers, failures, connections. LOCATION: see `parse_location`.
+    """What both have in common: servers, failures, connections.
+
+    location: servers as host:port, [::1]:port or unix:/path, in a list or separated by `;` or `,`.
 
     OPTIONS of both: `timeout` (or `socket_timeout`) and `connect_timeout`, in seconds (0.1, 0.25); `max_pool_size`, how
     many idle connections to a server are kept (64).

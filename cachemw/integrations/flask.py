@@ -78,7 +78,7 @@ class FlaskSite:
 
 
 class CacheMW:
-    """The extension. Of use for several applications, by `init_app`.
+    """Flask's extension: the cache around an application, or around several, by `init_app`.
 
     cache, policy, seconds, key_prefix, rules, hooks   as `CacheMiddleware` takes them; before what app.config says
     site    False: do not cache the whole site, only blueprints and views that ask for it

@@ -101,6 +101,8 @@ KEYED_FIELDS: Final = (
 class Policy:
     """The choices of one cache. Times are in seconds, sizes in bytes.
 
+    What each one means: docs/settings.md, and the comments in this module.
+
     Raises: ImproperlyConfigured for a value that cannot be used; TypeError for an option that there is not.
     """
 

@@ -34,4 +34,4 @@ class BackendContract(
     PageContract,
     ConcurrencyContract,
 ):
-    """All of it."""
+    """All that a store promises, as tests: subclass it and name your backend."""
