@@ -14,10 +14,12 @@ import os
 import random
 import sqlite3
 import threading
-import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
+from os import getpid
+from time import monotonic, sleep
 from typing import Any, Final, TypeVar
 
 from cachemw.backends._db_calls import MissingTable
@@ -86,18 +88,19 @@ class Connections:
         self._idle: list[Connection] = []
         self._open: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._opening = threading.Lock()
-        self._owner = os.getpid()
+        self._owner = getpid()
         self._file: tuple[int, int] | None = None
         self._look_again = 0.0
         with _connecting:  # who forks looks at all
             _all.add(self)
 
-    def use(self, work: Callable[[Connection], T], *, patient: bool = True) -> T:
-        """Do the work with a connection that nobody else uses meanwhile, again while another writer is at it.
+    def use(self, work: Callable[..., T], *arguments: Any, patient: bool = True) -> T:
+        """`work(connection, *arguments)` with a connection that nobody else uses meanwhile.
 
-        Raises: BackendUnavailable; BusyError where something had to be waited for, and it is not to be `patient`.
+        While another writer is at it, that is done again. Raises: BackendUnavailable; BusyError where something had to
+        be waited for, and it is not to be `patient`.
         """
-        if time.monotonic() >= self._look_again or self._owner != os.getpid():
+        if monotonic() >= self._look_again or self._owner != getpid():
             self._look()
         idle = self._idle
         try:
@@ -105,41 +108,19 @@ class Connections:
         except IndexError:
             connection = self._another(idle, patient=patient)
         try:
-            result = work(connection)
+            result = work(connection, *arguments)
         except sqlite3.Error as error:
-            return self._again(lambda: work(connection), connection, idle, error, patient=patient)
-        except BaseException:
+            return self._again(partial(work, connection, *arguments), connection, idle, error, patient=patient)
+        except BaseException as error:
             connection.close()
+            if isinstance(error, OverflowError):  # the driver's, of a value of 2 GiB
+                raise self._mapped(error) from error
             raise
         if idle is self._idle:
             idle.append(connection)
         else:  # it is of a file that was replaced, or of a parent process
             connection.close()
         return result
-
-    def rows(self, sql: str, arguments: Sequence[Any], *, patient: bool = True) -> list[Any]:
-        """The rows that a statement gives; what `use` would do, with two calls less."""
-        if time.monotonic() >= self._look_again or self._owner != os.getpid():
-            self._look()
-        idle = self._idle
-        try:
-            connection = idle.pop()
-        except IndexError:
-            connection = self._another(idle, patient=patient)
-        try:
-            rows = connection.ask(sql, arguments).fetchall()
-        except sqlite3.Error as error:
-            return self._again(
-                lambda: connection.ask(sql, arguments).fetchall(), connection, idle, error, patient=patient
-            )
-        except BaseException:
-            connection.close()
-            raise
-        if idle is self._idle:
-            idle.append(connection)
-        else:
-            connection.close()
-        return rows
 
     def _again(
         self,
@@ -178,19 +159,20 @@ class Connections:
             else:
                 connection.close()
 
-    def transact(self, steps: Callable[[Connection], T]) -> T:
-        """Do the steps in one transaction: one commit instead of one for each."""
-        return self.use(lambda connection: _in_transaction(connection, steps))
+    def transact(self, steps: Callable[..., T], *arguments: Any) -> T:
+        """`steps(connection, *arguments)` in one transaction: one commit instead of one for each."""
+        result: T = self.use(_in_transaction, steps, arguments)
+        return result
 
     def _look(self) -> None:
         """Are those that nobody uses of this process, and of the file that stands at the path now?"""
-        if self._owner != os.getpid():  # forked: the parent's must neither be used nor closed here
+        if self._owner != getpid():  # forked: the parent's must neither be used nor closed here
             _inherited.append(self._idle)
             self._idle = []
             self._open = weakref.WeakSet()
             self._opening = threading.Lock()
-            self._owner = os.getpid()
-        self._look_again = time.monotonic() + _LOOK_AGAIN
+            self._owner = getpid()
+        self._look_again = monotonic() + _LOOK_AGAIN
         found = self._identity()
         if found != self._file:
             self.close()
@@ -213,7 +195,7 @@ class Connections:
         if not patient:
             raise BusyError
         patience = _OPENING * self._timeout
-        began = time.monotonic()
+        began = monotonic()
         if not self._opening.acquire(timeout=patience):
             raise self._mapped(TimeoutError(f"no connection within {patience:g} s"))
 
@@ -231,15 +213,15 @@ class Connections:
     def _patiently(self, action: Callable[[], T], deadline: float | None = None) -> T:
         """Do it, again and again while another connection has the lock, until time is up."""
         if deadline is None:
-            deadline = time.monotonic() + self._timeout
+            deadline = monotonic() + self._timeout
         pause = 0.0002
         while True:
             try:
                 return action()
             except sqlite3.Error as error:
-                if not _is_busy(error) or time.monotonic() >= deadline:
+                if not _is_busy(error) or monotonic() >= deadline:
                     raise self._mapped(error) from error
-            time.sleep(pause * random.random())  # noqa: S311  spreads the waiters, guards no secret
+            sleep(pause * random.random())  # noqa: S311  spreads the waiters, guards no secret
             pause = min(pause * 2, 0.005)
 
     def _connect(self) -> Connection:
@@ -281,12 +263,12 @@ class Connections:
 
     def close(self) -> None:
         """Close those that nobody uses at this moment."""
-        if self._owner == os.getpid():
+        if self._owner == getpid():
             _close_all(self._idle)
 
     def withdraw(self) -> Callable[[], bool]:
         """Before a fork, while nobody can open a connection: close all. Gives what says whether some are in use yet."""
-        if self._owner != os.getpid():
+        if self._owner != getpid():
             return lambda: False
         idle, self._idle = self._idle, []  # so that those in use are closed by who uses them
 
@@ -313,10 +295,10 @@ def _code(error: sqlite3.Error) -> int:
     return code & 0xFF
 
 
-def _in_transaction(connection: Connection, steps: Callable[[Connection], T]) -> T:
+def _in_transaction(connection: Connection, steps: Callable[..., T], arguments: Sequence[Any]) -> T:
     connection.execute("BEGIN IMMEDIATE")
     try:
-        result = steps(connection)
+        result = steps(connection, *arguments)
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
@@ -331,12 +313,12 @@ _all: Final[weakref.WeakSet[Connections]] = weakref.WeakSet()
 def _before_fork() -> None:
     global _in_use
     _connecting.acquire()
-    until = time.monotonic() + _FORK_PATIENCE
+    until = monotonic() + _FORK_PATIENCE
     withdrawn = [(connections.path, connections.withdraw()) for connections in list(_all)]
     while _in_use := {path for path, are_in_use in withdrawn if are_in_use()}:
-        if time.monotonic() >= until:
+        if monotonic() >= until:
             return
-        time.sleep(0.0005)
+        sleep(0.0005)
 
 
 def _after_fork_in_child() -> None:

@@ -103,7 +103,10 @@ class Plans:
         row = self._row_of(entry, now)
         if not self.has_room(1):
             yield from self.look_for_room([row["key"]])
-        outcome = yield Call("add", {**row, "now": now})
+        try:
+            outcome = yield Call("add", {**row, "now": now})
+        except ValueTooLarge:
+            return False
         return outcome.last_id == 0 if self._counts_by_last_id else outcome.changed > 0
 
     def touch(self, key: str, timeout: float | None) -> Plan[bool]:

@@ -75,6 +75,10 @@ class Connection(sqlite3.Connection):
         self.ask = self.cursor().execute
         self.is_closed = False
 
+    def rows(self, sql: str, arguments: Sequence[Any]) -> list[Any]:
+        """The rows that a statement gives."""
+        return self.ask(sql, arguments).fetchall()
+
     def close(self) -> None:
         """Close it, and the cursor first: its statement would keep the file open, and the locks on it."""
         self.__dict__.pop("ask", None)

@@ -61,7 +61,6 @@ class SQLiteStore:
         self._old_sql = OldSQL(Statements(make_table(statements.table.fullname), "sqlite"))
         self.connections = Connections(self._path, options, timeout=timeout, learn=self._learn, mapped=self._mapped)
         self._use = self.connections.use
-        self._rows = self.connections.rows
         self._transact = self.connections.transact
         self._decoded = DecodedRows()
 
@@ -74,9 +73,10 @@ class SQLiteStore:
         """The one place where the driver's errors become BackendUnavailable."""
         if isinstance(error, sqlite3.OperationalError) and "no such table" in str(error):
             return MissingTable(self._statements.table, self._url)
-        kind = (
-            ValueTooLarge if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_TOOBIG else BackendUnavailable
+        is_too_large = isinstance(error, OverflowError) or (
+            getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_TOOBIG
         )
+        kind = ValueTooLarge if is_too_large else BackendUnavailable
         return kind(f"The cache database {self._path!r} does not work: {error}")
 
     # -- calls -----------------------------------------------------------------------------------------------------
@@ -85,22 +85,12 @@ class SQLiteStore:
         """See `Store.run`."""
         parameters = call.parameters
         if not isinstance(parameters, Mapping):
-            rows = parameters
-            return self._transact(lambda connection: _execute_many(connection, call.statement, rows))
+            return self._transact(_execute_many, call.statement, parameters)
         if call.statement in ("drop_expired", "drop_first"):
-            limits = parameters
-            return self._use(
-                lambda connection: Outcome(changed=getattr(connection.sql, call.statement)(connection, **limits))
-            )
+            return self._use(_drop, call.statement, parameters)
         keys = filled_up(parameters["keys"]) if "keys" in parameters else ()
-        parameters = {**parameters, **{f"key_{number}": key for number, key in enumerate(keys)}}
-
-        def execute(connection: Connection) -> Outcome:
-            prepared = connection.sql.prepared(call.statement, len(keys))
-            cursor = connection.execute(prepared.sql, prepared.arguments(parameters))
-            return Outcome(cursor.fetchall(), cursor.rowcount)
-
-        return self._use(execute)
+        named = {**parameters, **{f"key_{number}": key for number, key in enumerate(keys)}}
+        return self._use(_execute, call.statement, len(keys), named)
 
     async def arun(self, call: Call) -> Outcome:
         """See `Store.arun`: in a thread, as SQLite waits for the disk."""
@@ -108,23 +98,23 @@ class SQLiteStore:
 
     def get_one(self, key: ColumnKey, now: float) -> list[tuple[Any]]:
         """What is stored under a key, if it is there."""
-        return self._rows(self._sql.get_one, (key, now))
+        return self._use(Connection.rows, self._sql.get_one, (key, now))
 
     def get_one_at_once(self, key: ColumnKey, now: float) -> list[tuple[Any]] | None:
         """The same over a connection that is there; None if there is none, or if another has the lock."""
         try:
-            return self._rows(self._sql.get_one, (key, now), patient=False)
+            return self._use(Connection.rows, self._sql.get_one, (key, now), patient=False)
         except BusyError:
             return None
 
     def values(self, keys: Sequence[ColumnKey], now: float) -> list[tuple[int, Any]]:
         """Of each key that is there, its place among them and what is stored."""
-        return self._rows(*self._asking(keys, now))
+        return self._use(Connection.rows, *self._asking(keys, now))
 
     def values_at_once(self, keys: Sequence[ColumnKey], now: float) -> list[tuple[int, Any]] | None:
         """The same over a connection that is there; None if there is none, or if another has the lock."""
         try:
-            return self._rows(*self._asking(keys, now), patient=False)
+            return self._use(Connection.rows, *self._asking(keys, now), patient=False)
         except BusyError:
             return None
 
@@ -135,28 +125,27 @@ class SQLiteStore:
     def set(self, rows: Sequence[NewRow]) -> None:
         """Store one row, or several in one transaction."""
         if len(rows) == 1:
-            [row] = rows
-            self._use(lambda connection: connection.sql.store_one(connection, row))
+            self._use(_store_one, rows[0])
         else:
-            self._transact(lambda connection: connection.sql.store(connection, rows))
+            self._transact(_store, rows)
 
     def incr(self, key: ColumnKey, now: float, delta: int) -> int | None:
         """The sum, which is stored; None if the plan has to find out why there is none."""
         prepared = self._sql.prepared("incr")
         arguments = prepared.arguments({"key": key, "now": now, **self._statements.addends(delta)})
-        rows = self._rows(prepared.sql, arguments)
+        rows = self._use(Connection.rows, prepared.sql, arguments)
         return rows[0][0] if rows else None
 
     # -- pages -----------------------------------------------------------------------------------------------------
 
     def get(self, keys: Sequence[ColumnKey], now: float) -> list[Row]:
         """The rows of the statement `get`."""
-        return self._rows(*self._reading(keys, now))
+        return self._use(Connection.rows, *self._reading(keys, now))
 
     def get_at_once(self, keys: Sequence[ColumnKey], now: float) -> list[Row] | None:
         """The same over a connection that is there; None if there is none, or if another has the lock."""
         try:
-            return self._rows(*self._reading(keys, now), patient=False)
+            return self._use(Connection.rows, *self._reading(keys, now), patient=False)
         except BusyError:
             return None
 
@@ -165,12 +154,12 @@ class SQLiteStore:
 
         columns: makes the keys in the table of the pages'.
         """
-        return self._use(lambda connection: self._pages(connection, keys, columns, now, decode))
+        return self._use(self._pages, keys, columns, now, decode)
 
     def pages_at_once(self, keys: Sequence[str], columns: ColumnsOf, now: float, decode: Decode) -> list[Any] | None:
         """The same over a connection that is there; None if there is none, or if another has the lock."""
         try:
-            return self._use(lambda connection: self._pages(connection, keys, columns, now, decode), patient=False)
+            return self._use(self._pages, keys, columns, now, decode, patient=False)
         except BusyError:
             return None
 
@@ -224,7 +213,7 @@ class SQLiteStore:
             return False  # asking would create the file
         sql = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
         name = str(self._statements.table.name)
-        return bool(self._rows(sql, (name,)))
+        return bool(self._use(Connection.rows, sql, (name,)))
 
     def ddl(self) -> list[str]:
         """See `Store.ddl`."""
@@ -232,12 +221,7 @@ class SQLiteStore:
 
     def create(self) -> None:
         """See `Store.create`."""
-
-        def execute(connection: Connection) -> None:
-            for sql in connection.sql.ddl():
-                connection.execute(sql)
-
-        self._use(execute)
+        self._use(_make_table)
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -265,7 +249,30 @@ def _read_url(url: URL) -> tuple[str, dict[str, Any]]:
     return path, dict(options)
 
 
+def _execute(connection: Connection, statement: str, how_many: int, parameters: Mapping[str, Any]) -> Outcome:
+    prepared = connection.sql.prepared(statement, how_many)
+    cursor = connection.execute(prepared.sql, prepared.arguments(parameters))
+    return Outcome(cursor.fetchall(), cursor.rowcount)
+
+
 def _execute_many(connection: Connection, statement: str, parameters: Sequence[Mapping[str, Any]]) -> Outcome:
     prepared = connection.sql.prepared(statement)
     connection.executemany(prepared.sql, [prepared.arguments(one) for one in parameters])
     return Outcome(changed=len(parameters))
+
+
+def _drop(connection: Connection, statement: str, limits: Mapping[str, Any]) -> Outcome:
+    return Outcome(changed=getattr(connection.sql, statement)(connection, **limits))
+
+
+def _store_one(connection: Connection, row: NewRow) -> None:
+    connection.sql.store_one(connection, row)
+
+
+def _store(connection: Connection, rows: Sequence[NewRow]) -> None:
+    connection.sql.store(connection, rows)
+
+
+def _make_table(connection: Connection) -> None:
+    for sql in connection.sql.ddl():
+        connection.execute(sql)

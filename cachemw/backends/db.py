@@ -179,13 +179,14 @@ class DatabaseCache(BaseCache):
 
     def _get(self, keys: Sequence[str]) -> dict[str, Any]:
         sqlite = self._sqlite
-        if sqlite is not None and 0 < len(keys) <= KEYS_AT_ONCE:
+        if sqlite is not None:
             try:
                 if len(keys) == 1:
                     rows = sqlite.get_one(text_key(keys[0]), time.time())
                     return {keys[0]: rows[0][0]} if rows else {}
-                found = sqlite.values(text_keys(keys), time.time())
-                return {keys[place]: value for place, value in found}
+                if 0 < len(keys) <= KEYS_AT_ONCE:
+                    found = sqlite.values(text_keys(keys), time.time())
+                    return {keys[place]: value for place, value in found}
             except MissingTable:
                 pass  # the plan makes it
         return self._drive(self._plans.get(keys))

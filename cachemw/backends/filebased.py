@@ -220,7 +220,8 @@ class FileBasedCache(BlockingCache):
         head = entry.pack(place.key, expires=expires, number=number, size=len(data), crc=entry.checksum(data))
         size = len(head) + len(data)
         if self._max_bytes is not None and size > self._max_bytes:
-            self._remove_one(place)
+            if replace:
+                self._remove_one(place)
             return False
         old = file_size(place.path)
         culled = self._sweeper.admit(entries=1 if old is None else 0, size=size - (old or 0))

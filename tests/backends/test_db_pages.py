@@ -101,12 +101,9 @@ def test_a_table_that_was_dropped_is_made_again(cache: DatabaseCache, call: Both
         assert call("read_records", ["page"]) == [b"page"]
 
 
-def test_a_page_too_large_for_the_file_is_said_to_be(
-    cache: DatabaseCache, call: Both, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cache.write_records([("large", b"old", None)])
-    cache.close()
-    records = [("large", b"x" * 200_000, None), ("small", b"small", None)]
+@pytest.fixture
+def small_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections that refuse values of 100 KB."""
     connect = sqlite3.connect
 
     def limited(*args: Any, **kwargs: Any) -> sqlite3.Connection:
@@ -115,8 +112,32 @@ def test_a_page_too_large_for_the_file_is_said_to_be(
         return made
 
     monkeypatch.setattr(sqlite3, "connect", limited)
+
+
+@pytest.mark.usefixtures("small_values")
+def test_a_page_too_large_for_the_file_is_said_to_be(cache: DatabaseCache, call: Both) -> None:
+    cache.write_records([("large", b"old", None)])
+    records = [("large", b"x" * 200_000, None), ("small", b"small", None)]
     assert call("commit_records", records, [], []) == (["large"], [])
     assert call("read_records", ["large", "small"]) == [None, b"small"]
+
+
+def test_what_the_driver_refuses_is_too_large_too(cache: DatabaseCache, call: Both) -> None:
+    """It raises OverflowError, of 2 GiB; zeros that nobody touches take no memory."""
+    huge = bytes(2**31)
+    cache.write_records([("large", b"old", None), ("there", b"old", None)])
+    assert call("commit_records", [("large", huge, None), ("small", b"small", None)], [], []) == (["large"], [])
+    assert call("write_records", [("there", huge, None)]) == ["there"]
+    assert call("add_record", "lease", huge, None) is False
+    assert call("read_records", ["large", "small", "there", "lease"]) == [None, b"small", None, None]
+
+
+@pytest.mark.usefixtures("small_values")
+def test_what_is_too_large_to_be_stored_is_returned_all_the_same(call: Both) -> None:
+    large = "x" * 200_000
+    assert call("get_or_set", "key", large) == large
+    assert call("add", "key", large) is False
+    assert call("get", "key") is None
 
 
 def test_a_writer_that_never_ends_is_given_up_and_nothing_is_half_done(

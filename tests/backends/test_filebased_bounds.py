@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 
 from cachemw.backends import _file_shards, _file_sweep
+from cachemw.backends._file_entry import Header
+from cachemw.backends._file_reading import peek
+from cachemw.backends._file_shards import Place
 from cachemw.backends.filebased import FileBasedCache
 from cachemw.errors import ImproperlyConfigured
 from tests.backends.file_store import entries, entry, in_child, temporaries
@@ -137,6 +140,22 @@ def test_an_entry_over_the_bound_is_not_stored_and_its_old_value_is_gone(directo
     assert cache.add("key", b"x" * 10_000) is False
     assert "key" not in cache
     assert cache._shards.usage.totals() == held(cache)
+
+
+def test_adding_an_entry_over_the_bound_leaves_alone_what_another_added_meanwhile(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = FileBasedCache(directory, {"OPTIONS": {"max_bytes": 10_000}})
+
+    def peek_before_another(place: Place, now: float) -> Header | None:
+        found = peek(place, now)
+        monkeypatch.undo()
+        cache.set("key", "another's")
+        return found
+
+    monkeypatch.setattr("cachemw.backends.filebased.peek", peek_before_another)
+    assert cache.add("key", b"x" * 10_000) is False
+    assert cache.get("key") == "another's"
 
 
 def test_what_other_processes_write_counts(directory: Path) -> None:
