@@ -79,7 +79,7 @@ class PyLibMCCache(MemcachedCache):
     among servers (`distribution`, `hash`, `ketama`, …) have nothing to choose here, see Rule 1 of the module. Without
     SASL the servers have to understand the text protocol, as they do unless they were started with `-B binary`: asyncio
     uses it, what several keys are asked for, and all for a server that is named by an IPv6 address, which libmemcached
-    does not find. With SASL integers count in steps below 2**31.
+    does not find. With SASL such an address is refused, and integers count in steps below 2**31.
     """
 
     option_names: ClassVar[frozenset[str] | None] = COMMON | {"behaviors", "binary", "password", "username"}
@@ -94,6 +94,9 @@ class PyLibMCCache(MemcachedCache):
         options: dict[str, Any] = {
             name: self.options[name] for name in ("username", "password") if name in self.options
         }
+        is_ipv6 = isinstance(node.address, tuple) and ":" in node.address[0]  # which libmemcached does not look for
+        if is_ipv6 and "username" in options:
+            raise refuse("LOCATION", node.name, "IPv4 addresses and host names: with SASL there is libmemcached alone")
         options["binary"] = boolean("OPTIONS['binary']", self.options.get("binary", False))
         behaviors = self.options.get("behaviors") or {}
         if not isinstance(behaviors, Mapping):
@@ -112,7 +115,7 @@ class PyLibMCCache(MemcachedCache):
             pool = PyLibMCPool(node, size=self._pool_size, options=options, text=text)
         except (ValueError, TypeError, pylibmc.Error) as error:
             raise ImproperlyConfigured(f"pylibmc does not take these OPTIONS: {error}") from error
-        return text if text is not None and ":" in node.address[0] else pool  # libmemcached looks for IPv4 alone
+        return text if text is not None and is_ipv6 else pool
 
     def _make_client(self, node: Node) -> Any:
         if "username" in self.options:

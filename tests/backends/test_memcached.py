@@ -566,6 +566,14 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+def test_what_libmemcached_does_not_find_is_said_where_nothing_else_could_ask_it() -> None:
+    login = {"binary": True, "username": "user", "password": "secret"}
+    with pytest.raises(ImproperlyConfigured, match=r"LOCATION is '::1:11211'; allowed: .*IPv4") as caught:
+        PyLibMCCache(["127.0.0.1", "[::1]"], {"OPTIONS": login})
+    assert "secret" not in str(caught.value)
+    PyLibMCCache(["localhost", "127.0.0.1", "/run/memcached.sock"], {"OPTIONS": login})
+
+
 def test_ipv6(make: Make, run: Run) -> None:
     host, port = require_ipv6(), free_port()
     argv = [require("memcached"), "-l", host, "-p", str(port), "-U", "0", "-u", "root"]
