@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import threading
+from collections import deque
 from collections.abc import Callable
 from time import monotonic
 from typing import Any, Final, NoReturn
@@ -35,6 +37,11 @@ _FRESH: Final = 0.05
 #: The socket's time-out is set anew only if it is off by more than this part of it: each time is a system call.
 _TOLERANCE: Final = 0.1
 
+#: Connections being opened at once; in a crowd's first moment one of them is free before the n-th is open.
+_DIALS: Final = 4
+
+#: The part of a call's time for which a thread waits for that, before it opens one of its own after all.
+_HESITATION: Final = 0.25
 
 #: Seconds for a look at what may be there when the deadline is over: it may be this process that was not let run (a
 #: container that has used its share of the processor), and then the server is not to blame.
@@ -141,11 +148,15 @@ class _Permits:
 class Pool:
     """The idle connections of this process to one server, the last used first."""
 
-    def __init__(self, server: str, connect: Callable[[], Any], *, timeout: float, limit: int | None = None) -> None:
+    def __init__(
+        self, server: str, connect: Callable[[float | None], Any], *, timeout: float, limit: int | None = None
+    ) -> None:
         self.server = server
         self.timeout = timeout
-        self._connect = connect
+        self._connect = connect  # it is told the seconds that each answer may take, if they are fewer
         self._idle: list[Link] = []
+        self._dials: list[None] = []  # one for each connection that is being opened
+        self._gates: deque[threading.Lock] = deque()  # each held by the thread that waits for it
         self._limit = limit
         self._permits = None if limit is None else _Permits(limit)
 
@@ -154,7 +165,7 @@ class Pool:
         if self._permits is not None and not self._permits.take(self.timeout):
             raise unavailable(self.server, f"all {self._limit} connections (max_connections) are in use")
         try:
-            return self._live() or self._dial()
+            return self._live() or self._opened()
         except BaseException:
             self._release()
             raise
@@ -169,11 +180,47 @@ class Pool:
                 return link
             link.close()
 
-    def _dial(self) -> Link:
+    def _opened(self) -> Link:
+        """A new one, unless another thread gives one back while it is not yet this one's turn to open one."""
+        until, timeout = monotonic() + _HESITATION * self.timeout, None
+        while len(self._dials) >= _DIALS and (left := until - monotonic()) > 0:
+            if (link := self._given_back(left)) is not None:
+                return link
+            timeout = (1 - _HESITATION) * self.timeout
+        return self._dial(timeout)
+
+    def _given_back(self, seconds: float) -> Link | None:
+        """What there is when another thread has given one back, or has opened one, or after that time."""
+        gate = threading.Lock()  # for itself: who rings may be a finalizer in this thread, in the midst of anything
+        gate.acquire()
+        self._gates.append(gate)
         try:
-            return Link(self._connect())
+            link = self._live()  # given back before the gate was there
+            if link is None:
+                gate.acquire(timeout=seconds)
+                link = self._live()
+        finally:
+            with contextlib.suppress(ValueError):  # it was rung
+                self._gates.remove(gate)
+        if self._idle:
+            self._ring()
+        return link
+
+    def _ring(self) -> None:
+        """Let the thread look that has waited longest."""
+        with contextlib.suppress(IndexError):
+            self._gates.popleft().release()
+
+    def _dial(self, timeout: float | None = None) -> Link:
+        dials = self._dials
+        dials.append(None)
+        try:
+            return Link(self._connect(timeout))
         except CLIENT_ERRORS as error:
             raise unavailable(self.server, error) from error
+        finally:
+            dials.pop()
+            self._ring()
 
     def send(self, payload: bytes) -> tuple[Link, float]:
         """Begin a conversation, to be ended with `receive` by the deadline. Raises: BackendUnavailable."""
@@ -216,6 +263,8 @@ class Pool:
     def give(self, link: Link) -> None:
         """Back for the next one."""
         self._idle.append(link)
+        if self._gates:
+            self._ring()
         self._release()
 
     def drop(self, link: Link) -> None:
@@ -240,6 +289,8 @@ class Pool:
         idle, self._idle = self._idle, []
         for link in idle:
             link.abandon()
+        self._dials = []
+        self._gates = deque()
         if self._limit is not None:
             self._permits = _Permits(self._limit)
 
@@ -248,8 +299,11 @@ class PoolOfRedisPy(Pool):
     """The same over a pool of redis-py's (`OPTIONS["pool_class"]`), which counts, waits and refuses in its own way."""
 
     def __init__(self, server: str, pool: Any, *, timeout: float) -> None:
-        super().__init__(server, pool.get_connection, timeout=timeout)
+        super().__init__(server, lambda _: pool.get_connection(), timeout=timeout)
         self._pool = pool
+
+    def _opened(self) -> Link:
+        return self._dial()
 
     def give(self, link: Link) -> None:
         self._pool.release(link.connection)

@@ -12,6 +12,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -204,6 +205,11 @@ class TestLies(BothHalves):
             for _ in range(5):
                 with contextlib.suppress(BackendUnavailable):
                     assert cache.get("key") == 7
+
+    def test_a_new_connection_costs_its_greeting_and_nothing_else(self, open_cache: OpenCache) -> None:
+        with FakeRedis(lambda words: b"*1\r\n$-1\r\n") as fake:
+            assert open_cache(fake.url).get("key") is None
+        assert [words[0] for words in fake.commands] == [b"HELLO", b"MGET"]
 
     def test_push_messages_are_nobodys_reply(self, open_cache: OpenCache) -> None:
         with FakeRedis(lambda words: b">2\r\n+message\r\n+hello\r\n*1\r\n$1\r\n7\r\n") as fake:
@@ -401,6 +407,92 @@ class TestThreads:
                 cache.get("key")
 
 
+class Crowd:
+    """Threads that take a connection each from a pool whose server opens none before it is told to."""
+
+    def __init__(self, timeout: float, size: int) -> None:
+        self.timeouts: list[float | None] = []  # of each connection that is, or was, being opened
+        self.taken: list[Any] = []  # by the threads; or why they have none
+        self.opening = threading.Semaphore(0)
+        self.fails = False
+        self.pool = _redis_threads.Pool("server", self._connect, timeout=timeout)
+        self.threads = [threading.Thread(target=self._take) for _ in range(size)]
+        for thread in self.threads:
+            thread.start()
+        until(lambda: len(self.timeouts) == 4 and len(self.pool._gates) == size - 4, "four are being opened", 5)
+
+    def _connect(self, timeout: float | None) -> Any:
+        self.timeouts.append(timeout)
+        assert self.opening.acquire(timeout=30)
+        if self.fails:
+            raise ConnectionRefusedError("no")
+        return SimpleNamespace(_sock=None, can_read=lambda seconds: False)
+
+    def _take(self) -> None:
+        try:
+            self.taken.append(self.pool.take())
+        except BackendUnavailable as error:
+            self.taken.append(error)
+
+    def end(self) -> None:
+        self.opening.release(len(self.threads))
+        for thread in self.threads:
+            thread.join(30)
+            assert not thread.is_alive()
+
+    def spare(self) -> Any:
+        return _redis_threads.Link(SimpleNamespace(_sock=None, can_read=lambda seconds: False))
+
+
+class TestCrowds:
+    def test_a_connection_that_is_given_back_is_sooner_there_than_the_fifth_new_one(self) -> None:
+        crowd = Crowd(timeout=100, size=7)
+        spares: list[Any] = []
+        for _ in range(3):
+            spares.append(crowd.spare())
+            crowd.pool.give(spares[-1])
+            until(lambda: crowd.taken == spares, "it is taken", 5)
+        assert crowd.timeouts == [None] * 4
+        crowd.end()
+
+    def test_of_two_that_are_given_back_at_once_each_is_taken(self) -> None:
+        crowd = Crowd(timeout=100, size=6)
+        crowd.pool._idle += [crowd.spare(), crowd.spare()]
+        crowd.pool._ring()
+        until(lambda: len(crowd.taken) == 2, "both are taken", 5)
+        assert len(crowd.timeouts) == 4
+        crowd.end()
+
+    @pytest.mark.parametrize("fails", [False, True])
+    def test_when_one_is_open_or_cannot_be_it_is_the_next_ones_turn(self, fails: bool) -> None:
+        crowd = Crowd(timeout=100, size=6)
+        crowd.fails = fails
+        crowd.opening.release()
+        until(lambda: len(crowd.timeouts) == 5, "the fifth is being opened", 5)
+        assert len(crowd.taken) == len(crowd.pool._gates) == 1
+        assert isinstance(crowd.taken[0], BackendUnavailable) is fails
+        assert crowd.timeouts == [None] * 4 + [75.0]
+        crowd.end()
+        assert len(crowd.taken) == 6
+
+    def test_a_server_that_hangs_keeps_nobody_longer_than_its_time(self) -> None:
+        """Who has waited a quarter of it opens one of his own, and waits for the server as much less."""
+        crowd = Crowd(timeout=2.0, size=6)
+        until(lambda: len(crowd.timeouts) == 6, "all are being opened", 5)
+        assert crowd.timeouts == [None] * 4 + [1.5] * 2
+        assert not crowd.pool._gates
+        assert crowd.taken == []
+        crowd.end()
+
+    def test_in_a_forked_child_nobody_waits_for_what_the_parent_opens(self) -> None:
+        crowd = Crowd(timeout=100, size=4)
+        crowd.pool.forget()
+        crowd.opening.release()
+        crowd.pool.take()
+        assert crowd.timeouts == [None] * 5
+        crowd.end()
+
+
 class TestProcesses:
     def test_after_a_fork_parent_and_child_have_their_own_connections(self, server: Server) -> None:
         cache = RedisCache(url(server), {"OPTIONS": {"socket_timeout": 5, "max_connections": 1}})
@@ -512,7 +604,7 @@ class TestTasks:
         replies = threading.Event()
 
         def answer(words: list[bytes]) -> bytes | None:
-            replies.wait()
+            replies.wait(30)
             return b"*1\r\n$%d\r\n%s\r\n" % (len(words[1]), words[1])
 
         async def scenario(cache: RedisCache) -> None:
