@@ -53,7 +53,7 @@ class PyLibMCPool(Pool[_Client]):
     text: who does, over the text protocol, what libmemcached cannot: several operations in one round trip (its Python
     half also takes longer to read several values), steps of 2**31 and more, sums below zero (its `decr` stops there),
     telling the timeout, `touch` without a wait, looking whether the server has ended the connection: on such a one its
-    `get` finds nothing and the others fail. None where SASL allows the binary protocol alone: then it has to do.
+    `get` finds nothing (1.1: fails) and the others fail. None where SASL allows the binary protocol alone.
     """
 
     def __init__(self, node: Node, *, size: int, options: Mapping[str, Any], text: PyMemcachePool | None) -> None:
@@ -71,8 +71,11 @@ class PyLibMCPool(Pool[_Client]):
         try:
             return self._run(_get, keys, self._used_at + self._late)
         except BackendUnavailable as failure:
+            said = str(failure.__cause__)
+            if "has disconnected" in said:  # libmemcached 1.1 says so where 1.0 finds nothing: the server was restarted
+                return self._run(_get, keys, self._used_at + self._late)
             # what another program flagged as compressed, and is not: a damaged value, and no reason to leave the server
-            if "decompress" not in str(failure.__cause__):
+            if "decompress" not in said:
                 raise
             return {} if self._text is None else self._text.get(keys)
 

@@ -133,6 +133,28 @@ def test_a_server_that_was_restarted_between_two_calls_costs_no_failure(opened: 
         assert cache.incr("a") == 2
 
 
+def test_what_libmemcached_says_of_a_restart_costs_no_failure_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    """1.1 says what 1.0 keeps to itself. The value is asked for again, once; what may have been done is not."""
+    said = "CONNECTION FAILURE, ::rec() returned zero, server has disconnected"
+    with start_memcached() as server:
+        cache = PyLibMCCache(server.address, {"OPTIONS": PATIENT})
+        cache.set("a", 1)
+        client = pylibmc_client()
+        get, failures = client.get, [said]
+
+        def ended(self: Any, *args: Any) -> Any:
+            if failures:
+                raise RuntimeError(f"error 3 from memcached_get(a): {failures.pop()}")
+            return get(self, *args)
+
+        monkeypatch.setattr(client, "get", ended)
+        assert cache.get("a") == 1
+        failures += [said] * 2
+        with pytest.raises(BackendUnavailable, match="disconnected"):
+            cache.get("a")
+        cache.close()
+
+
 def test_a_server_that_hangs_costs_little_time(opened: Open) -> None:
     with start_memcached() as server:
         cache = opened(server.address)
