@@ -52,8 +52,8 @@ django.setup()
 @cache_page(600)
 def news(request: HttpRequest) -> HttpResponse:
     """A page of Django's; how often it was made is counted in the store."""
-    django_cache.add("news made", 0, timeout=None)
-    count = django_cache.incr("news made")
+    django_cache.add("news-made", 0, timeout=None)
+    count = django_cache.incr("news-made")
     return HttpResponse(f"Django made the news at {datetime.now(UTC):%H:%M:%S.%f}, number {count}.\n".encode())
 
 
@@ -71,7 +71,7 @@ cachemw = CacheMW(flask_app)
 @cache_page(5)
 def index() -> str:
     """What Django has put into the store."""
-    return f"How often Django made the news: {cachemw.caches['default'].get('news made', 0)}\n"
+    return f"How often Django made the news: {cachemw.caches['default'].get('news-made', 0)}\n"
 
 
 @flask_app.post("/refresh")

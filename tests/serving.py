@@ -46,10 +46,10 @@ def serve(kind: str, app: str, *, environ: Mapping[str, str] | None = None, path
 
 
 def run_example(name: str, *, environ: Mapping[str, str] | None = None) -> Server:
-    """Run an example by its one command, `python -m examples.<name>`, on a free port."""
+    """Run an example by its one command, `python -m examples.<name>`, on a free port; a warning fails it."""
     port = free_port()
     variables = {"PYTHONPATH": str(ROOT), "PORT": str(port), **(environ or {})}
-    return start([sys.executable, "-m", f"examples.{name}"], port=port, environ=variables)
+    return start([sys.executable, "-W", "error", "-m", f"examples.{name}"], port=port, environ=variables)
 
 
 class Gates:
