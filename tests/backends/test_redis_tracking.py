@@ -85,9 +85,11 @@ def test_a_finalizer_that_uses_the_cache_while_it_begins_to_listen(ends: Ends, m
         lambda: Connection(client), "", on_keys=listener.on_keys, on_flush=listener.on_flush, timeout=5
     )
     begin = threading.Thread.start
+    listeners: list[threading.Thread] = []
 
     def start(thread: threading.Thread) -> None:
         if thread.name == "cachemw-redis-invalidations":
+            listeners.append(thread)
             invalidations.start()
         begin(thread)
 
@@ -97,7 +99,7 @@ def test_a_finalizer_that_uses_the_cache_while_it_begins_to_listen(ends: Ends, m
     starting.join(5)
     assert not starting.is_alive()
     assert b"TRACKING" in server.recv(1000)
-    assert len([thread for thread in threading.enumerate() if thread.name == "cachemw-redis-invalidations"]) == 1
+    assert len(listeners) == 1
     invalidations.stop()
 
 

@@ -37,6 +37,16 @@ from tests.servers import (
 OpenTier = Callable[..., Face]
 
 
+#: Threads of caches that nobody has closed, which end when those are collected.
+_earlier: set[threading.Thread] = set()
+
+
+@pytest.fixture(autouse=True)
+def _know_earlier_threads() -> None:
+    _earlier.clear()
+    _earlier.update(threading.enumerate())
+
+
 @pytest.fixture(params=["sync", "async"])
 def open_tier(request: pytest.FixtureRequest) -> Iterator[OpenTier]:
     """`open_tier(url, **options)` opens a TieredCache, one half of it, whose channel is heard."""
@@ -487,7 +497,8 @@ class TestTheChannel:
 
 
 def listeners() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "cachemw-redis-invalidations"]
+    """Those that began with this test."""
+    return [one for one in threading.enumerate() if one.name == "cachemw-redis-invalidations" and one not in _earlier]
 
 
 class TestWithoutAChannel:
@@ -508,7 +519,7 @@ class TestWithoutAChannel:
         redis_command(server, "ACL", "SETUSER", "limited", "on", ">pass", "~*", "+@all", "-client|tracking")
         cache = open_tier(f"redis://limited:pass@{server.address}/0")
         self.check(cache, lambda: other.set("key", "new"))
-        until(lambda: not listeners(), "the listener has given up")  # and one that an earlier test left
+        until(lambda: not listeners(), "the listener has given up")
 
     def test_a_server_that_speaks_resp2(self, open_tier: OpenTier, server: Server, other: RedisCache) -> None:
         cache = open_tier(f"{url(server)}?protocol=2")
