@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+import threading
+from collections.abc import Generator, Iterator
 from importlib.util import find_spec
 from typing import Any, Final
 
@@ -11,6 +12,9 @@ from typing import Any, Final
 # that is told of with a traceback, which parses too, Python 3.11 fails up to 3.11.7 (python/cpython#106905).
 import hypothesis  # noqa: F401
 import pytest
+
+from cachemw import _pages_recovery
+from cachemw.pages import Pages
 
 #: It is C, and has to be built where there is no wheel of it.
 NO_PYLIBMC: Final = find_spec("pylibmc") is None and os.environ.get("CACHEMW_TEST_REQUIRE") != "all"
@@ -35,6 +39,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if REAL.intersection(item.path.parts):
             item.add_marker(pytest.mark.flaky(reruns=1))
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_owed() -> Iterator[None]:
+    """What a test's store is still owed ends with the test: a dead one would be asked for as long as the tests run."""
+    yield
+    for one in list(_pages_recovery._forked):
+        if isinstance(one, _pages_recovery.Recovery) and one._thread is not None:
+            pages = getattr(one._attempt, "__self__", None)
+            if isinstance(pages, Pages):
+                pages._owed.clear()
+                pages._doubtful.clear()
+
+
+def pytest_sessionfinish() -> None:
+    """The last attempts are over before the summary: what they log has nowhere to go after it."""
+    for thread in threading.enumerate():
+        if thread.name == "cachemw-recovery":
+            thread.join(_pages_recovery.PERIOD + 5)
 
 
 @pytest.hookimpl(wrapper=True)
