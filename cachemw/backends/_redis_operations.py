@@ -62,6 +62,9 @@ return redis.call('MGET', KEYS[1])[1]"""
 #: By which a server knows the script that it has run before.
 _INCR_NAME: Final = hashlib.sha1(_INCR.encode(), usedforsecurity=False).hexdigest()
 
+#: What an ACL has to allow for it; without EVALSHA it takes two round trips each time.
+_INCR_NEEDS: Final = "+eval +evalsha +exists +incrby +decrby +mget"
+
 _INT64: Final = 2**63
 
 #: What begins with a digit, or a minus, is less.
@@ -230,6 +233,8 @@ def incr(routes: Routes, key: str, delta: int) -> Steps[int]:
             raise OverflowError(f"{key!r} plus {delta} has more than 64 bits")
         if "not an integer" in message or "WRONGTYPE" in message:
             raise TypeError(f"The value of {key!r} is no integer")
+        if "permission" in message or "can't run" in message:
+            raise BackendUnavailable(f"Redis refused: {reply} (incr() is a script; its user needs {_INCR_NEEDS})")
         raise _refused(reply)
     return total(key, reply)
 

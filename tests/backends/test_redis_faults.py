@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import gc
 import os
+import re
 import select
 import sys
 import threading
 import time
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -276,8 +278,37 @@ class TestRefusals(BothHalves):
         assert cache.get("key") is None
         with pytest.raises(BackendUnavailable, match="NOPERM"):
             cache.set("key", 1)
-        with pytest.raises(BackendUnavailable, match="NOPERM"):
+        with pytest.raises(BackendUnavailable, match=r"NOPERM.* its user needs \+eval \+evalsha"):
             cache.incr("key")
+
+    def test_who_may_run_scripts_but_not_what_is_in_them_is_told_so(
+        self, open_cache: OpenCache, server: Server
+    ) -> None:
+        redis_command(server, "ACL", "SETUSER", "runner", "on", ">pass", "~*", "+eval", "+evalsha")
+        with pytest.raises(BackendUnavailable, match=r"its user needs .*\+exists \+incrby \+decrby \+mget"):
+            open_cache(f"redis://runner:pass@{server.address}").incr("key")
+
+    def test_these_commands_are_all_that_a_user_needs(self, open_cache: OpenCache, server: Server) -> None:
+        text = (Path(__file__).parents[2] / "docs" / "stores.md").read_text()
+        always, counting, _ = re.split("[;.]", text.partition("A user of the server's ACL needs")[2])[:3]
+        allowed = re.findall(r"\+\w+", always + counting)
+        redis_command(server, "ACL", "SETUSER", "least", "on", ">pass", "~*", *allowed)
+        cache = open_cache(f"redis://least:pass@{server.address}")
+        cache.set_many({"number": -(2**62), "text": "text"}, 60)
+        assert cache.add("other", 1)
+        assert cache.touch("text")
+        assert cache.touch("text", None)
+        assert cache.has_key("text")
+        assert cache.incr("number") == 1 - 2**62
+        assert cache.decr("number", -(2**63)) == 2**62 + 1
+        with pytest.raises(OverflowError):
+            cache.incr("number", 2**63)
+        assert cache.get("number") == 2**62 + 1
+        assert cache.incr_version("text") == 2
+        cache.commit_records([("r\0G", b"page", 60.0)], ["r\0M"], ["r\0L"])
+        assert cache.add_and_read("r\0L", b"lease", 60.0, ["r\0G"]) == (True, [b"page"])
+        cache.clear()
+        assert cache.get_many(["number", "other"]) == {}
 
     @pytest.mark.parametrize("also", ["+evalsha +eval", "+eval", "+evalsha"])
     def test_counting_is_allowed_to_whom_its_commands_are_and_never_done_twice(
