@@ -193,8 +193,6 @@ def judge(
     lifetime, chosen, reason = _lifetime(head, policy, seconds, timeout, now, named)
     if reason:
         return _refused(reason)
-    if chosen and policy.set_cookie == "store" and not policy.django_rules and _sets_cookies(head, directives):
-        return _refused("set-cookie")  # nobody has said that further visitors are to have them
     validate = "no-cache" in directives and not directives.field_names("no-cache")
     validator = bool(head.lines("etag") or head.lines("last-modified"))
     stale = stale_window(directives, policy)
@@ -255,8 +253,9 @@ def _lifetime(
     if explicit is not None:
         return explicit, False, "" if listed or policy.explicit_statuses else "status"
     heuristic = heuristic_lifetime(head, policy, now)
-    if heuristic is not None:
-        return heuristic, True, ""
+    if heuristic is not None:  # a guess, by which nobody has said that further visitors are to have these cookies
+        sets = policy.set_cookie == "store" and _sets_cookies(head, control(head, policy))
+        return heuristic, True, "set-cookie" if sets else ""
     return seconds, True, "" if listed else "status"
 
 
@@ -332,15 +331,24 @@ def has_session_cookie(request: Request, policy: Policy) -> bool:
 _ENDS: Final = {code: ";" for code in range(256) if code > 127 or chr(code) == "," or chr(code).isspace()}
 
 
+#: Of the names that browsers guard (RFC 6265bis §4.1.3): the same cookie, set more carefully.
+_PREFIX: Final = "__(?:Host|Secure|Http|Host-Http)-"
+
+
 @lru_cache(maxsize=64)
 def _session_pattern(names: tuple[str, ...]) -> re.Pattern[str]:
     """Finds one of the names after a ";". With one literal octet in front, `re` skips what is in between.
 
     Most other cookies are told by their first letter, without a look at each name.
     """
-    alternatives = "|".join(re.escape(n[:-1]) + "[^=;]*+" if n.endswith("*") else re.escape(n) for n in names)
-    first = "" if {"", "*"} & set(names) else "(?=[" + "".join(sorted({re.escape(n[0]) for n in names})) + "])"
-    return re.compile(rf";[\s\"]*+{first}(?:{alternatives})(?=[\s\"]*+(?:[=;]|$))")
+    rests: dict[str, list[str]] = {}  # by the first letter
+    for name in names:
+        first = name[:1] if name != "*" else ""
+        rest = name[len(first) :]
+        rests.setdefault(first, []).append(re.escape(rest[:-1]) + "[^=;]*+" if rest.endswith("*") else re.escape(rest))
+    alternatives = "|".join(f"{re.escape(first)}(?:{'|'.join(those)})" for first, those in rests.items())
+    letters = "" if "" in rests else "(?=[" + "".join(sorted(map(re.escape, {*rests, "_"}))) + "])"
+    return re.compile(rf";[\s\"]*+{letters}(?:{_PREFIX})?(?:{alternatives})(?=[\s\"]*+(?:[=;]|$))")
 
 
 def nominated(head: Head) -> tuple[str, ...]:

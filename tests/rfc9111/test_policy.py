@@ -21,6 +21,13 @@ Front-End-Https API-Key X-Access-Token X-API-Key X-Auth-Token X-Key X-Token CF-A
 Client-Cert Remote-User Tailscale-User-Login X-Amzn-Oidc-Identity X-Auth-Request-Email X-Auth-Request-User
 X-Authentik-Username X-Forwarded-Client-Cert X-Forwarded-Email X-Forwarded-User X-Goog-Authenticated-User-Email
 X-MS-Client-Principal-Id X-Remote-User X-WebAuth-User
+X-Forwarded-Path X-Forwarded-URI X-Original-URI X-Scheme Apikey Ocp-Apim-Subscription-Key Private-Token Token
+X-Authorization X-Id-Token X-RapidAPI-Key X-Session-Id X-Session-Token CF-Access-Jwt-Assertion SSL-Client-Cert
+SSL-Client-Subject-DN X-Amzn-Mtls-Clientcert X-Amzn-Mtls-Clientcert-Leaf X-Amzn-Mtls-Clientcert-Subject
+X-Apigateway-Api-Userinfo X-ARR-ClientCert X-Auth-Email X-Auth-User X-Auth-Username X-Authenticated-User
+X-Authenticated-Userid X-Client-Cert X-Consumer-Id X-Consumer-Username X-Endpoint-API-UserInfo X-JWT-Assertion
+X-MS-Client-Principal X-Pomerium-Claim-Email X-SSL-Client-Cert X-SSL-Client-S-DN X-User X-User-Id X-Username
+X-Vouch-User
 """
 
 
