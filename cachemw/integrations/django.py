@@ -43,8 +43,10 @@ from cachemw._views_page import EXCHANGE
 from cachemw.activation import KEY as LOCALE
 from cachemw.activation import Locale
 from cachemw.asgi import ASGIRequest, Message
+from cachemw.backends.base import BaseCache
 from cachemw.backends.registry import Caches
 from cachemw.caching import Caching
+from cachemw.errors import InvalidCacheBackendError
 from cachemw.headers import patch_vary_headers
 from cachemw.integrations._django_backends import BACKENDS, django_cache, named
 from cachemw.settings import Settings
@@ -71,7 +73,17 @@ def _options() -> dict[str, Any]:
     if policy.session_cookies:
         names = (*policy.session_cookies, django_settings.SESSION_COOKIE_NAME)
         policy = replace(policy, session_cookies=tuple(dict.fromkeys(names)))
-    return {"cache": Caches(settings)[settings.alias], "policy": policy, "settings": settings}
+    return {"cache": _store(settings), "policy": policy, "settings": settings}
+
+
+def _store(settings: Settings) -> BaseCache:
+    try:
+        return Caches(settings)[settings.alias]
+    except InvalidCacheBackendError as error:
+        raise InvalidCacheBackendError(
+            f"CACHE_MIDDLEWARE_ALIAS is {settings.alias!r}, which cannot hold pages: {str(error).rstrip('.')}. "
+            "To keep it for everything else, add a store of cachemw's to CACHES, and name it in CACHE_MIDDLEWARE_ALIAS."
+        ) from error
 
 
 @lru_cache(maxsize=1)

@@ -267,7 +267,22 @@ def test_a_middleware_shares_the_store_of_djangos_cache() -> None:
 
 def test_a_foreign_backend_cannot_hold_pages() -> None:
     config = {"default": {"BACKEND": "tests.integrations.test_django.Foreign"}}
-    with override_settings(CACHES=config), pytest.raises(InvalidCacheBackendError, match="a subclass of BaseCache"):
+    with (
+        override_settings(CACHES=config),
+        pytest.raises(InvalidCacheBackendError, match=r"a subclass of BaseCache.* name it in CACHE_MIDDLEWARE_ALIAS"),
+    ):
+        integration.CacheMiddleware(lambda request: HttpResponse())
+    config["pages"] = {"BACKEND": "cachemw.integrations.django.LocMemCache", "LOCATION": "beside a foreign one"}
+    with override_settings(CACHES=config, CACHE_MIDDLEWARE_ALIAS="pages"):
+        handler = integration.CacheMiddleware(lambda request: HttpResponse())
+    assert handler.caching.line.pages.cache.location == "beside a foreign one"
+
+
+def test_an_unknown_alias_for_the_pages_is_named_with_its_setting() -> None:
+    with (
+        override_settings(CACHE_MIDDLEWARE_ALIAS="typo"),
+        pytest.raises(InvalidCacheBackendError, match=r"CACHE_MIDDLEWARE_ALIAS is 'typo'.*'typo' doesn't exist"),
+    ):
         integration.CacheMiddleware(lambda request: HttpResponse())
 
 
