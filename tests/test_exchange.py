@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from cachemw import Policy
 from cachemw.engine import Engine
 from cachemw.exchange import Exchange, Step
+from cachemw.rfc9111.dates import format_date
 from cachemw.rfc9111.keys import head_key, lease_key, mark_key, primary_key, tag_key, tag_keys
 from cachemw.rfc9111.messages import Fields, Head, HitForMiss, Mark, Record, Request, StoredResponse, VaryIndex
 
@@ -203,6 +204,30 @@ def test_a_stale_page_is_asked_about_and_renewed() -> None:
     assert exchange.hit.fresh_until == NOW + 160 + 0
     settle(exchange, store)
     assert look_up(engine, store, now=NOW + 150).hit is not None
+
+
+@pytest.mark.parametrize(
+    ("answer", "kept"),
+    [
+        ((("Cache-Control", "max-age=60"),), 60 - 1 + 3600),
+        ((("Cache-Control", "max-age=9"),), 9 - 1 + 3600),
+        ((("Cache-Control", "no-store"),), None),
+        ((("Cache-Control", "private"),), None),
+        ((("Set-Cookie", "a=b"),), 60 - 1 + 3600),  # which is this client's alone
+        ((("Vary", "Accept"),), None),  # where it stands, everybody would get it
+        ((("Vary", "*"),), None),
+        ((("No-Vary-Search", "params"),), None),
+    ],
+)
+def test_a_304_that_forbids_to_store_the_page_there_removes_it(answer: Fields, kept: float | None) -> None:
+    """RFC 9111 §4.3.4: the stored response is updated with its fields, and is then what they say."""
+    page = stored(("ETag", '"1"'), ("Cache-Control", "max-age=60"))
+    exchange = look_up(Engine(Policy()), {page.key: page}, now=NOW + 100)
+    head = head_of(("ETag", '"1"'), ("Date", format_date(NOW + 100)), *answer, status=304)
+    assert exchange.answered(head, NOW + 101) is Step.REPLY
+    assert [(key, timeout) for key, _, timeout in exchange.writes] == ([] if kept is None else [(page.key, kept)])
+    assert not any(record.head.lines("set-cookie") for _, record, _ in exchange.writes)  # type: ignore[union-attr]
+    assert tuple(exchange.drops) == ((page.key,) if kept is None else ())
 
 
 def test_an_answer_to_a_question_that_nobody_asked_is_asked_again() -> None:
@@ -438,6 +463,29 @@ def test_an_abandoned_body_leaves_nothing(when: str) -> None:
     assert not exchange.keep
     assert not exchange.writes
     assert "stored" not in exchange.trace
+
+
+@pytest.mark.parametrize(
+    ("session", "vary", "keeps"),
+    [("", "", True), ("held", "", True), ("read", "", False), ("read", "Cookie", True), ("changed", "Cookie", False)],
+)
+def test_a_session_that_was_used_while_the_body_was_made(session: str, vary: str, keeps: bool) -> None:
+    """A template reads it when the head has long been sent."""
+    kind = type("Asked", (Request,), {"session": ""})
+    exchange = look_up(Engine(Policy()), {}, kind(host="a"))
+    exchange.leaving(head_of(*([("Vary", vary)] if vary else [])), NOW)
+    assert exchange.keep
+    kind.session = session  # type: ignore[attr-defined]
+    assert bool(exchange.completed(b"for one visitor", NOW)) is keeps
+    assert bool(exchange.writes) is keeps
+    assert (exchange.stored_ttl is not None) is keeps
+
+
+def test_what_an_application_declares_to_read_is_added_to_what_it_says() -> None:
+    kind = type("Asked", (Request,), {"declared": ("accept-language", "accept")})
+    exchange = look_up(Engine(Policy()), {}, kind(host="a"))
+    left = exchange.leaving(head_of(("Vary", "Accept")), NOW)
+    assert [value for name, value in left if name == "Vary"] == ["Accept, Accept-Language"]
 
 
 def test_what_cannot_be_seen_is_not_stored() -> None:

@@ -9,7 +9,9 @@ import anyio
 import pytest
 
 from cachemw import asgi
+from cachemw._asgi_passage import no_body
 from cachemw.backends.locmem import LocMemCache
+from tests.scenarios.conftest import Clock
 
 
 def test_an_application_may_send_its_fields_as_lists() -> None:
@@ -73,3 +75,48 @@ def test_what_a_template_was_rendered_with_reaches_a_test_client_and_does_not_ke
 def test_a_message_that_nobody_knows_passes_and_nothing_is_stored(kind: str) -> None:
     cold, hot = ask({"type": kind})
     assert cold == hot == ["http.response.start", kind, "http.response.body"]
+
+
+def test_a_refresh_has_an_empty_body_and_nobody_who_could_leave(clock: Clock) -> None:
+    """Who listens for the client's end, as a stream of Starlette's does, waits; it does not go round in circles."""
+    heard: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        listening = anyio.Event()
+
+        async def listen() -> None:
+            while (message := await receive())["type"] != "http.disconnect":
+                heard.append(message)
+                assert len(heard) <= 3
+                listening.set()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(listen)
+            await listening.wait()
+            for _ in range(5):
+                await anyio.sleep(0)
+            fields = [(b"cache-control", b"max-age=10, stale-while-revalidate=60")]
+            await send({"type": "http.response.start", "status": 200, "headers": fields})
+            await send({"type": "http.response.body", "body": b"%d" % len(pages)})
+            pages.append(b"")
+            group.cancel_scope.cancel()
+
+    pages: list[bytes] = []
+    site = asgi.CacheMiddleware(app, cache=LocMemCache("refreshed"))
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"host", b"example.org")]}
+    bodies: list[bytes] = []
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.body":
+            bodies.append(message["body"])
+
+    async def story() -> None:
+        for seconds in (0, 20, 0):
+            clock.advance(seconds)
+            await site(dict(scope), no_body(), send)
+            for _ in range(20):
+                await anyio.sleep(0)
+
+    anyio.run(story)
+    assert bodies == [b"0", b"0", b"1"]
+    assert heard == [{"type": "http.request", "body": b"", "more_body": False}] * 2  # the third was a hit

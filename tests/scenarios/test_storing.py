@@ -263,7 +263,20 @@ def test_head_is_answered_from_a_stored_get_and_never_the_reverse(site: Site) ->
 )
 def test_requests_that_are_for_the_application_alone(site: Site, fields: list[tuple[str, str]]) -> None:
     assert site.get("/", fields).body == b"page"
-    assert not site.get("/", fields).hit
+    again = site.get("/", fields)
+    assert not again.hit
+    assert "; fwd=bypass" in again.trace or fields[0][0] in ("Host", "Range")
+    assert len(site.calls) == 2
+
+
+@pytest.mark.parametrize("length", ["abc", "\xb2", "9" * 25, "-4", "4.0", "4, 4", "0x4", "5", "3", ""])
+def test_a_length_that_is_not_the_bodys_fails_nothing_and_keeps_the_page_from_being_stored(
+    site: Site, length: str
+) -> None:
+    site.page(content_length=length)
+    for _ in range(2):
+        answer = site.get()
+        assert (answer.error, answer.body, answer.hit) == (None, b"page", False)
     assert len(site.calls) == 2
 
 
