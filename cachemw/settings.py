@@ -259,7 +259,13 @@ class Settings:
         """
         given = os.environ if environ is None else environ
         mapping = _with_files({name: given[name] for name in given if name.startswith(_PREFIX)})
-        settings = cls(**_known(mapping))
+        try:
+            settings = cls(**_known(mapping))
+        except ImproperlyConfigured as error:
+            file = re.split(r"\W", str(error), maxsplit=1)[0] + "_FILE"  # each begins with the setting's name
+            if file not in given:
+                raise
+            raise ImproperlyConfigured(f"{error} ({file} is {given[file]!r})") from error
         for name in _strange(mapping):  # no error: what is in an environment may be somebody else's
             if not _KUBERNETES.fullmatch(name):
                 _log.warning("%s is no setting of cachemw, and does nothing; cachemw.Settings has those that are", name)

@@ -368,6 +368,24 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
             Settings.from_environ({"CACHEMW_SECRET_FILE": str(path)})
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("SECONDS", "soon"),
+        ("SECRET", ""),
+        ("URL", "what://host"),
+        ("URL_PAGES", ""),
+        ("RULES", '[{"pth": 1}]'),
+        ("GRACE", "\n"),
+    ],
+)
+def test_a_wrong_value_in_a_file_names_the_file(tmp_path: Path, name: str, content: str) -> None:
+    path = tmp_path / "value"
+    path.write_text(content)
+    with pytest.raises(ImproperlyConfigured, match=rf"^CACHEMW_{name}\b.* \(CACHEMW_{name}_FILE is '{path}'\)$"):
+        Settings.from_environ({f"CACHEMW_{name}_FILE": str(path)})
+
+
 def test_a_value_and_its_file_together_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(ImproperlyConfigured, match="CACHEMW_SECRET and CACHEMW_SECRET_FILE are both given"):
         Settings.from_environ({"CACHEMW_SECRET": "a", "CACHEMW_SECRET_FILE": str(tmp_path)})
