@@ -37,7 +37,7 @@ _ANSWERS: Final[dict[str, Callable[..., Any]]] = {
     "_delete": lambda keys: 0,
     "_incr": _absent,
     "_has": lambda key: False,
-    "_timeout_left": lambda key: None,
+    "_timeout_left": lambda key: 0.0,
     "_clear": lambda: None,
 }
 

@@ -137,8 +137,12 @@ class LowLevel(Store):
         old, new, target = self._versions(key, delta, version)
         moved = self._rekeyed(key, old, new, self._primitives._get((old,)))
         if new != old:
-            self._primitives._set(((new, moved, self._primitives._timeout_left(old)),))
-            self._primitives._delete((old,))
+            seconds = self._primitives._timeout_left(old)
+            if seconds is not None and seconds <= 0:  # it has ended meanwhile
+                self._primitives._delete((old, new))
+            else:
+                self._primitives._set(((new, moved, seconds),))
+                self._primitives._delete((old,))
         return target
 
     def decr_version(self, key: Any, delta: int = 1, version: Any = None) -> Any:
@@ -265,8 +269,12 @@ class LowLevel(Store):
         old, new, target = self._versions(key, delta, version)
         moved = self._rekeyed(key, old, new, await self._primitives._aget((old,)))
         if new != old:
-            await self._primitives._aset(((new, moved, await self._primitives._atimeout_left(old)),))
-            await self._primitives._adelete((old,))
+            seconds = await self._primitives._atimeout_left(old)
+            if seconds is not None and seconds <= 0:  # it has ended meanwhile
+                await self._primitives._adelete((old, new))
+            else:
+                await self._primitives._aset(((new, moved, seconds),))
+                await self._primitives._adelete((old,))
         return target
 
     async def adecr_version(self, key: Any, delta: int = 1, version: Any = None) -> Any:

@@ -207,7 +207,7 @@ class AsyncClient:
         return commands.counted(key, await self._ask(commands.incr(key, delta)))
 
     async def time_left(self, key: str) -> float | None:
-        """Seconds it has left, None for ever. Raises: LookupError if there is none or the server cannot tell."""
+        """Seconds it has left, None for ever, 0 if it is gone. Raises: LookupError if the server cannot tell."""
         return time_left(await self._ask(commands.time_left(key)))
 
     def commit(

@@ -66,7 +66,7 @@ class Pool(ABC, Generic[C]):
 
     @abstractmethod
     def time_left(self, key: str) -> float | None:
-        """Seconds it has left, None for ever. Raises: LookupError if there is none or the server cannot tell."""
+        """Seconds it has left, None for ever, 0 if it is gone. Raises: LookupError if the server cannot tell."""
 
     def commit(
         self, entries: Sequence[Entry], latest: Sequence[str], drops: Sequence[str]

@@ -52,8 +52,13 @@ def expiry(timeout: float | None) -> int:
 
 
 def time_left(line: bytes) -> float | None:
-    """Seconds left by the reply to `mg key t`, None for ever. Raises: LookupError if the server does not tell."""
-    if not line.startswith(b"HD t"):  # EN: not there; ERROR: older than 1.6
+    """Seconds left by the reply to `mg key t`, None for ever, 0 if it is gone.
+
+    Raises: LookupError if the server does not tell: it is older than 1.6.
+    """
+    if line == b"EN":
+        return 0.0
+    if not line.startswith(b"HD t"):
         raise LookupError(line)
     seconds = int(line[4:])
     return None if seconds < 0 else max(float(seconds), 1.0)

@@ -302,7 +302,7 @@ def has(routes: Routes, key: str) -> Steps[bool]:
 
 
 def time_left(routes: Routes, key: str) -> Steps[float | None]:
-    """PTTL in seconds; None: for ever."""
+    """PTTL in seconds; None: for ever, 0: it is gone."""
     (reply,) = yield from _executed(routes, [(key, ("PTTL", key))], writes=True)
     return _seconds(_number(reply))
 
@@ -327,7 +327,7 @@ _FOR_EVER: Final = -1
 
 
 def _seconds(reply: int) -> float | None:
-    return None if reply in (_FOR_EVER, _ABSENT) else reply / 1000
+    return None if reply == _FOR_EVER else max(reply, 0) / 1000
 
 
 def clear(routes: Routes, patterns: Sequence[str]) -> Steps[None]:

@@ -179,7 +179,7 @@ class Store(ABC):
         return key in self._get((key,))
 
     def _timeout_left(self, key: str) -> float | None:
-        """Seconds a live entry has left, None for ever; the default timeout where the store cannot tell."""
+        """Seconds it has left, None for ever, 0 if it is gone; the default timeout where the store cannot tell."""
         return self.default_timeout
 
     def _close(self) -> None:  # noqa: B027  most stores have nothing to close

@@ -79,7 +79,7 @@ _limiter: RunVar[CapacityLimiter] = RunVar("cachemw.limiter")
 
 
 async def offload(work: Callable[..., T], *args: Any) -> T:
-    """Run blocking work in a thread; the one place that does. A cancelled caller waits for it: nothing is torn."""
+    """Run blocking work in a thread; the one place that does. What has begun is done to its end, whoever is cancelled."""
     limiter = _limiter.get(None)
     if limiter is None:
         limiter = CapacityLimiter(_THREADS)

@@ -268,9 +268,10 @@ class DatabaseCache(BaseCache):
     async def _atimeout_left(self, key: str) -> float | None:
         return self._left(await self._adrive(self._plans.peek(key)))
 
-    def _left(self, row: Sequence[Any] | None) -> float | None:
+    @staticmethod
+    def _left(row: Sequence[Any] | None) -> float | None:
         if row is None:
-            return self.default_timeout
+            return 0.0
         return None if row[1] is None else float(row[1] - time.time())
 
     def _clear(self) -> None:

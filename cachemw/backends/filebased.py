@@ -171,7 +171,7 @@ class FileBasedCache(BlockingCache):
         with self._mapped:
             header = peek(self._shards.place(key), now)
         if header is None:
-            return self.default_timeout
+            return 0.0
         return None if header.expires == entry.FOREVER else header.expires - now
 
     def _read_all(self, keys: Sequence[str], *, verify: bool) -> dict[str, Any]:

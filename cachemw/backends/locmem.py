@@ -160,7 +160,9 @@ class LocMemCache(InlineCache):
 
     def _timeout_left(self, key: str) -> float | None:
         item = self._alive(key)
-        return None if item is None or item.expires == inf else item.expires - self._now()
+        if item is None:
+            return 0.0
+        return None if item.expires == inf else item.expires - self._now()
 
     def _alive(self, key: str) -> Item | None:
         item = self._store.entries.get(key)

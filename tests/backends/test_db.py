@@ -572,10 +572,6 @@ def test_a_count_that_appears_in_the_middle_is_added_to(lite: DatabaseCache, mon
     assert lite.incr("count") == 42
 
 
-def test_what_goes_while_it_is_moved_gets_the_default_timeout(lite: DatabaseCache) -> None:
-    assert lite._timeout_left(":1:gone") == 300
-
-
 def test_a_missing_table_is_made_on_an_event_loop_too(make: Make) -> None:
     async def main() -> None:
         cache = make(table="made on a loop")

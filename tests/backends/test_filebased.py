@@ -434,7 +434,3 @@ def test_only_a_live_page_can_be_opened(cache: FileBasedCache, monkeypatch: pyte
 def test_a_page_never_reads_a_number(cache: FileBasedCache) -> None:
     cache._set([(cache.page_key("number"), 7, None)])
     assert cache.read_records(["number"]) == [None]
-
-
-def test_what_goes_while_it_is_moved_gets_the_default_timeout(cache: FileBasedCache) -> None:
-    assert cache._timeout_left(":1:gone") == 300

@@ -348,6 +348,7 @@ def test_the_time_that_an_entry_has_left() -> None:
     assert time_left(b"HD t30") == 30
     assert time_left(b"HD t-1") is None
     assert time_left(b"HD t0") == 1  # in its last second; 0 would mean that it is gone
-    for line in (b"EN", b"ERROR", b"CLIENT_ERROR bad command line format"):
+    assert time_left(b"EN") == 0
+    for line in (b"ERROR", b"CLIENT_ERROR bad command line format"):
         with pytest.raises(LookupError):
             time_left(line)
