@@ -12,7 +12,7 @@ from cachemw.activation import KEY as LOCALE
 from cachemw.engine import bounded
 from cachemw.paths import below
 from cachemw.rfc9111.keys import quote_path
-from cachemw.rfc9111.messages import Field, Fields, UnreadRequest
+from cachemw.rfc9111.messages import CREDENTIALS, Field, Fields, UnreadRequest
 
 __all__ = [
     "EXCHANGE",
@@ -36,6 +36,7 @@ Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 EXCHANGE: Final = "cachemw.exchange"
+_LEFT_OUT: Final = "cachemw.left_out"
 _CONDITIONS: Final = frozenset(
     {b"if-match", b"if-modified-since", b"if-none-match", b"if-range", b"if-unmodified-since", b"range"}
 )
@@ -166,6 +167,11 @@ class ASGIRequest(UnreadRequest):
             return "held"
 
     @property
+    def left_out(self) -> tuple[str, ...]:  # type: ignore[override]
+        left_out: tuple[str, ...] = self.scope.get(_LEFT_OUT, ())
+        return left_out
+
+    @property
     def identity(self) -> Hashable:
         """What the scope says of the URL, as it is."""
         get = self.scope.get
@@ -238,11 +244,16 @@ def with_conditions(scope: Scope, conditions: Fields) -> Scope:
 
 
 def sanitised(scope: Scope) -> Scope:
-    """The scope of a GET for nobody in particular: no credentials, conditions, range or body (safety rule 15)."""
+    """The scope of a GET for nobody in particular: no credentials, conditions, range or body (safety rule 15).
+
+    What somebody further out has left in it, who knew the client, stays: see `Request.left_out`.
+    """
     plain = {name: value for name, value in scope.items() if name not in ("extensions", "user", "auth", "session")}
     plain.pop(EXCHANGE, None)
     plain.pop(LOCALE, None)
     plain["method"] = "GET"
+    carried = {name.lower() for name, _ in scope["headers"]}
+    plain[_LEFT_OUT] = tuple(name for name in CREDENTIALS if octets(name) in carried)
     plain["headers"] = [field for field in scope["headers"] if field[0].lower() not in _PERSONAL]
     if "state" in plain:
         plain["state"] = dict(plain["state"])

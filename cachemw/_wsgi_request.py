@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from cachemw.activation import KEY as LOCALE
 from cachemw.rfc9111.keys import quote_path
-from cachemw.rfc9111.messages import Fields, UnreadRequest
+from cachemw.rfc9111.messages import CREDENTIALS, Fields, UnreadRequest
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["EXCHANGE", "WSGIRequest", "sanitised", "variable", "with_conditions"]
 
 EXCHANGE: Final = "cachemw.exchange"
+_LEFT_OUT: Final = "cachemw.left_out"
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9/:@!$&'()*+,;=~\-._]*").fullmatch
 _CONDITIONS: Final = frozenset(
     {
@@ -88,6 +89,10 @@ class WSGIRequest(UnreadRequest):
         return bool(self.environ.get("REMOTE_USER"))
 
     @property
+    def left_out(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self.environ.get(_LEFT_OUT, ())
+
+    @property
     def identity(self) -> Hashable:
         """The variables that make the URL, as they are."""
         get = self.environ.get
@@ -119,11 +124,15 @@ class WSGIRequest(UnreadRequest):
 
 
 def sanitised(environ: WSGIEnvironment) -> WSGIEnvironment:
-    """The environment of a GET for nobody in particular: no credentials, conditions, range or body (safety rule 15)."""
+    """The environment of a GET for nobody in particular: no credentials, conditions, range or body (safety rule 15).
+
+    What somebody further out has left in it, who knew the client, stays: see `Request.left_out`.
+    """
     plain = {
         name: value for name, value in environ.items() if name not in _PERSONAL and not name.startswith("werkzeug.")
     }
     plain.update({"REQUEST_METHOD": "GET", "wsgi.input": BytesIO(), "CONTENT_LENGTH": "0"})
+    plain[_LEFT_OUT] = tuple(name for name in CREDENTIALS if variable(name) in environ)
     plain.pop(EXCHANGE, None)
     plain.pop(LOCALE, None)
     return plain

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 from cachemw.rfc9111.fields import CacheControl, is_token, parse_cache_control
 
 __all__ = [
+    "CREDENTIALS",
     "Field",
     "Fields",
     "Head",
@@ -34,6 +35,9 @@ __all__ = [
 Field = tuple[str, str]
 Fields = tuple[Field, ...]
 RawFields = tuple[tuple[bytes, bytes], ...]
+
+#: By which a client says who it is; a background refresh, which is for nobody in particular, goes without.
+CREDENTIALS: Final = ("authorization", "cookie", "proxy-authorization")
 
 _NONE: Final[tuple[str, ...]] = ()
 _NAME: Final = itemgetter(0)
@@ -73,6 +77,8 @@ class Request:
     declared: ClassVar[tuple[str, ...]] = ()
     #: fields, in lower case, that it may be taken to carry, though it spells them "x_host" in place of "x-host"
     disguised: ClassVar[frozenset[str]] = frozenset()
+    #: of a background refresh: what the request in whose place it is made had of `CREDENTIALS`
+    left_out: ClassVar[tuple[str, ...]] = ()
     #: there may be a user or a session: every hit asks for that
     known: ClassVar[bool] = False
 

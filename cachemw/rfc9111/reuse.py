@@ -12,7 +12,7 @@ from typing import Final
 
 from cachemw.rfc9111.fields import CacheControl
 from cachemw.rfc9111.freshness import control, current_age, forbids_stale
-from cachemw.rfc9111.messages import Head, Request, StoredResponse
+from cachemw.rfc9111.messages import CREDENTIALS, Head, Request, StoredResponse
 from cachemw.rfc9111.policy import Policy
 from cachemw.rfc9111.storing import has_session, nominated, request_control, shares_credentials, stated
 
@@ -54,10 +54,18 @@ def may_reuse(request: Request, stored: StoredResponse, policy: Policy, now: flo
         return Reuse.GUARDED
     fresh = now < stored.fresh_until and not softened
     if policy.request_directives and (asked := request_control(request)):
-        return _as_asked(asked, stored, policy, now, fresh=fresh)
-    if fresh:
+        verdict = _as_asked(asked, stored, policy, now, fresh=fresh)
+    elif fresh:
         return Reuse.FRESH
-    return Reuse.STALE if may_serve_stale_while_revalidating(stored, policy, now) else Reuse.VALIDATE
+    else:
+        verdict = Reuse.STALE if may_serve_stale_while_revalidating(stored, policy, now) else Reuse.VALIDATE
+    return Reuse.VALIDATE if verdict is Reuse.STALE and _is_personal(request, stored.head) else verdict
+
+
+def _is_personal(request: Request, head: Head) -> bool:
+    """Was it selected by who the client is? A background refresh, which is for nobody, would fetch another page."""
+    names = nominated(head)
+    return any(name in names and request.lines(name) for name in CREDENTIALS)
 
 
 def must_validate(
