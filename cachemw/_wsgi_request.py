@@ -90,7 +90,8 @@ class WSGIRequest(UnreadRequest):
 
     @property
     def left_out(self) -> tuple[str, ...]:  # type: ignore[override]
-        return self.environ.get(_LEFT_OUT, ())
+        left_out: tuple[str, ...] = self.environ.get(_LEFT_OUT, ())
+        return left_out
 
     @property
     def identity(self) -> Hashable:
