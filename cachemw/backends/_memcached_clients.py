@@ -92,6 +92,25 @@ class Pool(ABC, Generic[C]):
             while self._idle:
                 self._drop(self._idle.pop())
 
+    def _take(self) -> C:
+        """A connection that can be used: an idle one, or a new one."""
+        while True:
+            try:
+                client = self._idle.pop()
+            except IndexError:
+                return self._connect()
+            if self._is_sound(client):
+                return client
+            self._drop(client)
+
+    @abstractmethod
+    def _connect(self) -> C:
+        """A new connection. Raises: whatever the library does."""
+
+    @abstractmethod
+    def _is_sound(self, client: C) -> bool:
+        """May it be used again, as far as that can be told without asking the server?"""
+
     @abstractmethod
     def _drop(self, client: C) -> None:
         """Close its connection."""
@@ -194,15 +213,8 @@ class PyMemcachePool(Pool[Link]):
             self._drop(link)
         return content
 
-    def _take(self) -> Link:
-        while True:
-            try:
-                link = self._idle.pop()
-            except IndexError:
-                return self._connect()
-            if not link.readable(0):
-                return link
-            self._drop(link)
+    def _is_sound(self, link: Link) -> bool:
+        return not link.readable(0)
 
     def _connect(self) -> Link:
         address = self._node.address

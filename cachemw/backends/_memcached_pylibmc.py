@@ -32,7 +32,7 @@ _PAUSE: Final = 0.9
 #: Held while a connection is laid aside, and during a fork: the child would say "quit" on what it finds there, and the
 #: parent still uses it.
 _aside: Final = RLock()
-os.register_at_fork(before=_aside.acquire, after_in_parent=_aside.release, after_in_child=_aside._at_fork_reinit)  # type: ignore[attr-defined]
+os.register_at_fork(before=_aside.acquire, after_in_parent=_aside.release, after_in_child=_aside.release)
 
 
 class _Client(pylibmc.Client):  # type: ignore[misc]  # it has no types
@@ -196,15 +196,8 @@ class PyLibMCPool(Pool[_Client]):
         self._give(client)
         return result
 
-    def _take(self) -> _Client:
-        while True:
-            try:
-                client = self._idle.pop()
-            except IndexError:
-                return self._connect()
-            if self._text is None or self._used_at - client.used_at <= _PAUSE:
-                return client
-            self._drop(client)
+    def _is_sound(self, client: _Client) -> bool:
+        return self._text is None or self._used_at - client.used_at <= _PAUSE
 
     def _connect(self) -> _Client:
         return _Client([self._server], **self._options)

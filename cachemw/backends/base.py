@@ -79,7 +79,7 @@ _limiter: RunVar[CapacityLimiter] = RunVar("cachemw.limiter")
 
 
 async def offload(work: Callable[..., T], *args: Any) -> T:
-    """Run blocking work in a thread; the one place that does. What has begun is done to its end, whoever is cancelled."""
+    """Run blocking work in a thread; the one place that does. Work that has begun ends, whoever is cancelled."""
     limiter = _limiter.get(None)
     if limiter is None:
         limiter = CapacityLimiter(_THREADS)
