@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from cachemw.backends._redis_node import Ask, Steps
 from cachemw.backends._redis_routes import Routes
-from cachemw.backends._redis_wire import Command, ReplyError, load, pack, pack_all
+from cachemw.backends._redis_wire import AFTER_DIGITS, Command, ReplyError, load, pack, pack_all
 from cachemw.errors import BackendUnavailable
 
 __all__ = [
@@ -40,7 +40,6 @@ __all__ = [
     "time_left_and_get",
     "total",
     "touch",
-    "values",
 ]
 
 #: INCRBY alone would make a missing key, without a timeout. Lua's numbers have 53 bits: a larger sum is read as text,
@@ -67,9 +66,6 @@ _INCR_NEEDS: Final = "+eval +evalsha +exists +incrby +decrby +mget"
 
 _INT64: Final = 2**63
 
-#: What begins with a digit, or a minus, is less.
-_AFTER_DIGITS: Final = b":"
-
 #: Milliseconds: Redis refuses a timeout of zero.
 _SHORTEST: Final = 1
 
@@ -88,11 +84,8 @@ def get(routes: Routes, keys: Sequence[str], *, latest: bool = False) -> Steps[d
 
 def found(keys: Sequence[str], replies: list[Any]) -> dict[str, Any]:
     """What the replies to MGET say is there."""
-    return {
-        key: value if value[:1] > b"9" else load(value)  # what begins with a digit may be an integer
-        for key, value in zip(keys, values(replies, len(keys)), strict=True)
-        if type(value) is bytes
-    }
+    stored = zip(keys, _values(replies, len(keys)), strict=True)
+    return {key: load(value) for key, value in stored if type(value) is bytes}
 
 
 def _gets(routes: Routes, keys: Sequence[str]) -> list[Command]:
@@ -101,7 +94,7 @@ def _gets(routes: Routes, keys: Sequence[str]) -> list[Command]:
     return [(key, ("MGET", key)) for key in keys]
 
 
-def values(replies: list[Any], count: int) -> list[Any]:
+def _values(replies: list[Any], count: int) -> list[Any]:
     """The values in MGET's replies. Raises: BackendUnavailable if they are none: what speaks here is not Redis."""
     if len(replies) == 1 and type(replies[0]) is list:
         some: list[Any] = replies[0]
@@ -113,13 +106,11 @@ def values(replies: list[Any], count: int) -> list[Any]:
 
 
 def pages(replies: list[Any], count: int) -> list[Any]:
-    """The payloads in the replies to one MGET of `count` keys: what begins with a digit may be an integer, no page."""
-    return [value if type(value) is bytes and value[:1] > b"9" else _payload(value) for value in values(replies, count)]
-
-
-def _payload(value: Any) -> bytes | None:
-    stored = load(value) if type(value) is bytes else None
-    return stored if type(stored) is bytes else None
+    """The payloads in the replies to one MGET of `count` keys; what is an integer is no page."""
+    return [
+        value if type(value) is bytes and (value >= AFTER_DIGITS or type(load(value)) is bytes) else None
+        for value in _values(replies, count)
+    ]
 
 
 def _number(reply: Any) -> int:
@@ -276,15 +267,15 @@ def loaded(keys: Mapping[str, Any], replies: list[Any], loads: Callable[[bytes],
 
     Raises: what `loads` raises.
     """
-    stored = values(replies, len(keys))
+    stored = _values(replies, len(keys))
     try:
-        plain = min(stored) >= _AFTER_DIGITS
+        plain = min(stored) >= AFTER_DIGITS
     except TypeError:  # some are absent
         plain = False
     if plain:  # nor is one an integer: no need to look at each
         return dict(zip(keys.values(), map(loads, stored), strict=True))
     return {
-        key: loads(value) if value >= _AFTER_DIGITS or type(number := load(value)) is not int else number
+        key: loads(value) if value >= AFTER_DIGITS or type(number := load(value)) is not int else number
         for key, value in zip(keys.values(), stored, strict=True)
         if value is not None
     }
@@ -317,7 +308,7 @@ def time_left_and_get(routes: Routes, keys: Sequence[str]) -> Steps[dict[str, tu
     times = map(_number, replies[: len(keys)])
     return {
         key: (load(value), _seconds(time))
-        for key, time, value in zip(keys, times, values(replies[len(keys) :], len(keys)), strict=True)
+        for key, time, value in zip(keys, times, _values(replies[len(keys) :], len(keys)), strict=True)
         if type(value) is bytes and time != _ABSENT
     }
 

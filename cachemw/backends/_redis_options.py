@@ -56,7 +56,7 @@ class Settings:
 
     connection: keyword arguments of redis-py's connections, beside the address and the timeouts.
     timeout, connect_timeout: seconds for a whole call, and for making a connection.
-    max_connections: most connections of this process to the server (threads wait for one); None: one per thread.
+    max_connections: most connections to the server (threads wait for one); None: at most one per thread.
     """
 
     timeout: float = TIMEOUT

@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 from cachemw.errors import BackendUnavailable, InvalidCacheKey
 
 __all__ = [
+    "AFTER_DIGITS",
     "CLIENT_ERRORS",
     "INCOMPLETE",
     "Command",
@@ -40,7 +41,9 @@ INCOMPLETE: Final = object()
 #: All that redis-py, hiredis, sockets and TLS raise; UnicodeError is a host name that DNS cannot take.
 CLIENT_ERRORS: Final = (RedisError, OSError, ssl.SSLError, hiredis.HiredisError, EOFError, UnicodeError)
 
-_NINE: Final = 0x39
+#: What begins with a digit, or a minus, is less.
+AFTER_DIGITS: Final = b":"
+
 _INT64_DIGITS: Final = 19
 
 _pack: Callable[[tuple[Any, ...]], bytes] = hiredis.pack_command
@@ -79,9 +82,9 @@ def check_error(reply: ReplyError) -> None:
 
 def load(stored: bytes) -> bytes | int:
     """A value: decimal digits are an integer that Redis counts (the base class stores no bytes that look like one)."""
-    if not stored or stored[0] > _NINE:
+    if stored >= AFTER_DIGITS:
         return stored
-    digits = stored[1:] if stored[:1] == b"-" else stored
+    digits = stored.removeprefix(b"-")
     return int(stored) if digits.isdigit() and len(digits) <= _INT64_DIGITS else stored
 
 

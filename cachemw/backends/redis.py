@@ -200,11 +200,11 @@ class RedisCache(BaseCache):
         return pack(("MGET", *[prefix + key for key in keys]))
 
     def read_latest(self, keys: Sequence[str]) -> list[Any]:
-        made = [self.page_key(key) for key in keys]
+        made = self._made(keys)
         return payloads(made, run(operations.get(self._routes, made, latest=True)))
 
     async def aread_latest(self, keys: Sequence[str]) -> list[Any]:
-        made = [self.page_key(key) for key in keys]
+        made = self._made(keys)
         return payloads(made, await arun(operations.get(self._routes, made, latest=True)))
 
     def commit_records(
@@ -213,7 +213,7 @@ class RedisCache(BaseCache):
         keys, entries, ended = self._page_entries(records)
         if ended or self._is_cluster:
             return super().commit_records(records, latest, drops)
-        failed, found = run(operations.commit(self._routes, entries, *self._made(latest, drops)))
+        failed, found = run(operations.commit(self._routes, entries, self._made(latest), self._made(drops)))
         return [keys[made] for made in failed], found
 
     async def acommit_records(
@@ -222,7 +222,7 @@ class RedisCache(BaseCache):
         keys, entries, ended = self._page_entries(records)
         if ended or self._is_cluster:
             return await super().acommit_records(records, latest, drops)
-        failed, found = await arun(operations.commit(self._routes, entries, *self._made(latest, drops)))
+        failed, found = await arun(operations.commit(self._routes, entries, self._made(latest), self._made(drops)))
         return [keys[made] for made in failed], found
 
     def add_and_read(
@@ -230,7 +230,7 @@ class RedisCache(BaseCache):
     ) -> tuple[bool, list[Any]]:
         if timeout is not None and timeout <= 0:
             return super().add_and_read(key, payload, timeout, latest)
-        ((made,), found) = self._made((key,), latest)
+        made, *found = self._made((key, *latest))
         return run(operations.add_and_get_pages(self._routes, made, payload, timeout, found))
 
     async def aadd_and_read(
@@ -238,11 +238,11 @@ class RedisCache(BaseCache):
     ) -> tuple[bool, list[Any]]:
         if timeout is not None and timeout <= 0:
             return await super().aadd_and_read(key, payload, timeout, latest)
-        ((made,), found) = self._made((key,), latest)
+        made, *found = self._made((key, *latest))
         return await arun(operations.add_and_get_pages(self._routes, made, payload, timeout, found))
 
-    def _made(self, *keys: Sequence[str]) -> list[list[str]]:
-        return [[self.page_key(key) for key in some] for some in keys]
+    def _made(self, keys: Sequence[str]) -> list[str]:
+        return [self.page_key(key) for key in keys]
 
     # -- for a local tier before this store (`tiered.TieredCache`) -----------------------------------------------
 

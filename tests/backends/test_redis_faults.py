@@ -494,6 +494,16 @@ class TestCrowds:
         assert len(crowd.timeouts) == 4
         crowd.end()
 
+    def test_one_that_is_given_back_just_before_somebody_waits_is_seen(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        crowd = Crowd(timeout=100, size=4)
+        spare = crowd.spare()
+        looks: list[Any] = [lambda: None, crowd.pool._live]
+        crowd.pool._idle.append(spare)
+        monkeypatch.setattr(crowd.pool, "_live", lambda: looks.pop(0)())
+        assert crowd.pool.take() is spare
+        assert not crowd.pool._gates
+        crowd.end()
+
     @pytest.mark.parametrize("fails", [False, True])
     def test_when_one_is_open_or_cannot_be_it_is_the_next_ones_turn(self, fails: bool) -> None:
         crowd = Crowd(timeout=100, size=6)
