@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Generator, Iterator
 from importlib.util import find_spec
@@ -15,9 +14,10 @@ import pytest
 
 from cachemw import _pages_recovery
 from cachemw.pages import Pages
+from tests.servers import REQUIRED
 
 #: It is C, and has to be built where there is no wheel of it.
-NO_PYLIBMC: Final = find_spec("pylibmc") is None and os.environ.get("CACHEMW_TEST_REQUIRE") != "all"
+NO_PYLIBMC: Final = find_spec("pylibmc") is None and REQUIRED != "all"
 
 #: Tests that start servers, browsers and processes of their own. Now and then a machine is too busy to start one, or
 #: stops one for longer than a deadline allows: what fails there runs once more, and the summary counts it as a rerun.

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests import servers
 from tests.servers import (
     HOST,
     OPTIONAL,
@@ -46,16 +47,16 @@ def test_what_a_machine_lacks_is_a_counted_skip_or_a_failure(monkeypatch: pytest
     monkeypatch.setattr(shutil, "which", lambda program, path: None)
     lacking: list[Callable[[], str]] = [lambda: require("no-such-server"), require_ipv6]
     for wanted in ("", "postgres"):
-        monkeypatch.setenv("CACHEMW_TEST_REQUIRE", wanted)
+        monkeypatch.setattr(servers, "REQUIRED", wanted)
         for one in lacking:
             with pytest.raises(pytest.skip.Exception, match=r"is not installed: apt-get|nothing can listen on ::1"):
                 one()
     for wanted in ("all", "ipv6,no-such-server"):
-        monkeypatch.setenv("CACHEMW_TEST_REQUIRE", wanted)
+        monkeypatch.setattr(servers, "REQUIRED", wanted)
         for one in lacking:
             with pytest.raises(pytest.fail.Exception, match=f"CACHEMW_TEST_REQUIRE={wanted}"):
                 one()
-    monkeypatch.setenv("CACHEMW_TEST_REQUIRE", "all")
+    monkeypatch.setattr(servers, "REQUIRED", "all")
     for optional in OPTIONAL:
         with pytest.raises(pytest.skip.Exception):
             require(optional)
