@@ -153,16 +153,22 @@ class ASGIRequest(UnreadRequest):
 
     @property
     def session(self) -> str:  # type: ignore[override]
-        """What is in the session of Starlette's SessionMiddleware, or one like it, and what became of it."""
+        """What is in the session of Starlette's SessionMiddleware, or one like it, and what became of it.
+
+        One that holds something and does not say whether it was read is taken to have been.
+        """
         session = self.scope.get("session")
         if session is None:
             return ""
         try:
             if getattr(session, "modified", False) is True:
                 return "changed"
-            if getattr(session, "accessed", False) is True:
+            accessed = getattr(session, "accessed", None)
+            if accessed is True:
                 return "read"
-            return "held" if session else ""
+            if not session:
+                return ""
+            return "read" if accessed is None else "held"
         except Exception:  # not loaded yet, perhaps
             return "held"
 

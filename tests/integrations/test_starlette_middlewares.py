@@ -240,6 +240,29 @@ def test_nor_does_a_validation_make_their_page_everybody_s(
     assert client.get("/page").text != "hello alice"
 
 
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("says", ["", "max-age=60", "public, s-maxage=60"])
+def test_a_session_that_does_not_say_what_became_of_it_was_read(says: str, inside: bool) -> None:
+    """starsessions and Litestar put a dictionary into the scope."""
+
+    def sessions(app: Any) -> Any:
+        async def with_session(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] == "http":
+                cookie = dict(scope["headers"]).get(b"cookie", b"").decode()
+                scope["session"] = {"user": cookie.removeprefix("mine=")} if cookie else {}
+            await app(scope, receive, send)
+
+        return with_session
+
+    cache = cached(f"plain sessions {inside} {says}")
+    client = visitor(*((cache, Middleware(sessions)) if inside else (Middleware(sessions), cache)), greeting=greeting)
+    query = f"?says={says}" if says else ""
+    for _ in range(2):
+        for name in ("alice", "bob"):
+            assert client.get(f"/greeting{query}", headers={"Cookie": f"mine={name}"}).text == f"hello {name}"
+    assert client.get(f"/greeting{query}").text == "hello None"
+
+
 class Unloaded:
     """A user, or a session, that has not been fetched yet."""
 
