@@ -9,7 +9,7 @@ those that expire first.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from operator import itemgetter
 from typing import Any, Final, TypeVar
 
@@ -19,7 +19,7 @@ from cachemw.backends._db_schema import KEYS_AT_ONCE, Statements
 from cachemw.backends._store import Entry
 from cachemw.errors import BackendUnavailable
 
-__all__ = ["MAX_DELTA", "Plan", "Plans"]
+__all__ = ["MAX_DELTA", "Plan", "Plans", "adrive", "drive"]
 
 T = TypeVar("T")
 #: Steps of an operation; returns the answer.
@@ -179,6 +179,38 @@ class Plans:
             new -= dropped
             if wanted <= 0 or dropped <= 0 or (new <= 0 and time.monotonic() >= until):
                 return
+
+
+def drive(plan: Plan[T], run: Callable[[Call], Outcome]) -> T:
+    """Carry the steps of a plan out. Raises: what `run` does, unless the plan goes on all the same."""
+    try:
+        call = next(plan)
+        while True:
+            try:
+                outcome = run(call)
+            except BackendUnavailable as error:
+                call = plan.throw(error)
+            else:
+                call = plan.send(outcome)
+    except StopIteration as stop:
+        answer: T = stop.value
+        return answer
+
+
+async def adrive(plan: Plan[T], run: Callable[[Call], Awaitable[Outcome]]) -> T:
+    """The same on an event loop."""
+    try:
+        call = next(plan)
+        while True:
+            try:
+                outcome = await run(call)
+            except BackendUnavailable as error:
+                call = plan.throw(error)
+            else:
+                call = plan.send(outcome)
+    except StopIteration as stop:
+        answer: T = stop.value
+        return answer
 
 
 def _parts(keys: Sequence[str]) -> list[Sequence[str]]:

@@ -13,7 +13,7 @@ import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from select import POLLIN, poll
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from cachemw.backends import _memcached_commands as commands
 from cachemw.backends._memcached_commands import Step, Talk
@@ -101,7 +101,7 @@ class _Connection(asyncio.Protocol):
                 call.future.set_exception(_unavailable(self._node, WireError(reason)))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]
+        self._transport = cast("asyncio.Transport", transport)
         self._input = poll()
         self._input.register(transport.get_extra_info("socket"), POLLIN)
 
@@ -242,7 +242,8 @@ class AsyncClient:
             while True:
                 step = talk.send(await self._ask(step))
         except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
+            result: T = end.value
+            return result
 
     def _ask(self, step: Step) -> Awaitable[Any]:
         connection = self._connection

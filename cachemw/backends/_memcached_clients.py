@@ -141,7 +141,8 @@ class PyMemcachePool(Pool[Link]):
         self._most = commands.AT_ONCE if options.get("tls_context") is None else commands.RECORD
 
     def get(self, keys: Sequence[str]) -> dict[str, Value]:
-        return self._ask(commands.get(keys))  # type: ignore[no-any-return]
+        found: dict[str, Value] = self._ask(commands.get(keys))
+        return found
 
     def set(self, entries: Sequence[Entry]) -> list[str]:
         if len(entries) > 1:
@@ -153,10 +154,12 @@ class PyMemcachePool(Pool[Link]):
         return [entry[0]]
 
     def add(self, entry: Entry) -> bool:
-        return self._ask(commands.add(entry))  # type: ignore[no-any-return]
+        added: bool = self._ask(commands.add(entry))
+        return added
 
     def touch(self, key: str, timeout: float | None) -> bool:
-        return self._ask(commands.touch(key, timeout))  # type: ignore[no-any-return]
+        touched: bool = self._ask(commands.touch(key, timeout))
+        return touched
 
     def delete(self, keys: Sequence[str]) -> int:
         if len(keys) > 1:
@@ -194,7 +197,8 @@ class PyMemcachePool(Pool[Link]):
             while True:
                 step = talk.send(self._ask(step))
         except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
+            result: T = end.value
+            return result
 
     def _ask(self, step: Step) -> Any:
         link = None

@@ -234,17 +234,19 @@ def _set(client: _Client, entry: Entry) -> bool:
     """Whether it was stored; the server may refuse it."""
     key, value, timeout = entry
     try:
-        return client.set(key, value if type(value) is bytes else _sent(value), expiry(timeout))  # type: ignore[no-any-return]
+        stored: bool = client.set(key, value if type(value) is bytes else _sent(value), expiry(timeout))
     except (pylibmc.TooBig, pylibmc.ServerError):
         return False
+    return stored
 
 
 def _add(client: _Client, entry: Entry) -> bool:
     key, value, timeout = entry
     try:
-        return client.add(key, _sent(value), expiry(timeout))  # type: ignore[no-any-return]
+        added: bool = client.add(key, _sent(value), expiry(timeout))
     except (pylibmc.TooBig, pylibmc.ServerError):
         return False
+    return added
 
 
 def _sent(value: Value) -> Value:
@@ -258,9 +260,10 @@ def _delete(client: _Client, keys: Sequence[str]) -> int:
 def _count(client: _Client, key: str, delta: int) -> int | None:
     """The counter as it is on the server; None if there is none."""
     try:
-        return client.incr(key, delta) if delta >= 0 else client.decr(key, -delta)  # type: ignore[no-any-return]
+        counter: int = client.incr(key, delta) if delta >= 0 else client.decr(key, -delta)
     except pylibmc.NotFound:
         return None
+    return counter
 
 
 def _server(address: Address) -> str:

@@ -19,7 +19,7 @@ from cachemw._values import LONGEST_WAIT, boolean, integer, number, refuse
 from cachemw.backends._db_calls import Call, MissingTable, Outcome, Store, ValueTooLarge
 from cachemw.backends._db_keys import ColumnKey, text_key, text_keys
 from cachemw.backends._db_pages import Decode
-from cachemw.backends._db_plans import MAX_DELTA, Plan, Plans
+from cachemw.backends._db_plans import MAX_DELTA, Plan, Plans, adrive, drive
 from cachemw.backends._db_replicas import Replicas
 from cachemw.backends._db_schema import KEYS_AT_ONCE, Statements, make_table
 from cachemw.backends._db_server import ServerStore
@@ -114,30 +114,10 @@ class DatabaseCache(BaseCache):
     # -- driving them --------------------------------------------------------------------------------------------
 
     def _drive(self, plan: Plan[T]) -> T:
-        try:
-            call = next(plan)
-            while True:
-                try:
-                    outcome = self._run(call)
-                except BackendUnavailable as error:
-                    call = plan.throw(error)
-                else:
-                    call = plan.send(outcome)
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
+        return drive(plan, self._run)
 
     async def _adrive(self, plan: Plan[T]) -> T:
-        try:
-            call = next(plan)
-            while True:
-                try:
-                    outcome = await self._arun(call)
-                except BackendUnavailable as error:
-                    call = plan.throw(error)
-                else:
-                    call = plan.send(outcome)
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
+        return await adrive(plan, self._arun)
 
     def _run(self, call: Call) -> Outcome:
         if call.reads:
