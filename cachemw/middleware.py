@@ -51,7 +51,7 @@ def _takes(app: Any, count: int, beneath: bool) -> bool:
 class _Either:
     """A name that stands for a class of `cachemw.wsgi` and one of `cachemw.asgi`; calling it makes one of them."""
 
-    def __new__(cls, app: Any, /, **options: Any) -> Any:
+    def __new__(cls, app: Any, **options: Any) -> Any:
         chosen = cls._asgi if interface_of(app) == "asgi" else cls._wsgi
         return chosen(app, **options)
 

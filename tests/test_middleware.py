@@ -121,6 +121,12 @@ def test_a_cache_by_alias_url_and_store(monkeypatch: pytest.MonkeyPatch) -> None
     assert made.caching.line.pages.cache.location == "d"
 
 
+def test_the_application_may_be_given_by_name() -> None:
+    """As Litestar's `DefineMiddleware` does."""
+    made = [one(app=app) for app in (wsgi_app, asgi_app) for one in (CacheMiddleware, cachemw.UpdateCacheMiddleware)]
+    assert [type(one).__module__ for one in made] == ["cachemw.wsgi"] * 2 + ["cachemw.asgi"] * 2
+
+
 def test_rules_may_name_another_cache() -> None:
     settings = cachemw.Settings.from_mapping({"CACHES": {"default": "locmem://e", "big": "locmem://f"}})
     made = CacheMiddleware(wsgi_app, settings=settings, rules=[cachemw.Rule("/big/*", cache="big")])
