@@ -65,6 +65,7 @@ class DatabaseCache(BaseCache):
 
     def __init__(self, location: str | Sequence[str], params: Mapping[str, Any] | None = None) -> None:
         super().__init__(location, params)
+        self._params = {str(name).upper(): value for name, value in (params or {}).items()}
         options = self.options
         table, primary = table_and_url(location, options)
         max_entries, frequency = self._cull_options(max_entries=_MAX_ENTRIES)
@@ -102,8 +103,9 @@ class DatabaseCache(BaseCache):
         return self._primary.has_table()
 
     def for_table(self, name: str) -> DatabaseCache:
-        """A cache in another table of the same database. Raises: ImproperlyConfigured if that is no table's name."""
-        return type(self)(self.location, {"OPTIONS": {**self.options, "table": name}})
+        """The same cache in another table. Raises: ImproperlyConfigured if that is no table's name."""
+        options = {**self.options, "fail_open": self._fail_open is not None, "table": name}
+        return type(self)(self.location, {**self._params, "OPTIONS": options})
 
     def create_table(self, *, dry_run: bool = False) -> list[str]:
         """Make the table and its index, or only say how (`dry_run`); returns the SQL. Raises: BackendUnavailable."""

@@ -341,6 +341,22 @@ def test_the_table_can_be_made_and_the_sql_be_seen(make: Make, url: str) -> None
     drop(cache)
 
 
+def test_the_same_cache_in_another_table_has_the_same_settings(tmp_path: Path) -> None:
+    params = {"KEY_PREFIX": "shop", "Timeout": 7, "SECRET": "s3cret", "options": {"fail_open": True, "max_entries": 9}}
+    cache = DatabaseCache(KINDS["sqlite"](tmp_path), params)
+    other = cache.for_table("another one")
+    assert (other.table, other.key_prefix, other.default_timeout) == ("another one", "shop", 7)
+    assert (other.secrets, other._plans.max_entries) == (cache.secrets, 9)
+    other.create_table()
+    other.set("key", "value")
+    assert (other.get("key"), cache.get("key")) == ("value", None)
+    (tmp_path / "broken.sqlite3").write_bytes(b"no database" * 1000)
+    broken = DatabaseCache(f"sqlite:///{tmp_path}/broken.sqlite3", params).for_table("another one")
+    assert broken.get("key") is None
+    for one in (cache, other, broken):
+        one.close()
+
+
 def test_a_table_that_cannot_be_made_is_backend_unavailable(make: Make) -> None:
     cache = make(table="nowhere.cache")
     with pytest.raises(BackendUnavailable, match="nowhere"):
