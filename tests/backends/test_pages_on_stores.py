@@ -268,6 +268,22 @@ def test_a_hit_is_one_round_trip(store: str, interface: str, fields: list[tuple[
             assert wire.turns - before <= 2
 
 
+def test_a_miss_on_redis_is_three_round_trips(interface: str) -> None:
+    """The look-up; the lease, and a second look; the page, a look for purges, and the end of the lease."""
+    server = shared(NETWORKED["redis"][0])
+    with (
+        Wire((server.host, server.port)) as wire,
+        Site(interface, open_networked("redis", wire.address, patient=True)) as site,
+    ):
+        site.cache.clear()
+        site.get("/another")  # connects
+        before, asked = wire.turns, _redis_commands(server)
+        assert not site.get("/").hit
+        assert wire.turns - before == 3
+        assert _redis_commands(server) - asked == 1 + 2 + 3
+        assert site.get("/").hit
+
+
 def test_a_hit_on_a_ring_asks_one_of_its_servers(interface: str) -> None:
     request = {"Accept-Language": "de"}
     with ExitStack() as stack:
