@@ -28,7 +28,10 @@ def refuse(name: str, value: object, allowed: str) -> ImproperlyConfigured:
 
 def shown(value: object) -> str:
     """A value as it stands in an error: a table of rules may be longer than anybody reads."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # of an integer of thousands of digits, or an object of the user's
+        text = f"a value of type {type(value).__name__}"
     return text if len(text) <= _LONG else f"{text[:_LONG]}…"
 
 
@@ -80,9 +83,9 @@ def integer(name: str, value: object, *, minimum: int | None = None, maximum: in
 
 def boolean(name: str, value: object) -> bool:
     """True or False, also as text: 1/0, true/false, yes/no, on/off."""
-    if isinstance(value, bool):
-        return value
-    word = str(value).strip().lower()
+    if isinstance(value, int) and value in (0, 1):  # False and True are
+        return bool(value)
+    word = value.strip().lower() if isinstance(value, str) else ""
     if word in _TRUE:
         return True
     if word in _FALSE:

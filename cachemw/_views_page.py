@@ -12,7 +12,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from math import isfinite
+from sys import float_info
 from types import MappingProxyType
 from typing import Any, Final, Protocol, TypeVar
 
@@ -59,7 +59,7 @@ class Page:
     def __init__(self, timeout: float, *, cache: str | BaseCache | None, key_prefix: str | None, tags: Tags) -> None:
         if isinstance(timeout, bool) or not isinstance(timeout, int | float):
             raise TypeError(f"cache_page: the timeout is a number of seconds; got {timeout!r}. Write cache_page(60).")
-        if not isfinite(timeout) or timeout < 0:
+        if not 0 <= timeout <= float_info.max:
             raise ValueError(f"cache_page: the timeout is 0 seconds (not stored) or more; got {timeout!r}.")
         if cache is not None and not isinstance(cache, str | BaseCache):
             raise TypeError(f"cache_page: cache is an alias, a URL or a store; got {cache!r}.")

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from functools import partial
-from math import isfinite
+from sys import float_info
 from typing import Any, Final, Literal, overload
 
 from cachemw.errors import ImproperlyConfigured
@@ -251,7 +251,7 @@ def _matches_glob(parts: Sequence[str], slash: str, path: str) -> bool:
 
 
 def _is_seconds(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value) and value >= 0
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= float_info.max
 
 
 def _is_status(value: Any) -> bool:

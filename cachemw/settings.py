@@ -287,7 +287,7 @@ _APP: Final = _PREFIX + "APP"  # which application `cachemw.autowrap` wraps: no 
 
 def _read_option(name: str, option: str, value: Any) -> Any:
     """One option of Policy, by its type."""
-    if _PREFIX + option.upper() not in _POLICY_NAMES:
+    if not isinstance(option, str) or _PREFIX + option.upper() not in _POLICY_NAMES:
         raise refuse("an option of Policy", option, ", ".join(sorted(_POLICY_NAMES.values())))
     return read_option(name, option, value)
 

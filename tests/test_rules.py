@@ -252,6 +252,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"lifetime": True}, "lifetime: True"),
     ({"lifetime": float("nan")}, "lifetime: nan"),
     ({"lifetime": float("inf")}, "lifetime: inf"),
+    ({"lifetime": 10**400}, "lifetime: 1000"),
     ({"cache": ""}, "cache: '' is not the alias"),
     ({"cache": 1}, "cache: 1 is not the alias"),
     ({"tags": "a,b"}, "tags: 'a,b' is not a text without spaces and commas"),

@@ -253,6 +253,8 @@ def test_an_unknown_option_of_the_policy_is_named() -> None:
         ImproperlyConfigured, match="an option of Policy is 'gracious'; allowed: authorization, cache_st"
     ):
         Settings(policy_options={"gracious": 1})
+    with pytest.raises(ImproperlyConfigured, match="an option of Policy is 5; allowed"):
+        Settings(policy_options={5: 1})  # type: ignore[dict-item]
     for option in ("django_rules", "seconds"):
         with pytest.raises(ImproperlyConfigured, match=f"an option of Policy is '{option}'"):
             Settings(policy_options={option: 1})

@@ -36,7 +36,7 @@ def test_what_can_be_read(read: Any, value: Any, expected: Any) -> None:
 UNREADABLE: dict[Any, list[Any]] = {
     number: ["", "x", "1_0", "١", "nan", "inf", "-inf", 10**400, True, None, [1], b"1"],
     integer: ["", "1_0", "١", "1.5", 1.0, True, None, "0x10", [1]],
-    boolean: ["", "maybe", 2, None, []],
+    boolean: ["", "maybe", 2, 1.0, None, []],
     members: [None, 5, [1], ["a", None], {"a": 1}],
 }
 
@@ -56,6 +56,13 @@ def test_a_long_value_is_named_by_its_beginning() -> None:
         number("THE_NAME", "seven" * 100_000)
     assert str(caught.value).startswith("THE_NAME is 'sevenseven")
     assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(("read", "limit"), [(number, {}), (integer, {"maximum": 9}), (boolean, {}), (members, {})])
+def test_a_value_that_cannot_be_shown_is_named_by_its_type(read: Any, limit: dict[str, int]) -> None:
+    """Of so many digits Python makes no text."""
+    with pytest.raises(ImproperlyConfigured, match=r"^THE_NAME is a value of type int; allowed: "):
+        read("THE_NAME", 10**5000, **limit)
 
 
 def test_a_minimum_is_said() -> None:
