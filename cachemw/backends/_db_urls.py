@@ -9,8 +9,8 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from cachemw._values import members, refuse, without_password
+from cachemw.backends._db_engines import DRIVERS
 from cachemw.backends._db_schema import DEFAULT_TABLE
-from cachemw.backends._db_server import DRIVERS
 
 __all__ = ["kind_of", "replica_urls", "table_and_url", "url_of"]
 

@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from cachemw.backends import _db_connections, _db_server
+from cachemw.backends import _db_connections, _db_engines, _db_server
 from cachemw.backends._db_calls import Call
 from cachemw.backends._db_connections import Connections
 from cachemw.backends._db_server import ServerStore
@@ -803,7 +803,7 @@ def test_more_threads_than_connections_share_them(make: Make) -> None:
 
 
 def test_a_crowd_opens_connections_one_after_the_other(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    within, at_once, opened = _db_server._within, [0], [0]
+    within, at_once, opened = _db_engines._within, [0], [0]
 
     def counted(seconds: float, connect: Callable[[], Any]) -> Any:
         at_once[0] += 1
@@ -813,7 +813,7 @@ def test_a_crowd_opens_connections_one_after_the_other(make: Make, monkeypatch: 
         finally:
             at_once[0] -= 1
 
-    monkeypatch.setattr(_db_server, "_within", counted)
+    monkeypatch.setattr(_db_engines, "_within", counted)
     cache = make(deadline=10)
     assert in_threads(50, lambda number: cache.get("nothing")) == [None] * 50
     assert max(opened) == 1
@@ -824,12 +824,12 @@ def test_a_connection_that_another_thread_cannot_make_is_not_waited_for_long(mak
     cache = make()
     store = cache._primary
     assert isinstance(store, ServerStore)
-    with store._opening:
+    with store._maker.opening:
         began = time.monotonic()
         with pytest.raises(BackendUnavailable, match="others are being made"):
             cache.get("key")
         assert time.monotonic() - began < 2
-        store._owner = -1  # as a child sees it that was forked meanwhile
+        store._maker.owner = -1  # as a child sees it that was forked meanwhile
         assert cache.get("key") is None
 
 
@@ -921,23 +921,23 @@ def test_deadlocks_are_tried_again(make: Make, monkeypatch: pytest.MonkeyPatch) 
     store = cache._primary
     assert isinstance(store, ServerStore)
     attempts: list[int] = []
-    code = _db_server._code
+    code = _db_engines.error_code
 
     def pretend(error: Exception) -> object:
         attempts.append(1)
         return "40P01" if len(attempts) < 4 else code(error)
 
-    monkeypatch.setattr(_db_server, "_code", pretend)
+    monkeypatch.setattr(_db_server, "error_code", pretend)
     failing = make(deadline=5, table="not there", create=False)
     with pytest.raises(BackendUnavailable, match="createcachetable"):
         failing.incr("count")
     assert len(attempts) == 5  # three deadlocks, then the truth, which is looked at twice
     attempts.clear()
-    monkeypatch.setattr(_db_server, "_code", lambda error: "40P01")
+    monkeypatch.setattr(_db_server, "error_code", lambda error: "40P01")
     with pytest.raises(BackendUnavailable):
         failing.incr("count")
     attempts.clear()
-    monkeypatch.setattr(_db_server, "_code", pretend)
+    monkeypatch.setattr(_db_server, "error_code", pretend)
     with pytest.raises(BackendUnavailable, match="createcachetable"):
         asyncio.run(_and_close(failing, failing.aincr("count")))
     assert len(attempts) == 5
@@ -988,7 +988,7 @@ def test_a_forked_process_leaves_its_parents_server_connections_alone(make: Make
     assert isinstance(store, ServerStore)
     with store._engines[0].connect() as connection:
         driver_connection = connection.connection.dbapi_connection
-        store._owner = -1  # as a child sees it
+        store._maker.owner = -1  # as a child sees it
         assert cache.get("key") == 1
         assert connection.exec_driver_sql("SELECT 1").scalar() == 1
         with store._engines[0].connect() as another:
@@ -1000,7 +1000,7 @@ def test_both_halves_of_a_forked_process_may_begin(make: Make) -> None:
     cache = make(deadline=5)
     store = cache._primary
     assert isinstance(store, ServerStore)
-    store._owner = -1  # as a child sees it
+    store._maker.owner = -1  # as a child sees it
 
     async def use() -> None:
         await cache.aset("key", 1)
@@ -1081,7 +1081,7 @@ def test_a_connection_that_comes_too_late_is_closed() -> None:
         return Late()
 
     with pytest.raises(TimeoutError, match="no connection"):
-        _db_server._within(0.01, connect)
+        _db_engines._within(0.01, connect)
     released.set()
     assert closed.wait(30)
 
@@ -1095,7 +1095,7 @@ def test_a_connection_that_fails_too_late_is_forgotten() -> None:
         raise OSError("refused")
 
     with pytest.raises(TimeoutError, match="no connection"):
-        _db_server._within(0.01, connect)
+        _db_engines._within(0.01, connect)
     released.set()
     assert failed.wait(30)
 
@@ -1108,5 +1108,5 @@ def test_a_connection_that_comes_just_in_time_is_used(monkeypatch: pytest.Monkey
                 return found
             raise TimeoutError  # it came after the wait had ended, and before it could be called off
 
-    monkeypatch.setattr(_db_server, "Future", JustInTime)
-    assert _db_server._within(0.01, lambda: "connection") == "connection"
+    monkeypatch.setattr(_db_engines, "Future", JustInTime)
+    assert _db_engines._within(0.01, lambda: "connection") == "connection"
