@@ -6,12 +6,14 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
 from itertools import count
+from pathlib import Path
 from typing import Any
 from wsgiref.util import FileWrapper, setup_testing_defaults
 
 import pytest
 
 from cachemw import ImproperlyConfigured, Policy, wsgi
+from cachemw.backends.filebased import FileBasedCache
 from cachemw.backends.locmem import LocMemCache
 
 Start = Callable[..., Callable[[bytes], object]]
@@ -61,6 +63,22 @@ names = count()
 
 def cached(app: Any, **options: Any) -> Any:
     return wsgi.CacheMiddleware(app, cache=LocMemCache(f"wsgi-{next(names)}"), **options)
+
+
+def test_a_page_is_stored_with_its_last_byte_for_a_client_that_never_closes(tmp_path: Path) -> None:
+    """In a store that is waited for, too, and though nobody knew that it was the last one."""
+
+    def app(environ: Any, start_response: Start) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        yield b"pa"
+        yield b"ge"
+
+    middleware = wsgi.CacheMiddleware(app, cache=FileBasedCache(str(tmp_path), {}))
+    visits = []
+    for told in ("stored", "hit"):
+        visits.append(Server(middleware))
+        assert b"".join(visits[-1].result) == b"page"
+        assert f"; {told}" in visits[-1].trace
 
 
 @pytest.mark.parametrize("control", ["private", "max-age=60"])

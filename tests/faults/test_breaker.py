@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from wsgiref.util import setup_testing_defaults
 
@@ -31,11 +31,13 @@ class Store(LocMemCache):
 
     def __init__(self, name: str) -> None:
         super().__init__(name, {})
+        self.asked = 0
         self.down: set[str] = set()
         self.meanwhile: dict[str, Any] = {}
         self.failure: Exception = BackendUnavailable("down")
 
     def _before(self, primitive: str) -> None:
+        self.asked += 1
         if action := self.meanwhile.pop(primitive, None):
             action()
         if primitive in self.down:
@@ -139,15 +141,64 @@ def test_a_store_that_fails_is_a_miss_and_is_used_again_when_it_answers(store: S
     until(lambda: pages.lookup([KEY])[0] is not None, "the page is found again", 2)
 
 
-def test_a_store_that_refuses_writes_is_read(store: Store, pages: Pages) -> None:
+#: By the breaker that it minds.
+OPERATIONS: dict[tuple[str, str], Callable[[Pages], object]] = {
+    ("breaker", "sync"): lambda pages: pages.lookup([KEY]),
+    ("breaker", "async"): lambda pages: asyncio.run(pages.alookup([KEY])),
+    ("write_breaker", "sync"): lambda pages: pages.run(pages.take_lease("lease", 10.0), True),
+    ("write_breaker", "async"): lambda pages: asyncio.run(pages.arun(pages.take_lease("lease", 10.0), True)),
+}
+
+
+@pytest.mark.parametrize(("name", "half"), OPERATIONS)
+def test_a_store_is_asked_until_it_has_failed_five_times_in_a_row(
+    store: Store, pages: Pages, name: str, half: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recovery, "SLOW", 5)  # on a busy machine
+    monkeypatch.setattr(pages.recovery, "wanted", lambda **options: None)
+    operation, breaker = OPERATIONS[name, half], getattr(pages, name)
+    for _ in range(2):
+        store.down = ALL
+        for _ in range(4):
+            operation(pages)
+        store.down = set()
+        operation(pages)
+    assert not breaker.open
+    store.down = ALL
+    for _ in range(5):
+        operation(pages)
+    assert breaker.open
+    asked = store.asked
+    for _ in range(5):
+        operation(pages)
+    assert store.asked == asked
+    assert pages.counts["store-error"] == 13
+
+
+@pytest.mark.parametrize("half", ["sync", "async"])
+def test_a_store_that_refuses_writes_is_read(store: Store, pages: Pages, half: str) -> None:
     store.down = {"_set", "_add", "_delete"}
-    for _ in range(6):
-        pages.run(pages.take_lease("lease", 10.0), True)
+    for _ in range(6):  # with the last of which somebody is interested in when it takes them again
+        OPERATIONS["write_breaker", half](pages)
     assert pages.write_breaker.open
     found = pages.lookup([KEY])[0]
     assert isinstance(found, StoredResponse)
     store.down = set()
     until(lambda: settled(pages), "it is written to again", 2)
+
+
+def test_an_attempt_that_fails_counts_and_is_made_again(
+    store: Store, pages: Pages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages.recovery, "wanted", lambda **options: None)
+    store.down = ALL
+    pages.run_purge([OF])
+    before = pages.counts["store-error"]
+    assert pages._recover() is True
+    assert pages.counts["store-error"] == before + 1
+    store.down = set()
+    assert pages._recover() is False
+    assert pages.lookup([KEY]) == [None]
 
 
 def test_a_key_that_the_store_cannot_take_does_not_close_it_to_others(store: Store, pages: Pages) -> None:
@@ -279,6 +330,7 @@ def test_more_doubts_than_can_be_remembered_are_about_everything(
             store.down, store.meanwhile["_get"] = set(), down
             written = page(b"new", key=primary_key(of))
             assert pages.run(pages.commit([(written.key, written, None)], (), (mark_key(of), "")), False) is False
+            assert len(pages._doubtful) <= 2
     store.down = set()
     assert None not in store.read_records([primary_key(f"{OF}{number}") for number in range(3)])
     pages.recovery.wanted()
