@@ -31,7 +31,9 @@ This page is made from the code.
 Every setting has one meaning and three doors: an argument of `Settings`, a key of a mapping (Flask's `app.config`, or
 Django's settings, whose own names work as they are), and a variable of the environment. Code comes before the
 environment, the environment before the default. A value that cannot be used is one `ImproperlyConfigured`, before the
-first request, which names the setting, the value and what is allowed.
+first request, which names the setting, the value and what is allowed. So is a name that is nearly one of these, and a
+thing that is said twice; a variable `CACHEMW_…` of another name does nothing, and the log says so. In a mapping, the
+name that begins with `CACHEMW_` comes before Django's.
 
 ```python
 from cachemw import Policy, Settings
