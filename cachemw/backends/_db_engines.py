@@ -189,7 +189,10 @@ def _within(seconds: float, connect: Callable[[], Any]) -> Any:
             else:
                 connection.close()  # too late
 
-    threading.Thread(target=work, daemon=True, name="cachemw-connect").start()
+    try:
+        threading.Thread(target=work, daemon=True, name="cachemw-connect").start()
+    except RuntimeError as error:  # no thread is to be had, or the interpreter shuts down
+        raise OSError(f"no connection: {error}") from error
     try:
         return await_result(future, seconds)
     except TimeoutError:

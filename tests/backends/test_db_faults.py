@@ -1100,6 +1100,22 @@ def test_a_connection_that_fails_too_late_is_forgotten() -> None:
     assert failed.wait(30)
 
 
+def test_where_no_thread_is_to_be_had_the_database_is_unavailable(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = make()
+    start = threading.Thread.start
+
+    def full(thread: threading.Thread) -> None:
+        if thread.name == "cachemw-connect":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", full)
+        with pytest.raises(BackendUnavailable, match="can't start new thread"):
+            cache.get("key")
+    assert cache.get("key") is None
+
+
 def test_a_connection_that_comes_just_in_time_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     class JustInTime(Future[Any]):
         def result(self, timeout: float | None = None) -> Any:
