@@ -73,10 +73,9 @@ def test_a_page_is_stored_with_its_last_byte_for_a_client_that_never_closes(tmp_
         yield b"pa"
         yield b"ge"
 
-    middleware = wsgi.CacheMiddleware(app, cache=FileBasedCache(str(tmp_path), {}))
     visits = []
-    for told in ("stored", "hit"):
-        visits.append(Server(middleware))
+    for told in ("stored", "hit"):  # of another process, say: nothing but the store is common to both
+        visits.append(Server(wsgi.CacheMiddleware(app, cache=FileBasedCache(str(tmp_path), {}))))
         assert b"".join(visits[-1].result) == b"page"
         assert f"; {told}" in visits[-1].trace
 
