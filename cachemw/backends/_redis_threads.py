@@ -106,6 +106,7 @@ class Link:
 
     def is_stale(self) -> bool:
         """Has the server closed it, or sent what nobody asked for?"""
+        self._patience = 0.0  # some versions of redis-py set the socket's time-out to the connection's own
         try:
             return bool(self.connection.can_read(0))
         except CLIENT_ERRORS:

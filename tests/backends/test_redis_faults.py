@@ -418,6 +418,24 @@ class TestThreads:
             assert cache.get("key") == "value"  # the only connection was given back
         cache.close()
 
+    def test_a_look_at_an_idle_connection_leaves_the_next_call_its_time(
+        self, server: Server, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (node,) = RedisCache(url(server), {})._routes.nodes()
+        link = _redis_threads.Link(node.connect())
+
+        def can_read(timeout: float) -> bool:  # as in redis-py 6.2
+            link.connection._sock.settimeout(link.connection.socket_timeout)
+            return False
+
+        monkeypatch.setattr(link.connection, "can_read", can_read)
+        for _ in range(2):
+            link.send(pack(("PING",)), time.monotonic() + 5)
+            assert link.connection._sock.gettimeout() > 4
+            assert link.receive(1, time.monotonic() + 5) == [b"PONG"]
+            assert not link.is_stale()
+        link.close()
+
     def test_an_answer_that_waits_for_this_process_is_taken_though_the_deadline_is_over(self, server: Server) -> None:
         cache = RedisCache(url(server), {"OPTIONS": {"socket_timeout": 5}})
         cache.get("key")
