@@ -20,7 +20,7 @@ from tests.servers import REQUIRED
 NO_PYLIBMC: Final = find_spec("pylibmc") is None and REQUIRED != "all"
 
 #: Tests that start servers, browsers and processes of their own. Now and then a machine is too busy to start one, or
-#: stops one for longer than a deadline allows: what fails there runs once more, and the summary counts it as a rerun.
+#: stops one for longer than a deadline allows: what fails there runs once more, and the summary names it as a rerun.
 #: What fails twice has failed. Everything else has one chance.
 REAL = {
     "backends",

@@ -133,9 +133,9 @@ def test_what_a_script_refers_to(name: str, text: str, urls: list[str]) -> None:
     ["url(" * 40_000, "'" * 100_000, "/*" * 100_000, "@x " * 50_000, "a(" * 60_000, "\\" * 99_999, "url(\\" * 30_000],
 )  # fmt: skip
 def test_a_hostile_stylesheet_is_read_in_linear_time(text: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()  # other processes may take theirs
     references("a.css", text.encode())
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
 
 
 # -- rewriting ------------------------------------------------------------------------------------------------------
