@@ -294,6 +294,39 @@ def test_after_an_uncacheable_answer_nobody_waits() -> None:
     assert look_up(engine, store, now=NOW + 20).flight is not None
 
 
+LASTING: list[tuple[str, Head]] = [
+    ("event-stream", head_of(("Content-Type", "text/event-stream"))),
+    ("no-cache", head_of(("Cache-Control", "no-cache"))),
+    ("no-lifetime", head_of(("Cache-Control", "max-age=0"))),
+    ("no-store", head_of(("Cache-Control", "no-store"))),
+    ("private", head_of(("Cache-Control", "private"))),
+    ("set-cookie", head_of(("Set-Cookie", "a=b"))),
+    ("status", head_of(status=500)),
+    ("too-large", head_of(("Content-Length", "9000000"))),
+    ("vary-star", head_of(("Vary", "*"))),
+]
+
+
+@pytest.mark.parametrize(("reason", "head"), LASTING, ids=[reason for reason, _ in LASTING])
+def test_what_lies_in_the_answer_itself_has_nobody_wait_for_the_next_one(reason: str, head: Head) -> None:
+    """Else each of a crowd would have it when the one before it has: one after the other."""
+    engine = Engine(Policy())
+    assert f"detail={reason}" in fetch(engine, {}, head).trace
+    assert look_up(engine, {}, now=NOW + 1).flight is None
+
+
+def test_what_lies_in_the_request_has_others_wait() -> None:
+    engine = Engine(Policy())
+    fetch(engine, {}, head_of(("Cache-Control", "max-age=60")), request=request_of("GET", LOGIN))
+    assert look_up(engine, {}, now=NOW + 1).flight is not None
+
+
+def test_what_a_view_never_wants_stored_is_passed_by() -> None:
+    exchange = look_up(Engine(Policy()), {primary_key(OF): stored()}, never=True)
+    assert exchange.hit is None
+    assert exchange.trace == "cachemw; fwd=bypass"
+
+
 def test_unsafe_requests_are_not_looked_up_and_purge() -> None:
     exchange = look_up(Engine(Policy()), {}, request_of("POST"))
     exchange.leaving(head_of(("Location", "/b"), ("Content-Location", "//elsewhere/c")), NOW)

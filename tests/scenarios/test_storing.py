@@ -269,7 +269,7 @@ def test_requests_that_are_for_the_application_alone(site: Site, fields: list[tu
     assert len(site.calls) == 2
 
 
-@pytest.mark.parametrize("length", ["abc", "\xb2", "9" * 25, "-4", "4.0", "4, 4", "0x4", "5", "3", ""])
+@pytest.mark.parametrize("length", ["abc", "\xb2", "9" * 25, "-4", "4.0", "4, 4", "0x4", "5", "3", "4X", ""])
 def test_a_length_that_is_not_the_bodys_fails_nothing_and_keeps_the_page_from_being_stored(
     site: Site, length: str
 ) -> None:
