@@ -3,7 +3,7 @@
 Rule 1: a connection goes back only after its last reply was read; any error, a time-out or a KeyboardInterrupt closes
 it, so that no reply is left for the next caller.
 Rule 2: a conversation ends by its deadline, give or take a millisecond, however the bytes drip.
-Rule 3: who waits for a connection that others use, or open, is sure of none: after a part of his time he opens his own.
+Rule 3: who waits for a connection that others use, or open, is sure of none: after a moment he opens his own.
 redis-py connects, logs in and does TLS; the packed commands and replies pass over its socket directly, which costs
 17 µs where redis-py's own commands cost 29.
 """
@@ -41,8 +41,8 @@ _TOLERANCE: Final = 0.1
 #: Connections being opened at once; in a crowd's first moment one of them is free before the n-th is open.
 _DIALS: Final = 4
 
-#: The part of a call's time for which a thread waits for that, before it opens one of its own after all.
-_HESITATION: Final = 0.25
+#: Seconds for which a thread waits for that, but for a quarter of its call's time at most, before it opens its own.
+_HESITATION: Final = 0.025
 
 #: Seconds for a look at what may be there when the deadline is over: it may be this process that was not let run (a
 #: container that has used its share of the processor), and then the server is not to blame.
@@ -182,11 +182,12 @@ class Pool:
 
     def _opened(self) -> Link:
         """A new one, unless another thread gives one back while it is not yet this one's turn to open one."""
-        until, timeout = monotonic() + _HESITATION * self.timeout, None
+        hesitation, timeout = min(_HESITATION, self.timeout / 4), None
+        until = monotonic() + hesitation
         while len(self._dials) >= _DIALS and (left := until - monotonic()) > 0:
             if (link := self._given_back(left)) is not None:
                 return link
-            timeout = (1 - _HESITATION) * self.timeout
+            timeout = self.timeout - hesitation
         return self._dial(timeout)
 
     def _given_back(self, seconds: float) -> Link | None:

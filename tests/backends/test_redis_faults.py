@@ -494,6 +494,10 @@ class Crowd:
 
 
 class TestCrowds:
+    @pytest.fixture(autouse=True)
+    def patient(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(_redis_threads, "_HESITATION", 30.0)
+
     def test_a_connection_that_is_given_back_is_sooner_there_than_the_fifth_new_one(self) -> None:
         crowd = Crowd(timeout=100, size=7)
         spares: list[Any] = []
@@ -534,11 +538,15 @@ class TestCrowds:
         crowd.end()
         assert len(crowd.taken) == 6
 
-    def test_a_server_that_hangs_keeps_nobody_longer_than_its_time(self) -> None:
-        """Who has waited a quarter of it opens one of his own, and waits for the server as much less."""
-        crowd = Crowd(timeout=2.0, size=6)
+    @pytest.mark.parametrize(("timeout", "hesitation", "left"), [(100, 0.5, 99.5), (2.0, 30.0, 1.5)])
+    def test_a_server_that_hangs_keeps_nobody_longer_than_its_time(
+        self, monkeypatch: pytest.MonkeyPatch, timeout: float, hesitation: float, left: float
+    ) -> None:
+        """Who has waited a moment opens one of his own, and waits for the server as much less."""
+        monkeypatch.setattr(_redis_threads, "_HESITATION", hesitation)
+        crowd = Crowd(timeout=timeout, size=6)
         until(lambda: len(crowd.timeouts) == 6, "all are being opened", 5)
-        assert crowd.timeouts == [None] * 4 + [1.5] * 2
+        assert crowd.timeouts == [None] * 4 + [left] * 2
         assert not crowd.pool._gates
         assert crowd.taken == []
         crowd.end()
