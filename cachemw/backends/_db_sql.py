@@ -2,7 +2,8 @@
 
 Rule 1: a statement is written for few numbers of keys or rows, as that takes milliseconds: other numbers of keys are
 filled up with NULL, which no row has, and other numbers of rows take several statements.
-Rule 2: tables of earlier versions have no column `due`; what is different then is settled here.
+Rule 2: tables of earlier versions have no column `due`; what is different then is settled here. Their rows are under
+keys of bytes: to those who write text they are not there, and go when they expire. Neither sees what the other purges.
 """
 
 from __future__ import annotations

@@ -303,6 +303,30 @@ def test_an_old_table_works_and_is_left_as_it_is(make: Make, path: Path, clock: 
     assert asked(path, "SELECT sql FROM sqlite_master") == before
 
 
+def test_entries_of_an_earlier_version_are_misses_and_go_when_they_expire(
+    make: Make, path: Path, clock: Clock, table: str
+) -> None:
+    """It has bytes for keys. What it goes on with, and what is stored now, are two entries of one name."""
+    cache = make()
+    cache.create_table()
+    columns = "(cache_key, expires, number, value)"
+    with closing(sqlite3.connect(path, isolation_level=None)) as earlier:
+        earlier.execute(f"INSERT INTO cachemw {columns} VALUES (?, ?, 5, NULL)", (b":1:count", clock.now + 50))
+        earlier.execute(f"INSERT INTO cachemw {columns} VALUES (?, ?, NULL, ?)", (b":1:page", clock.now + 50, b"old"))
+        assert cache.get_many(["count", "page"]) == {}
+        assert cache.read_records(["page"]) == [None]
+        with pytest.raises(ValueError, match="not found"):
+            cache.incr("count")
+        assert cache.add("count", 1) is True
+        assert cache.incr("count") == 2
+        assert cache.delete("page") is False
+        counts = earlier.execute("SELECT number FROM cachemw WHERE cache_key = ?", (b":1:count",)).fetchall()
+        assert counts == [(5,)]
+    clock.now += 51
+    assert look(cache) == 2
+    assert asked(path, "SELECT cache_key, number FROM cachemw") == [(":1:count", 2)]
+
+
 def test_a_table_that_an_earlier_version_makes_meanwhile(make: Make, path: Path, clock: Clock) -> None:
     cache = make(create=False)
     with pytest.raises(BackendUnavailable, match="createcachetable"):
