@@ -13,7 +13,18 @@ from typing import Any, Final
 
 from cachemw.errors import ImproperlyConfigured
 
-__all__ = ["LONGEST_WAIT", "boolean", "imported", "integer", "members", "number", "refuse", "shown", "without_password"]
+__all__ = [
+    "LONGEST_WAIT",
+    "boolean",
+    "imported",
+    "integer",
+    "members",
+    "number",
+    "refuse",
+    "shown",
+    "text",
+    "without_password",
+]
 
 _LONG: Final = 200  # characters
 
@@ -91,6 +102,17 @@ def boolean(name: str, value: object) -> bool:
     if word in _FALSE:
         return False
     raise refuse(name, value, "true or false (1/0, yes/no, on/off)")
+
+
+def text(name: str, value: object) -> str:
+    """A text that can be written: what an environment holds in another encoding than UTF-8 cannot."""
+    if not isinstance(value, str):
+        raise refuse(name, value, "a text")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise refuse(name, value, "a text in UTF-8") from None
+    return value
 
 
 def members(name: str, value: object) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from cachemw._values import number, refuse
+from cachemw._values import number, refuse, text
 from cachemw.backends.base import BaseCache
 from cachemw.backends.registry import Caches, caches, connect
 from cachemw.engine import Engine
@@ -94,9 +94,7 @@ class Caching:
         else:
             seconds = settings.seconds
         self.seconds: float = seconds
-        self.key_prefix = settings.key_prefix if key_prefix is None else key_prefix
-        if not isinstance(self.key_prefix, str):
-            raise refuse("key_prefix", key_prefix, "a text")
+        self.key_prefix = settings.key_prefix if key_prefix is None else text("key_prefix", key_prefix)
         rules = settings.rules if rules is None else rules
         self.rules = rules if isinstance(rules, Rules) or rules is None else Rules(rules)
         if self.rules is not None and not len(self.rules):

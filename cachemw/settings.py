@@ -23,7 +23,7 @@ from typing import Any, Final, Literal, Self
 from zoneinfo import available_timezones
 
 from cachemw._urls import cache_from_url
-from cachemw._values import boolean, members, number, refuse, shown
+from cachemw._values import boolean, members, number, refuse, shown, text
 from cachemw.errors import ImproperlyConfigured
 from cachemw.negotiation import LANGUAGE_TAG, tag_of
 from cachemw.rfc9111.policy import Policy, read_option
@@ -48,12 +48,6 @@ _PRESETS: Final[dict[str, Callable[..., Policy]]] = {
 
 def _seconds(name: str, value: Any) -> float:
     return number(name, value, minimum=0)
-
-
-def _text(name: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise refuse(name, value, "a text")
-    return value
 
 
 def _word(name: str, value: Any) -> str:
@@ -173,7 +167,7 @@ class Settings:
         "CACHEMW_SECONDS", "CACHE_MIDDLEWARE_SECONDS", unit="seconds", default=600.0,
     )  # fmt: skip
     key_prefix: str = _setting(
-        "part of every page's key; tells sites apart that share a store", _text,
+        "part of every page's key; tells sites apart that share a store", text,
         "CACHEMW_KEY_PREFIX", "CACHE_MIDDLEWARE_KEY_PREFIX", default="",
     )  # fmt: skip
     alias: str = _setting(

@@ -202,6 +202,7 @@ def test_a_bad_variable_is_named_with_its_value_and_what_is_allowed(name: str, v
         ("seconds", True),
         ("key_prefix", 5),
         ("key_prefix", None),
+        ("key_prefix", "\udcff"),
         ("alias", ""),
         ("use_tz", "never"),
         ("languages", 5),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cachemw._values import boolean, imported, integer, members, number, without_password
+from cachemw._values import boolean, imported, integer, members, number, text, without_password
 from cachemw.errors import ImproperlyConfigured
 
 
@@ -22,6 +22,7 @@ from cachemw.errors import ImproperlyConfigured
         (boolean, "off", False),
         (boolean, 0, False),
         (boolean, True, True),
+        (text, "", ""),
         (members, " a, b ,,c", ("a", "b", "c")),
         (members, "", ()),
         (members, ["b", "a"], ("b", "a")),
@@ -37,6 +38,7 @@ UNREADABLE: dict[Any, list[Any]] = {
     number: ["", "x", "1_0", "١", "nan", "inf", "-inf", 10**400, True, None, [1], b"1"],
     integer: ["", "1_0", "١", "1.5", 1.0, True, None, "0x10", [1]],
     boolean: ["", "maybe", 2, 1.0, None, []],
+    text: [None, 5, b"x", ["x"], "\udcff"],
     members: [None, 5, [1], ["a", None], {"a": 1}],
 }
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, ClassVar, Final, cast
 
-from cachemw._values import boolean, integer, number, refuse, without_password
+from cachemw._values import boolean, integer, number, refuse, text, without_password
 from cachemw.backends._failopen import FailOpen, Reports
 from cachemw.backends._keys import MEMCACHED_LENGTH, default_key_func, key_function, key_made_by, page_prefix, validate
 from cachemw.backends._once import MISSING, Once
@@ -125,7 +125,7 @@ class Store(ABC):
             return default
         if not isinstance(given, str | int | float):  # bytes would stand in keys as "b'…'"
             raise refuse(name, given, "a text or a number")
-        return given
+        return text(name, given) if isinstance(given, str) else given
 
     @staticmethod
     def _default_timeout(given: object) -> float | None:

@@ -135,7 +135,7 @@ def secrets_from(given: object) -> tuple[bytes, ...]:
     ):
         # the value is not repeated: it may be the right one in the wrong shape
         raise refuse("SECRET", "…", "a text that is not empty, or a list of such texts, the newest first")
-    return tuple(one.encode() if isinstance(one, str) else one for one in secrets)
+    return tuple(one.encode(errors="surrogatepass") if isinstance(one, str) else one for one in secrets)
 
 
 class Seal:

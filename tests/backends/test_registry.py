@@ -90,6 +90,8 @@ def test_an_alias_beside_something_that_is_no_store_is_refused() -> None:
         ({"OPTIONS": [("max_entries", 1)]}, r"OPTIONS is .*; allowed: a mapping"),
         ({"TIMEOUT": 1, "timeout": 2}, "A cache's setting is 'TIMEOUT'; allowed: once, in whichever case"),
         ({"KEY_PREFIX": b"site"}, "KEY_PREFIX is b'site'; allowed: a text or a number"),
+        ({"KEY_PREFIX": "\udcff"}, r"KEY_PREFIX is '\\udcff'; allowed: a text in UTF-8"),
+        ({"VERSION": "\udcff"}, r"VERSION is '\\udcff'; allowed: a text in UTF-8"),
         ({"VERSION": [1]}, r"VERSION is \[1\]; allowed: a text or a number"),
         ({"SECRET": " "}, "SECRET is '…'; allowed: a text that is not empty"),
         ({"SERIALIZER": "yaml"}, "SERIALIZER is 'yaml'; allowed: json, msgpack, pickle"),
@@ -353,6 +355,13 @@ def test_the_secret_of_the_settings_is_for_caches_without_one() -> None:
     assert caches["own"].secrets == caches["lower"].secrets == (b"own",)
     assert caches["none"].secrets == (b"for all",)
     assert caches["url"].secrets == (b"for all",)
+
+
+def test_a_secret_may_be_any_octets_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(os.environb, b"CACHEMW_SECRET", b"\xff\xfe octets")
+    sealed = Caches()["default"]
+    sealed.set("a", [1])
+    assert sealed.get("a") == [1]
 
 
 def test_djangos_own_paths_mean_their_counterparts() -> None:
