@@ -74,6 +74,8 @@ def explain(cache_status: str | None, status: int) -> tuple[str, str]:
     how = found.get(str(said.get("fwd")), "passed by")
     if said.get("stored"):
         return "yellow", f"{how}; stored for {ttl} s"
+    if status == 304:
+        return "dim", f"{how}; the application says that the browser has it already"
     return "dim", f"{how}; not stored" + (f": {reason}" if reason is not None else "")
 
 

@@ -178,6 +178,11 @@ def test_the_demo_says_in_words_what_the_cache_did() -> None:
         ("cachemw; fwd=method; fwd-status=500", 500, "passed on"),
         ("cachemw; fwd=bypass; detail=guarded", 200, "passed by; not stored: guarded"),
         ("cachemw; fwd=uri-miss; fwd-status=404", 404, "miss; not stored"),
+        (
+            "cachemw; fwd=uri-miss; fwd-status=304; detail=status",
+            304,
+            "miss; the application says that the browser has it already",
+        ),
     ],
 )
 def test_a_cache_status_in_words(field: str | None, status: int, words: str) -> None:
