@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
+from cachemw._values import refuse
 from cachemw.backends import _redis_operations as operations
 from cachemw.backends._keys import default_key_func, page_digest
 from cachemw.backends._records import payloads
@@ -28,6 +29,8 @@ from cachemw.errors import BackendUnavailable, ImproperlyConfigured
 __all__ = ["RedisCache"]
 
 _INT64: Final = 2**63
+#: Options that name files, which redis-py opens with the first connection.
+_FILES: Final = frozenset({"ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"})
 
 #: The caches of this process, for the child of a fork.
 _caches: weakref.WeakSet[RedisCache] = weakref.WeakSet()
@@ -57,6 +60,7 @@ class RedisCache(BaseCache):
     def __init__(self, location: str | Sequence[str], params: Mapping[str, Any] | None = None) -> None:
         super().__init__(without_passwords(location), _with_serializer(params or {}))
         deployment = read_deployment(location, self.options)
+        _check_files(deployment)
         self._routes = _routes_to(deployment)
         self._settings = deployment.settings
         self._is_cluster = deployment.kind == "cluster"
@@ -301,6 +305,14 @@ def _with_serializer(params: Mapping[str, Any]) -> dict[str, Any]:
     if "serializer" in options:
         given["SERIALIZER"] = options.pop("serializer")
     return {**given, "OPTIONS": options}
+
+
+def _check_files(deployment: Deployment) -> None:
+    for settings in (deployment.settings, deployment.sentinel_settings):
+        for name in sorted(_FILES & settings.connection.keys()):
+            file = settings.connection[name]
+            if file is not None and not os.access(str(file), os.R_OK):
+                raise refuse(f"OPTIONS[{name!r}]", file, "the path of what this process may read")
 
 
 def _routes_to(deployment: Deployment) -> Routes:

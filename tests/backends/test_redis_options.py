@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -175,6 +176,20 @@ class TestOptions:
         ):
             with pytest.raises(ImproperlyConfigured, match=r"sokcet_timeout.*socket_timeout"):
                 RedisCache(location, {"OPTIONS": options})
+
+    @pytest.mark.parametrize("name", ["ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"])
+    def test_a_file_that_is_not_there_is_named_when_the_cache_is_made(self, name: str) -> None:
+        options = {name: "/no/such.pem"}
+        for location, given in (
+            ("rediss://h", options),
+            (f"rediss://h?{name}=/no/such.pem", {}),
+            ("rediss+cluster://h", options),
+            ("redis+sentinel://h/service", {"sentinel_kwargs": {"ssl": True, **options}}),
+        ):
+            with pytest.raises(ImproperlyConfigured, match=rf"OPTIONS\['{name}'\] is '/no/such.pem'; allowed"):
+                RedisCache(location, {"OPTIONS": given})
+        for given in (__file__, Path(__file__), None):
+            RedisCache("rediss://h", {"OPTIONS": {name: given}})
 
     def test_what_redis_py_refuses_is_refused_when_the_cache_is_made(self) -> None:
         with pytest.raises(ImproperlyConfigured, match="does not fit /a"):
