@@ -188,8 +188,8 @@ class TestOptions:
         ):
             with pytest.raises(ImproperlyConfigured, match=rf"OPTIONS\['{name}'\] is '/no/such.pem'; allowed"):
                 RedisCache(location, {"OPTIONS": given})
-        for given in (__file__, Path(__file__), None):
-            RedisCache("rediss://h", {"OPTIONS": {name: given}})
+        for file in (__file__, Path(__file__), None):
+            RedisCache("rediss://h", {"OPTIONS": {name: file}})
 
     def test_what_redis_py_refuses_is_refused_when_the_cache_is_made(self) -> None:
         with pytest.raises(ImproperlyConfigured, match="does not fit /a"):
