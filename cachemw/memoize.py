@@ -95,8 +95,7 @@ class _Function:
             except TypeError as error:
                 raise TypeError(self._refusal(values, error)) from None
         else:
-            bound = self._signature.bind(*args, **kwargs)
-            bound.apply_defaults()
+            bound = self._bind(args, kwargs)
             said = self._key(*bound.args, **bound.kwargs)
             try:
                 frames = [frame(said)]
@@ -109,15 +108,22 @@ class _Function:
         missing = len(self._parameters) - len(args)
         if self._is_simple and not kwargs and 0 <= missing <= len(self._defaults):  # what `bind` does, in a tenth
             return args + self._defaults[len(self._defaults) - missing :]
-        bound = self._signature.bind(*args, **kwargs)
+        return tuple(self._bind(args, kwargs).arguments.values())
+
+    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> inspect.BoundArguments:
+        try:
+            bound = self._signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.name}: {error}") from None
         bound.apply_defaults()
-        return tuple(bound.arguments.values())
+        return bound
 
     def _refusal(self, values: tuple[Any, ...], error: TypeError) -> str:
+        bare = [one.replace(annotation=one.empty, default=one.empty) for one in self._signature.parameters.values()]
         name = next(name for name, value in zip(self._parameters, values, strict=True) if _has_no_key(value))
         return (
             f"{self.name}: its argument {name!r} cannot be part of a key: {error}. Say what counts of it, as in "
-            f"cached(…, key=lambda {', '.join(self._parameters)}: {name}.id)."
+            f"cached(…, key=lambda {str(inspect.Signature(bare))[1:-1]}: {name}.id)."
         )
 
     def store(self) -> BaseCache:

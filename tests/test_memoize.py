@@ -148,7 +148,7 @@ def test_wrong_arguments_are_the_callers_mistake(memoize: Memoize) -> None:
         lambda: memoized.cache_key(b=1),
     ]
     for wrong in wrongs:
-        with pytest.raises(TypeError, match="argument"):
+        with pytest.raises(TypeError, match=r"<lambda>: .* argument"):
             wrong()
 
 
@@ -373,6 +373,9 @@ def test_an_object_without_a_key_is_refused_with_what_to_do() -> None:
         r"it, as in cached\(…, key=lambda self, article: self\.id\)",
     ):
         Shop(1).forgotten(7)
+
+    with pytest.raises(TypeError, match=r"key=lambda a, /, \*b, c, \*\*d: c\.id\)"):
+        cached(60)(lambda a=1, /, *b, c, **d: a)(c=object())
 
     with pytest.raises(TypeError, match=r"its argument 'user' cannot be part of a key: a builtins\.object has no key"):
         cached(60)(lambda number, user: number)(1, [object()])
