@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -54,6 +55,9 @@ class EngineMaker:
         #: Does the driver itself see to it that an asynchronous statement ends in time?
         self.limits_async = self._async_driver == "psycopg"
         self.start_anew()
+        # Imported now: a process that is forked in the middle of another thread's import waits for its end for ever.
+        with suppress(ImportError):  # which the first call of that half tells of
+            self._async_url().get_dialect().import_dbapi()
 
     def start_anew(self) -> None:
         """In this process, from now on."""
@@ -136,7 +140,7 @@ class EngineMaker:
 
     def make_async(self, seconds: float) -> AsyncEngine:
         """The same for the running event loop."""
-        url = self._url.set(drivername=f"{self._kind}+{self._async_driver}")
+        url = self._async_url()
         arguments: dict[str, Any] = {}
         if self._async_driver == "psycopg":
             from cachemw.backends._db_psycopg import limited_async_connection
@@ -153,6 +157,9 @@ class EngineMaker:
         event.listen(engine.sync_engine, "handle_error", _drop_what_is_broken)
         self._agree_on_limits(engine.sync_engine, seconds)
         return engine
+
+    def _async_url(self) -> URL:
+        return self._url.set(drivername=f"{self._kind}+{self._async_driver}")
 
     def _check_url(self, dialect: Dialect, look_at: Callable[..., object]) -> None:
         """What a connection would be told, told to what the driver has to look at it without connecting."""

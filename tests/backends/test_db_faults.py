@@ -1061,7 +1061,18 @@ def test_a_value_over_max_allowed_packet_is_named_and_gone() -> None:
         cache.close()
 
 
-def test_a_missing_async_driver_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("kind", "module"), [("mysql", "asyncmy.connection"), ("postgresql", "psycopg")])
+def test_both_drivers_are_there_before_anybody_forks(kind: str, module: str) -> None:
+    """A child would wait for ever for the end of an import that another thread of its parent had begun."""
+    script = f"import sys; from cachemw import connect; connect('db+{kind}://h/db'); print({module!r} in sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stdout == "True\n"
+
+
+@pytest.mark.parametrize("missing", ["at first", "later"])
+def test_a_missing_async_driver_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    if missing == "at first":
+        monkeypatch.setitem(sys.modules, "asyncmy", None)
     cache = DatabaseCache("mysql://127.0.0.1:1/db", {})
     monkeypatch.setitem(sys.modules, "asyncmy", None)
     with pytest.raises(ImproperlyConfigured, match=r"cachemw\[mysql\]"):
