@@ -19,7 +19,7 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, urlsplit
 
 from cachemw._busting_twins import Twin, twins_of
 from cachemw._values import refuse
@@ -141,8 +141,8 @@ class StaticFolder:
         for directory in directories:
             if not os.path.isdir(directory):
                 raise ImproperlyConfigured(f"The static folder {os.fspath(directory)!r} is no directory.")
-        parts = urlsplit(url)
-        if parts.query or parts.fragment or not (parts.path.startswith("/") or parts.netloc):
+        parts = _split(url)
+        if parts is None or parts.query or parts.fragment or not (parts.path.startswith("/") or parts.netloc):
             raise refuse("url", url, "a path (/static/) or the URL of a folder (https://cdn.example/static/)")
         self.directories = tuple(os.path.abspath(directory) for directory in directories)
         self.url = url.rstrip("/") + "/"
@@ -166,6 +166,8 @@ class StaticFolder:
         Raises: ImproperlyConfigured, which names the file, if there is none or if it lies outside of the folder.
         Warns: StaticVersionWarning if `v` looks like a time stamp.
         """
+        if not isinstance(name, str):
+            raise ImproperlyConfigured(f"The static file {name!r} is no text; give its path within the folder.")
         if not (self.fixed and name in self._given):
             located = self._locate(name)
             if located.path is None or name != "/".join(_segments(name)):
@@ -307,6 +309,13 @@ def inside(path: str, directory: str) -> bool:
     """Whether a real path lies within a directory."""
     root = os.path.realpath(directory)
     return path == root or path.startswith(root.rstrip(os.sep) + os.sep)
+
+
+def _split(url: object) -> SplitResult | None:
+    try:
+        return urlsplit(url) if isinstance(url, str) else None
+    except ValueError:  # of brackets that are no address
+        return None
 
 
 def _segments(name: str) -> list[str]:

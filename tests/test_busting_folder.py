@@ -8,6 +8,7 @@ import logging
 import os
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -138,6 +139,9 @@ def test_a_missing_file_is_an_error_that_names_it_and_what_was_meant(root: Path)
         StaticFolder(root)("css")
     with pytest.raises(ImproperlyConfigured, match=r"is to be written 'style\.css'"):
         StaticFolder(root)("./style.css")
+    missing: Any = None
+    with pytest.raises(ImproperlyConfigured, match=r"The static file None is no text; give its path within the folder"):
+        StaticFolder(root)(missing)
 
 
 @pytest.mark.parametrize(
@@ -218,7 +222,8 @@ def test_wrong_arguments_are_errors_that_say_so(root: Path) -> None:
         StaticFolder()
     with pytest.raises(ImproperlyConfigured, match=r"'.*style\.css' is no directory"):
         StaticFolder(root / "style.css")
-    for url in ["static/", "", "/static/?x", "/static/#x"]:
+    urls: list[Any] = ["static/", "", "/static/?x", "/static/#x", "http://[x/", None, 5]
+    for url in urls:
         with pytest.raises(ImproperlyConfigured, match="url is"):
             StaticFolder(root, url=url)
     assert repr(StaticFolder(root)) == f"StaticFolder({str(root)!r}, url='/static/')"
