@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Final, TypeVar
 
+from cachemw._engine_tokens import any_of
 from cachemw.rfc9111 import keys
 from cachemw.rfc9111.fields import NoVarySearch
 from cachemw.rfc9111.messages import Field, Fields, Head, Request, VaryIndex
@@ -62,7 +63,8 @@ class Learnt:
 
     primary   its primary key; `rest` are the keys of the marks that a look-up has to know besides
     variants  where its variants are, if it has any
-    room      what counts them: a hash of each secondary key -> when its record expires
+    room      what counts them: each secondary key, or the hash of a long one -> when its record expires, and whether
+              fields that override something led there
     """
 
     __slots__ = ("of", "primary", "rest", "room", "variants", "wants")
@@ -73,7 +75,7 @@ class Learnt:
         self.rest = rest
         self.wants = (self.primary, *rest)
         self.variants: Variants | None = None
-        self.room: dict[int, float] = {}
+        self.room: dict[str | int, tuple[float, bool]] = {}
 
 
 class Variants:
@@ -164,6 +166,7 @@ class Engine:
         self.search: dict[str, NoVarySearch] = {}  # resource without query -> what a response said of its query
         self.mounts: set[str] = set()  # where the application was seen mounted; a purge by URL has to know
         self._pairs: dict[Field, Field] = {}
+        self._counted = 0  # variants, since all rooms were last empty
         self._stamp = 0.0
 
     def remember(self, of: str, tags: Sequence[str] = ()) -> Learnt:
@@ -194,6 +197,41 @@ class Engine:
             learnt.room = {}  # the variants of another generation take no room any more
         learnt.variants = found
         return found
+
+    def make_room(self, of: str, variant: str, now: float, until: float, *, overrides: bool) -> Sequence[str] | None:
+        """Count a variant of this URL, stored until then; which others have to go for it, None if it cannot be stored.
+
+        Variants of one URL are bounded: whoever sends new field values all day fills no store. Any other one goes: were
+        the newest not stored, a stranger who came first could keep a page from being stored at all; were it the oldest
+        that goes, many visitors in turn would find nothing. What fields that override something led to goes first, and
+        takes no other's place; nor does one with a long key, which is not remembered. The variant that came with the
+        index is not among those counted, but it counts.
+        """
+        room, most = self.remember(of).room, self.policy.max_variants - 1
+        name = variant if len(variant) <= _LONGEST else hash(variant)
+        gone: list[str] = []
+        if name not in room and len(room) >= most:
+            for other, (expires, _) in list(room.items()):  # other threads change it meanwhile
+                if expires <= now:
+                    room.pop(other, None)
+            while len(room) >= most:
+                victims = [other for other, (_, led) in list(room.items()) if led]
+                if not victims and not overrides and name == variant:
+                    victims = list(room)
+                if not victims:
+                    return None
+                victim = any_of(victims)
+                room.pop(victim, None)
+                if type(victim) is str:
+                    gone.append(victim)
+        if name not in room:
+            self._counted += 1
+            if self._counted > _LEARNT:  # what is counted is bounded, too: it begins anew when it is full
+                self._counted = 1
+                for learnt in list(self.learnt.values()):
+                    learnt.room = {}
+        room[name] = until, overrides
+        return gone
 
     @property
     def purges(self) -> int:

@@ -288,22 +288,14 @@ class Update(Passage[EngineT]):
             self.wants = (keys.mark_key(of), keys.mark_key(before))
 
     def _has_room(self, variant: str) -> bool:
-        """Variants of one URL are bounded: whoever sends new field values all day fills no store.
-
-        The one that came with the index is not among those counted, but it counts.
-        """
+        """May this variant be stored? Others may have to go for it."""
         assert self.of is not None
-        room, name = self.engine.remember(self.of).room, hash(variant)
-        most = self.engine.policy.max_variants - 1
-        if name not in room and len(room) >= most:
-            for other, expires in list(room.items()):  # other threads change it meanwhile
-                if expires <= self.now:
-                    room.pop(other, None)
-            if len(room) >= most:
-                return False
         assert self._storing is not None
-        room[name] = self.now + self._storing.lifetime
-        return True
+        until = self.now + self._storing.lifetime
+        gone = self.engine.make_room(self.of, variant, self.now, until, overrides=bool(self.overrides))
+        if gone:
+            self.drops = (*self.drops, *gone)
+        return gone is not None
 
     def _tags_of(self, head: Head) -> tuple[str, ...]:
         own = parse_tags(head.lines("cache-tag"), head.lines("surrogate-key"))

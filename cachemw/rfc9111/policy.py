@@ -187,7 +187,7 @@ class Policy:
     store_post: bool = False  # a POST answer that says it is what GET of this URL gives (RFC 9110 §9.3.3)
     must_understand: bool = True  # obey must-understand (§5.2.2.3)
     max_body: int = 8 * 1024 * 1024  # a larger body is relayed and not stored
-    max_variants: int = 100  # per URL; further ones are answered by the application and not stored
+    max_variants: int = 100  # per URL; for a further one some other goes
     keep: float = 3600  # how long a stale response with a validator is kept for validation
     # -- keys -----------------------------------------------------------------------------------------------------
     keyed_fields: tuple[str, ...] = KEYED_FIELDS  # fields that are part of the key wherever a request carries one

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote, unquote, unquote_to_bytes
 
 import pytest
 
+from cachemw import Policy
 from tests.scenarios.conftest import Asked, Script, Site
 
 
@@ -203,8 +205,6 @@ def test_bodies_come_back_whole(site: Site, body: Any) -> None:
 
 
 def test_a_body_over_the_limit_passes_and_is_not_stored(site: Site) -> None:
-    from cachemw import Policy
-
     site.build(policy=Policy(max_body=3)).page([b"ab", b"cd"])
     assert site.get().body == b"abcd"
     assert not site.get().hit
@@ -316,8 +316,6 @@ def test_queries_and_hosts_are_different_pages(site: Site) -> None:
 
 
 def test_query_parameters_may_be_ignored_and_sorted(site: Site) -> None:
-    from cachemw import Policy
-
     site.build(policy=Policy(ignore_query=("utm_*", "fbclid"), sort_query=True))
     site.get("/a?b=1&utm_source=x&a=2")
     assert site.get("/a?a=2&fbclid=7&b=1").hit
@@ -387,8 +385,6 @@ def test_the_first_page_that_says_what_does_not_matter_answers_for_all(
 
 
 def test_what_does_not_matter_in_a_query_may_be_left_to_the_policy(site: Site) -> None:
-    from cachemw import Policy
-
     site.build(policy=Policy(no_vary_search=False)).page(no_vary_search='params=("utm")')
     for query in ("/?utm=1", "/?utm=2"):
         assert not site.get(query).hit
@@ -422,13 +418,58 @@ def test_a_purge_wins_against_the_page_that_says_what_does_not_matter(site: Site
     assert site.get("/?utm=2").hit
 
 
-def test_variants_of_a_url_are_bounded(site: Site) -> None:
-    from cachemw import Policy
+def variants_kept(site: Site, values: Iterable[int]) -> list[int]:
+    """Which of these variants are stored; asking stores none."""
+    asked = {number: {"Accept": str(number), "Cache-Control": "only-if-cached"} for number in values}
+    return [number for number, fields in asked.items() if site.get("/", fields).status == 200]
 
-    site.build(policy=Policy(max_variants=3)).page(vary="Accept")
-    for number in range(6):
+
+def test_variants_of_a_url_are_bounded(site: Site) -> None:
+    site.build(policy=Policy(max_variants=3, request_directives=True)).page(vary="Accept")
+    for number in range(20):
         assert site.get("/", {"Accept": str(number)}).status == 200
-    assert [site.get("/", {"Accept": str(number)}).hit for number in range(6)] == [True] * 3 + [False] * 3
+        assert number in variants_kept(site, [number]), "the newest is stored, whoever came first"
+    kept = variants_kept(site, range(20))
+    assert len(kept) == 3
+    assert kept[0] == 0, "where the others are to be found"
+
+
+def test_a_variant_that_has_expired_goes_before_one_that_has_not(site: Site) -> None:
+    site.build(policy=Policy(max_variants=4, request_directives=True))
+    site.page(vary="Accept", cache_control="max-age=60")
+    for number in (0, 1, 2):
+        site.get("/", {"Accept": str(number)})
+    site.clock.advance(50)
+    site.get("/", {"Accept": "3"})
+    site.clock.advance(20)
+    for number in (4, 5):
+        site.get("/", {"Accept": str(number)})
+    assert variants_kept(site, range(6)) == [3, 4, 5]
+
+
+def test_what_overrides_led_to_takes_the_place_of_nothing_else(site: Site) -> None:
+    site.build(policy=Policy(max_variants=4, request_directives=True)).page(vary="Accept")
+    for number in range(3):
+        site.get("/", {"Accept": str(number)})
+    site.get("/", {"Accept": "3", "X-Forwarded-Host": "a.example"})  # a new index, and so new variants
+    for number in range(3):
+        site.get("/", {"Accept": str(number)})
+    assert not site.get("/", {"Accept": "0", "X-Forwarded-Host": "b.example"}).hit
+    assert variants_kept(site, range(3)) == [0, 1, 2]
+
+
+def test_strangers_cannot_keep_a_page_from_being_stored(site: Site) -> None:
+    """By variants that only they ask for, as many as there may be."""
+    site.build(policy=Policy(max_variants=4)).page()
+    site.get()
+    for number in range(20):
+        site.get("/", {"X-Forwarded-Host": f"{number}.example"})
+    calls = len(site.calls)
+    assert [site.get().hit for _ in range(4)] == [False, True, True, True]
+    for number in range(20):
+        site.get("/", {"X-Forwarded-Host": f"{number}.example"})
+    assert site.get().hit
+    assert len(site.calls) <= calls + 1 + 20
 
 
 def test_absent_and_empty_fields_are_different_variants(site: Site) -> None:
