@@ -9,12 +9,18 @@ from typing import Any, Final
 
 # Its plugin would import it after the last test, and so parse it while what the faults have left is collected: where
 # that is told of with a traceback, which parses too, Python 3.11 fails up to 3.11.7 (python/cpython#106905).
-import hypothesis  # noqa: F401
+import hypothesis
 import pytest
 
 from cachemw import _pages_recovery
 from cachemw.pages import Pages
 from tests.servers import REQUIRED
+
+#: A machine that is busy makes no example a slow one.
+hypothesis.settings.register_profile(
+    "patient", hypothesis.settings(), deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("patient")
 
 #: It is C, and has to be built where there is no wheel of it.
 NO_PYLIBMC: Final = find_spec("pylibmc") is None and REQUIRED != "all"
