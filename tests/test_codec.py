@@ -294,7 +294,7 @@ def test_a_long_secret_counts_to_its_last_byte() -> None:
     assert Codec([secret[:-1]]).decode(KEY, payload) is None
 
 
-@pytest.mark.parametrize("secrets", [[b""], [b"good", b""], b"bare", "text", ["text"]])
+@pytest.mark.parametrize("secrets", [[b""], [b"good", b""], b"bare", "text", b"", "", ["text"]])
 def test_useless_secrets_are_an_error(secrets: Any) -> None:
     with pytest.raises(ImproperlyConfigured, match="secrets"):
         Codec(secrets)
