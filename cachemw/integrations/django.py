@@ -9,9 +9,10 @@
     ]
 
 or `CacheMiddleware` for both at one place. Settings are Django's own (CACHES, CACHE_MIDDLEWARE_ALIAS, …_SECONDS,
-…_KEY_PREFIX, USE_I18N, USE_TZ) and CACHEMW_…; they come before the environment. A page has the same key as behind the
-other middlewares, so a Django site and, say, a Flask site that share a store, the key prefix and these switches answer
-from each other's pages under one host. On Django's views, `cache_page` of cachemw tells this cache how long.
+…_KEY_PREFIX, USE_I18N, USE_TZ) and CACHEMW_…; what the project says comes before the environment. A page has the same
+key as behind the other middlewares, so a Django site and, say, a Flask site that share a store, the key prefix and
+these switches answer from each other's pages under one host. On Django's views, `cache_page` of cachemw tells this
+cache how long.
 `purge(request.build_absolute_uri(reverse("news")))` removes what is stored.
 
 Rule 1: what Django's middlewares make of a response is what is stored; the client's conditions and range reach the
@@ -23,7 +24,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from io import BytesIO
 from typing import Any
@@ -43,13 +43,10 @@ from cachemw._views_page import EXCHANGE
 from cachemw.activation import KEY as LOCALE
 from cachemw.activation import Locale
 from cachemw.asgi import ASGIRequest, Message
-from cachemw.backends.base import BaseCache
-from cachemw.backends.registry import Caches
 from cachemw.caching import Caching
-from cachemw.errors import InvalidCacheBackendError
 from cachemw.headers import patch_vary_headers
 from cachemw.integrations._django_backends import BACKENDS, django_cache, named
-from cachemw.settings import Settings
+from cachemw.integrations._django_settings import options
 
 __all__ = ["CacheMiddleware", "FetchFromCacheMiddleware", "UpdateCacheMiddleware", "apurge", "django_cache", "purge"]
 
@@ -65,31 +62,10 @@ def __getattr__(name: str) -> Any:
     return backend
 
 
-def _options() -> dict[str, Any]:
-    """What the project's settings say, for a middleware."""
-    given = {name: getattr(django_settings, name) for name in dir(django_settings) if name.isupper()}
-    settings = Settings.from_mapping(given, base=Settings.from_environ())
-    policy = replace(settings.policy(), revalidate=False, store_partial=False)
-    if policy.session_cookies:
-        names = (*policy.session_cookies, django_settings.SESSION_COOKIE_NAME)
-        policy = replace(policy, session_cookies=tuple(dict.fromkeys(names)))
-    return {"cache": _store(settings), "policy": policy, "settings": settings}
-
-
-def _store(settings: Settings) -> BaseCache:
-    try:
-        return Caches(settings)[settings.alias]
-    except InvalidCacheBackendError as error:
-        raise InvalidCacheBackendError(
-            f"CACHE_MIDDLEWARE_ALIAS is {settings.alias!r}, which cannot hold pages: {str(error).rstrip('.')}. "
-            "To keep it for everything else, add a store of cachemw's to CACHES, and name it in CACHE_MIDDLEWARE_ALIAS."
-        ) from error
-
-
 @lru_cache(maxsize=1)
 def _caching(project: Any) -> Caching:
     """What the project's middlewares cache with; another one, as in a test, has settings of its own."""
-    return Caching(**_options())
+    return Caching(**options())
 
 
 def purge(*urls: str, tags: Iterable[str] = (), soft: bool = False) -> int:
@@ -131,7 +107,7 @@ class _Middleware:
         self.get_response = get_response
         self._in_tasks = iscoroutinefunction(get_response)
         self._cache: Any = (
-            self._asgi(_call_view_in_task, **_options()) if self._in_tasks else self._wsgi(_call_view, **_options())
+            self._asgi(_call_view_in_task, **options()) if self._in_tasks else self._wsgi(_call_view, **options())
         )
         if self._in_tasks:
             markcoroutinefunction(self)

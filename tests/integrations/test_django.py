@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import threading
@@ -925,6 +926,33 @@ def test_around_djangos_own_handlers(page: Counter) -> None:
         in_tasks = TestClient(asgi.CacheMiddleware(ASGIHandler(), cache="locmem://around-django-asgi"))
         assert in_tasks.get("/").text == in_tasks.get("/").text == "page 2"
     urlpatterns.clear()
+
+
+@pytest.mark.parametrize(
+    ("project", "found"),
+    [
+        ("", "60.0 <LocMemCache environment> (':timezone',) environment"),
+        ("CACHE_MIDDLEWARE_SECONDS=30, USE_I18N=True", "30.0 <LocMemCache environment> (':language', ':timezone')"),
+        (
+            "CACHES={'default': {'BACKEND': 'cachemw.backends.locmem.LocMemCache', 'LOCATION': 'project'}}",
+            "<LocMemCache p",
+        ),
+        ("CACHE_MIDDLEWARE_KEY_PREFIX='project'", "project"),
+    ],
+)
+def test_the_environment_comes_after_the_project_and_before_djangos_defaults(project: str, found: str) -> None:
+    """Every project has a CACHE_MIDDLEWARE_SECONDS, a USE_I18N and CACHES, whether it says so or not."""
+    code = f"""
+from django.conf import settings
+settings.configure(SECRET_KEY='x', {project})
+from cachemw.integrations.django import CacheMiddleware
+caching = CacheMiddleware(lambda request: None).caching
+print(caching.seconds, caching.line.pages.cache, caching.line.properties, caching.key_prefix)
+"""
+    told = {"SECONDS": "60", "URL": "locmem://environment", "USE_I18N": "0", "KEY_PREFIX": "environment"}
+    environ = {**os.environ, **{f"CACHEMW_{name}": value for name, value in told.items()}, "CACHES": "somebody's own"}
+    ran = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, timeout=60)
+    assert found in ran.stdout, ran.stderr
 
 
 def test_the_core_needs_no_django() -> None:
