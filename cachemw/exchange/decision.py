@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from cachemw.exchange.passage import LONGEST, EngineT, Passage, Reply, Step, without_cookies
 from cachemw.rfc9111 import keys
@@ -12,6 +12,7 @@ from cachemw.rfc9111.partial import combine, missing, serves, slice_of
 from cachemw.rfc9111.reuse import Reuse, may_reuse, may_serve_in_grace, may_serve_stale_on_error, only_if_cached
 from cachemw.rfc9111.storing import has_session, judge, nominated
 from cachemw.rfc9111.validation import (
+    Answered,
     answer_conditions,
     conditions,
     freshen,
@@ -186,7 +187,7 @@ class Decision(Passage[EngineT]):
         """The whole body of a response that `answered` wanted held: reply with both parts as one, or call again."""
         stale = self.stale
         assert stale is not None
-        fresh = combine(stale, self._as_stored(head, stale), body, self.engine.policy, **self._moment(now))
+        fresh = combine(stale, self._as_stored(head, stale), body, self.engine.policy, self._answered(now))
         if fresh is None or (fresh.status == 206 and serves(fresh, self.request) is None):
             self.stale = self.conditions = None
             return Step.RETRY
@@ -209,7 +210,7 @@ class Decision(Passage[EngineT]):
         head = self._as_stored(head, stale)
         if self.candidates:
             self._obey_rules(stale.status, stale.head.value("content-type"))
-        fresh = freshen(stale, head, self.engine.policy, **self._moment(now))
+        fresh = freshen(stale, head, self.engine.policy, self._answered(now))
         if fresh is None:
             self.stale = self.conditions = None
             self.timeout, self.tags, self._named, self._strips = given  # the next answer may have another rule
@@ -220,7 +221,7 @@ class Decision(Passage[EngineT]):
 
     def _told_by_head(self, stale: StoredResponse, head: Head, now: float) -> None:
         """What HEAD was answered updates the stored answer to GET, or says that it is another by now (§4.3.5)."""
-        fresh = freshen_by_head(stale, self._as_stored(head, stale), self.engine.policy, **self._moment(now))
+        fresh = freshen_by_head(stale, self._as_stored(head, stale), self.engine.policy, self._answered(now))
         if fresh is None:
             self.drops = (stale.key,)
         else:
@@ -231,13 +232,15 @@ class Decision(Passage[EngineT]):
         rule = Rules.for_response(self.candidates, stale.status, stale.head.value("content-type"))
         return without_cookies(head)[0] if rule is not None and rule.set_cookie == "strip" else head
 
-    def _moment(self, now: float) -> dict[str, Any]:
-        return {
-            "request_time": self.now,
-            "response_time": now,
-            "seconds": self.engine.seconds,
-            "timeout": self.timeout,
-        }
+    def _answered(self, now: float) -> Answered:
+        """How an answer that came now updates what is stored."""
+        return Answered(
+            request_time=self.now,
+            response_time=now,
+            seconds=self.engine.seconds,
+            timeout=self.timeout,
+            named=self._named,
+        )
 
     def _renew(self, fresh: StoredResponse, now: float) -> None:
         """Store a validated response again, or drop it if its new fields forbid storing."""

@@ -310,26 +310,35 @@ class StoredResponse:
             self._raw = tuple([(n.lower().encode("latin-1"), v.encode("latin-1")) for n, v in self._fields or ()])
         return self._raw
 
+    def replace(self, **changes: Any) -> StoredResponse:
+        """A copy with other values of what its maker was told."""
+        told = {name: getattr(self, name) for name in _TOLD}
+        return StoredResponse(**{**told, **changes})
+
     def aged(self, now: float) -> StoredResponse:
         """The same response, stale since `now` at the latest: a little before, as a stamp may be ahead of the clock."""
-        return StoredResponse(
-            key=self.key,
-            status=self.status,
-            body=self.body,
-            born=self.born,
-            lifetime=min(self.lifetime, max(0.0, now - self.born - _AHEAD)),
-            began=self.began,
-            fields=self.fields,
-            reason=self.reason,
-            chosen=self.chosen,
-            validate=self.validate,
-            tags=self.tags,
-        )
+        return self.replace(lifetime=min(self.lifetime, max(0.0, now - self.born - _AHEAD)))
 
     @property
     def head(self) -> Head:
         """Status and fields; made anew at each call, for the paths that have to look into it."""
         return Head(self.status, self.fields, self.reason)
+
+
+#: What a `StoredResponse` is made of.
+_TOLD: Final = (
+    "key",
+    "status",
+    "reason",
+    "fields",
+    "body",
+    "born",
+    "lifetime",
+    "began",
+    "chosen",
+    "validate",
+    "tags",
+)
 
 
 class VaryIndex(NamedTuple):

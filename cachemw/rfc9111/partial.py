@@ -24,7 +24,14 @@ from http import HTTPStatus
 from cachemw.rfc9111.fields import ByteRange, parse_content_range
 from cachemw.rfc9111.messages import Fields, Head, Request, StoredResponse
 from cachemw.rfc9111.policy import Policy
-from cachemw.rfc9111.validation import entity_tag, if_range_holds, partial_fields, renewed, single_range
+from cachemw.rfc9111.validation import (
+    Answered,
+    entity_tag,
+    if_range_holds,
+    partial_fields,
+    renewed,
+    single_range,
+)
 
 __all__ = ["combine", "missing", "part_of", "serves", "slice_of", "whole"]
 
@@ -106,15 +113,7 @@ def _wanted(request: Request, stored: StoredResponse, length: int | None) -> tup
 
 
 def combine(
-    stored: StoredResponse,
-    head: Head,
-    body: bytes,
-    policy: Policy,
-    *,
-    request_time: float,
-    response_time: float,
-    seconds: float,
-    timeout: float | None,
+    stored: StoredResponse, head: Head, body: bytes, policy: Policy, answered: Answered
 ) -> StoredResponse | None:
     """One response out of a stored part and a new 206 (RFC 9111 §3.4): a longer part, or the whole as a 200.
 
@@ -134,15 +133,7 @@ def combine(
     last = first + len(joined or b"") - 1
     if joined is None or (length is not None and last >= length):
         return None
-    updated = renewed(
-        stored,
-        head,
-        policy,
-        request_time=request_time,
-        response_time=response_time,
-        seconds=seconds,
-        timeout=timeout,
-    )
+    updated = renewed(stored, head, policy, answered)
     return whole(_with_body(updated, 206, joined, partial_fields(updated.fields, first, last, length)))
 
 
@@ -173,16 +164,4 @@ def whole(stored: StoredResponse) -> StoredResponse:
 
 
 def _with_body(stored: StoredResponse, status: int, body: bytes, fields: Fields) -> StoredResponse:
-    return StoredResponse(
-        key=stored.key,
-        status=status,
-        reason=HTTPStatus(status).phrase,
-        body=body,
-        fields=fields,
-        born=stored.born,
-        lifetime=stored.lifetime,
-        began=stored.began,
-        chosen=stored.chosen,
-        validate=stored.validate,
-        tags=stored.tags,
-    )
+    return stored.replace(status=status, reason=HTTPStatus(status).phrase, body=body, fields=fields)

@@ -8,6 +8,7 @@ Rule 3: the client's conditions and ranges are held against a complete stored 20
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from cachemw.rfc9111.fields import (
@@ -26,6 +27,7 @@ from cachemw.rfc9111.policy import Policy
 from cachemw.rfc9111.storing import judge, storable_fields
 
 __all__ = [
+    "Answered",
     "answer_conditions",
     "conditions",
     "content_range",
@@ -49,6 +51,21 @@ _OF_THE_BODY: Final = frozenset(
 )
 #: Not in a 304: "representation metadata other than the above listed fields" (RFC 9110 §15.4.5).
 _NOT_IN_304: Final = _OF_THE_BODY | {"content-language"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answered:
+    """When the answer that updates a stored response was asked for and came, and what may state its lifetime.
+
+    request_time, response_time  in seconds since the epoch (RFC 9111 §4.2.3)
+    seconds, timeout, named      see `judge`
+    """
+
+    request_time: float
+    response_time: float
+    seconds: float
+    timeout: float | None = None
+    named: bool = False
 
 
 def entity_tag(head: Head) -> ETag | None:
@@ -77,33 +94,15 @@ def conditions(stored: StoredResponse) -> Fields:
     return tuple(found)
 
 
-def freshen(
-    stored: StoredResponse,
-    head: Head,
-    policy: Policy,
-    *,
-    request_time: float,
-    response_time: float,
-    seconds: float,
-    timeout: float | None,
-) -> StoredResponse | None:
-    """The stored response as a 304 to our `conditions` updates it (RFC 9111 §4.3.4); times in seconds since the epoch.
+def freshen(stored: StoredResponse, head: Head, policy: Policy, answered: Answered) -> StoredResponse | None:
+    """The stored response as a 304 to our `conditions` updates it (RFC 9111 §4.3.4).
 
     None if the 304 speaks of another representation: then the application has to be asked again, without conditions.
     A result of lifetime 0 that has to be validated may be sent, but `may_store` says whether it may be stored.
-    `seconds` and `timeout` are those of `may_store`.
     """
     if not _corresponds(stored.head, head):
         return None
-    return renewed(
-        stored,
-        head,
-        policy,
-        request_time=request_time,
-        response_time=response_time,
-        seconds=seconds,
-        timeout=timeout,
-    )
+    return renewed(stored, head, policy, answered)
 
 
 def _corresponds(old: Head, new: Head) -> bool:
@@ -117,16 +116,7 @@ def _corresponds(old: Head, new: Head) -> bool:
     return not all(dates) or dates[0] == dates[1]
 
 
-def freshen_by_head(
-    stored: StoredResponse,
-    head: Head,
-    policy: Policy,
-    *,
-    request_time: float,
-    response_time: float,
-    seconds: float,
-    timeout: float | None,
-) -> StoredResponse | None:
+def freshen_by_head(stored: StoredResponse, head: Head, policy: Policy, answered: Answered) -> StoredResponse | None:
     """The stored answer to GET as a 200 to HEAD updates it (RFC 9111 §4.3.5); None: it is to be invalidated.
 
     All that HEAD tells of ETag, Last-Modified and Content-Length has to be what is stored. If it tells nothing of
@@ -140,46 +130,26 @@ def freshen_by_head(
             return None
     if not told or stored.status != 200 or head.status != 200:
         return None
-    return renewed(
-        stored,
-        head,
-        policy,
-        request_time=request_time,
-        response_time=response_time,
-        seconds=seconds,
-        timeout=timeout,
-    )
+    return renewed(stored, head, policy, answered)
 
 
-def renewed(
-    stored: StoredResponse,
-    head: Head,
-    policy: Policy,
-    *,
-    request_time: float,
-    response_time: float,
-    seconds: float,
-    timeout: float | None,
-) -> StoredResponse:
+def renewed(stored: StoredResponse, head: Head, policy: Policy, answered: Answered) -> StoredResponse:
     """The stored body under the updated fields (RFC 9111 §3.2), with age and lifetime counted anew."""
-    fields = _updated(stored, head, policy, response_time)
+    seconds, timeout, now = answered.seconds, answered.timeout, answered.response_time
+    fields = _updated(stored, head, policy, now)
     merged = Head(stored.status, fields, stored.reason)
-    stated = explicit_lifetime(head, policy, response_time)
+    stated = explicit_lifetime(head, policy, now)
     # A lifetime that we chose may stand in the stored fields as ours (`policy.patch`): that does not make it theirs.
     rechosen = timeout is None and stored.chosen and stated is None
-    if rechosen and explicit_lifetime(merged, policy, response_time) is not None:
+    if rechosen and explicit_lifetime(merged, policy, now) is not None:
         timeout = seconds
-        merged = Head(stored.status, _with_expires(merged, head, response_time + seconds), stored.reason)
-    storing = judge(merged, policy, seconds=seconds, timeout=timeout, now=response_time)
-    return StoredResponse(
-        key=stored.key,
-        status=stored.status,
-        reason=stored.reason,
-        body=stored.body,
+        merged = Head(stored.status, _with_expires(merged, head, now + seconds), stored.reason)
+    storing = judge(merged, policy, seconds=seconds, timeout=timeout, now=now, named=answered.named)
+    return stored.replace(
         fields=storable_fields(merged, policy),
-        born=born(head, request_time=request_time, response_time=response_time),
+        born=born(head, request_time=answered.request_time, response_time=now),
         lifetime=storing.lifetime,
-        began=request_time,
+        began=answered.request_time,
         chosen=storing.ok and (storing.chosen or rechosen),
         validate=storing.validate or not storing.ok,
         tags=tuple(dict.fromkeys(stored.tags + parse_tags(head.lines("cache-tag"), head.lines("surrogate-key")))),

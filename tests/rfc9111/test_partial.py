@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from cachemw.rfc9111.messages import Fields, Request, StoredResponse
 from cachemw.rfc9111.partial import combine, missing, part_of, serves, slice_of, whole
 from cachemw.rfc9111.policy import Policy
+from cachemw.rfc9111.validation import Answered
 
 NOW = 1_763_625_600.0
 STRICT = Policy.rfc9111()
@@ -40,7 +41,7 @@ def part(
 
 
 def joined(old: StoredResponse, new: StoredResponse) -> StoredResponse | None:
-    return combine(old, new.head, new.body, STRICT, request_time=NOW, response_time=NOW, seconds=0, timeout=None)
+    return combine(old, new.head, new.body, STRICT, Answered(request_time=NOW, response_time=NOW, seconds=0))
 
 
 # §3.3: "a cache that … stores incomplete responses … MUST NOT use an incomplete response to answer requests unless the
@@ -218,10 +219,7 @@ def test_the_combined_response_has_the_new_fields_and_a_new_age() -> None:
         new.head,
         new.body,
         Policy.rfc9111(set_cookie="refuse"),
-        request_time=NOW - 1,
-        response_time=NOW,
-        seconds=0,
-        timeout=None,
+        Answered(request_time=NOW - 1, response_time=NOW, seconds=0),
     )
     assert result is not None
     assert result.fields == pairs(

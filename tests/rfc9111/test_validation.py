@@ -12,6 +12,7 @@ from cachemw.rfc9111.fields import ETag, format_date
 from cachemw.rfc9111.messages import Fields, Head, Request, StoredResponse
 from cachemw.rfc9111.policy import Policy
 from cachemw.rfc9111.validation import (
+    Answered,
     answer_conditions,
     conditions,
     content_range,
@@ -61,7 +62,7 @@ def freshened(
     by_head: bool = False,
 ) -> StoredResponse | None:
     how = freshen_by_head if by_head else freshen
-    return how(old, new, policy, request_time=NOW, response_time=NOW + 1, seconds=seconds, timeout=timeout)
+    return how(old, new, policy, Answered(request_time=NOW, response_time=NOW + 1, seconds=seconds, timeout=timeout))
 
 
 def updated(old: StoredResponse, *lines: str, policy: Policy = STRICT, **options: Any) -> StoredResponse:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cachemw import Policy
+from cachemw import Policy, Rule, purge
 from cachemw.backends.locmem import LocMemCache
 from tests.scenarios.conftest import Asked, Script, Site
 
@@ -312,8 +312,6 @@ def test_a_post_may_answer_a_later_get_under_the_strict_policy(site: Site) -> No
 
 
 def test_a_rule_s_lifetime_holds_after_a_validation_too(site: Site) -> None:
-    from cachemw import Rule
-
     site.build(rules=[Rule("/", lifetime=100)])
     versions(site, etag='"1"')
     site.get()
@@ -322,6 +320,23 @@ def test_a_rule_s_lifetime_holds_after_a_validation_too(site: Site) -> None:
         assert "fwd-status=304" in site.get().trace
         site.clock.advance(99)
         assert site.get().hit
+
+
+def test_a_rule_s_lifetime_for_a_status_holds_after_a_validation_too(site: Site) -> None:
+    site.build(rules=[Rule("/", statuses=(404,), lifetime=100)], policy=Policy(patch=False))
+
+    def respond(asked: Asked) -> Script:
+        fields = [("ETag", '"1"')]
+        return Script(304, fields, b"") if "if-none-match" in asked.fields else Script(404, fields, b"none")
+
+    site.respond = respond
+    site.get()
+    for _ in range(2):
+        site.clock.advance(101)
+        assert "fwd-status=304" in site.get().trace
+        site.clock.advance(99)
+        answer = site.get()
+        assert (answer.hit, answer.status, answer.body) == (True, 404, b"none")
 
 
 @pytest.mark.parametrize(("tag", "hit"), [('"1"', True), ('"2"', False)])
@@ -348,8 +363,6 @@ def test_request_directives_are_for_the_strict_policy(site: Site) -> None:
 
 
 def test_soft_purge(site: Site) -> None:
-    from cachemw import purge
-
     site.build(policy=Policy(stale_while_revalidate=600))
     site.answers(Script(body=b"old"), Script(body=b"new"))
     site.get()
@@ -363,8 +376,6 @@ def test_soft_purge(site: Site) -> None:
 @pytest.mark.parametrize("vary", [{}, {"vary": "Accept"}])
 @pytest.mark.parametrize("before", [1, 5])
 def test_a_soft_purge_in_the_moment_of_storing(site: Site, before: int, vary: dict[str, Any]) -> None:
-    from cachemw import purge
-
     site.page(cache_control="max-age=60", **vary)
     site.get()
     for _ in range(before):
@@ -375,8 +386,6 @@ def test_a_soft_purge_in_the_moment_of_storing(site: Site, before: int, vary: di
 
 
 def test_purge_by_url_and_tag(site: Site) -> None:
-    from cachemw import purge
-
     caching = site.middleware.caching
     site.page(cache_tag="news, sport")
     for path in ("/a", "/b%20c?d=e", "/ä"):
@@ -396,8 +405,6 @@ def test_purge_by_url_and_tag(site: Site) -> None:
 
 
 def test_a_purge_while_the_page_is_made_wins(site: Site) -> None:
-    from cachemw import purge
-
     caching = site.middleware.caching
 
     def respond(asked: Asked) -> Script:
