@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from functools import lru_cache
+from typing import Final
 
 from cachemw._asgi_hooked import Hooked
 from cachemw._asgi_passage import Passage, discard, log, no_body, send_stored, stored_messages
@@ -38,6 +39,10 @@ __all__ = [
     "TimezoneMiddleware",
     "UpdateCacheMiddleware",
 ]
+
+
+#: What the scope says of the URL's path and query, and what it is where a server says nothing.
+_PLACE: Final = (("path", "/"), ("raw_path", None), ("query_string", b""), ("root_path", ""))
 
 
 @lru_cache(64)
@@ -117,7 +122,7 @@ class _Middleware(CachingMiddleware):
         if not self._fetches:
             scope[EXCHANGE] = exchange
             passage = Passage(self, scope, receive, send, exchange)
-            passage.place = {name: scope[name] for name in ("path", "root_path") if name in scope}
+            passage.place = {name: scope.get(name, unsaid) for name, unsaid in _PLACE}
             exchange.within = passage
             await passage.call()
             return

@@ -170,6 +170,7 @@ class Caching:
             exchange.ignore = rule.ignore_query
         if request.method not in _PAGE_METHODS:
             exchange.ignore = self.ignored(request)  # what it invalidates has the keys of GET
+            exchange.ignored = self.ignored
         return exchange
 
 

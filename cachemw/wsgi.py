@@ -90,7 +90,7 @@ class _Middleware(CachingMiddleware):
             exchange.request = request  # whatever is in between may answer without the inner half
             environ[EXCHANGE] = exchange
             passage = Passage(self, environ, start_response, exchange)
-            passage.place = {name: environ.get(name, "") for name in ("SCRIPT_NAME", "PATH_INFO")}
+            passage.place = {name: environ.get(name, "") for name in ("SCRIPT_NAME", "PATH_INFO", "QUERY_STRING")}
             exchange.within = passage
             return passage.call()
         self._begin(exchange, request, environ)

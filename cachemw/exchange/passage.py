@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final, Generic, TypeVar
@@ -76,6 +76,7 @@ class Passage(Generic[EngineT]):
     never = False
     chosen_within = False  # a cache further in has chosen the lifetime, and written it into the response
     ignore: tuple[str, ...] = ()  # query parameters that a rule leaves out of the key
+    ignored: Callable[[Request], tuple[str, ...]] | None = None  # the same for another URL, which this may invalidate
     refreshing = False  # a background refresh: a stale response is no answer to it
 
     outer: Any = None  # the exchange of another cache, around this one

@@ -311,7 +311,7 @@ class Update(Passage[EngineT]):
                 mount = request.mount if path.startswith(request.mount) else ""
                 rest = path[len(mount) :]
                 other = Request(scheme=request.scheme, host=request.host, mount=mount, path=rest, query=query)
-                found += engine.resources(other)
+                found += engine.resources(other, () if self.ignored is None else self.ignored(other))
         return list(dict.fromkeys(found))
 
     def _marked(self, head: Head) -> Fields:

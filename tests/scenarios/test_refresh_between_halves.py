@@ -96,3 +96,36 @@ def test_the_inner_half_alone_refreshes_nothing(site: Site) -> None:
     assert site.get().hit
     wait_for_refreshes()
     assert len(site.calls) == 1
+
+
+def test_the_refresh_goes_where_the_request_came_in_and_not_where_it_was_sent_on_to(site: Site) -> None:
+    """Also where what is between the halves has rewritten path and query in place."""
+    options: dict[str, Any] = {"cache": LocMemCache(f"between-{next(names)}")}
+
+    def around(app: Any, interface: str) -> Any:
+        module: Any = wsgi if interface == "wsgi" else asgi
+        inner = module.FetchFromCacheMiddleware(app, **options)
+
+        def rewriting_environ(environ: Any, start_response: Any) -> Any:
+            environ["PATH_INFO"] = "/v2" + environ["PATH_INFO"]
+            environ["QUERY_STRING"] += "&v=2"
+            return inner(environ, start_response)
+
+        async def rewriting_scope(scope: Any, receive: Any, send: Any) -> None:
+            scope["path"] = "/v2" + scope["path"]
+            scope["raw_path"] = b"/v2" + scope["raw_path"]
+            scope["query_string"] += b"&v=2"
+            await inner(scope, receive, send)
+
+        rewriting: Any = rewriting_environ if interface == "wsgi" else rewriting_scope
+        return module.UpdateCacheMiddleware(rewriting, **options)
+
+    site.build(around=around)
+    site.respond = lambda asked: Script(fields=SWR, body=f"{asked.path}?{asked.query} {len(site.calls)}".encode())
+    assert site.get("/a?b=1").body == b"/v2/a?b=1&v=2 1"
+    site.clock.advance(11)
+    assert site.get("/a?b=1").body == b"/v2/a?b=1&v=2 1"
+    wait_for_refreshes()
+    fresh = site.get("/a?b=1")
+    assert (fresh.body, fresh.hit) == (b"/v2/a?b=1&v=2 2", True)
+    assert len(site.calls) == 2

@@ -8,7 +8,7 @@ from urllib.parse import quote, unquote, unquote_to_bytes
 
 import pytest
 
-from cachemw import Policy
+from cachemw import Policy, Rule, purge
 from tests.scenarios.conftest import Asked, Script, Site
 
 
@@ -142,6 +142,16 @@ def test_a_refused_unsafe_request_is_no_purge_button(site: Site) -> None:
     assert site.get("/a").hit
 
 
+def test_location_is_invalidated_in_the_key_that_a_rule_makes_of_it(site: Site) -> None:
+    site.build(rules=[Rule("/list", ignore_query=("created",), lifetime=60)])
+    site.get("/list?created=4")
+    assert site.get("/list?created=5").hit
+    site.page(status=303, location="/list?created=5")
+    site.request("POST", "/new")
+    site.page()
+    assert not site.get("/list?created=5").hit
+
+
 def test_location_and_content_location_are_invalidated_on_this_origin_only(site: Site) -> None:
     fields = [("Location", "/b"), ("Content-Location", "http://elsewhere.org/c")]
     site.respond = lambda asked: Script(fields=fields) if asked.method == "POST" else Script()
@@ -155,7 +165,6 @@ def test_location_and_content_location_are_invalidated_on_this_origin_only(site:
 @pytest.mark.parametrize("mount", ["/shop", "/shop/", "/Straße", "/Stra%C3%9Fe", "/stra%c3%9fe/7"])
 def test_a_purge_from_elsewhere_says_where_the_application_is_mounted(site: Site, mount: str) -> None:
     """By a command, say: its process has seen no request."""
-    from cachemw import purge
     from cachemw.caching import Caching
 
     cached, root = site.middleware, mount.rstrip("/")
@@ -403,8 +412,6 @@ def test_a_page_that_does_not_say_so_any_more_answers_its_own_query(site: Site) 
 
 @pytest.mark.parametrize("purged", ["/?utm=1", "/"])
 def test_a_purge_wins_against_the_page_that_says_what_does_not_matter(site: Site, purged: str) -> None:
-    from cachemw import purge
-
     caching = site.middleware.caching
 
     def respond(asked: Asked) -> Script:
