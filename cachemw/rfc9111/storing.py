@@ -323,12 +323,13 @@ def has_session_cookie(request: Request, policy: Policy) -> bool:
         return False
     cookies = ";" + ";".join(lines)
     if "," in cookies or cookies.count(" ") != cookies.count("; ") or not cookies.isprintable():
-        cookies = cookies.translate(_ENDS)  # the standard library's `http.cookies` ends one at white space, too
+        # the standard library's `http.cookies` ends one at white space, too
+        cookies = cookies.encode("latin-1", "xmlcharrefreplace").translate(_ENDS).decode("ascii")
     return _session_pattern(policy.session_cookies).search(cookies) is not None
 
 
 #: Django reads cookies as UTF-8, and takes any white space of Unicode off a name; here each is several octets.
-_ENDS: Final = {code: ";" for code in range(256) if code > 127 or chr(code) == "," or chr(code).isspace()}
+_ENDS: Final = bytes(ord(";") if code > 127 or chr(code) == "," or chr(code).isspace() else code for code in range(256))
 
 
 #: Of the names that browsers guard (RFC 6265bis §4.1.3): the same cookie, set more carefully.
