@@ -33,6 +33,7 @@ from cachemw.middleware import (
     TimezoneMiddleware,
     UpdateCacheMiddleware,
 )
+from cachemw.observing import page_failures
 from cachemw.purging import apurge, purge
 from cachemw.rfc9111.policy import Policy
 from cachemw.rules import Rule, Rules
@@ -83,6 +84,7 @@ __all__ = [
     "learn_cache_key",
     "make_template_fragment_key",
     "never_cache",
+    "page_failures",
     "patch_cache_control",
     "patch_response_headers",
     "patch_vary_headers",

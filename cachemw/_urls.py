@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlencode
 
+from cachemw._codec_compression import Compression
 from cachemw._values import number, refuse, without_password
 from cachemw.errors import ImproperlyConfigured
 
@@ -43,6 +44,7 @@ _DATABASE_OPTIONS: Final = frozenset(
         "pool_size",
         "inline_reads",
         "fail_open",
+        *Compression().options,
     }
 )
 

@@ -16,11 +16,9 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from hmac import compare_digest
-from importlib import import_module
 from itertools import chain
 from math import isfinite
 from struct import Struct
@@ -28,16 +26,26 @@ from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
+from cachemw._codec_compression import PLAIN, Compression, unfolded
 from cachemw._codec_recent import Recent
 from cachemw.errors import ImproperlyConfigured
 from cachemw.rfc9111.messages import Fields, HitForMiss, Mark, RawFields, Record, StoredResponse, VaryIndex
 
-__all__ = ["Codec", "Refusal"]
+__all__ = ["REFUSALS", "Codec", "Refusal"]
 
-#: Why a payload was not used: it is not ours, of another version, its lengths do not add up, the check fails, it is
-#: signed and no secret is set (or the reverse), the head does not parse, the body cannot be decompressed, or would be
-#: too large, or the record belongs to another key.
+#: Why a payload was not used.
 Refusal = Literal["foreign", "version", "length", "checksum", "secret", "head", "compression", "size", "key"]
+REFUSALS: Final[Mapping[Refusal, str]] = {
+    "foreign": "it was not written by cachemw",
+    "version": "another version of cachemw has written it",
+    "length": "its lengths do not add up",
+    "checksum": "its checksum is wrong, or it was signed with another secret",
+    "secret": "it is signed and no secret is set, or the reverse",
+    "head": "what it says of the response cannot be read",
+    "compression": "its body cannot be decompressed",
+    "size": "its body would be larger than max_decompressed",
+    "key": "it belongs to another key",
+}
 
 _MAGIC: Final = b"cmw"
 _VERSION: Final = 1
@@ -46,9 +54,8 @@ _CRC: Final = Struct(">I")
 _MAC_SIZE: Final = 16
 
 _TEXT_PAGE, _RAW_PAGE, _INDEX, _HIT_FOR_MISS, _MARK = range(1, 6)  # a page keeps its fields as text or as bytes
+_UNCOMPRESSED: Final = Compression()
 _SIGNED: Final = 0x80  # flags: this bit, and in the others how the body is compressed
-_PLAIN, _ZLIB, _ZSTD = range(3)
-_COMPRESSIONS: Final = {"zlib": _ZLIB, "zstd": _ZSTD}
 
 
 def _plain(value: Any) -> Any:
@@ -106,28 +113,25 @@ class _Known(NamedTuple):
 class Codec:
     """Turns records into bytes and back; safe to share between threads.
 
-    secrets            sign and verify with these keys (any length but zero): the first signs, all verify, so that a
-                       key can be replaced without losing the cache. None given: a checksum, against accidents only
-    compress           how bodies are compressed: "zlib", "zstd" (Python 3.14, else the package `backports.zstd`) or
-                       None. What this process can undo is read, whatever is set here
-    compress_above     in bytes; a body up to this size is kept as it is, and so is one that would not shrink
-    max_decompressed   in bytes; a compressed body that would become larger is refused
-    raw                keep the fields as ASGI wants them (lower-case bytes) instead of as WSGI does (text). Either is
-                       read; the other form is made from it when somebody asks for it
-    remember           in bytes, about: how much is kept of what was decoded last. A page that is read over and over is
-                       then compared with the one before, which takes a sixth of the time of a checksum. 0: nothing
+    secrets       sign and verify with these keys (any length but zero): the first signs, all verify, so that a key
+                  can be replaced without losing the cache. None given: a checksum, against accidents only
+    compression   how bodies are compressed, and how large one may become that was
+    raw           keep the fields as ASGI wants them (lower-case bytes) instead of as WSGI does (text). Either is read;
+                  the other form is made from it when somebody asks for it
+    remember      in bytes, about: how much is kept of what was decoded last. A page that is read over and over is then
+                  compared with the one before, which takes a sixth of the time of a checksum. 0: nothing
+    report        is told of each payload that `decode` did not use: its key, and why
 
-    `refused` counts, by reason, the payloads that `decode` did not use.
+    `refused` counts them, by reason.
     """
 
     __slots__ = (
-        "_compress_above",
         "_compression",
         "_known",
         "_macs",
-        "_max_decompressed",
         "_raw",
         "_recent",
+        "_report",
         "_signed",
         "refused",
     )
@@ -136,24 +140,18 @@ class Codec:
         self,
         secrets: Sequence[bytes] = (),
         *,
-        compress: Literal["zlib", "zstd"] | None = None,
-        compress_above: int = 16 * 1024,
-        max_decompressed: int = 64 * 1024 * 1024,
+        compression: Compression = _UNCOMPRESSED,
         raw: bool = False,
         remember: int = 8 * 1024 * 1024,
+        report: Callable[[str, Refusal], object] | None = None,
     ) -> None:
         if isinstance(secrets, bytes | str) or not all(isinstance(s, bytes) and s for s in secrets):
             raise ImproperlyConfigured("`secrets` is a sequence of bytes, none of them empty; 32 random ones are best.")
-        if compress is not None and compress not in _COMPRESSIONS:
-            raise ImproperlyConfigured(f"Cannot compress with {compress!r}: choose 'zlib', 'zstd' or None.")
-        if compress == "zstd" and _zstd() is None:
-            raise ImproperlyConfigured("compress='zstd' needs Python 3.14 or the package backports.zstd.")
         self._macs = tuple(map(_mac, secrets))
         self._signed = _SIGNED if secrets else 0
-        self._compression = _COMPRESSIONS[compress] if compress else _PLAIN
-        self._compress_above = compress_above
-        self._max_decompressed = max_decompressed
+        self._compression = compression
         self._raw = raw
+        self._report = report
         self._recent: Recent[_Known] = Recent(remember)
         self._known = self._recent.known
         self.refused: Counter[Refusal] = Counter()
@@ -162,7 +160,7 @@ class Codec:
         """The record as one block of bytes; ValueError if it holds text that no HTTP message can carry."""
         if not isinstance(record, StoredResponse):
             kind, values = _SMALL_VALUES[type(record)]
-            return self._sealed(kind, _pack([getattr(record, name) for name in values]), b"", _PLAIN, 0)
+            return self._sealed(kind, _pack([getattr(record, name) for name in values]), b"", PLAIN, 0)
         fields: Fields | RawFields
         if self._raw:
             kind, fields = _RAW_PAGE, record.raw
@@ -181,8 +179,8 @@ class Codec:
             record.tags,
             fields,
         )
-        body, compression = self._compressed(record.body)
-        return self._sealed(kind, _pack(head), body, compression, len(record.body))
+        body, how = self._compression.folded(record.body)
+        return self._sealed(kind, _pack(head), body, how, len(record.body))
 
     def decode(self, key: str, payload: bytes) -> Record | None:
         """The record that was stored under `key`; None, and counted, if the payload is anything else."""
@@ -192,6 +190,8 @@ class Codec:
         read = self._read(key, payload)
         if isinstance(read, str):
             self.refused[read] += 1
+            if self._report is not None:
+                self._report(key, read)
             return None
         return read
 
@@ -225,10 +225,10 @@ class Codec:
             return "head"
         kept = payload[body_at:end]
         body: bytes | None = kept
-        if compression := flags & ~_SIGNED:
-            if size > self._max_decompressed:
+        if how := flags & ~_SIGNED:
+            if size > self._compression.max_decompressed:
                 return "size"
-            body = _decompressed(view[body_at:end], compression, size)
+            body = unfolded(view[body_at:end], how, size)
         if body is None or len(body) != size:
             return "compression"
         return self._learn(key, payload[:body_at], kept, payload[end:], _page(head, body, raw=kind == _RAW_PAGE))
@@ -243,15 +243,8 @@ class Codec:
             self._recent.keep(key, _Known(size, start, kept, check, record), cost)
         return record
 
-    def _compressed(self, body: bytes) -> tuple[bytes, int]:
-        """The body as it is to be kept, and how it is compressed."""
-        if not self._compression or not self._compress_above < len(body) <= self._max_decompressed:
-            return body, _PLAIN
-        small = zlib.compress(body) if self._compression == _ZLIB else _zstd().compress(body)
-        return (small, self._compression) if len(small) < len(body) else (body, _PLAIN)
-
-    def _sealed(self, kind: int, head: bytes, body: bytes, compression: int, size: int) -> bytes:
-        prefix = _PREFIX.pack(_MAGIC, _VERSION, kind, self._signed | compression, len(head), len(body), size)
+    def _sealed(self, kind: int, head: bytes, body: bytes, how: int, size: int) -> bytes:
+        prefix = _PREFIX.pack(_MAGIC, _VERSION, kind, self._signed | how, len(head), len(body), size)
         if not self._signed:
             check = _CRC.pack(zlib.crc32(body, zlib.crc32(prefix + head)))
             return b"".join((prefix, head, body, check))
@@ -293,32 +286,3 @@ def _mac(secret: bytes) -> blake2b:
     """The MAC to copy for each record: a secret of any length makes a key, of use for pages only."""
     key = blake2b(secret, person=b"cachemw page key").digest()
     return blake2b(key=key, digest_size=_MAC_SIZE)
-
-
-def _decompressed(packed: memoryview, compression: int, size: int) -> bytes | None:
-    """The body if it is whole and sound; of a bomb no more is unfolded than one byte over the `size` it admits."""
-    if compression == _ZLIB:
-        inflate, errors = zlib.decompressobj(), zlib.error
-    elif compression == _ZSTD and (zstd := _zstd()) is not None:
-        # the window is what zstd allocates before the first byte: no more than the body may be
-        window = min(max(size.bit_length(), 10), 31)
-        inflate = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: window})
-        errors = zstd.ZstdError
-    else:
-        return None
-    try:
-        body: bytes = inflate.decompress(packed, size + 1)
-    except errors:
-        return None
-    return body if inflate.eof and not inflate.unused_data else None
-
-
-@cache
-def _zstd() -> Any:
-    """The zstd module, None if there is none; imported when first needed."""
-    for name in ("compression.zstd", "backports.zstd"):
-        try:
-            return import_module(name)
-        except ImportError:
-            continue
-    return None

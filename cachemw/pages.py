@@ -11,15 +11,18 @@ Rule 4: a purge that does not reach the store is owed to it, and until that is p
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
 from typing import Any, Final, TypeVar
 
 from cachemw._pages_procedures import Kind, Procedure, Procedures
 from cachemw._pages_recovery import Breaker, Recovery
+from cachemw._values import shown
+from cachemw.backends._failopen import Reports
 from cachemw.backends.base import BaseCache, InlineCache
-from cachemw.codec import Codec
-from cachemw.errors import InvalidCacheKey
+from cachemw.codec import REFUSALS, Codec, Refusal
+from cachemw.errors import InvalidCacheKey, SerializationError
 from cachemw.rfc9111.keys import mark_key
 from cachemw.rfc9111.messages import Mark, Record
 
@@ -42,7 +45,7 @@ class Pages(Procedures):
     """
 
     def __init__(self, cache: BaseCache, *, codec: Codec | None = None) -> None:
-        super().__init__(None if cache.by_reference else codec or Codec(cache.secrets))
+        super().__init__(None if cache.by_reference else codec or _codec_of(cache))
         self.cache = cache
         self.shared = cache.shared
         self.immediate = cache.by_reference and not cache.shared
@@ -55,6 +58,12 @@ class Pages(Procedures):
         self._removals = 0  # by this process
         self._owed: dict[tuple[Kind, str], tuple[object, float]] = {}  # -> (which time it was owed, since when)
         self._doubtful: dict[str, object] = {}  # keys whose records may be there, and may be older than a purge
+
+    @property
+    def failures(self) -> Counter[str]:
+        """How often a page was not read or not stored, by reason: `counts`, and what the codec has refused."""
+        refused = {} if self.codec is None else dict(self.codec.refused)  # copies: others go on counting
+        return Counter(dict(self.counts)) + Counter[str](refused)
 
     # -- look-up: the path of a hit, so twice by hand ---------------------------------------------------------------
 
@@ -291,3 +300,13 @@ class Pages(Procedures):
             return end.value  # type: ignore[no-any-return]
         finally:
             procedure.close()
+
+
+def _codec_of(cache: BaseCache) -> Codec:
+    """What turns the records of this store into bytes; the log hears of those that cannot be read."""
+    reports = Reports(cache, "A page of %r counts as missing, it cannot be read: %s")
+
+    def report(key: str, why: Refusal) -> None:
+        reports.report(SerializationError(f"{shown(key)}: {REFUSALS[why]}"))
+
+    return Codec(cache.secrets, compression=cache.compression, report=report)

@@ -17,7 +17,8 @@ from backports import zstd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cachemw import codec as codec_module
+from cachemw import _codec_compression
+from cachemw._codec_compression import Compression
 from cachemw.codec import Codec
 from cachemw.errors import ImproperlyConfigured
 from cachemw.rfc9111.messages import HitForMiss, Mark, Record, StoredResponse, VaryIndex
@@ -26,6 +27,12 @@ KEY = "4:http11:example.com1:/\x00GET"
 PREFIX = struct.Struct(">3sBBBIQQ")
 STORED = ("key", "status", "reason", "body", "born", "lifetime", "began", "chosen", "validate", "tags")
 PAGE_ATTRIBUTES = (*STORED, "fields", "raw", "fresh_until")
+
+
+def packing(**options: Any) -> Codec:
+    """A codec with these options of compression."""
+    return Codec(compression=Compression(**options))
+
 
 latin1 = st.text(st.characters(max_codepoint=0xFF), max_size=30)
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
@@ -55,8 +62,8 @@ codecs = st.sampled_from(
         Codec(),
         Codec(raw=True),
         Codec([b"k"]),
-        Codec(compress="zlib", compress_above=20),
-        Codec([b"new", b"old"], compress="zstd", compress_above=20, raw=True),
+        packing(compress="zlib", compress_above=20),
+        Codec([b"new", b"old"], compression=Compression(compress="zstd", compress_above=20), raw=True),
     ]
 )
 
@@ -197,7 +204,7 @@ def test_garbage_is_a_miss(garbage: bytes, kept: int) -> None:
     st.integers(0, 255), st.binary(max_size=60), st.binary(max_size=60), st.integers(0, 127), st.integers(0, 2**64 - 1)
 )
 def test_garbage_with_a_right_checksum_never_raises(kind: int, head: bytes, body: bytes, flags: int, size: int) -> None:
-    assert Codec(max_decompressed=1000).decode(KEY, made(kind, head, body, flags=flags, size=size)) is None
+    assert packing(max_decompressed=1000).decode(KEY, made(kind, head, body, flags=flags, size=size)) is None
 
 
 @pytest.mark.parametrize("foreign", [b"", b"c", b"cmx\x01" + bytes(60), pickle.dumps("page"), 17, None, "cmw"])
@@ -243,7 +250,7 @@ def test_lengths_in_a_payload_allocate_nothing() -> None:
         made(1, page_head(), zlib.compress(b"x"), flags=1, size=2**63),
         made(1, page_head(), zlib.compress(b"x"), flags=1, size=10**9),
     ]
-    codec = Codec(max_decompressed=10**9)
+    codec = packing(max_decompressed=10**9)
     tracemalloc.start()
     try:
         for payload in hostile:
@@ -306,14 +313,14 @@ def test_useless_secrets_are_an_error(secrets: Any) -> None:
 @pytest.mark.parametrize("compress", ["zlib", "zstd"])
 def test_a_large_body_is_kept_small_and_any_reader_unfolds_it(compress: Any) -> None:
     record = page(body=b"<li>entry</li>\n" * 5000)
-    payload = Codec(compress=compress).encode(record)
+    payload = packing(compress=compress).encode(record)
     assert len(payload) < 2000
     assert_same(Codec().decode(KEY, payload), record)
 
 
 @pytest.mark.parametrize("compress", ["zlib", "zstd"])
 def test_bodies_that_are_short_or_do_not_shrink_are_kept_as_they_are(compress: Any) -> None:
-    codec = Codec(compress=compress, compress_above=100)
+    codec = packing(compress=compress, compress_above=100)
     short, noise = b"a" * 100, bytes(hash((1.5, i)) & 0xFF for i in range(101))
     for body in (short, noise, zlib.compress(noise * 3)):
         assert body in codec.encode(page(body=body))
@@ -323,15 +330,15 @@ def test_bodies_that_are_short_or_do_not_shrink_are_kept_as_they_are(compress: A
 @pytest.mark.parametrize("compress", ["zlib", "zstd"])
 def test_the_bound_on_decompressed_bodies_is_exact(compress: Any) -> None:
     record = page(body=b"a" * 50_000)
-    payload = Codec(compress=compress).encode(record)
-    assert_same(Codec(max_decompressed=50_000).decode(KEY, payload), record)
-    refusing = Codec(max_decompressed=49_999)
+    payload = packing(compress=compress).encode(record)
+    assert_same(packing(max_decompressed=50_000).decode(KEY, payload), record)
+    refusing = packing(max_decompressed=49_999)
     assert refusing.decode(KEY, payload) is None
     assert refusing.refused == {"size": 1}
 
 
 def test_a_codec_never_writes_what_it_would_refuse_to_read() -> None:
-    codec = Codec(compress="zlib", max_decompressed=30_000)
+    codec = packing(compress="zlib", max_decompressed=30_000)
     record = page(body=b"a" * 30_001)
     assert_same(codec.decode(KEY, codec.encode(record)), record)
 
@@ -377,27 +384,27 @@ def test_a_damaged_compressed_body_is_a_miss(flags: int, compress: Any) -> None:
 
 def test_an_unknown_compression_is_an_error() -> None:
     with pytest.raises(ImproperlyConfigured, match="'brotli'"):
-        Codec(compress="brotli")  # type: ignore[arg-type]
+        packing(compress="brotli")
 
 
 def test_without_zstd_its_pages_are_misses_and_asking_for_it_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    payload = Codec(compress="zstd").encode(page(body=b"a" * 50_000))
+    payload = packing(compress="zstd").encode(page(body=b"a" * 50_000))
 
     def no_zstd(name: str) -> ModuleType:
         raise ImportError(name)
 
-    monkeypatch.setattr(codec_module, "import_module", no_zstd)
-    codec_module._zstd.cache_clear()
+    monkeypatch.setattr(_codec_compression, "import_module", no_zstd)
+    _codec_compression._zstd.cache_clear()
     try:
         with pytest.raises(ImproperlyConfigured, match=r"backports\.zstd"):
-            Codec(compress="zstd")
+            packing(compress="zstd")
         codec = Codec()
         assert codec.decode(KEY, payload) is None
         assert codec.refused == {"compression": 1}
     finally:
-        codec_module._zstd.cache_clear()
+        _codec_compression._zstd.cache_clear()
 
 
 def test_the_standard_library_goes_before_the_backport(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -407,12 +414,12 @@ def test_the_standard_library_goes_before_the_backport(monkeypatch: pytest.Monke
         asked.append(name)
         return importlib.import_module("backports.zstd")
 
-    monkeypatch.setattr(codec_module, "import_module", standard)
-    codec_module._zstd.cache_clear()
+    monkeypatch.setattr(_codec_compression, "import_module", standard)
+    _codec_compression._zstd.cache_clear()
     try:
-        assert Codec().decode(KEY, Codec(compress="zstd").encode(page(body=b"a" * 50_000))) is not None
+        assert Codec().decode(KEY, packing(compress="zstd").encode(page(body=b"a" * 50_000))) is not None
     finally:
-        codec_module._zstd.cache_clear()
+        _codec_compression._zstd.cache_clear()
     assert asked == ["compression.zstd"]
 
 
@@ -433,7 +440,7 @@ def test_what_comes_once_is_not_remembered() -> None:
 
 
 @pytest.mark.parametrize(
-    "codec", [Codec(), Codec([b"k"]), Codec(compress="zlib", compress_above=20), Codec(raw=True)], ids=repr
+    "codec", [Codec(), Codec([b"k"]), packing(compress="zlib", compress_above=20), Codec(raw=True)], ids=repr
 )
 def test_the_same_bytes_are_the_same_record_and_no_others_are(codec: Codec) -> None:
     payload = codec.encode(page())

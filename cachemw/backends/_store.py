@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, ClassVar, Final, cast
 
+from cachemw._codec_compression import Compression
 from cachemw._values import boolean, integer, number, refuse, text, without_password
 from cachemw.backends._failopen import FailOpen, Reports
 from cachemw.backends._keys import MEMCACHED_LENGTH, default_key_func, key_function, key_made_by, page_prefix, validate
@@ -29,6 +30,7 @@ DEFAULT_TIMEOUT: Final[Any] = object()
 FOREVER: Final = 2.0**31
 
 _INT64: Final = 2**63
+_COMPRESSION: Final = frozenset(Compression().options)
 
 
 def unserializable(key: str, error: Exception) -> UnserializableValue:
@@ -84,6 +86,9 @@ class Store(ABC):
         #: False: so are those that are not ASCII.
         self._any_script = True
         self._once = Once()
+        packs = () if self.by_reference else _COMPRESSION & self.options.keys()
+        #: What becomes of the bodies of pages.
+        self.compression = Compression(**{name: self.options.pop(name) for name in packs})
         opens = boolean("OPTIONS['fail_open']", self.options.pop("fail_open", False))
         self._fail_open = FailOpen(self) if opens else None
 
@@ -111,7 +116,7 @@ class Store(ABC):
             raise refuse("OPTIONS", given, "a mapping")
         if self.option_names is None:
             return dict(given)
-        allowed = self.option_names | {"fail_open"}
+        allowed = self.option_names | {"fail_open"} | (frozenset() if self.by_reference else _COMPRESSION)
         options: dict[str, Any] = {}
         for name, value in given.items():
             if str(name).lower() not in allowed:

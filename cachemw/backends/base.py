@@ -35,7 +35,10 @@ class BaseCache(LowLevel, Records):
         (callable or dotted path), OPTIONS (the backend's); and SERIALIZER ("pickle", "json", "msgpack", or an object
         with dumps and loads), SECRET (a text, or several, the newest first: stored values are then authenticated).
     OPTIONS has `fail_open` for every backend: the low-level API answers as if nothing were stored, instead of
-        raising BackendUnavailable.
+        raising BackendUnavailable. For every backend that keeps pages as bytes, which local memory does not, it has
+        compress ("zlib", or "zstd" from the extra `zstd`; default: not at all) for the bodies of pages, compress_above
+        (16384 bytes; smaller ones are kept as they are) and max_decompressed (64 MiB; what would become larger is a
+        miss). Whoever reads the pages need not have set it. Values are not compressed.
 
     Raises: ImproperlyConfigured, which names the setting, the value and what is allowed.
     """

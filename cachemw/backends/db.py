@@ -104,7 +104,7 @@ class DatabaseCache(BaseCache):
 
     def for_table(self, name: str) -> DatabaseCache:
         """The same cache in another table. Raises: ImproperlyConfigured if that is no table's name."""
-        options = {**self.options, "fail_open": self._fail_open is not None, "table": name}
+        options = {**self.options, **self.compression.options, "fail_open": self._fail_open is not None, "table": name}
         return type(self)(self.location, {**self._params, "OPTIONS": options})
 
     def create_table(self, *, dry_run: bool = False) -> list[str]:

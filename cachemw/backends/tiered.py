@@ -57,6 +57,7 @@ class TieredCache(BaseCache):
         vars(self).update(strict_keys=shared.strict_keys, max_key_length=shared.max_key_length)
         # "fail_open" of the shared store, from its URL too: its primitives raise, and it is asked nothing else
         options.setdefault("fail_open", shared._fail_open is not None)
+        options = {**shared.compression.options, **options}
         super().__init__(shared.location, {**config, "OPTIONS": options})
         limit = self.options.get("local_timeout")
         self._tier = LocalTier(
