@@ -55,7 +55,7 @@ class Line(Engine):
 
     def __init__(self, pages: Pages, policy: Policy, **options: Any) -> None:
         distant = pages.shared and not pages.cache.near
-        super().__init__(policy, shared=pages.shared, distant=distant, **options)
+        super().__init__(policy, shared=pages.shared, distant=distant, common=pages.common, **options)
         self.pages = pages
         self.flights: Flights[Record | None] = Flights()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Final, TypeVar
 
+from cachemw._engine_common import Common
 from cachemw._engine_tokens import any_of
 from cachemw.rfc9111 import keys
 from cachemw.rfc9111.fields import NoVarySearch
@@ -133,6 +134,7 @@ class Engine:
     i18n, tz language and time zone are part of the key
     shared   other processes see the store: clocks may differ by `skew` seconds
     distant  a look-up is a round trip: it asks for all that a miss would have to know besides
+    common   what the engines of the same store share; None: there is no other
     """
 
     def __init__(
@@ -146,6 +148,7 @@ class Engine:
         shared: bool = False,
         distant: bool = False,
         skew: float = 1.0,
+        common: Common | None = None,
     ) -> None:
         self.policy = policy
         self.seconds = seconds
@@ -163,11 +166,12 @@ class Engine:
         self.passing: dict[int, float] = {}  # hash of a key -> until when nobody waits for the answer (hit-for-miss)
         self.selections: dict[Hashable, str] = {}  # secondary keys made before
         self.shapes = Shapes(policy, seconds)
-        self.search: dict[str, NoVarySearch] = {}  # resource without query -> what a response said of its query
-        self.mounts: set[str] = set()  # where the application was seen mounted; a purge by URL has to know
+        self.common = common = Common() if common is None else common
+        common.join(self)
+        self.search = common.search if policy.no_vary_search else {}
+        self.mounts = common.mounts.setdefault(space, set())
         self._pairs: dict[Field, Field] = {}
         self._counted = 0  # variants, since all rooms were last empty
-        self._stamp = 0.0
 
     def remember(self, of: str, tags: Sequence[str] = ()) -> Learnt:
         """The memory of this URL, made if there is none or if it did not know of these tags."""
@@ -240,8 +244,7 @@ class Engine:
 
     def stamp(self, now: float) -> float:
         """`now`, but later than every stamp before it: what began after a purge is told from what began before."""
-        self._stamp = now if now > self._stamp else self._stamp + 1e-6
-        return self._stamp
+        return self.common.stamp(now)
 
     def shared_pairs(self, head: Head, places: Iterable[int] | None = None) -> Fields:
         """The head's fields, or those in these places; pairs that stand on many pages are one object.
@@ -268,7 +271,7 @@ class Engine:
             self.search.pop(bare, None)  # another thread may have heard it, too
         else:
             bounded(self.search)[bare] = search
-        self.seen.clear()
+        self.common.unsee()
         return True
 
     def pass_by(self, key: str, now: float) -> None:
@@ -289,7 +292,8 @@ class Engine:
         A purge has to reach what was stored before a rule or a response said it, and in processes that do not know.
         """
         scheme, host, mount, path, query = request.url
-        policy, search = self.policy, self.search.get(keys.resource(self.space, scheme, host, mount, path, ""))
+        policy, bare = self.policy, keys.resource(self.space, scheme, host, mount, path, "")
+        search = self.common.search.get(bare)
         queries = [query]
         queries += [keys.canonical_query(query, policy.ignore_query + more, policy.sort_query) for more in ((), ignore)]
         if search is not None:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Any, Final, TypeVar
 
+from cachemw._engine_common import Common
 from cachemw._pages_procedures import Kind, Procedure, Procedures
 from cachemw._pages_recovery import Breaker, Recovery
 from cachemw._values import shown
@@ -54,6 +55,7 @@ class Pages(Procedures):
         self.write_breaker = Breaker(f"writing pages to {cache!r}")
         self.recovery = Recovery(self._recover)
         self._tier: Any = cache if hasattr(cache, "read_decoded") else None  # it keeps what was decoded
+        self.common = Common()  # to all engines of the store
         self.purges = 0  # begun by this process, whether the store heard of them or not
         self._removals = 0  # by this process
         self._owed: dict[tuple[Kind, str], tuple[object, float]] = {}  # -> (which time it was owed, since when)

@@ -9,6 +9,7 @@ from urllib.parse import quote, unquote, unquote_to_bytes
 import pytest
 
 from cachemw import Policy, Rule, purge
+from cachemw.backends.locmem import LocMemCache
 from tests.scenarios.conftest import Asked, Script, Site
 
 
@@ -178,7 +179,7 @@ def test_a_purge_from_elsewhere_says_where_the_application_is_mounted(site: Site
         await cached({**scope, "root_path": unquote(root)}, receive, send)
 
     site.middleware = mounted_wsgi if site.interface == "wsgi" else mounted_asgi
-    elsewhere = Caching(cache=site.cache)
+    elsewhere = Caching(cache=LocMemCache(str(site.cache.location)))
     cart, news = (quote(unquote(f"{root}/{page}")) for page in ("cart", "news"))  # as browsers send them
     site.get(cart)
     site.get(news)
