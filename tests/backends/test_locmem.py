@@ -810,6 +810,17 @@ def test_a_footprint_counts_what_a_value_holds() -> None:
     assert 12_345 <= footprint(Frank()) < 12_400
 
 
+@pytest.mark.parametrize("raw", [False, True])
+def test_the_footprint_of_a_page_counts_its_fields_too(raw: bool) -> None:
+    def size(count: int) -> int:
+        fields = [("x-name", "y" * 1000)] * count
+        octets = [(name.encode(), value.encode()) for name, value in fields]
+        given: Any = {"raw": octets, "fields": None} if raw else {"fields": fields}
+        return footprint(StoredResponse(key="k", status=200, body=b"", born=1.0, lifetime=60.0, began=1.0, **given))
+
+    assert 10_000 < size(10) - size(0) < 20_000
+
+
 def test_a_footprint_of_what_holds_itself_ends() -> None:
     circle: list[Any] = [b"x" * 100]
     circle.append(circle)

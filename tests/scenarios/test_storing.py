@@ -214,10 +214,15 @@ def test_bodies_come_back_whole(site: Site, body: Any) -> None:
     assert again["content-length"] == str(len(whole))
 
 
-def test_a_body_over_the_limit_passes_and_is_not_stored(site: Site) -> None:
-    site.build(policy=Policy(max_body=3)).page([b"ab", b"cd"])
+@pytest.mark.parametrize("fields", [[], [("Content-Length", "4")]], ids=["unknown", "told"])
+@pytest.mark.parametrize(("limit", "stored"), [(3, False), (4, True)])
+def test_a_body_over_the_limit_passes_and_is_not_stored(
+    site: Site, limit: int, stored: bool, fields: list[tuple[str, str]]
+) -> None:
+    site.build(policy=Policy(max_body=limit)).answers(Script(200, fields, [b"ab", b"cd"]))
     assert site.get().body == b"abcd"
-    assert not site.get().hit
+    again = site.get()
+    assert (again.body, again.hit) == (b"abcd", stored)
 
 
 def test_a_body_cut_short_is_not_stored(site: Site) -> None:
