@@ -93,9 +93,16 @@ class TestAbsence(BothHalves):
     def test_a_connection_that_closes_in_the_middle_of_a_reply_is_unavailable(self, open_cache: OpenCache) -> None:
         with FakeRedis(lambda words: b"*1\r\n$100\r\nhalf a rep") as fake:
             cache = open_cache(fake.url, socket_timeout=5)
-            threading.Timer(0.05, fake.hang_up).start()
+
+            def hang_up() -> None:
+                until(lambda: [b"MGET", b":1:key"] in fake.commands, "it is asked", 5)
+                fake.hang_up()
+
+            hanging_up = threading.Thread(target=hang_up)
+            hanging_up.start()
             with pytest.raises(BackendUnavailable, match="closed"):
                 cache.get("key")
+            hanging_up.join()
             fake.answer = lambda words: b"*1\r\n$1\r\n7\r\n"
             assert cache.get("key") == 7
 
