@@ -111,8 +111,9 @@ class Relay:
         if exchange.keep and exchange.wants:
             exchange.unpurged((yield self._look_up, (exchange.wants,)))
         if exchange.purges:
-            for pages in self._middleware.caching.stores:
-                yield self._purge, (pages, exchange.purges)
+            for line in self._middleware.caching.lines:  # a rule may keep the pages elsewhere for GET alone
+                of = [of for request, ignore in exchange.purges for of in line.resources(request, ignore)]
+                yield self._purge, (line.pages, list(dict.fromkeys(of)))
             if exchange.keep and exchange.wants:
                 exchange.purged((yield self._look_up, (exchange.wants,)))
 

@@ -129,11 +129,14 @@ class Caching:
                 f"cache={cache!r}: allowed are the alias of a configured cache, a URL such as 'locmem://' or "
                 "'redis://localhost:6379/0', or a store (an instance of BaseCache)."
             )
+        pages = pages_of(cache)
+        for line in self._lines.values():
+            if line.pages is pages:
+                return line
         settings = self.settings
-        policy = self.policy
         return Line(
-            pages_of(cache),
-            policy,
+            pages,
+            self.policy,
             seconds=self.seconds,
             space=namespace(self.key_prefix),
             i18n=settings.use_i18n,
@@ -143,13 +146,13 @@ class Caching:
 
     @property
     def lines(self) -> tuple[Line, ...]:
-        """All lines: the default one first, then those that rules name."""
+        """All lines, one for each store: the default one first, then those that rules name."""
         return tuple(dict.fromkeys(self._lines.values()))
 
     @property
     def stores(self) -> tuple[Pages, ...]:
-        """The pages of all lines, where a purge has to look: a rule may keep them elsewhere for GET alone."""
-        return tuple(dict.fromkeys(line.pages for line in self._lines.values()))
+        """The pages of all lines."""
+        return tuple(line.pages for line in self.lines)
 
     def ignored(self, request: Request) -> tuple[str, ...]:
         """The query parameters that a rule leaves out of the key of this URL's pages."""

@@ -327,10 +327,14 @@ def test_what_a_view_never_wants_stored_is_passed_by() -> None:
     assert exchange.trace == "cachemw; fwd=bypass"
 
 
+def purged_by(exchange: Exchange[Engine]) -> list[str]:
+    return list(dict.fromkeys(of for one, ignore in exchange.purges for of in exchange.engine.resources(one, ignore)))
+
+
 def test_unsafe_requests_are_not_looked_up_and_purge() -> None:
     exchange = look_up(Engine(Policy()), {}, request_of("POST"))
     exchange.leaving(head_of(("Location", "/b"), ("Content-Location", "//elsewhere/c")), NOW)
-    assert exchange.purges == [OF, Engine(Policy()).resource(request_of(path="/b"))]
+    assert purged_by(exchange) == [OF, Engine(Policy()).resource(request_of(path="/b"))]
     assert not exchange.keep
     refused = look_up(Engine(Policy()), {}, request_of("POST"))
     refused.leaving(head_of(status=403), NOW)
@@ -340,7 +344,7 @@ def test_unsafe_requests_are_not_looked_up_and_purge() -> None:
 def test_a_stored_post_is_guarded_by_the_mark_that_its_own_purge_left() -> None:
     exchange = look_up(Engine(Policy.rfc9111()), {}, request_of("POST"))
     exchange.leaving(head_of(("Content-Location", "/"), ("Cache-Control", "max-age=60")), NOW)
-    assert exchange.purges == [OF]
+    assert purged_by(exchange) == [OF]
     assert exchange.wants == (mark_key(OF),)
     exchange.unpurged([None])
     exchange.purged([Mark(mark_key(OF), "own")])

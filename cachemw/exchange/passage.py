@@ -66,7 +66,8 @@ class Passage(Generic[EngineT]):
     began = 0.0
     writes: Sequence[tuple[str, Record, float | None]] = ()
     drops: Sequence[str] = ()
-    purges: Sequence[str] = ()  # resources whose every record is to be purged
+    # requests whose every record is to be purged, with the query parameters that a rule leaves out of their keys
+    purges: Sequence[tuple[Request, tuple[str, ...]]] = ()
     guard: tuple[str, str] | None = None  # after the writes: (mark key, its token when the request began)
     collapsed = False
 

@@ -301,18 +301,18 @@ class Update(Passage[EngineT]):
         own = parse_tags(head.lines("cache-tag"), head.lines("surrogate-key"))
         return tuple(dict.fromkeys(own + self.tags))
 
-    def _targets(self, head: Head) -> list[str]:
-        """The resources that a successful unsafe request invalidates (RFC 9111 §4.4)."""
-        request, engine = self.request, self.engine
-        found = engine.resources(request, self.ignore)
+    def _targets(self, head: Head) -> list[tuple[Request, tuple[str, ...]]]:
+        """What a successful unsafe request invalidates (RFC 9111 §4.4)."""
+        request = self.request
+        found = [(request, self.ignore)]
         for target in target_uris(request, head):
             written, _, query = target.partition("?")
             for path in (written, keys.quote_path(unquote_to_bytes(written).decode("latin-1"))):  # as WSGI tells it
                 mount = request.mount if path.startswith(request.mount) else ""
                 rest = path[len(mount) :]
                 other = Request(scheme=request.scheme, host=request.host, mount=mount, path=rest, query=query)
-                found += engine.resources(other, () if self.ignored is None else self.ignored(other))
-        return list(dict.fromkeys(found))
+                found.append((other, () if self.ignored is None else self.ignored(other)))
+        return found
 
     def _marked(self, head: Head) -> Fields:
         """The fields, with our member of Cache-Status behind those of the caches before us."""

@@ -229,6 +229,25 @@ def test_a_post_reaches_the_pages_that_a_rule_keeps_elsewhere(site: Site, target
     assert not site.get("/shop/cart").hit
 
 
+def test_a_post_reaches_them_by_what_they_said_of_their_query(site: Site) -> None:
+    rule = Rule("/*", methods=("GET",), cache=f"locmem://misses-{next(names)}")
+    site.build(rules=[rule])
+    site.page(no_vary_search="params")
+    site.get("/cart?x=1")
+    assert site.get("/cart?x=2").hit
+    site.request("POST", "/cart?x=3")
+    assert not site.get("/cart?x=1").hit
+
+
+def test_a_rule_that_names_the_store_of_its_site_has_one_cache_with_it(site: Site) -> None:
+    caches = {alias: {"BACKEND": "cachemw.backends.locmem.LocMemCache"} for alias in ("default", "other")}
+    site.build(cache="default", settings={"CACHES": caches}, rules=[Rule("/a", cache="default")])
+    assert site.middleware.caching.lines == (site.middleware.caching.line,)
+    site.build(cache="default", settings={"CACHES": caches}, rules=[Rule("/a", cache="other")])
+    assert [line.pages for line in site.middleware.caching.lines] == list(site.middleware.caching.stores)
+    assert len(site.middleware.caching.lines) == 2
+
+
 # -- rules ----------------------------------------------------------------------------------------------------------
 
 
