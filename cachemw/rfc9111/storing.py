@@ -253,9 +253,11 @@ def _lifetime(
     if explicit is not None:
         return explicit, False, "" if listed or policy.explicit_statuses else "status"
     heuristic = heuristic_lifetime(head, policy, now)
-    if heuristic is not None:  # a guess, by which nobody has said that further visitors are to have these cookies
-        sets = policy.set_cookie == "store" and _sets_cookies(head, control(head, policy))
-        return heuristic, True, "set-cookie" if sets else ""
+    guessed = heuristic is not None or seconds <= 0
+    if guessed and policy.set_cookie == "store" and _sets_cookies(head, control(head, policy)):
+        return 0.0, True, "set-cookie"  # which nobody has said that further visitors are to have
+    if heuristic is not None:
+        return heuristic, True, ""
     return seconds, True, "" if listed else "status"
 
 
