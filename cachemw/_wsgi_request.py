@@ -8,7 +8,6 @@ from functools import lru_cache
 from io import BytesIO
 from typing import TYPE_CHECKING, Final
 
-from cachemw.activation import KEY as LOCALE
 from cachemw.rfc9111.keys import quote_path
 from cachemw.rfc9111.messages import CREDENTIALS, Fields, UnreadRequest
 
@@ -41,8 +40,21 @@ _PERSONAL: Final = _CONDITIONS | {
     "HTTP_PROXY_AUTHORIZATION",
     "HTTP_TRANSFER_ENCODING",
     "HTTP_UPGRADE",
+    "REMOTE_IDENT",
     "REMOTE_USER",
+    "AUTH_TYPE",
 }
+#: What PEP 3333 has a server say. Others tell more, such as the visitor's socket.
+_SERVERS_OWN: Final = frozenset(
+    {
+        "wsgi.errors",
+        "wsgi.multiprocess",
+        "wsgi.multithread",
+        "wsgi.run_once",
+        "wsgi.url_scheme",
+        "wsgi.version",
+    }
+)
 
 
 @lru_cache(1024)
@@ -127,15 +139,17 @@ class WSGIRequest(UnreadRequest):
 def sanitised(environ: WSGIEnvironment) -> WSGIEnvironment:
     """The environment of a GET for nobody in particular: no credentials, conditions, range or body (safety rule 15).
 
-    What somebody further out has left in it, who knew the client, stays: see `Request.left_out`.
+    Nor what middlewares further out have found or opened for the visitor: of names with a dot the server's own alone.
+    What else they have left in it, who knew the client, stays: see `Request.left_out`.
     """
     plain = {
-        name: value for name, value in environ.items() if name not in _PERSONAL and not name.startswith("werkzeug.")
+        name: value
+        for name, value in environ.items()
+        if (name in _SERVERS_OWN if "." in name else type(value) is str and name not in _PERSONAL)
+        and not name.startswith("SSL_CLIENT_")
     }
     plain.update({"REQUEST_METHOD": "GET", "wsgi.input": BytesIO(), "CONTENT_LENGTH": "0"})
     plain[_LEFT_OUT] = tuple(name for name in CREDENTIALS if variable(name) in environ)
-    plain.pop(EXCHANGE, None)
-    plain.pop(LOCALE, None)
     return plain
 
 

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 from cachemw._asgi_hooked import Hooked
 from cachemw._asgi_passage import Passage, discard, log, no_body, send_stored, stored_messages
@@ -55,11 +56,25 @@ def _names(special: frozenset[bytes]) -> frozenset[str]:
     return frozenset([name.decode("latin-1") for name in special])
 
 
+_ASYNCIO_ALONE: Final = (
+    "cachemw works on asyncio, and this server runs another event loop (trio, perhaps): choose its asyncio worker."
+)
+
+
+def _on_asyncio() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
 class _Middleware(CachingMiddleware):
     """What the three of this interface have in common."""
 
     app: ASGIApp
     _async_hooks = True
+    _state: Mapping[str, Any] | None = None  # of the lifespan, if there is one
 
     def _prepare(self) -> None:
         self._refresher = TaskRefresher()
@@ -68,15 +83,13 @@ class _Middleware(CachingMiddleware):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
-                send = self._closing(send)
-            await self.app(scope, receive, send)
+                await self._live(scope, receive, send)
+            else:
+                await self.app(scope, receive, send)
             return
-        hooks = self.hooks
-        if hooks is not None:
-            plan = hooks.plan(below(scope.get("root_path", ""), scope["path"]))
-            if plan is not None:
-                await Hooked(self._respond, plan, scope, receive, send).run()
-                return
+        if self.hooks is not None:
+            await self._hooked(self._respond, scope, receive, send)
+            return
         exchange = self._exchange(scope)
         if exchange.refresh or (exchange.hit is None and exchange.reply is None):
             await self._answer(exchange, scope, receive, send)
@@ -84,6 +97,15 @@ class _Middleware(CachingMiddleware):
         start, body = stored_messages(exchange)  # the way of most requests: no coroutine but this one
         await send(start)
         await send(body)
+
+    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """From the application's start to its end."""
+        if not _on_asyncio():
+            await receive()
+            await send({"type": "lifespan.startup.failed", "message": _ASYNCIO_ALONE})
+            return
+        self._state = scope.get("state")
+        await self.app(scope, receive, self._closing(send))
 
     def _closing(self, send: Send) -> Send:
         """End the background refreshes of this loop before the application's shutdown is reported as complete."""
@@ -94,6 +116,14 @@ class _Middleware(CachingMiddleware):
             await send(message)
 
         return closing
+
+    async def _hooked(self, respond: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer under the hooks for this path."""
+        plan = None if self.hooks is None else self.hooks.plan(below(scope.get("root_path", ""), scope["path"]))
+        if plan is None:
+            await respond(scope, receive, send)
+        else:
+            await Hooked(respond, plan, scope, receive, send).run()
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._answer(self._exchange(scope), scope, receive, send)
@@ -170,29 +200,34 @@ class _Middleware(CachingMiddleware):
         Where the halves stand apart, this is the outer one's work: what is in between has its say about the new page.
         """
         plain = sanitised(scope)
+        if self._state is not None:  # what there is since the start, and nothing that was found for the visitor
+            plain["state"] = dict(self._state)
         if exchange.engine.properties:
             plain[LOCALE] = Locale.of(exchange.language, exchange.timezone)
         timeout = exchange.engine.policy.collapse_timeout
 
         async def work() -> None:
-            request = ASGIRequest(plain)
-            fresh = self.caching.exchange(request)
-            fresh.refreshing = True
-            passage = Passage(self, plain, no_body(), discard, fresh)
             try:
                 async with asyncio.timeout(timeout):
-                    if self._fetches:
-                        await self._begin(fresh, request)
-                        await passage.board()
-                    else:
-                        fresh.request = request
-                        fresh.within = passage
-                        plain[EXCHANGE] = fresh
-                        await passage.call()
+                    await self._hooked(self._refreshing, plain, no_body(), discard)
             except Exception:
                 log.exception("The background refresh of %s failed.", plain["path"])
 
         self._refresher.start(exchange.primary, work)
+
+    async def _refreshing(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = ASGIRequest(scope)
+        exchange = self.caching.exchange(request)
+        exchange.refreshing = True
+        passage = Passage(self, scope, receive, send, exchange)
+        if self._fetches:
+            await self._begin(exchange, request)
+            await passage.board()
+            return
+        exchange.request = request
+        exchange.within = passage
+        scope[EXCHANGE] = exchange
+        await passage.call()
 
 
 class CacheMiddleware(_Middleware):

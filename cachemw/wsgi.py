@@ -66,12 +66,18 @@ class _Middleware(CachingMiddleware):
         self._told = _variables(self.caching.line.special)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        hooks = self.hooks
-        if hooks is not None:
-            plan = hooks.plan(environ.get("PATH_INFO", ""))
-            if plan is not None:
-                return Hooked(self._respond, plan, environ, start_response).run()
+        if self.hooks is not None:
+            return self._hooked(self._respond, environ, start_response)
         return self._respond(environ, start_response)
+
+    def _hooked(
+        self, respond: WSGIApplication, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        """Answer under the hooks for this path."""
+        plan = None if self.hooks is None else self.hooks.plan(environ.get("PATH_INFO", ""))
+        if plan is None:
+            return respond(environ, start_response)
+        return Hooked(respond, plan, environ, start_response).run()
 
     def _respond(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         outer = environ.get(EXCHANGE)
@@ -125,17 +131,17 @@ class _Middleware(CachingMiddleware):
 
         def work() -> None:
             try:
-                _drain(self._refreshing(plain))
+                _drain(self._hooked(self._refreshing, plain, _no_start))
             except Exception:
                 log.exception("The background refresh of %s failed.", plain.get("PATH_INFO"))
 
         self._refresher.start(exchange.primary, work)
 
-    def _refreshing(self, environ: WSGIEnvironment) -> Iterable[bytes]:
+    def _refreshing(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         request = WSGIRequest(environ)
         exchange = self.caching.exchange(request)
         exchange.refreshing = True
-        passage = Passage(self, environ, _no_start, exchange)
+        passage = Passage(self, environ, start_response, exchange)
         if self._fetches:
             self._begin(exchange, request, environ)
             return passage.board()

@@ -205,6 +205,57 @@ def test_shutdown_ends_refreshes() -> None:
     asyncio.run(story())
 
 
+def test_a_refresh_has_the_state_of_the_lifespan_and_nothing_that_was_found_for_the_visitor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [1_800_000_000.0]
+    monkeypatch.setattr("time.time", lambda: clock[0])
+    lasting: dict[str, Any] = {"database": "the pool"}
+    states: list[Any] = []
+    head = {**START, "headers": [(b"cache-control", b"max-age=10, stale-while-revalidate=100")]}
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            scope["state"]["mailer"] = "made at the start"
+            return
+        states.append(dict(scope["state"]))
+        await send(head)
+        await send(END)
+
+    middleware = cached(app)
+
+    async def run() -> None:
+        await middleware({"type": "lifespan", "state": lasting}, silence, discard)
+        for _ in range(2):
+            await middleware(scope(state={**lasting, "who": "alice"}), silence, discard)
+            clock[0] += 11
+        await asyncio.gather(*middleware._refresher._tasks)
+
+    asyncio.run(run())
+    visitor, refresh = states
+    assert visitor["who"] == "alice"
+    assert refresh == {"database": "the pool", "mailer": "made at the start"}
+    assert lasting == refresh
+
+
+def test_a_server_on_another_event_loop_is_told_so_at_its_start() -> None:
+    """Trio, for one: what waits there has to be trio's own."""
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "lifespan.startup"}
+
+    starting = cached(app_of({"type": "lifespan.startup.complete"}))({"type": "lifespan"}, receive, send)
+    with pytest.raises(StopIteration):
+        starting.send(None)
+    [message] = sent
+    assert message["type"] == "lifespan.startup.failed"
+    assert "asyncio" in message["message"]
+
+
 def test_a_lone_start_out_of_order_is_the_server_s_business() -> None:
     middleware = cached(app_of(END))
     assert ask(middleware) == [END]
