@@ -79,8 +79,8 @@ class EngineMaker:
         return {
             **options,
             "pool_size": self._pool_size,
-            "max_overflow": 0,
-            "pool_timeout": 2 * self._timeout,
+            # `_db_turns` bounds them: to the pool, what an interrupt has left in use stays so until it is collected
+            "max_overflow": -1,
             "pool_recycle": _RECYCLE,
             "pool_use_lifo": True,
         }

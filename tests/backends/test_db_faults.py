@@ -981,6 +981,19 @@ def test_a_cull_that_fails_does_not_keep_a_value_from_being_stored(make: Make) -
     assert cache.get_many("abcd") == {"a": 1, "b": 2, "c": 3, "d": 4}
 
 
+def test_what_an_interrupt_left_in_use_is_not_waited_for(make: Make) -> None:
+    """SQLAlchemy's pool has it back when it is collected, which may be never."""
+    cache = make(pool_size=2, deadline=0.5)
+    cache.set("key", 1)
+    store = cache._primary
+    assert isinstance(store, ServerStore)
+    left = [store._engines[0].raw_connection() for _ in range(2)]
+    assert cache.get("key") == 1
+    for one in left:
+        one.close()
+    assert cache.get("key") == 1
+
+
 def test_a_forked_process_leaves_its_parents_server_connections_alone(make: Make) -> None:
     cache = make(deadline=5)
     cache.set("key", 1)
