@@ -175,6 +175,18 @@ def test_a_store_is_asked_until_it_has_failed_five_times_in_a_row(
     assert pages.counts["store-error"] == 13
 
 
+@pytest.mark.parametrize(("name", "half"), OPERATIONS)
+def test_whoever_passes_a_store_by_has_it_asked_whether_it_is_back(
+    store: Store, pages: Pages, name: str, half: str
+) -> None:
+    breaker = getattr(pages, name)
+    for _ in range(5):
+        breaker.failed(BackendUnavailable(), time.monotonic(), [KEY])
+    assert breaker.open
+    OPERATIONS[name, half](pages)
+    until(lambda: not breaker.open, "it is used again", 2)
+
+
 @pytest.mark.parametrize("half", ["sync", "async"])
 def test_a_store_that_refuses_writes_is_read(store: Store, pages: Pages, half: str) -> None:
     store.down = {"_set", "_add", "_delete"}
