@@ -30,6 +30,7 @@ class Server:
         self.status = ""
         self.headers: list[tuple[str, str]] = []
         self.body = b""
+        self.error: Any = None
         self.result: Any = app(environ, self.start)
         self.environ = environ
 
@@ -37,7 +38,7 @@ class Server:
         if exc_info and self.body:
             raise exc_info[1]
         self.events.append(status)
-        self.status, self.headers = status, headers
+        self.status, self.headers, self.error = status, headers, exc_info
         return self.write
 
     def write(self, data: bytes) -> None:
@@ -162,8 +163,13 @@ def test_a_second_start_response_replaces_the_first_before_the_body() -> None:
         return [b"error"]
 
     middleware = cached(app)
-    assert Server(middleware).finish().status == "500 Oops"
-    assert "hit" not in Server(middleware).finish().trace
+    told = []
+    for _ in range(2):
+        server = Server(middleware).finish()
+        assert server.status == "500 Oops"
+        assert "hit" not in server.trace
+        told.append(server.error)
+    assert [kind for kind, _, _ in told] == [LookupError] * 2  # whoever logs errors further out is told of them
 
 
 def test_an_error_after_the_first_byte_is_the_server_s() -> None:
