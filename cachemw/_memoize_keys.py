@@ -22,7 +22,7 @@ from typing import Any, Final
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-__all__ = ["digest", "frame", "label"]
+__all__ = ["digest", "frame", "label", "reference"]
 
 _DIGEST_SIZE: Final = 16  # bytes, as in the keys of pages
 
@@ -97,6 +97,7 @@ _EXACT: Final[dict[type, Callable[[Any], bytes]]] = {
     frozenset: _unordered(b"z"),
     dict: lambda value: _framed(b"d", b"".join(sorted(_pairs(value.items())))),
     OrderedDict: lambda value: _framed(b"o", b"".join(_pairs(value.items()))),
+    slice: lambda value: _framed(b"Y", b"".join(map(_frame, (value.start, value.stop, value.step)))),
     range: lambda value: _framed(b"r", b"".join(map(_frame, (value.start, value.stop, value.step)))),
     date: _text(b"D"),
     datetime: _clock(b"T"),
@@ -122,12 +123,12 @@ _BASES: Final[dict[type, Callable[[Any], Any]]] = {
 def _other(value: Any) -> bytes:
     kind = type(value)
     if isinstance(value, Enum):
-        return _framed(b"E", _reference(kind) + _frame(value.name or value.value))  # a Flag may have no name
+        return _framed(b"E", reference(kind) + _frame(value.name or value.value))  # a Flag may have no name
     if isinstance(value, type | FunctionType | BuiltinFunctionType):
-        return _reference(value)
+        return reference(value)
     for base, bare in _BASES.items():
         if isinstance(value, base) and not _has_state(value, base):
-            return _framed(b"S", _reference(kind) + _frame(bare(value)))
+            return _framed(b"S", reference(kind) + _frame(bare(value)))
     raise TypeError(f"a {kind.__module__}.{kind.__qualname__} has no key")
 
 
@@ -138,8 +139,8 @@ def _has_state(value: Any, base: type) -> bool:
     return bool(getattr(value, "__dict__", None)) or any(slots)
 
 
-def _reference(value: Any) -> bytes:
-    """A class or a function by its name, if it is what is found by this name."""
+def reference(value: Any) -> bytes:
+    """A class or a function by its name, if it is what is found by this name. Raises: TypeError if it is not."""
     name = value.__qualname__
     found: Any = sys.modules.get(value.__module__)
     for part in name.split("."):

@@ -11,8 +11,9 @@ On functions, methods, class and static methods, plain and async; `invalidate` a
 awaited. None is a value. An exception is not: it is the caller's, and the next call tries again.
 
 Rule 1: a key is made of everything that the result may depend on and that can be known: the function, its bound
-        arguments with defaults applied, and the constants it was closed over. Different arguments never share a key.
-Rule 2: what has no key (an object of the application's) is an error that says so; `key=` then says what counts of it.
+        arguments with defaults applied, and what it is closed over. Different arguments never share a key.
+Rule 2: an argument without a key (an object of the application's) is an error that says so, and a function closed over
+        one shares its values with no other; `key=` then says what counts of it.
 Rule 3: a cache that does not answer costs the saving, not the result; `invalidate` alone tells its caller.
 """
 
@@ -20,14 +21,14 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import math
 import time
-import weakref
 from collections.abc import Callable, Coroutine
-from types import CellType, CodeType, FunctionType
+from types import CodeType, FunctionType
 from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, cast, overload
-from uuid import uuid4
 
+from cachemw._memoize_closures import Closure, Decorated, code_frame, has_no_key, named
 from cachemw._memoize_keys import digest, frame, label
 from cachemw._memoize_passage import (
     MARK_TIMEOUT,
@@ -54,6 +55,8 @@ T = TypeVar("T")
 
 #: Says what counts of the arguments: it is called with them, and returns a value, or several in a tuple.
 KeyFunction = Callable[..., Any]
+
+log = logging.getLogger("cachemw")
 
 _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -82,14 +85,16 @@ class _Function:
         self._defaults = tuple(one.default for one in parameters if one.default is not one.empty)
         self._is_simple = all(one.kind in _POSITIONAL for one in parameters)
         self._label = label(f"memoize.{self.name}")
-        self._prefix = b"".join((frame((self.name, self._parameters, key is not None)), *_told_apart(function)))
+        self._prefix = frame((self.name, self._parameters, key is not None)) + _told_apart(self.name, function, key)
+        self._closure = Closure(function, keyed=key is not None) if function.__closure__ else None
+        self._warned = False
 
     def key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         """The key of a call. Raises: TypeError if it could not be made, or an argument has no key."""
         if self._key is None:
             values = self._bound(args, kwargs)
             if values and isinstance(values[0], type):  # as class methods are given
-                values = (_named(values[0]), *values[1:])
+                values = (named(values[0]), *values[1:])
             try:
                 frames = [frame(value) for value in values]
             except TypeError as error:
@@ -101,7 +106,8 @@ class _Function:
                 frames = [frame(said)]
             except TypeError as error:
                 raise TypeError(f"key= of {self.name} returned what cannot be a key: {error}.") from None
-        return f"{self._label}.{digest(self._prefix, *frames)}"
+        around = b"" if self._closure is None else self._closure.frame()
+        return f"{self._label}.{digest(self._prefix, around, *frames)}"
 
     def _bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         """The arguments in the order of the parameters."""
@@ -120,7 +126,7 @@ class _Function:
 
     def _refusal(self, values: tuple[Any, ...], error: TypeError) -> str:
         bare = [one.replace(annotation=one.empty, default=one.empty) for one in self._signature.parameters.values()]
-        name = next(name for name, value in zip(self._parameters, values, strict=True) if _has_no_key(value))
+        name = next(name for name, value in zip(self._parameters, values, strict=True) if has_no_key(value))
         return (
             f"{self.name}: its argument {name!r} cannot be part of a key: {error}. Say what counts of it, as in "
             f"cached(…, key=lambda {str(inspect.Signature(bare))[1:-1]}: {name}.id)."
@@ -128,28 +134,32 @@ class _Function:
 
     def store(self) -> BaseCache:
         """Where its values are. Raises: InvalidCacheBackendError for an alias that is not configured."""
-        return store_of(self.cache, None)
+        cache = store_of(self.cache, None)
+        if self._closure is not None and self._closure.own is not None and cache.shared and not self._warned:
+            self._warned = True
+            variable, why = self._closure.own
+            log.warning(
+                "%s is closed over %r (%s), so its values are its own: no other process finds them, and invalidate "
+                "reaches none there. Say what counts with key=, or pass %r as an argument.",
+                *(self.name, variable, why, variable),
+            )
+        return cache
 
     def _pack(self, value: Any, cost: float) -> list[Any]:
         timeout = self.recipe.timeout
         return [value, None if timeout is None else time.time() + timeout, cost]
 
 
-#: Names, for the life of this process, of classes that cannot be found by their own.
-_local_classes: weakref.WeakKeyDictionary[type, str] = weakref.WeakKeyDictionary()
+#: What was first decorated under a name.
+_first: Final[dict[str, tuple[CodeType, CodeType | None]]] = {}
 
 
-def _named(owner: type) -> Any:
-    """A class method's class: itself, or, if it was made in a function, what no other process takes for its own."""
-    return ("of one process", _local_classes.setdefault(owner, uuid4().hex)) if _has_no_key(owner) else owner
-
-
-def _has_no_key(value: Any) -> bool:
-    try:
-        frame(value)
-    except TypeError:
-        return True
-    return False
+def _told_apart(name: str, function: FunctionType, key: KeyFunction | None) -> bytes:
+    """What tells a function from others of its name: two lambdas, two scripts, two "def _(): …" of one module."""
+    codes = function.__code__, getattr(key, "__code__", None)
+    if "<" not in name and function.__module__ != "__main__" and _first.setdefault(name, codes) == codes:
+        return b""
+    return b"".join(code_frame(code) for code in codes if code is not None)
 
 
 def _unpack(stored: Any) -> Held | None:
@@ -161,39 +171,10 @@ def _unpack(stored: Any) -> Held | None:
     return None
 
 
-# -- functions that have no name of their own -------------------------------------------------------------------------
-
-
-def _told_apart(function: FunctionType) -> list[bytes]:
-    """What tells a function from others of its name: two lambdas, two closures of one function, two scripts.
-
-    Objects that it is closed over do not count, nor does what is bound later: they have no key, or change.
-    """
-    code = function.__code__
-    named = "<" not in function.__qualname__ and function.__module__ != "__main__"
-    frames = [] if named else [_code_frame(code)]
-    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
-        frames += _constant(name, cell)
-    return frames
-
-
-def _constant(name: str, cell: CellType) -> list[bytes]:
-    try:
-        value = cell.cell_contents
-        return [] if isinstance(value, list | dict | set | bytearray) else [frame((name, value))]
-    except (ValueError, TypeError):  # not bound yet; without a key
-        return []
-
-
-def _code_frame(code: CodeType) -> bytes:
-    constants = [_code_frame(one) if isinstance(one, CodeType) else one for one in code.co_consts]
-    return frame((code.co_code, code.co_names, constants))
-
-
 # -- the decorated ----------------------------------------------------------------------------------------------------
 
 
-class _Bindable(Generic[P, R]):
+class _Bindable(Decorated, Generic[P, R]):
     """A function, or a method with its object: both have the same attributes."""
 
     __name__: str
@@ -211,6 +192,9 @@ class _Bindable(Generic[P, R]):
     def cache_key(self, /, *args: P.args, **kwargs: P.kwargs) -> str:
         """The key in the cache of the call with these arguments. Raises: TypeError if one of them has no key."""
         return self._function.key((*self._bound, *args), kwargs)
+
+    def made_of(self) -> tuple[FunctionType, tuple[Any, ...]]:
+        return self._function.call, self._bound
 
     def _prepared(self, make: Callable[[Guard, str, Recipe], Passage], args: Any, kwargs: Any) -> Any:
         """What `run` needs to carry out a passage for these arguments."""
@@ -367,6 +351,10 @@ def cached(
     Arguments may be of Python's own types for values, in any nesting: None, numbers, texts, bytes, lists, dictionaries,
     sets, dates, decimals, UUIDs, paths, enums, named tuples; and classes and functions that can be imported. For other
     objects give `key`: of a method, it is called with the object first, `key=lambda self, day: (self.id, day)`.
+
+    What a function is closed over counts as its arguments do. A function closed over what has no key, or may change (a
+    client, a list), has its values for itself, in this process; with `key`, nothing else of that counts. What it reads
+    from its module never does.
 
     Of many who call at the same time in a process, one calls the function; the others wait for it. A result is what the
     cache's serializer makes of it: with "json" a tuple comes back as a list. One that cannot be stored is logged and

@@ -199,24 +199,6 @@ def test_functions_of_one_name_are_told_apart() -> None:
     assert [one() for one in inner] == [[2], [0]]
 
 
-def test_what_a_function_is_closed_over_counts_if_it_is_constant() -> None:
-    """A list that it appends to, or a name that is bound later, does not make another function of it."""
-
-    def make(seen: list[int], user: object) -> Any:
-        @cached(60, cache=STORE)
-        def double(number: int) -> int:
-            seen.append(number)
-            return number * 2 if number < later else id(user)
-
-        later = 100
-        return double
-
-    seen: list[int] = []
-    one, two = make(seen, object()), make(seen, object())
-    assert [one(1), one(1), two(1)] == [2, 2, 2]
-    assert seen == [1]
-
-
 def test_a_recursive_function_makes_each_value_once() -> None:
     calls: list[int] = []
 
