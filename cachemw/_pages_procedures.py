@@ -18,7 +18,7 @@ from cachemw.errors import BackendUnavailable
 from cachemw.rfc9111.keys import head_key, mark_key, primary_key
 from cachemw.rfc9111.messages import HitForMiss, Mark, Record, StoredResponse, VaryIndex
 
-__all__ = ["Kind", "Procedure", "Procedures", "Write"]
+__all__ = ["Guard", "Kind", "Procedure", "Procedures", "Write"]
 
 T = TypeVar("T")
 
@@ -31,6 +31,9 @@ PROBE: Final = "\0P"  # the key that is written to know whether a store takes wr
 #: (key, record, seconds it is to be kept, None for ever)
 Write = tuple[str, Record, float | None]
 
+#: (key of the URL's mark, its token when the request began, when that was)
+Guard = tuple[str, str, float]
+
 #: What a procedure does to the store: it yields the name of an operation and its arguments, and is sent the result.
 Procedure = Generator[tuple[str, tuple[Any, ...]], Any, T]
 
@@ -41,13 +44,19 @@ Kind = Literal["purge", "soften", "purge tag", "soften tag", "everything"]
 class Procedures(ABC):
     """Written once, for both halves of a store.
 
-    codec: None where the store keeps the records themselves. `counts` says how often what happened.
+    codec: None where the store keeps the records themselves. `counts` says how often what happened; `cleared` when this
+    process has last removed everything.
     """
 
     def __init__(self, codec: Codec | None) -> None:
         self.codec = codec
         self.counts: Counter[str] = Counter()
+        self.cleared = 0.0
         self._decode = None if codec is None else codec.decode
+
+    @abstractmethod
+    def clearing(self) -> None:
+        """Everything is about to go, and what began before is not to come after it."""
 
     @abstractmethod
     def _doubt(self, keys: Sequence[str]) -> None:
@@ -69,12 +78,12 @@ class Procedures(ABC):
         self,
         writes: Sequence[Write],
         drops: Sequence[str] = (),
-        guard: tuple[str, str] | None = None,
+        guard: Guard | None = None,
     ) -> Procedure[bool]:
         """Write and drop records; False if a purge that came meanwhile has taken the writes back.
 
-        guard: the key of the URL's mark and its token when the request began. A purge writes the mark and then
-        removes the record; this writes the record and then reads the mark: in every order one of the two removes it.
+        guard: what may have changed since the request began. A purge writes the mark and then removes the record; this
+        writes the record and then reads the mark: in every order one of the two removes it.
         """
         try:
             encoded = writes if self.codec is None else self._encoded(writes)
@@ -89,7 +98,7 @@ class Procedures(ABC):
                 failed, found = yield "commit_records", (encoded, marks, drops)
                 if failed:
                     self.counts["not-stored"] += len(failed)
-                if guard is not None and marks and self._token_of(marks[0], found[0]) != guard[1]:
+                if guard is not None and marks and self._was_purged(guard, found[0]):
                     yield "drop_records", (_keys_of(encoded),)
                     stays = False
             settled = True
@@ -97,6 +106,10 @@ class Procedures(ABC):
             if not settled:
                 self._doubt([*(_keys_of(encoded) if stays else ()), *drops])
         return stays or not writes
+
+    def _was_purged(self, guard: Guard, payload: Any) -> bool:
+        mark, token, began = guard
+        return began <= self.cleared or self._token_of(mark, payload) != token
 
     def _tokens(self, marks: Sequence[str]) -> Procedure[list[str]]:
         """The tokens of the last purges that left these marks, "" where there was none."""
@@ -214,8 +227,8 @@ class Procedures(ABC):
         if failed := (yield "write_records", (records,)):
             raise BackendUnavailable(f"{len(failed)} records that tell of a purge were not stored")
 
-    @staticmethod
-    def _clear() -> Procedure[int]:
+    def _clear(self) -> Procedure[int]:
+        self.clearing()
         yield "clear_records", ()
         return 0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
@@ -26,7 +25,6 @@ from cachemw.settings import Settings
 __all__ = ["Caching", "CachingMiddleware", "Line", "pages_of", "settings_of"]
 
 _PAGE_METHODS: Final = ("GET", "HEAD")
-_pages: weakref.WeakKeyDictionary[BaseCache, Pages] = weakref.WeakKeyDictionary()
 _pages_lock = threading.Lock()
 
 
@@ -42,11 +40,11 @@ def settings_of(given: Settings | Mapping[str, Any] | None) -> Settings:
 
 
 def pages_of(cache: BaseCache) -> Pages:
-    """The pages of a store: one breaker and one set of counters for all who use it in this process."""
+    """The pages of a store, which last as long as it: one breaker and one memory for all who use it in this process."""
     with _pages_lock:
-        pages = _pages.get(cache)
+        pages: Pages | None = cache.page_cache
         if pages is None:
-            pages = _pages[cache] = Pages(cache)
+            pages = cache.page_cache = Pages(cache)
         return pages
 
 

@@ -223,6 +223,14 @@ class Pages(Procedures):
             total += done
         return total
 
+    def clearing(self) -> None:
+        """The store is about to lose everything: nothing that has begun before is to be stored after it.
+
+        Beforehand: what was written by then goes with the rest, and what is written later is compared with this.
+        """
+        self.purges += 1
+        self.cleared = self.common.stamp(time.time())
+
     def run_purge(self, resources: Sequence[str]) -> int:
         """Remove every response of these resources, also those under way; how many records went."""
         return self.remove("purge", resources)

@@ -110,7 +110,7 @@ def test_a_miss_and_a_hit() -> None:
     records = exchange.completed(b"page", NOW)
     assert list(records) == [primary_key(OF)]
     ((key, record, timeout),) = exchange.writes
-    assert (key, timeout, exchange.guard) == (primary_key(OF), 600, (mark_key(OF), ""))
+    assert (key, timeout, exchange.guard) == (primary_key(OF), 600, (mark_key(OF), "", exchange.began))
     settle(exchange, store)
     again = look_up(engine, store, now=NOW + 9)
     assert again.hit is record
@@ -349,7 +349,7 @@ def test_a_stored_post_is_guarded_by_the_mark_that_its_own_purge_left() -> None:
     exchange.unpurged([None])
     exchange.purged([Mark(mark_key(OF), "own")])
     assert exchange.completed(b"page", NOW)
-    assert exchange.guard == (mark_key(OF), "own")
+    assert exchange.guard == (mark_key(OF), "own", exchange.began)
 
 
 def test_who_waited_finds_the_page_where_its_first_answer_has_put_it() -> None:
@@ -364,7 +364,7 @@ def test_who_waited_finds_the_page_where_its_first_answer_has_put_it() -> None:
     assert leader.wants == (mark_key(OF), before)
     leader.unpurged([None, None])
     leader.completed(b"page", NOW)
-    assert leader.guard == (mark_key(OF), "")
+    assert leader.guard == (mark_key(OF), "", leader.began)
     settle(leader, store)
     follower.again(NOW)
     while follower.wants:
@@ -649,7 +649,7 @@ def test_a_mark_that_changed_between_two_look_ups() -> None:
     assert exchange.flight != first, "who comes after a purge does not wait for what began before it"
     exchange.leaving(head_of(), NOW + 1)
     exchange.completed(b"page", NOW + 1)
-    assert exchange.guard == (mark_key(OF), "two")
+    assert exchange.guard == (mark_key(OF), "two", exchange.began)
 
 
 def test_an_index_without_its_variant_is_a_miss_that_fills_it() -> None:

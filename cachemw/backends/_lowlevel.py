@@ -155,8 +155,13 @@ class LowLevel(Store):
         return self.make_and_validate_key(key, source), self.make_and_validate_key(key, target), target
 
     def clear(self) -> None:
-        """Remove everything of this store."""
+        """Remove everything of this store, and pages that are being made by this process, too."""
+        self._before_clear()
         self._primitives._clear()
+
+    def _before_clear(self) -> None:
+        if self.page_cache is not None:
+            self.page_cache.clearing()
 
     def close(self) -> None:
         """Let go of connections; the cache may be used again."""
@@ -283,6 +288,7 @@ class LowLevel(Store):
 
     async def aclear(self) -> None:
         """See `clear`."""
+        self._before_clear()
         await self._primitives._aclear()
 
     async def aclose(self) -> None:

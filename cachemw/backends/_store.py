@@ -53,6 +53,8 @@ class Store(ABC):
     strict_keys: ClassVar[bool] = False
     #: The names in OPTIONS, in lower case (any case is understood); None: the backend checks its options itself.
     option_names: ClassVar[frozenset[str] | None] = frozenset()
+    #: What the page cache keeps of this store (`cachemw.pages.Pages`), as soon as there is one.
+    page_cache: Any = None
 
     def __init__(self, location: str | Sequence[str] = "", params: Mapping[str, Any] | None = None) -> None:
         known = {"timeout", "key_prefix", "version", "key_function", "options", "serializer", "secret"}

@@ -68,7 +68,7 @@ class Passage(Generic[EngineT]):
     drops: Sequence[str] = ()
     # requests whose every record is to be purged, with the query parameters that a rule leaves out of their keys
     purges: Sequence[tuple[Request, tuple[str, ...]]] = ()
-    guard: tuple[str, str] | None = None  # after the writes: (mark key, its token when the request began)
+    guard: tuple[str, str, float] | None = None  # after the writes: (mark key, its token when the request began, then)
     collapsed = False
 
     # What a view or a rule asks for; read when the response leaves.
@@ -151,7 +151,7 @@ class Passage(Generic[EngineT]):
     def _write(self, writes: list[tuple[str, Record, float | None]]) -> None:
         self.writes = [*self.writes, *writes] if self.writes else writes
         mark = f"{self.of}\0M"
-        self.guard = (mark, self._token(mark))
+        self.guard = (mark, self._token(mark), self.began)
 
     def abandoned(self) -> None:
         """The body broke off, the client left, or something failed: nothing of it is stored."""

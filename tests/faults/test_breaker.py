@@ -295,7 +295,7 @@ def test_what_was_perhaps_written_and_not_compared_with_the_mark_goes(store: Sto
         store.down = {"_get"}
 
     store.meanwhile["_get"] = down
-    assert pages.run(pages.commit([(KEY, page(b"new"), None)], (), (mark_key(OF), "")), False) is False
+    assert pages.run(pages.commit([(KEY, page(b"new"), None)], (), (mark_key(OF), "", 1.0)), False) is False
     store.down = set()
     until(lambda: settled(pages), "the doubt is over", 2)
     assert pages.lookup([KEY]) == [None]
@@ -341,7 +341,7 @@ def test_more_doubts_than_can_be_remembered_are_about_everything(
             of = f"{OF}{number}"
             store.down, store.meanwhile["_get"] = set(), down
             written = page(b"new", key=primary_key(of))
-            assert pages.run(pages.commit([(written.key, written, None)], (), (mark_key(of), "")), False) is False
+            assert pages.run(pages.commit([(written.key, written, None)], (), (mark_key(of), "", 1.0)), False) is False
             assert len(pages._doubtful) <= 2
     store.down = set()
     assert None not in store.read_records([primary_key(f"{OF}{number}") for number in range(3)])
@@ -377,7 +377,7 @@ def test_what_was_written_once_more_while_it_was_removed_goes_too(store: Store, 
 def test_a_soft_purge_of_what_is_not_stored_is_for_what_is_under_way(store: Store, pages: Pages) -> None:
     store.clear()
     assert pages.remove("soften", [OF], 5.0) == 0
-    assert pages.run(pages.commit([(KEY, page(b"begun before"), None)], (), (mark_key(OF), "")), None) is False
+    assert pages.run(pages.commit([(KEY, page(b"begun before"), None)], (), (mark_key(OF), "", 1.0)), None) is False
     assert pages.lookup([KEY]) == [None]
 
 
@@ -407,7 +407,7 @@ def test_who_asks_after_a_purge_does_not_join_those_who_asked_before(store: Stor
     # and what was made without knowing the last purge is not kept
     store.down = set()
     until(lambda: settled(pages), "the store is back", 2)
-    assert pages.run(pages.commit([(KEY, page(), None)], (), (mark_key(OF), after)), True) is False
+    assert pages.run(pages.commit([(KEY, page(), None)], (), (mark_key(OF), after, 1.0)), True) is False
     assert pages.lookup([KEY]) == [None]
 
 
@@ -418,7 +418,7 @@ def test_what_no_message_can_carry_is_not_stored_and_no_failure(tmp_path: Any, v
     pages = Pages(FileBasedCache(str(tmp_path), {}))
     odd = StoredResponse(key=KEY, status=200, body=b"", born=1.0, lifetime=1.0, began=1.0, fields=(("A", value),))
     for _ in range(6):
-        assert pages.run(pages.commit([(KEY, odd, None)], (), (mark_key(OF), "")), True) is False
+        assert pages.run(pages.commit([(KEY, odd, None)], (), (mark_key(OF), "", 1.0)), True) is False
     assert not pages.write_breaker.open
     assert pages.counts["not-stored"] == 6
 

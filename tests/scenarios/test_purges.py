@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+import gc
+import threading
+import weakref
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from urllib.parse import unquote_to_bytes
 
 import pytest
 
 from cachemw import Policy, caches, purge
-from cachemw.caching import Caching
-from tests.scenarios.conftest import Site
+from cachemw.backends.locmem import LocMemCache
+from cachemw.caching import Caching, pages_of
+from tests.scenarios.conftest import Asked, Script, Site
 
 
 @pytest.fixture
@@ -34,8 +39,7 @@ def test_a_purge_without_a_middleware_knows_where_applications_are_mounted(defau
     site, cached = default_site.page(), default_site.middleware
 
     def mounted_wsgi(environ: Any, start_response: Any) -> Any:
-        script = unquote_to_bytes("/shop").decode("latin-1")
-        environ["SCRIPT_NAME"], environ["PATH_INFO"] = script, environ["PATH_INFO"].removeprefix(script)
+        environ["SCRIPT_NAME"], environ["PATH_INFO"] = "/shop", environ["PATH_INFO"].removeprefix("/shop")
         return cached(environ, start_response)
 
     async def mounted_asgi(scope: Any, receive: Any, send: Any) -> None:
@@ -82,3 +86,92 @@ def test_a_purge_by_tag_beats_a_clock_that_steps_back_whoever_purges(site: Site,
     site.clock.advance(-0.5)
     assert purge(tags=["news"], soft=soft, caching=Caching(cache=site.cache)) == 1
     assert not site.get().hit
+
+
+# -- everything -----------------------------------------------------------------------------------------------------
+
+
+def in_a_thread(work: Coroutine[Any, Any, None]) -> None:
+    """On a loop of its own: that of the request is at work."""
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(asyncio.run, work).result()
+
+
+def while_it_is_made(site: Site, act: Callable[[], object]) -> None:
+    """The application answers with what it saw before `act`; from then on with what is new."""
+
+    def respond(asked: Asked) -> Script:
+        site.page(b"new")
+        act()
+        return Script(body=b"old")
+
+    site.respond = respond
+
+
+def purge_and_clear(site: Site, *urls: str, tags: Iterable[str] = ()) -> None:
+    """What removes everything removes the marks of purges, too."""
+    purge(*urls, tags=tags, caching=site.middleware.caching)
+    site.cache.clear()
+
+
+CLEARINGS: dict[str, Callable[[Site], Any]] = {
+    "clear": lambda site: site.cache.clear(),
+    "aclear": lambda site: in_a_thread(site.cache.aclear()),
+    "owed": lambda site: pages_of(site.cache).remove("everything", ["all"]),
+    "after a purge": lambda site: purge_and_clear(site, "http://example.org/"),
+    "after a purge by tag": lambda site: purge_and_clear(site, tags=["news"]),
+}
+
+
+@pytest.mark.parametrize("clearing", CLEARINGS)
+def test_what_is_made_while_everything_is_removed_is_not_stored(site: Site, clearing: str) -> None:
+    while_it_is_made(site, lambda: CLEARINGS[clearing](site))
+    assert site.get().body == b"old"
+    assert site.get().body == b"new"
+    assert site.get().hit
+
+
+def test_what_is_validated_while_everything_is_removed_is_not_stored(site: Site) -> None:
+    site.page(b"old", etag='"1"', cache_control="max-age=10")
+    site.get()
+    site.clock.advance(11)
+
+    def respond(asked: Asked) -> Script:
+        site.page(b"new")
+        site.cache.clear()
+        return Script(304, fields=[("ETag", '"1"')])
+
+    site.respond = respond
+    assert site.get().body == b"old"
+    assert site.get().body == b"new"
+
+
+def test_who_asks_after_everything_was_removed_does_not_join_those_who_asked_before(site: Site) -> None:
+    inside, go = threading.Event(), threading.Event()
+
+    def respond(asked: Asked) -> Script:
+        site.page(b"new")
+        inside.set()
+        assert go.wait(10)
+        return Script(body=b"old")
+
+    site.respond = respond
+    with ThreadPoolExecutor(1) as threads:
+        before = threads.submit(site.get)
+        assert inside.wait(10)
+        site.cache.clear()
+        try:
+            assert site.get().body == b"new"
+        finally:
+            go.set()
+        assert before.result().body == b"old"
+    assert site.get().body == b"new"
+
+
+def test_a_store_that_nobody_has_any_more_goes_with_its_pages() -> None:
+    store = LocMemCache("gone")
+    assert Caching(cache=store).line.pages is pages_of(store)
+    gone = weakref.ref(store)
+    del store
+    gc.collect()
+    assert gone() is None
