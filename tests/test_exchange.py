@@ -638,6 +638,28 @@ def test_marks_of_tags(mark: Record | None, hit: bool) -> None:
     assert (exchange.hit is page) is hit
 
 
+@pytest.mark.parametrize("learnt", [False, True])
+@pytest.mark.parametrize(
+    ("shared", "ago", "hit"),
+    [(False, 0.0, False), (False, 0.001, True), (True, 0.001, False), (True, 1.0, False), (True, 1.001, True)],
+)
+def test_a_soft_purge_allows_for_the_clocks_of_other_machines(
+    shared: bool, ago: float, hit: bool, learnt: bool
+) -> None:
+    """Of a URL that varies as of a tag: the page began so long after the purge, if both clocks were right."""
+    engine = Engine(Policy(), shared=shared, skew=1.0)
+    varying: Store = {}
+    fetch(engine, varying, head_of(("Vary", "Accept")))
+    index = varying[primary_key(OF)]._replace(stale_before=NOW - ago)
+    (key,) = varying.keys() - {index.key}
+    engine = engine if learnt else Engine(Policy(), shared=shared, skew=1.0)
+    page = stored(key=key)
+    assert (look_up(engine, {index.key: index, key: page}).hit is page) is hit
+    mark = Mark(tag_key("", "t", soft=True), "", soft=NOW - ago)
+    page = stored(tags=("t",))
+    assert (look_up(Engine(Policy(), shared=shared, skew=1.0), {page.key: page, mark.key: mark}).hit is page) is hit
+
+
 def test_a_mark_that_changed_between_two_look_ups() -> None:
     """Who waited for a lease asks for the mark anew, and is guarded by the new one."""
     engine = Engine(Policy(), shared=True)

@@ -133,7 +133,7 @@ class Fetch(Decision[EngineT]):
             if (
                 type(record) is StoredResponse
                 and self.now < record.fresh_until
-                and record.began >= softened
+                and not (softened and self._is_before(record, softened))
                 and not record.tags
                 and ((not record.chosen and record.status != 206) or self._is_open(record))
                 and self._hit(record)
@@ -237,7 +237,7 @@ class Fetch(Decision[EngineT]):
             record = self.known.get(self._variant, _UNKNOWN)
             if record is _UNKNOWN:
                 return None, False, self._variant
-            return record, type(record) is StoredResponse and record.began < index.stale_before, None
+            return record, type(record) is StoredResponse and self._is_before(record, index.stale_before), None
         if self._index is not None and self._index.key == primary:  # what was learnt is out of date
             self._index = None
             self.engine.remember(of).variants = None
@@ -269,16 +269,19 @@ class Fetch(Decision[EngineT]):
             engine.remember(self.of, record.tags)
             engine.seen.pop(self.request.identity, None)  # it has the old one
             return unknown
-        began = record.began - engine.skew
         for key in marks:
             mark = self.known[key]
             if type(mark) is Mark:
-                if began <= mark.hard:
+                if self._is_before(record, mark.hard):
                     self._selected = (None, False)
                     return None
-                softened = softened or began <= mark.soft
+                softened = softened or self._is_before(record, mark.soft)
         self._selected = (record, softened)
         return None
+
+    def _is_before(self, record: StoredResponse, moment: float) -> bool:
+        """May the record be of before a purge at this moment, by the clock of another machine?"""
+        return record.began - self.engine.skew <= moment
 
     def _learn(self, index: VaryIndex) -> str:
         """Remember where the variants of this URL are; the key of the one that this request selects."""
