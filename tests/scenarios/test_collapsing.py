@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from typing import Any
+from wsgiref.util import setup_testing_defaults
 
 import pytest
 
@@ -265,6 +266,42 @@ def test_a_cancelled_leader_releases_its_followers() -> None:
         return await asyncio.gather(*followers)
 
     assert asyncio.run(story()) == [b"page"] * 3
+
+
+def test_a_crowd_of_threads_does_not_pay_for_the_one_who_left() -> None:
+    """The leader's client is gone, and so its server closes: one of those who wait takes its place."""
+    calls = count(1)
+    asked = 0
+
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        nonlocal asked
+        asked = next(calls)
+        start_response("200 OK", [])
+        yield b"pa"
+        yield b"ge"
+
+    middleware: Any = wsgi.CacheMiddleware(app, cache=LocMemCache(f"crowd-{next(names)}"))
+
+    def ask() -> Any:
+        environ: dict[str, Any] = {}
+        setup_testing_defaults(environ)
+        return middleware(environ, lambda status, headers: None)
+
+    def body_of(result: Any) -> bytes:
+        try:
+            return b"".join(result)
+        finally:
+            getattr(result, "close", lambda: None)()
+
+    leader = ask()
+    assert next(leader) == b"pa"
+    (flight,) = middleware.caching.line.flights._flying.values()
+    with ThreadPoolExecutor(20) as pool:
+        followers = [pool.submit(lambda: body_of(ask())) for _ in range(20)]
+        until(lambda: len(flight._gates) == 20, "all wait", 10)
+        leader.close()
+        assert [follower.result(10) for follower in followers] == [b"page"] * 20
+    assert asked == 2
 
 
 @pytest.mark.parametrize("leaving", ["cancelled", "told by receive", "told by send"])

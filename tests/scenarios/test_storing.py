@@ -153,6 +153,17 @@ def test_location_is_invalidated_in_the_key_that_a_rule_makes_of_it(site: Site) 
     assert not site.get("/list?created=5").hit
 
 
+def test_a_rule_for_other_answers_leaves_this_one_as_it_is(site: Site) -> None:
+    site.build(
+        rules=[
+            {"path": "/a", "statuses": [404], "lifetime": 5},
+            {"path": "/a", "content_types": ["image/*"], "never": True},
+        ]
+    )
+    assert "max-age=600" in str(site.get("/a")["cache-control"])
+    assert site.get("/a").hit
+
+
 def test_location_and_content_location_are_invalidated_on_this_origin_only(site: Site) -> None:
     fields = [("Location", "/b"), ("Content-Location", "http://elsewhere.org/c")]
     site.respond = lambda asked: Script(fields=fields) if asked.method == "POST" else Script()
