@@ -317,13 +317,13 @@ class Passage(TaskRelay):
         """Do what is left to do: the client has had its last byte. Until then, who asks gets it from the flight."""
         exchange = self.exchange
         try:
-            procedure = self._committing()
-            if procedure is not None:
+            committing = self._committing()
+            if committing is not None:
                 pages = exchange.engine.pages
                 if pages.immediate:
-                    pages.run(procedure, False)
+                    pages.run(*committing)
                 else:
-                    await _finish(pages.arun(procedure, False))
+                    await _finish(pages.arun(*committing))
         finally:
             self._end_flight()
             if exchange.within is self:

@@ -79,19 +79,16 @@ class Relay:
         if flight is not None:
             flight.deserted = True
 
-    def _committing(self) -> Procedure[bool] | None:
-        """What is to be done to the store at the end; None for nothing, or nothing more."""
+    def _committing(self) -> tuple[Procedure[bool], bool, Sequence[str]] | None:
+        """What is to be done to the store at the end, for `Pages.run`; None for nothing, or nothing more."""
         exchange = self.exchange
         lease, self._lease = self._lease, None
         drops = exchange.drops if lease is None else (*exchange.drops, lease)  # the next one may fetch
         if not (exchange.writes or drops):
             return None
-        pages = exchange.engine.pages
-        if drops:
-            pages.mind(drops)
-        procedure = pages.commit(exchange.writes, drops, exchange.guard)
+        procedure = exchange.engine.pages.commit(exchange.writes, drops, exchange.guard)
         exchange.writes = exchange.drops = ()
-        return procedure
+        return procedure, False, drops
 
     def _end_flight(self, records: Mapping[str, Record | None] | None = None) -> None:
         """What others wait for is in the store, or will never be."""

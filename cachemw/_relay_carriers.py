@@ -37,8 +37,7 @@ class ThreadRelay(Relay):
 
     def _drop_lease(self, key: str) -> None:
         pages = self.exchange.engine.pages
-        pages.mind((key,))
-        pages.run(pages.drop_lease(key), None)
+        pages.run(pages.drop_lease(key), None, (key,))
 
     def _purge(self, pages: Pages, resources: Sequence[str]) -> None:
         pages.run_purge(resources)
@@ -71,8 +70,7 @@ class TaskRelay(Relay):
 
     async def _drop_lease(self, key: str) -> None:
         pages = self.exchange.engine.pages
-        pages.mind((key,))
-        await pages.arun(pages.drop_lease(key), None)
+        await pages.arun(pages.drop_lease(key), None, (key,))
 
     async def _purge(self, pages: Pages, resources: Sequence[str]) -> None:
         await pages.arun_purge(resources)

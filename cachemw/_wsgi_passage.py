@@ -388,9 +388,9 @@ class Passage(ThreadRelay):
         """Write to the store; until that is done, who asks for this page gets it from the flight, or these records."""
         exchange = self.exchange
         try:
-            procedure = self._committing()
-            if procedure is not None:
-                exchange.engine.pages.run(procedure, False)
+            committing = self._committing()
+            if committing is not None:
+                exchange.engine.pages.run(*committing)
         finally:
             self._end_flight(records)
         if exchange.refresh and self.place:

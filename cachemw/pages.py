@@ -143,10 +143,13 @@ class Pages(Procedures):
 
     # -- everything else: written once, run by either driver --------------------------------------------------------
 
-    def run(self, procedure: Procedure[T], otherwise: Default) -> T | Default:
-        """Carry out a procedure; `otherwise` if the store is passed by, or fails on the way."""
+    def run(self, procedure: Procedure[T], otherwise: Default, drops: Sequence[str] = ()) -> T | Default:
+        """Carry out a procedure; `otherwise` if the store is passed by, or fails on the way.
+
+        drops: what the procedure removes; should it not be begun, that is done as soon as the store is back.
+        """
         if self.breaker.open or self.write_breaker.open:
-            self.recovery.wanted()
+            self._doubt(drops)
             return otherwise
         began = time.monotonic()
         try:
@@ -165,10 +168,10 @@ class Pages(Procedures):
         finally:
             procedure.close()
 
-    async def arun(self, procedure: Procedure[T], otherwise: Default) -> T | Default:
-        """Carry out a procedure; `otherwise` if the store is passed by, or fails on the way."""
+    async def arun(self, procedure: Procedure[T], otherwise: Default, drops: Sequence[str] = ()) -> T | Default:
+        """See `run`."""
         if self.breaker.open or self.write_breaker.open:
-            self.recovery.wanted()
+            self._doubt(drops)
             return otherwise
         began = time.monotonic()
         try:
@@ -248,11 +251,6 @@ class Pages(Procedures):
         else:
             self._owed.update({(kind, one): (object(), at) for one in of})
         self.recovery.wanted()
-
-    def mind(self, keys: Sequence[str]) -> None:
-        """These are about to be dropped: as soon as the store is back, should it be passed by now."""
-        if self.breaker.open or self.write_breaker.open:
-            self._doubt(keys)
 
     def _doubt(self, keys: Sequence[str]) -> None:
         """Nobody knows whether these were written: to be removed, as nobody compared them with the marks."""

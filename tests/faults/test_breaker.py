@@ -328,6 +328,23 @@ def test_a_page_that_broke_off_goes_though_that_is_found_out_in_an_outage(
     assert calls == 2
 
 
+@pytest.mark.parametrize("half", ["sync", "async"])
+@pytest.mark.parametrize("failing", ["breaker", "write_breaker"])
+def test_what_was_to_go_goes_when_the_store_that_was_passed_by_is_back(
+    store: Store, pages: Pages, failing: str, half: str
+) -> None:
+    for _ in range(5):
+        getattr(pages, failing).failed(BackendUnavailable("down"), time.monotonic(), [KEY])
+    dropping = pages.commit([], [KEY])
+    if half == "sync":
+        assert pages.run(dropping, None, [KEY]) is None
+    else:
+        assert asyncio.run(pages.arun(dropping, None, [KEY])) is None
+    assert store.read_records([KEY]) != [None]
+    until(lambda: settled(pages), "the store is used again", 2)
+    assert pages.lookup([KEY]) == [None]
+
+
 def test_more_doubts_than_can_be_remembered_are_about_everything(
     store: Store, pages: Pages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
