@@ -22,7 +22,6 @@ Rule 1: what Django's middlewares make of a response is what is stored; the clie
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from functools import lru_cache
 from io import BytesIO
@@ -31,6 +30,7 @@ from urllib.parse import urlsplit
 
 from asgiref.sync import ThreadSensitiveContext, iscoroutinefunction, markcoroutinefunction
 from django.conf import settings as django_settings  # type: ignore[import-untyped]
+from django.core.handlers.wsgi import WSGIRequest  # type: ignore[import-untyped]
 from django.http import HttpResponse  # type: ignore[import-untyped]
 from django.urls import get_script_prefix  # type: ignore[import-untyped]
 from django.utils import timezone, translation  # type: ignore[import-untyped]
@@ -107,7 +107,7 @@ class _Middleware:
         self.get_response = get_response
         self._in_tasks = iscoroutinefunction(get_response)
         self._cache: Any = (
-            self._asgi(_call_view_in_task, **options()) if self._in_tasks else self._wsgi(_call_view, **options())
+            self._asgi(_call_view_in_task, **options()) if self._in_tasks else self._wsgi(self._call_view, **options())
         )
         if self._in_tasks:
             markcoroutinefunction(self)
@@ -125,26 +125,7 @@ class _Middleware:
 
     def _answer(self, request: Any) -> Any:
         given: list[Any] = []
-        thread = threading.get_ident()
-
-        def call(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-            # a background refresh is for nobody in particular: another request, in another thread
-            refreshes = threading.get_ident() != thread
-            asked = type(request)(environ) if refreshes else request
-            exchange = asked.META[EXCHANGE] = environ[EXCHANGE]
-            response = self.get_response(asked)
-            _tell_locale(asked, environ)
-            _mind_visitor(asked, response, exchange)
-            if not refreshes:
-                given[:] = response, exchange
-            if response.streaming and response.is_async:  # not ours to wait for
-                exchange.cannot_copy()
-            start_response(f"{response.status_code} {response.reason_phrase}", _fields(response))
-            if not response.streaming:
-                return (response.content,)
-            return () if response.is_async else response.streaming_content
-
-        environ = {**_environ(request), _VIEW: call}
+        environ = {**_environ(request), _VIEW: (request, given)}
         _tell_locale(request, environ)
         head: list[Any] = []
 
@@ -160,6 +141,21 @@ class _Middleware:
             return _made(status, reason, fields, b"".join(body))
         finally:
             getattr(body, "close", bool)()
+
+    def _call_view(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        """The application of the middleware. A background refresh, for nobody in particular, has its own request."""
+        request, given = environ.get(_VIEW) or (WSGIRequest(environ), [])
+        exchange = request.META[EXCHANGE] = environ[EXCHANGE]
+        response = self.get_response(request)
+        _tell_locale(request, environ)
+        _mind_visitor(request, response, exchange)
+        given[:] = response, exchange
+        if response.streaming and response.is_async:  # not ours to wait for
+            exchange.cannot_copy()
+        start_response(f"{response.status_code} {response.reason_phrase}", _fields(response))
+        if not response.streaming:
+            return (response.content,)
+        return () if response.is_async else response.streaming_content
 
     # -- tasks ------------------------------------------------------------------------------------------------------
 
@@ -257,11 +253,6 @@ async def _relayed(passage: ViewPassage, parts: AsyncIterator[bytes]) -> AsyncIt
 
 async def _call_view_in_task(scope: Any, receive: Any, send: Any) -> None:
     """Django calls its views itself."""
-
-
-def _call_view(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-    """The application of the middleware: the request brings along what is to be called."""
-    return environ[_VIEW](environ, start_response)  # type: ignore[no-any-return]
 
 
 def _unused(data: bytes) -> None:
