@@ -1,6 +1,13 @@
 """HTTP caching for any WSGI or ASGI application: Django's cache framework, and a shared cache that obeys RFC 9111."""
 
-from cachemw.activation import activate_language, activate_timezone, get_language, get_timezone
+from cachemw.activation import (
+    activate_language,
+    activate_timezone,
+    deactivate_language,
+    deactivate_timezone,
+    get_language,
+    get_timezone,
+)
 from cachemw.backends.base import BaseCache
 from cachemw.backends.registry import Caches, cache, caches, connect
 from cachemw.busting import StaticFolder, StaticMiddleware, static_url
@@ -75,6 +82,8 @@ __all__ = [
     "caches",
     "conditional",
     "connect",
+    "deactivate_language",
+    "deactivate_timezone",
     "fragment",
     "get_cache_key",
     "get_language",

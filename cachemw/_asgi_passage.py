@@ -151,9 +151,8 @@ class Passage(TaskRelay):
         try:
             request.hold()
             scope.setdefault(EXCHANGE, exchange)
-            if exchange.engine.properties:
-                token = enter(scope)
-                scope[LOCALE].keyed = exchange.engine.properties
+            token = enter(scope)  # in the keys or not: what is chosen here is not left to the next request
+            scope[LOCALE].keyed = exchange.engine.properties
             if exchange.conditions is not None:
                 scope = request.scope = with_conditions(scope, exchange.conditions)
             await self._middleware.app(scope, self._receiving, self._sending)

@@ -18,7 +18,7 @@ from cachemw import wsgi
 from cachemw._views_kinds import Call
 from cachemw._views_page import EXCHANGE, Page, Site
 from cachemw.activation import KEY as LOCALE
-from cachemw.activation import Locale, get_language, get_timezone
+from cachemw.activation import Locale
 from cachemw.headers import patch_vary_headers
 
 if TYPE_CHECKING:
@@ -140,15 +140,11 @@ def respond(
         given.append(response)
         return response(environ, start_response)
 
+    if middleware.caching.line.properties:
+        _tell_locale(app, request.environ.setdefault(LOCALE, Locale()))
     environ = {**request.environ, _VIEW: call}
     if not inner_half:
         environ.pop(EXCHANGE, None)
-    if middleware.caching.line.properties:
-        locale = environ.get(LOCALE)
-        if locale is None:
-            locale = environ[LOCALE] = Locale()
-            locale.language, locale.timezone = get_language(), get_timezone()
-        _tell_locale(app, locale)
     head: list[Any] = []
 
     def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None, /) -> Callable[[bytes], object]:

@@ -97,9 +97,8 @@ class Passage(ThreadRelay):
         environ = self.environ
         exchange.request.hold()  # the application may change its environment (PEP 3333)
         environ.setdefault(EXCHANGE, exchange)
-        if exchange.engine.properties:
-            self._locale = enter(environ)
-            environ[LOCALE].keyed = exchange.engine.properties
+        self._locale = enter(environ)  # in the keys or not: what is chosen here is not left to the next request
+        environ[LOCALE].keyed = exchange.engine.properties
         if exchange.conditions is not None:
             environ = with_conditions(environ, exchange.conditions)
         try:

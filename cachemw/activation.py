@@ -5,11 +5,13 @@ the same choice, although the application may run in another context or thread. 
 per request, a value that can change: it stands in `environ` or `scope` under `KEY`, and a context variable points to
 it. `FetchFromCacheMiddleware` reads it when it looks a page up, `UpdateCacheMiddleware` when the response leaves.
 
-Rule 1: nothing of one request's choice is left in the thread that serves the next.
+Rule 1: nothing of one request's choice is left in the thread that serves the next: the choice stands in the request.
+        Where none is known (a script, a worker of a queue) it is the context's, until it is taken back.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import MutableMapping, Sequence
 from contextlib import suppress
 from contextvars import ContextVar, Token
@@ -59,7 +61,9 @@ class Locale:
         return locale
 
 
+#: Of the request that was entered, and of who is in none. A request never has the choice of those.
 _current: Final[ContextVar[Locale | None]] = ContextVar("cachemw.locale", default=None)
+_apart: Final[ContextVar[Locale | None]] = ContextVar("cachemw.locale.apart", default=None)
 
 
 def enter(state: MutableMapping[str, Any]) -> Token[Locale | None]:
@@ -79,11 +83,31 @@ def leave(token: Token[Locale | None]) -> None:
         _current.reset(token)
 
 
+def _of_flask() -> MutableMapping[str, Any] | None:
+    """The `environ` of Flask's request, which before functions have though nobody entered it; None without one."""
+    flask = sys.modules.get("flask")
+    if flask is None or not flask.has_request_context():
+        return None
+    environ: MutableMapping[str, Any] = flask.request.environ
+    return environ
+
+
+def _known() -> Locale | None:
+    environ = _of_flask()
+    if environ is not None:
+        return environ.get(KEY)
+    return _current.get() or _apart.get()
+
+
 def _locale() -> Locale:
-    locale = _current.get()
+    locale = _known()
     if locale is None:
         locale = Locale()
-        _current.set(locale)
+        environ = _of_flask()
+        if environ is not None:
+            environ[KEY] = locale
+        else:
+            _apart.set(locale)
     return locale
 
 
@@ -113,21 +137,25 @@ def activate_timezone(zone: str | tzinfo) -> None:
 
 def deactivate_language() -> None:
     """Take the choice of a language back."""
-    _locale().language = None
+    locale = _known()
+    if locale is not None:
+        locale.language = None
 
 
 def deactivate_timezone() -> None:
     """Take the choice of a time zone back."""
-    _locale().timezone = None
+    locale = _known()
+    if locale is not None:
+        locale.timezone = None
 
 
 def get_language() -> str | None:
     """The tag of the current request's language, None if nobody chose one."""
-    locale = _current.get()
+    locale = _known()
     return None if locale is None else locale.language
 
 
 def get_timezone() -> str | None:
     """The name of the current request's time zone, None if nobody chose one."""
-    locale = _current.get()
+    locale = _known()
     return None if locale is None else locale.timezone
