@@ -9,6 +9,7 @@ import importlib
 import math
 import re
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
 from cachemw.errors import ImproperlyConfigured
@@ -119,8 +120,8 @@ def members(name: str, value: object) -> tuple[str, ...]:
     """Several words: a sequence, or one text that separates them by commas."""
     if isinstance(value, str):
         return tuple(word for word in (part.strip() for part in value.split(",")) if word)
-    if isinstance(value, Sequence | set | frozenset) and all(isinstance(word, str) for word in value):
-        return tuple(sorted(value)) if isinstance(value, set | frozenset) else tuple(value)
+    if isinstance(value, Sequence | AbstractSet) and all(isinstance(word, str) for word in value):
+        return tuple(sorted(value)) if isinstance(value, AbstractSet) else tuple(value)
     raise refuse(name, value, "a list of words, or words separated by commas")
 
 

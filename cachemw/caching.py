@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 from cachemw._values import number, refuse, text
 from cachemw.backends.base import BaseCache
@@ -22,7 +22,7 @@ from cachemw.rfc9111.policy import Policy
 from cachemw.rules import Rule, Rules
 from cachemw.settings import Settings
 
-__all__ = ["Caching", "CachingMiddleware", "Line", "pages_of", "settings_of"]
+__all__ = ["Caching", "CachingMiddleware", "Line", "Options", "pages_of", "settings_of"]
 
 _PAGE_METHODS: Final = ("GET", "HEAD")
 _pages_lock = threading.Lock()
@@ -61,6 +61,18 @@ class Line(Engine):
     def purges(self) -> int:
         """How many purges this process has begun."""
         return self.pages.purges
+
+
+class Options(TypedDict, total=False):
+    """The options of the cache's middlewares, for who hands them on: `**options: Unpack[Options]`."""
+
+    cache: str | BaseCache | None
+    policy: Policy | None
+    seconds: float | None
+    key_prefix: str | None
+    rules: Iterable[Rule | Mapping[str, Any]] | None
+    hooks: Hooks | None
+    settings: Settings | Mapping[str, Any] | None
 
 
 class Caching:
@@ -189,13 +201,13 @@ class CachingMiddleware(ABC):
         self,
         app: Any,
         *,
-        cache: Any = None,
-        policy: Any = None,
+        cache: str | BaseCache | None = None,
+        policy: Policy | None = None,
         seconds: float | None = None,
         key_prefix: str | None = None,
-        rules: Any = None,
+        rules: Iterable[Rule | Mapping[str, Any]] | None = None,
         hooks: Hooks | None = None,
-        settings: Any = None,
+        settings: Settings | Mapping[str, Any] | None = None,
     ) -> None:
         self.app = app
         self.caching = Caching(

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, Literal
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import tzinfo
+from types import EllipsisType
+from typing import Any, Literal, TypedDict, TypeVar, Unpack, overload
 
 from cachemw import asgi, locale, wsgi
+from cachemw.caching import Options
 from cachemw.errors import ImproperlyConfigured
+from cachemw.settings import Settings
 
 __all__ = [
     "CacheMiddleware",
     "FetchFromCacheMiddleware",
     "LocaleMiddleware",
+    "LocaleOptions",
     "TimezoneMiddleware",
+    "TimezoneOptions",
     "UpdateCacheMiddleware",
     "interface_of",
 ]
@@ -48,70 +55,126 @@ def _takes(app: Any, count: int, beneath: bool) -> bool:
     return True
 
 
-class _Either:
-    """A name that stands for a class of `cachemw.wsgi` and one of `cachemw.asgi`; calling it makes one of them."""
+#: What frameworks declare of their applications differs too much to ask for more than the number of arguments.
+WSGI = Callable[[Any, Any], Iterable[bytes]]
+ASGI = Callable[[Any, Any, Any], Awaitable[Any]]
 
-    def __new__(cls, app: Any, **options: Any) -> Any:
-        chosen = cls._asgi if interface_of(app) == "asgi" else cls._wsgi
-        return chosen(app, **options)
-
-    _wsgi: Any
-    _asgi: Any
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-class CacheMiddleware(_Either):
+class LocaleOptions(TypedDict, total=False):
+    """The options of `LocaleMiddleware`."""
+
+    languages: Iterable[str | tuple[str, str]] | None
+    default: str | None
+    cookie: str | EllipsisType | None
+    path_prefix: Literal["keep", "strip"] | None
+    settings: Settings | Mapping[str, Any] | None
+
+
+class TimezoneOptions(TypedDict, total=False):
+    """The options of `TimezoneMiddleware`; around an ASGI application `choose` may be a coroutine function."""
+
+    choose: Callable[[Any], str | tzinfo | Awaitable[str | tzinfo | None] | None] | None
+    cookie: str | None
+    default: str | None
+    settings: Settings | Mapping[str, Any] | None
+
+
+def _with_options_of(kind: type) -> Callable[[F], F]:
+    """Let `help` and `inspect.signature` show a class's arguments, which a function hands on."""
+
+    def signed(function: F) -> F:
+        signature = inspect.signature(kind)
+        parameters = [
+            one.replace(annotation=Any) if one.name == "app" else one for one in signature.parameters.values()
+        ]
+        vars(function)["__signature__"] = signature.replace(parameters=parameters, return_annotation=Any)
+        return function
+
+    return signed
+
+
+def _around(app: Any, around_asgi: type, around_wsgi: type, options: Mapping[str, Any]) -> Any:
+    return (around_asgi if interface_of(app) == "asgi" else around_wsgi)(app, **options)
+
+
+@overload
+def CacheMiddleware(app: ASGI, **options: Unpack[Options]) -> asgi.CacheMiddleware: ...
+@overload
+def CacheMiddleware(app: WSGI, **options: Unpack[Options]) -> wsgi.CacheMiddleware: ...
+@_with_options_of(wsgi.CacheMiddleware)
+def CacheMiddleware(app: Any, **options: Any) -> Any:
     """Serve a WSGI or ASGI application's pages from a cache.
 
         app = CacheMiddleware(app, cache="redis://localhost:6379/0", seconds=60)
 
     cache       an alias, a URL, or a store; left out: the settings' alias
     policy      what to do where the rules of HTTP leave it open; left out: the settings'
-    seconds     lifetime where a response states none; left out: the policy's, then the settings' (600)
+    seconds     lifetime where a response states none; left out: the settings', if they say one, else the policy's (600)
     key_prefix  a part of every key; left out: the settings'
     rules       a table of `Rule`; left out: the settings'
     hooks       a `Hooks`, around the cache
     settings    a `Settings`, or a mapping in Django's shape (Flask's `app.config`); left out: the environment's
 
+    What comes back is a `cachemw.wsgi.CacheMiddleware` or a `cachemw.asgi.CacheMiddleware`: an application of the same
+    interface. Its `caching` is what `purge` and `page_failures` take.
+
     Raises: ImproperlyConfigured, before the first request, for a wrong setting, for an async hook around a WSGI
     application, and if `app` speaks neither interface.
     """
+    return _around(app, asgi.CacheMiddleware, wsgi.CacheMiddleware, options)
 
-    _wsgi, _asgi = wsgi.CacheMiddleware, asgi.CacheMiddleware
 
-
-class UpdateCacheMiddleware(_Either):
+@overload
+def UpdateCacheMiddleware(app: ASGI, **options: Unpack[Options]) -> asgi.UpdateCacheMiddleware: ...
+@overload
+def UpdateCacheMiddleware(app: WSGI, **options: Unpack[Options]) -> wsgi.UpdateCacheMiddleware: ...
+@_with_options_of(wsgi.UpdateCacheMiddleware)
+def UpdateCacheMiddleware(app: Any, **options: Any) -> Any:
     """The outer half of the cache, around the middlewares that change what a page depends on.
 
-    Options and errors: those of `CacheMiddleware`; both halves have to be told the same.
+    Options, errors and `caching`: those of `CacheMiddleware`; both halves have to be told the same.
     """
+    return _around(app, asgi.UpdateCacheMiddleware, wsgi.UpdateCacheMiddleware, options)
 
-    _wsgi, _asgi = wsgi.UpdateCacheMiddleware, asgi.UpdateCacheMiddleware
 
-
-class FetchFromCacheMiddleware(_Either):
+@overload
+def FetchFromCacheMiddleware(app: ASGI, **options: Unpack[Options]) -> asgi.FetchFromCacheMiddleware: ...
+@overload
+def FetchFromCacheMiddleware(app: WSGI, **options: Unpack[Options]) -> wsgi.FetchFromCacheMiddleware: ...
+@_with_options_of(wsgi.FetchFromCacheMiddleware)
+def FetchFromCacheMiddleware(app: Any, **options: Any) -> Any:
     """The inner half of the cache, inside the middlewares that change what a page depends on.
 
-    Options and errors: those of `CacheMiddleware`; both halves have to be told the same.
+    Options, errors and `caching`: those of `CacheMiddleware`; both halves have to be told the same.
     """
+    return _around(app, asgi.FetchFromCacheMiddleware, wsgi.FetchFromCacheMiddleware, options)
 
-    _wsgi, _asgi = wsgi.FetchFromCacheMiddleware, asgi.FetchFromCacheMiddleware
 
-
-class LocaleMiddleware(_Either):
+@overload
+def LocaleMiddleware(app: ASGI, **options: Unpack[LocaleOptions]) -> locale.ASGILocaleMiddleware: ...
+@overload
+def LocaleMiddleware(app: WSGI, **options: Unpack[LocaleOptions]) -> locale.WSGILocaleMiddleware: ...
+@_with_options_of(locale.WSGILocaleMiddleware)
+def LocaleMiddleware(app: Any, **options: Any) -> Any:
     """Choose the language of each request, between the two halves of the cache.
 
     Options: see `cachemw.locale.WSGILocaleMiddleware`. Raises: ImproperlyConfigured, as that does, or if `app` speaks
     neither interface.
     """
+    return _around(app, locale.ASGILocaleMiddleware, locale.WSGILocaleMiddleware, options)
 
-    _wsgi, _asgi = locale.WSGILocaleMiddleware, locale.ASGILocaleMiddleware
 
-
-class TimezoneMiddleware(_Either):
+@overload
+def TimezoneMiddleware(app: ASGI, **options: Unpack[TimezoneOptions]) -> locale.ASGITimezoneMiddleware: ...
+@overload
+def TimezoneMiddleware(app: WSGI, **options: Unpack[TimezoneOptions]) -> locale.WSGITimezoneMiddleware: ...
+@_with_options_of(locale.WSGITimezoneMiddleware)
+def TimezoneMiddleware(app: Any, **options: Any) -> Any:
     """Choose the time zone of each request, between the two halves of the cache.
 
     Options: see `cachemw.locale.WSGITimezoneMiddleware`. Raises: ImproperlyConfigured, as that does, or if `app` speaks
     neither interface.
     """
-
-    _wsgi, _asgi = locale.WSGITimezoneMiddleware, locale.ASGITimezoneMiddleware
+    return _around(app, locale.ASGITimezoneMiddleware, locale.WSGITimezoneMiddleware, options)

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from functools import partial
 from sys import float_info
-from typing import Any, Final, Literal, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
 from cachemw.errors import ImproperlyConfigured
 from cachemw.paths import readings, spellings
@@ -68,6 +68,22 @@ class Rule:
     set_cookie: Literal["strip"] | None = None
     never: bool = False
     _matches: Callable[[str], Any] = field(init=False, repr=False, compare=False)
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            path: str | re.Pattern[str] = "/*",
+            methods: str | Iterable[str] = (),
+            statuses: int | str | Iterable[int | str] = (),
+            content_types: str | Iterable[str] = (),
+            lifetime: float | None = None,
+            cache: str | None = None,
+            tags: str | Iterable[str] = (),
+            ignore_query: str | Iterable[str] = (),
+            set_cookie: Literal["strip"] | None = None,
+            never: bool = False,
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         for name in _MEMBERS:

@@ -17,9 +17,10 @@ import logging
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 from zoneinfo import available_timezones
 
 from cachemw._urls import cache_from_url
@@ -27,7 +28,8 @@ from cachemw._values import boolean, members, number, refuse, shown, text
 from cachemw.errors import ImproperlyConfigured
 from cachemw.negotiation import LANGUAGE_TAG, tag_of
 from cachemw.rfc9111.policy import Policy, read_option
-from cachemw.rules import Rules
+from cachemw.rfc9111.policy_options import PolicyOptions
+from cachemw.rules import Rule, Rules
 
 __all__ = ["Settings"]
 
@@ -104,7 +106,7 @@ def _caches(name: str, value: Any) -> Mapping[str, Any] | None:
     }
 
 
-def _rules(name: str, value: Any) -> tuple[Any, ...] | None:
+def _rules(name: str, value: Any) -> tuple[Rule, ...] | None:
     if value is None:
         return None
     value = _from_json(name, value)
@@ -205,18 +207,40 @@ class Settings:
         "options of Policy that differ from the preset; each is also CACHEMW_<NAME>", _options,
         "CACHEMW_POLICY_OPTIONS", default_factory=dict,
     )  # fmt: skip
-    rules: tuple[Any, ...] | None = _setting(
+    rules: tuple[Rule, ...] | None = _setting(
         "the table of rules: `Rule` values, mappings, or JSON", _rules, "CACHEMW_RULES", default=None
     )
     caches: Mapping[str, Any] | None = _setting(
         "the caches by alias, in Django's shape or as URLs; left out: the process-wide `cachemw.caches`, which reads"
         " CACHEMW_URL and CACHEMW_URL_<ALIAS>", _caches, "CACHES", default=None, repr=False,
     )  # fmt: skip
-    secret: str | tuple[str, ...] | None = _setting(
+    secret: tuple[str, ...] | None = _setting(
         "authenticates what stores hold, for every cache without a SECRET of its own; several: one a line,"
         " the newest first",
         _secret, "CACHEMW_SECRET", default=None, repr=False,
     )  # fmt: skip
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            seconds: float = 600.0,
+            key_prefix: str = "",
+            alias: str = "default",
+            use_i18n: bool = False,
+            use_tz: bool = False,
+            languages: Sequence[str | tuple[str, Any]] | AbstractSet[str] = (),
+            language_code: str | None = None,
+            language_cookie: str = "django_language",
+            time_zone: str = "UTC",
+            clock_skew: float = 1.0,
+            preset: Literal["default", "django", "rfc9111"] = "default",
+            policy_options: PolicyOptions | Mapping[str, Any] = ...,
+            rules: Sequence[Rule | Mapping[str, Any]] | str | None = None,
+            caches: Mapping[str, Mapping[str, Any] | str] | None = None,
+            secret: str | Sequence[str] | None = None,
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         for one in dataclasses.fields(self):

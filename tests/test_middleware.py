@@ -108,7 +108,7 @@ def test_wrong_arguments_are_one_clear_error(app: Any, options: Any, error: Any,
 
 def test_an_unknown_option_is_an_error() -> None:
     with pytest.raises(TypeError, match="secnods"):
-        CacheMiddleware(wsgi_app, secnods=5)
+        CacheMiddleware(wsgi_app, secnods=5)  # type: ignore[call-overload]
 
 
 def test_a_cache_by_alias_url_and_store(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,6 +182,6 @@ def test_the_environment_s_settings_reach_the_middleware(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("name", [name for name in cachemw.middleware.__all__ if name.endswith("Middleware")])
 def test_each_interface_has_its_own_under_the_same_name(name: str) -> None:
-    either = getattr(cachemw, name)
-    assert getattr(cachemw.wsgi, name) is either._wsgi
-    assert getattr(cachemw.asgi, name) is either._asgi
+    either = functools.partial(getattr(cachemw, name), settings=cachemw.Settings(languages=["en"]))
+    assert type(either(wsgi_app)) is getattr(cachemw.wsgi, name)
+    assert type(either(asgi_app)) is getattr(cachemw.asgi, name)

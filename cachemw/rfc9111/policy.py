@@ -6,11 +6,14 @@ this cache, `Policy.django()` Django 5.2 to the letter, `Policy.rfc9111()` a str
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
-from typing import Any, Final, Literal, Self, get_args, get_origin, get_type_hints
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, fields
+from inspect import Parameter, Signature, signature
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, Unpack, get_args, get_origin, get_type_hints
 
 from cachemw._values import LONGEST_WAIT, boolean, integer, members, number, refuse
+from cachemw.rfc9111.policy_options import PolicyOptions
 from cachemw.rfc9111.syntax import is_token
 
 __all__ = ["KEYED_FIELDS", "SESSION_COOKIES", "Policy", "read_option"]
@@ -220,6 +223,10 @@ class Policy:
         False  # Django 5.2's own rules where they are neither RFC 9111 nor a matter of the options above
     )
 
+    if TYPE_CHECKING:
+
+        def __init__(self, **options: Unpack[PolicyOptions]) -> None: ...
+
     def __post_init__(self) -> None:
         for one in fields(self):
             value = getattr(self, one.name)
@@ -227,54 +234,57 @@ class Policy:
                 object.__setattr__(self, one.name, read_option(one.name, one.name, value))
 
     @classmethod
-    def rfc9111(cls, **options: Any) -> Self:
+    def rfc9111(cls, **options: Unpack[PolicyOptions]) -> Self:
         """A strict general-purpose shared cache: heuristics, request directives, every cacheable status."""
-        return replace(
-            cls(
-                seconds=0,
-                statuses=frozenset({200, 203, 204, 206, 300, 301, 308, 404, 405, 410, 414, 501}),  # RFC 9110 §15.1
-                heuristic_fraction=0.1,
-                set_cookie="store",
-                session_cookies=(),
-                store_unusable=True,
-                store_partial=True,
-                store_post=True,
-                keep=86400,
-                normalize_vary=True,
-                request_directives=True,
-                disconnected=True,
-                freshen_by_head=True,
-                patch=False,
-            ),
-            **options,
+        preset = PolicyOptions(
+            seconds=0,
+            statuses=frozenset({200, 203, 204, 206, 300, 301, 308, 404, 405, 410, 414, 501}),  # RFC 9110 §15.1
+            heuristic_fraction=0.1,
+            set_cookie="store",
+            session_cookies=(),
+            store_unusable=True,
+            store_partial=True,
+            store_post=True,
+            keep=86400,
+            normalize_vary=True,
+            request_directives=True,
+            disconnected=True,
+            freshen_by_head=True,
+            patch=False,
         )
+        return cls(**(preset | options))
 
     @classmethod
-    def django(cls, **options: Any) -> Self:
+    def django(cls, **options: Unpack[PolicyOptions]) -> Self:
         """Django 5.2's cache middleware: 200 only, `max-age` only, no validation, no invalidation, no collapsing."""
-        return replace(
-            cls(
-                explicit_statuses=False,
-                targeted=(),
-                freshness=("max-age",),
-                set_cookie="store",
-                authorization="vary",
-                session_cookies=(),
-                must_understand=False,
-                keep=0,
-                no_vary_search=False,
-                conditions=False,
-                ranges=False,
-                revalidate=False,
-                invalidate=False,
-                cache_status=None,
-                collapse=False,
-                lease=0,
-                hit_for_miss=0,
-                django_rules=True,
-            ),
-            **options,
+        preset = PolicyOptions(
+            explicit_statuses=False,
+            targeted=(),
+            freshness=("max-age",),
+            set_cookie="store",
+            authorization="vary",
+            session_cookies=(),
+            must_understand=False,
+            keep=0,
+            no_vary_search=False,
+            conditions=False,
+            ranges=False,
+            revalidate=False,
+            invalidate=False,
+            cache_status=None,
+            collapse=False,
+            lease=0,
+            hit_for_miss=0,
+            django_rules=True,
         )
+        return cls(**(preset | options))
+
+
+def _show_options(preset: Any) -> None:
+    """Let `help` and `inspect.signature` show a preset's options, with its own defaults."""
+    values, cls = preset(), Parameter("cls", Parameter.POSITIONAL_ONLY)
+    options = [one.replace(default=getattr(values, name)) for name, one in signature(Policy).parameters.items()]
+    vars(preset.__func__)["__signature__"] = Signature([cls, *options], return_annotation="Policy")
 
 
 def read_option(name: str, option: str, value: Any) -> Any:
@@ -293,7 +303,7 @@ def read_option(name: str, option: str, value: Any) -> Any:
         return value
     if get_origin(kind) is frozenset:
         numbers = value.split(",") if isinstance(value, str) else value
-        if not isinstance(numbers, list | tuple | set | frozenset):
+        if not isinstance(numbers, Sequence | AbstractSet) or isinstance(numbers, bytes):
             raise refuse(name, value, "whole numbers, separated by commas")
         return frozenset(integer(name, one, minimum=100, maximum=599) for one in numbers)
     if get_origin(kind) is tuple and isinstance(value, str):
@@ -363,3 +373,5 @@ _READERS: Final[dict[Any, Callable[[str, Any], Any]]] = {
     int: lambda name, value: integer(name, value, minimum=0),
     tuple: members,
 }
+for _preset in (Policy.django, Policy.rfc9111):
+    _show_options(_preset)
