@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Directives",
+    "RawFields",
     "add_never_cache_headers",
     "check_directives",
     "get_cache_key",
@@ -319,6 +320,10 @@ def _check_extension(name: str, value: Any) -> str | bool:
 # -- any kind of headers ------------------------------------------------------------------------------------------
 
 
+class RawFields(list[tuple[bytes, bytes]]):
+    """The fields of an ASGI response, which are octets also where there are none to be seen yet."""
+
+
 def _headers(target: Any) -> Any:
     return getattr(target, "headers", target)
 
@@ -353,7 +358,7 @@ def _set_pair(headers: list[Any], name: str, value: str) -> None:
     for place in reversed(places[1:]):
         del headers[place]
     pair: tuple[Any, Any] = (name, value)
-    if headers and isinstance(headers[0][0], bytes):
+    if isinstance(headers, RawFields) or (headers and isinstance(headers[0][0], bytes)):
         pair = name.lower().encode("latin-1"), value.encode("latin-1")
     if places:
         headers[places[0]] = pair

@@ -29,6 +29,7 @@ from cachemw.backends.base import BaseCache
 from cachemw.calling import is_async
 from cachemw.headers import (
     Directives,
+    RawFields,
     add_never_cache_headers,
     check_directives,
     patch_cache_control,
@@ -151,9 +152,9 @@ class Patching(ViewDecorator):
     async def asgi(self, app: Any, scope: Any, receive: Any, send: Any) -> None:
         async def patched(message: Any) -> None:
             if message["type"] == "http.response.start":
-                headers = [tuple(pair) for pair in message.get("headers", ())]
+                headers = RawFields((name, value) for name, value in message.get("headers", ()))
                 self.patch(headers)
-                message = {**message, "headers": headers}
+                message = {**message, "headers": [*headers]}
             await send(message)
 
         await app(scope, receive, patched)

@@ -134,6 +134,26 @@ def test_another_lifetime_for_caches_downstream_may_stand_outside() -> None:
     cache_control(max_age=10, public=True)(cache_page(900)(view))
 
 
+@pytest.mark.parametrize("given", [{}, {"headers": []}, {"headers": ((b"vary", b"Accept"),)}], ids=repr)
+@pytest.mark.parametrize("name", ["cache_control", "never_cache", "vary_on_headers", "vary_on_cookie"])
+def test_the_fields_of_an_asgi_application_stay_octets(name: str, given: dict[str, Any]) -> None:
+    sent: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 204, **given})
+        await send({"type": "http.response.body"})
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    asyncio.run(DECORATORS[name](app)(scope, None, send))
+    fields = sent[0]["headers"]
+    assert fields
+    assert all(type(one) is bytes and one == one.lower() for one, _ in fields)
+    assert all(type(value) is bytes for _, value in fields)
+
+
 # -- arguments --------------------------------------------------------------------------------------------------------
 
 
