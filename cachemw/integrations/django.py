@@ -300,9 +300,11 @@ def _tell_locale(request: Any, state: Any) -> None:
 
 
 def _mind_visitor(request: Any, response: Any, exchange: Any) -> None:
-    """Where sessions and CSRF tokens are further out than the cache, they say too late that the page has them."""
-    session = getattr(request, "session", None)
+    """Where sessions, messages and CSRF tokens are further out, they say too late that the page has them."""
+    session, messages = getattr(request, "session", None), getattr(request, "_messages", None)
     if getattr(session, "modified", False) or request.META.get("CSRF_COOKIE_NEEDS_UPDATE"):
+        exchange.never = True
+    if getattr(messages, "added_new", False) or getattr(messages, "_loaded_data", None):
         exchange.never = True
     if getattr(session, "accessed", False) or (session is not None and response.streaming):  # which may still read it
         patch_vary_headers(response, ["Cookie"])

@@ -424,6 +424,35 @@ def test_a_form_with_its_token_is_not_stored(site: Site, page: Counter) -> None:
         assert site.visitor().get().text_seen.endswith("page 3")
 
 
+@pytest.mark.parametrize("kept_in", ["cookie", "session", "fallback"])
+def test_a_message_to_one_visitor_is_not_shown_to_all(site: Site, page: Counter, kept_in: str) -> None:
+    """That it was read, and which are left, its middleware says further out than the cache: too late."""
+    from django.contrib import messages
+
+    def order(request: Any) -> HttpResponse:
+        messages.info(request, f"Thank you, {request.GET['name']}!")
+        return HttpResponse(f"ordered {page()}", headers={"Cache-Control": "max-age=60"})
+
+    def home(request: Any) -> HttpResponse:
+        shown = " ".join(map(str, messages.get_messages(request)))
+        return HttpResponse(f"{shown} {page()}", headers={"Cache-Control": "max-age=60"})
+
+    site.view(order, "order")
+    site.view(home)
+    middleware = [*INSIDE[:2], "django.contrib.messages.middleware.MessageMiddleware", INSIDE[2]]
+    storage = f"django.contrib.messages.storage.{kept_in}.{kept_in.title()}Storage"
+    with override_settings(MIDDLEWARE=middleware, MESSAGE_STORAGE=storage):
+        anne, bob, stranger = (site.visitor() for _ in range(3))
+        for name, one in (("Anne", anne), ("Bob", bob)):
+            assert one.get(f"/order?name={name}").text_seen.startswith("ordered")
+            assert one.get(f"/order?name={name}").text_seen == f"ordered page {page.calls}"
+            assert f"Thank you, {name}! Thank you, {name}! page" in one.get().text_seen
+        assert "Thank you" not in stranger.get().text_seen
+        assert stranger.get().text_seen == f" page {page.calls}"  # where there is none, it is a page for all
+        calls = page.calls
+        assert (stranger.get().text_seen, page.calls) == (f" page {calls}", calls)
+
+
 def test_a_policy_that_stores_cookies(site: Site, page: Counter) -> None:
     """Django's own way; each cookie stays a field of its own."""
 
