@@ -50,7 +50,7 @@ from cachemw.integrations._django_settings import options
 
 __all__ = ["CacheMiddleware", "FetchFromCacheMiddleware", "UpdateCacheMiddleware", "apurge", "django_cache", "purge"]
 
-_VIEW = "cachemw.view"
+_UNDER_WAY = "cachemw.django"  # the visitor's request, and what was given for it; `sanitised` leaves it out
 _REFRESHING = "cachemw.refreshing"
 
 
@@ -125,7 +125,7 @@ class _Middleware:
 
     def _answer(self, request: Any) -> Any:
         given: list[Any] = []
-        environ = {**_environ(request), _VIEW: (request, given)}
+        environ = {**_environ(request), _UNDER_WAY: (request, given)}
         _tell_locale(request, environ)
         head: list[Any] = []
 
@@ -144,7 +144,7 @@ class _Middleware:
 
     def _call_view(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """The application of the middleware. A background refresh, for nobody in particular, has its own request."""
-        request, given = environ.get(_VIEW) or (WSGIRequest(environ), [])
+        request, given = environ.get(_UNDER_WAY) or (WSGIRequest(environ), [])
         exchange = request.META[EXCHANGE] = environ[EXCHANGE]
         response = self.get_response(request)
         _tell_locale(request, environ)
