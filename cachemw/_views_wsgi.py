@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from cachemw import wsgi
 from cachemw._views_kinds import Call
 from cachemw._views_page import EXCHANGE, Page, Site
+from cachemw._wsgi_request import CALL
 from cachemw.activation import KEY as LOCALE
 from cachemw.activation import Locale
 from cachemw.headers import patch_vary_headers
@@ -37,12 +38,10 @@ __all__ = [
 #: Where the extension keeps its state, in `app.extensions`.
 FLASK_EXTENSION = "cachemw"
 
-_VIEW = "cachemw.view"
-
 
 def _call_view(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
     """The application of every view's middleware: the request brings along what is to be called."""
-    return environ[_VIEW](environ, start_response)  # type: ignore[no-any-return]
+    return environ[CALL](environ, start_response)  # type: ignore[no-any-return]
 
 
 def make_middleware(**options: Any) -> wsgi.CacheMiddleware:
@@ -64,7 +63,7 @@ def cached_application(page: Page, app: Any, environ: dict[str, Any], start_resp
         page.tell(environ[EXCHANGE])
         return app(environ, start_response)  # type: ignore[no-any-return]
 
-    inner = {**environ, _VIEW: call}
+    inner = {**environ, CALL: call}
     inner.pop(EXCHANGE, None)
     return page.open(make_middleware)(inner, start_response)
 
@@ -142,7 +141,7 @@ def respond(
 
     if middleware.caching.line.properties:
         _tell_locale(app, request.environ.setdefault(LOCALE, Locale()))
-    environ = {**request.environ, _VIEW: call}
+    environ = {**request.environ, CALL: call}
     if not inner_half:
         environ.pop(EXCHANGE, None)
     head: list[Any] = []

@@ -14,9 +14,11 @@ from cachemw.rfc9111.messages import CREDENTIALS, Fields, UnreadRequest
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["EXCHANGE", "WSGIRequest", "sanitised", "variable", "with_conditions"]
+__all__ = ["CALL", "EXCHANGE", "WSGIRequest", "sanitised", "variable", "with_conditions"]
 
 EXCHANGE: Final = "cachemw.exchange"
+#: What answers a request that brings that along; it has to be fit for background refreshes, too.
+CALL: Final = "cachemw.call"
 _LEFT_OUT: Final = "cachemw.left_out"
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9/:@!$&'()*+,;=~\-._]*").fullmatch
 _CONDITIONS: Final = frozenset(
@@ -47,6 +49,7 @@ _PERSONAL: Final = _CONDITIONS | {
 #: What PEP 3333 has a server say. Others tell more, such as the visitor's socket.
 _SERVERS_OWN: Final = frozenset(
     {
+        CALL,
         "wsgi.errors",
         "wsgi.multiprocess",
         "wsgi.multithread",
