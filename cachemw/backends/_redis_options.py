@@ -150,7 +150,10 @@ def _server(url: str, options: Mapping[str, Any]) -> tuple[Address, Settings]:
 
 def _several(url: str, scheme: str, kind: Any, options: Mapping[str, Any]) -> Deployment:
     """redis+sentinel://[user:password@]h1[:port],h2/service[/db] and redis+cluster://[user:password@]h1[:port],h2."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        _refuse_location(url)
     credentials, _, hosts = parts.netloc.rpartition("@")
     username, _, password = credentials.partition(":")
     given: dict[str, Any] = {"ssl": scheme == "rediss"}

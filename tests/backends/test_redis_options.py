@@ -80,6 +80,8 @@ class TestLocation:
             "h:6379",
             "http://h",
             "redis+proxy://h",
+            "redis+sentinel://[::1/service",
+            "redis+cluster://[::1",
             "memcached+cluster://h",
             "redis://h:port",
             "redis://h/cache",
