@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, ClassVar, Final, TypeVar
 
-from cachemw.caching import CachingMiddleware, Line
+from cachemw.caching import Caching, CachingMiddleware, Line
 from cachemw.exchange import Exchange
 from cachemw.flights import Flight
 from cachemw.pages import Procedure
@@ -40,6 +40,11 @@ class Relay:
     _drop_lease: ClassVar[Callable[..., Any]]  # (key)
     _pause: ClassVar[Callable[..., Any]]  # (seconds)
     _purge: ClassVar[Callable[..., Any]]  # (pages, resources)
+
+    @property
+    def caching(self) -> Caching:
+        """What the middleware works with whose passage this is."""
+        return self._middleware.caching
 
     @property
     def _holder(self) -> Relay:

@@ -142,6 +142,8 @@ class _Middleware(CachingMiddleware):
             exchange.outer = outer
         else:
             exchange = outer
+            if outer.within.caching is not self._partner:
+                self._agree(outer.within.caching)
         if self._fetches:
             self._take_up(exchange, request)
         else:

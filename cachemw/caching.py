@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from typing import Any, Final, TypedDict
 
-from cachemw._values import number, refuse, text
+from cachemw._values import number, refuse, shown, text
 from cachemw.backends.base import BaseCache
-from cachemw.backends.registry import Caches, caches, connect
+from cachemw.backends.registry import Caches, caches, opened
 from cachemw.engine import Engine
 from cachemw.errors import ImproperlyConfigured, InvalidCacheBackendError
 from cachemw.exchange import Exchange
@@ -25,6 +26,7 @@ from cachemw.settings import Settings
 __all__ = ["Caching", "CachingMiddleware", "Line", "Options", "pages_of", "settings_of"]
 
 _PAGE_METHODS: Final = ("GET", "HEAD")
+_UNSHOWN: Final = ("settings.caches", "settings.secret")  # in no message
 _pages_lock = threading.Lock()
 
 
@@ -126,7 +128,7 @@ class Caching:
     def _open(self, cache: str | BaseCache, name: str) -> Line:
         if isinstance(cache, str):
             if "://" in cache:
-                cache = connect(cache)
+                cache = opened(cache)
             elif cache in self.caches:
                 cache = self.caches[cache]
             else:
@@ -169,6 +171,16 @@ class Caching:
         rule = None if self.rules is None else Rules.for_lookup(self.rules.for_request("GET", request.route))
         return () if rule is None else rule.ignore_query
 
+    @property
+    def told(self) -> dict[str, Any]:
+        """What holds, option by option; those of policy and settings each by itself."""
+        cache = self.line.pages.cache
+        told: dict[str, Any] = {"seconds": self.seconds, "key_prefix": self.key_prefix, "rules": self.rules}
+        told["cache"] = f"{cache!r}, KEY_PREFIX {cache.key_prefix!r}, VERSION {cache.version!r}"
+        for name, values in (("policy", self.policy), ("settings", self.settings)):
+            told |= {f"{name}.{one.name}": getattr(values, one.name) for one in fields(values)}
+        return told
+
     def exchange(self, request: Request) -> Exchange[Line]:
         """A new exchange for this request, on the line that the rules choose."""
         if self.rules is None:
@@ -196,6 +208,7 @@ class CachingMiddleware(ABC):
     _fetches = True
     _updates = True
     _async_hooks = False
+    _partner: Caching | None = None  # what the half around this one works with, once the two have been compared
 
     def __init__(
         self,
@@ -222,7 +235,25 @@ class CachingMiddleware(ABC):
         if hooks is not None:
             hooks.check(async_allowed=self._async_hooks)
         self.hooks = hooks
+        given = {"cache": cache, "policy": policy, "seconds": seconds, "key_prefix": key_prefix, "rules": rules}
+        given["settings"] = settings
+        self._given = [name for name, value in given.items() if value is not None]
         self._prepare()
+
+    def _agree(self, outer: Caching) -> None:
+        """See that this half was told nothing that the one around it, by which both go, does not do.
+
+        Raises: ImproperlyConfigured.
+        """
+        theirs = outer.told
+        for name, ours in self.caching.told.items():
+            if name.partition(".")[0] in self._given and ours != theirs[name]:
+                values = "" if name in _UNSHOWN else f" ({shown(ours)} and {shown(theirs[name])})"
+                raise ImproperlyConfigured(
+                    f"{name}: {type(self).__name__} was told something else than the outer half of the cache, around "
+                    f"it{values}; tell both the same, or leave it out of the inner one"
+                )
+        self._partner = outer
 
     @abstractmethod
     def _prepare(self) -> None:

@@ -134,7 +134,7 @@ def UpdateCacheMiddleware(app: WSGI, **options: Unpack[Options]) -> wsgi.UpdateC
 def UpdateCacheMiddleware(app: Any, **options: Any) -> Any:
     """The outer half of the cache, around the middlewares that change what a page depends on.
 
-    Options, errors and `caching`: those of `CacheMiddleware`; both halves have to be told the same.
+    Options, errors and `caching`: those of `CacheMiddleware`. Both halves go by what this one is told.
     """
     return _around(app, asgi.UpdateCacheMiddleware, wsgi.UpdateCacheMiddleware, options)
 
@@ -147,7 +147,8 @@ def FetchFromCacheMiddleware(app: WSGI, **options: Unpack[Options]) -> wsgi.Fetc
 def FetchFromCacheMiddleware(app: Any, **options: Any) -> Any:
     """The inner half of the cache, inside the middlewares that change what a page depends on.
 
-    Options, errors and `caching`: those of `CacheMiddleware`; both halves have to be told the same.
+    Options, errors and `caching`: those of `CacheMiddleware`, but for hooks the same as those of the outer half, or
+    none. Raises: ImproperlyConfigured at the first request where it was told something else.
     """
     return _around(app, asgi.FetchFromCacheMiddleware, wsgi.FetchFromCacheMiddleware, options)
 

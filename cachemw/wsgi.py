@@ -92,6 +92,8 @@ class _Middleware(CachingMiddleware):
             exchange.outer = outer
         else:
             exchange = outer
+            if outer.within.caching is not self._partner:
+                self._agree(outer.within.caching)
         if not self._fetches:
             exchange.request = request  # whatever is in between may answer without the inner half
             environ[EXCHANGE] = exchange
