@@ -235,8 +235,8 @@ class CachingMiddleware(ABC):
         if hooks is not None:
             hooks.check(async_allowed=self._async_hooks)
         self.hooks = hooks
-        given = {"cache": cache, "policy": policy, "seconds": seconds, "key_prefix": key_prefix, "rules": rules}
-        given["settings"] = settings
+        given: dict[str, Any] = {"cache": cache, "policy": policy, "seconds": seconds, "key_prefix": key_prefix}
+        given |= {"rules": rules, "settings": settings}
         self._given = [name for name, value in given.items() if value is not None]
         self._prepare()
 
