@@ -17,7 +17,7 @@ from cachemw._caching_here import site_here
 from cachemw._pages_recovery import PERIOD, Breaker
 from cachemw._values import refuse
 from cachemw.backends.base import BaseCache
-from cachemw.backends.registry import Caches, caches, connect
+from cachemw.backends.registry import Caches, caches, opened
 from cachemw.errors import BackendUnavailable, InvalidCacheBackendError
 from cachemw.flights import Flights
 
@@ -37,7 +37,7 @@ def check_store(name: str, cache: object) -> str | BaseCache | None:
     Raises: ImproperlyConfigured for what can be neither, and for a wrong URL.
     """
     if isinstance(cache, str) and "://" in cache:
-        return connect(cache)
+        return opened(cache)
     if cache is None or isinstance(cache, str | BaseCache):
         return cache
     raise refuse(name, cache, "the alias of a configured cache, a URL, or a store (an instance of BaseCache)")

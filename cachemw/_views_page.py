@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from cachemw.backends.base import BaseCache
 from cachemw.backends.registry import cache as default_cache
-from cachemw.backends.registry import caches, connect
+from cachemw.backends.registry import caches, opened
 from cachemw.caching import Caching
 from cachemw.errors import CacheError, ImproperlyConfigured
 from cachemw.exchange import Exchange
@@ -67,7 +67,7 @@ class Page:
             raise TypeError(f"cache_page: key_prefix is a text; got {key_prefix!r}.")
         self.timeout = timeout
         self.name = "a view"  # for errors
-        self._cache = connect(cache) if isinstance(cache, str) and "://" in cache else cache
+        self._cache = opened(cache) if isinstance(cache, str) and "://" in cache else cache
         self._key_prefix = key_prefix
         self._tags = tags if callable(tags) else _checked(tags)
         self._lock = threading.Lock()

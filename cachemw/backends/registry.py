@@ -21,7 +21,7 @@ from cachemw.backends.base import BaseCache
 from cachemw.errors import ImproperlyConfigured, InvalidCacheBackendError
 from cachemw.settings import Settings
 
-__all__ = ["Caches", "cache", "caches", "connect", "make_cache"]
+__all__ = ["Caches", "cache", "caches", "connect", "make_cache", "opened"]
 
 _DEFAULT: Final[Mapping[str, Any]] = {"default": {"BACKEND": "cachemw.backends.locmem.LocMemCache"}}
 
@@ -89,6 +89,24 @@ def connect(url: str) -> BaseCache:
     Raises: ImproperlyConfigured; InvalidCacheBackendError if there is no such class.
     """
     return make_cache(cache_from_url(url))
+
+
+#: The stores that views, middlewares and the like were given by their URLs, for as long as one of them is there.
+_opened: weakref.WeakValueDictionary[str, BaseCache] = weakref.WeakValueDictionary()
+_opening = threading.Lock()
+
+
+def opened(url: str) -> BaseCache:
+    """The store that a URL names, for those who open it by themselves: one for all of them in this process.
+
+    So what is said of it at two places is said of one store, with one breaker, and a page is not kept twice. Raises:
+    as `connect`.
+    """
+    with _opening:
+        store = _opened.get(url)
+        if store is None:
+            store = _opened[url] = connect(url)
+        return store
 
 
 class Caches:
@@ -223,6 +241,8 @@ _all: weakref.WeakSet[Caches] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
+    global _opening
+    _opening = threading.Lock()
     for one in _all:
         one._lock = threading.RLock()
 

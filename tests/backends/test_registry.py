@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import subprocess
 import sys
 import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -386,6 +389,31 @@ def test_connect_opens_a_store_of_its_own() -> None:
     assert two.get("key", version=1) == 1
     with pytest.raises(ImproperlyConfigured, match="scheme"):
         connect("localhost:6379")
+
+
+def test_what_is_opened_by_its_url_is_one_store_for_as_long_as_somebody_has_it() -> None:
+    url = f"{__name__}.Closing://opened"
+    with ThreadPoolExecutor(8) as threads:
+        first, *others = threads.map(registry.opened, [url] * 8)
+    assert all(one is first for one in others)
+    mine = connect(url)
+    assert mine is not first
+    mine.close()
+    assert first.closed == 0  # type: ignore[attr-defined]
+    assert registry.opened(f"{url}?version=2") is not first
+    gone = weakref.ref(first)
+    del first, others
+    gc.collect()
+    assert gone() is None
+    assert isinstance(registry.opened(url), Closing)
+
+
+def test_a_child_of_fork_opens_stores_though_another_thread_was_opening_one() -> None:
+    def child(number: int) -> bool:
+        return registry.opened("locmem://of the child") is registry.opened("locmem://of the child")
+
+    with registry._opening:
+        assert in_processes(2, child) == [True, True]
 
 
 def test_the_default_cache_is_looked_up_at_each_use(monkeypatch: pytest.MonkeyPatch) -> None:

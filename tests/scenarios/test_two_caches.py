@@ -6,6 +6,13 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+from flask import Flask
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.testclient import TestClient
+from werkzeug.test import Client
+
 from cachemw import Policy, asgi, cache_page, never_cache, wsgi
 from cachemw.backends.locmem import LocMemCache
 from cachemw.purging import purge
@@ -165,3 +172,22 @@ def test_the_tags_of_a_view_purge_the_page_from_both(site: Site) -> None:
         assert purge(tags=["news"], caching=cache.caching) == 1
     site.get()
     assert len(site.calls) == 2
+
+
+@pytest.mark.parametrize("interface", ["wsgi", "asgi"])
+def test_a_url_that_is_given_at_two_places_is_one_cache(interface: str) -> None:
+    """The view only says how long the page may be kept; around it there is no second cache of it."""
+    url = f"locmem://two-places-{interface}"
+    app: Any = Flask(__name__) if interface == "wsgi" else Starlette()
+    view = cache_page(60, cache=url)
+    if interface == "wsgi":
+        app.get("/")(view(lambda: "a page"))
+        told = Client(wsgi.CacheMiddleware(app, cache=url)).get("/", buffered=True).headers["Cache-Status"]
+    else:
+        app.add_route("/", view(plain_page))
+        told = TestClient(asgi.CacheMiddleware(app, cache=url)).get("/").headers["Cache-Status"]
+    assert told == "cachemw; fwd=uri-miss; fwd-status=200; stored; ttl=60"
+
+
+def plain_page(request: Any) -> Any:
+    return PlainTextResponse("a page")
