@@ -91,7 +91,7 @@ def _renewed(headers: Sequence[Any], before: Fields, after: Fields) -> list[Any]
 
 
 async def _finish(work: Coroutine[Any, Any, object]) -> None:
-    """Do it to the end, also when the request is cancelled: a page half written is one that no purge was minded."""
+    """Finish even if the request is cancelled: a write without its second look at the purge's mark could outlive it."""
     task = asyncio.ensure_future(work)
     _writing.add(task)
     task.add_done_callback(_writing.discard)

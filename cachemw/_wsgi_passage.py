@@ -229,7 +229,7 @@ class Passage(ThreadRelay):
     def _tells_length(self, head: Head) -> bool:
         """Is the length to be said that a server would have said itself of a body in one piece (PEP 3333)?
 
-        Not to hooks, nor to what is between the halves: they may have another body in mind.
+        Not to hooks, nor to middlewares between the halves: they may still replace the body.
         """
         middleware = self._middleware
         if middleware.hooks is not None or not middleware._updates or self.exchange.request.method == "HEAD":

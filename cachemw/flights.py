@@ -80,7 +80,7 @@ class Flight(Generic[T]):
         """
         if self.leader == threading.get_ident():
             return self.landed
-        gate = threading.Lock()  # no Event: who lands may be the garbage collector, in the midst of its `wait`
+        gate = threading.Lock()  # no Event: `end` may be called from `__del__`, while this thread is in Event.wait
         gate.acquire()
         with self._flights.lock:
             if self.landed:

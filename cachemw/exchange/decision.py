@@ -191,8 +191,7 @@ class Decision(Passage[EngineT]):
         if fresh is None or (fresh.status == 206 and serves(fresh, self.request) is None):
             self.stale = self.conditions = None
             return Step.RETRY
-        self._renew(fresh, now)
-        self._serve_instead(fresh, now, without_cookies(head)[1])
+        self._serve_instead(self._renew(fresh, now), now, without_cookies(head)[1])
         return Step.REPLY
 
     def failed(self, now: float) -> bool:
@@ -215,8 +214,7 @@ class Decision(Passage[EngineT]):
             self.stale = self.conditions = None
             self.timeout, self.tags, self._named, self._strips = given  # the next answer may have another rule
             return Step.RETRY
-        self._renew(fresh, now)
-        self._serve_instead(fresh, now, cookies)
+        self._serve_instead(self._renew(fresh, now), now, cookies)
         return Step.REPLY
 
     def _told_by_head(self, stale: StoredResponse, head: Head, now: float) -> None:
@@ -242,20 +240,20 @@ class Decision(Passage[EngineT]):
             named=self._named,
         )
 
-    def _renew(self, fresh: StoredResponse, now: float) -> None:
-        """Store a validated response again, or drop it if its new fields forbid storing."""
+    def _renew(self, validated: StoredResponse, now: float) -> StoredResponse:
+        """Store a validated response again, or drop it if its new fields forbid storing; returns it as it is now."""
         engine = self.engine
-        fresh.chosen = fresh.chosen or self.chosen_within
+        fresh = validated.replace(chosen=validated.chosen or self.chosen_within, began=self.began)
         storing = judge(
             fresh.head, engine.policy, seconds=engine.seconds, timeout=self.timeout, now=now, named=self._named
         )
         if storing.ok and self._stands_right(fresh.head):
-            fresh.began = self.began
             left = fresh.born + fresh.lifetime - now
             self.stored_ttl = left
             self._write([(fresh.key, fresh, min(max(left, 0.0) + storing.keep, LONGEST))])
         else:
             self.drops = (fresh.key,)
+        return fresh
 
     def _stands_right(self, head: Head) -> bool:
         """Would the validated response be stored where it stands? Not if it begins to vary, or on another query."""

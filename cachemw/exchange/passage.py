@@ -193,7 +193,8 @@ class Passage(Generic[EngineT]):
     def takes_up(self) -> bool:
         """Does an outer half wait for the inner one to take up this request? It does so once.
 
-        Who asks the inner half again makes one page of several, or of another: nothing says what its key would be.
+        If something in between calls the inner half twice, the response is made of two requests, and no key says of
+        which: it is not stored.
         """
         if self.within is None:
             return False

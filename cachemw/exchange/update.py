@@ -104,7 +104,7 @@ class Update(Passage[EngineT]):
         if request.session == "changed":
             return self._refuse("set-cookie", given)  # as somebody further out will do
         if (left_out := request.left_out) and not set(left_out).isdisjoint(nominated(head)):
-            return self._refuse("session", head)  # which may be known by more than the field that is gone
+            return self._refuse("session", head)  # the client may be identified by more than the field that was removed
         if not self._is_known_host():
             return self._refuse("host", head)
         if (disguised := request.disguised) and not disguised.isdisjoint((*nominated(head), *policy.keyed_fields)):

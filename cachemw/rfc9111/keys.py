@@ -66,7 +66,7 @@ def resource(space: str, scheme: str, host: str, mount: str, path: str, query: s
 
 
 def override_part(request: Request, names: Sequence[str]) -> str:
-    """The fields of a request by which it may override scheme, host, path or method; "" if it carries none.
+    """The fields of a request by which it may override its URL or say whose it is; "" if it carries none.
 
     They select a variant as the fields in `Vary` do, so a purge of the URL reaches every page that they led to.
 

@@ -79,7 +79,7 @@ class Request:
     disguised: ClassVar[frozenset[str]] = frozenset()
     #: of a background refresh: what the request in whose place it is made had of `CREDENTIALS`
     left_out: ClassVar[tuple[str, ...]] = ()
-    #: there may be a user or a session: every hit asks for that
+    #: may the server, or a middleware further out, have identified the client? Every hit asks for that: it is cheap
     known: ClassVar[bool] = False
 
     def __init__(
