@@ -42,8 +42,7 @@ OPTION_NAMES: Final = _CONNECTION_OPTIONS | {"max_connections", "pool_class", "s
 #: redis-py leaves it without types.
 _parse_url: Callable[[str], dict[str, Any]] = parse_url
 
-_CREDENTIALS: Final = re.compile(r"://[^/]*@")
-_QUERY: Final = re.compile(r"\?[^,;]*")
+_NEXT_URL: Final = re.compile(r"([,;]\s*)(?=\w[\w+]*://)")
 
 _SCHEMES: Final = (
     "redis://, rediss://, unix://, redis+sentinel://, rediss+sentinel://, redis+cluster://, rediss+cluster://"
@@ -121,11 +120,19 @@ def without_passwords(location: str | Sequence[str]) -> str | list[str]:
     """LOCATION as it may stand in a log."""
     if not isinstance(location, str):
         return [_without_password(str(url)) for url in location]
-    return _CREDENTIALS.sub("://***@", _QUERY.sub("", location))
+    urls_and_separators = _NEXT_URL.split(location)
+    urls_and_separators[::2] = map(_without_password, urls_and_separators[::2])
+    return "".join(urls_and_separators)
 
 
 def _without_password(url: str) -> str:
-    return _CREDENTIALS.sub("://***@", _QUERY.sub("", url))
+    """A password may hold anything: rather a host too few in a log than the rest of a password."""
+    scheme, separator, rest = url.partition("://") if "://" in url else ("", "", url)
+    place, _, query = rest.partition("?")
+    if "@" in query:
+        return f"{scheme}{separator}***"
+    _, at, hosts = place.rpartition("@")
+    return f"{scheme}{separator}***@{hosts}" if at else f"{scheme}{separator}{place}"
 
 
 def _server(url: str, options: Mapping[str, Any]) -> tuple[Address, Settings]:

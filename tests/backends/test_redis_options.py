@@ -109,6 +109,12 @@ class TestLocation:
             "redis+proxy://u:secret@h?password=secret",
             "redis://u:secret@h:port",
             "redis+cluster://:secret@h/1",
+            "redis://u:se/secret@h",
+            "redis://u:secret?secret@h:port",
+            "redis://u:a://secret@h:port",
+            "u:secret@h",
+            "redis+sentinel://h?password=a@secret",
+            "redis://a,redis://u:a,secret@h:port",
         ):
             with pytest.raises(ImproperlyConfigured) as caught:
                 RedisCache(location, {})
