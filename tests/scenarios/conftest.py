@@ -225,8 +225,8 @@ class Site:
             await self.middleware(scope, receive, send)
         except Exception as error:
             answer.error = error
-        for _ in range(5):  # background refreshes
-            await asyncio.sleep(0)
+        if refreshes := [task for task in asyncio.all_tasks() if task.get_name() == "cachemw-refresh"]:
+            await asyncio.wait(refreshes, timeout=5)
         return answer
 
     # -- the application --------------------------------------------------------------------------------------------
