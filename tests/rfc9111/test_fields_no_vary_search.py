@@ -84,6 +84,7 @@ def test_parsing(lines: list[str], variance: NoVarySearch | None) -> None:
         ('params=("%C3%A9+%E6%B0%97")', "é 気=1&a".encode().decode("latin-1"), "a"),
         ('params=("%C3%A9+%E6%B0%97")', "%C3%A9%20%E6%B0%97=1&a", "a"),
         ('params=("%C3%A9+%E6%B0%97")', "%C3%A9+%E6%B0%97=1&a", "a"),
+        ('params=("a+b")', "a+b=1&a%20b=2&a=3", "a=3"),
         ('params=("%C3%A9")', "\xe9=1&%E9=2", "\xe9=1&%E9=2"),  # another encoding is another name
         ("params", "a=1&b=2", ""),
         ('params, except=("a")', "b=1&a=2&%61=3&c", "a=2&%61=3"),

@@ -109,7 +109,7 @@ def test_kinds_of_keys_never_meet() -> None:
         ("foo", ["1", "2"], ["1, 2"], True),
         ("foo", ["1, 2"], ["2, 1"], False),
         ("foo", ["a"], ["A"], False),
-        ("accept-language", ["en, de"], ["de , EN"], True),
+        *[(f"accept{of}", ["en, de"], ["de , EN"], True) for of in ("", "-charset", "-encoding", "-language")],
         ("accept-language", ["en;q=0.5"], ["en; q=0.5"], True),
         ("accept-language", ["en;q=0.5"], ["en;q=0.4"], False),
         ("foo", ['"a, b"'], ["a, b"], False),
