@@ -184,7 +184,7 @@ def _keys_of(site: Site) -> Iterator[str]:
     line.flights.join = told
     site.get()
     line.flights.join = join
-    site.cache.clear()
+    site.clock.advance(3_600)
     yield from seen
 
 
