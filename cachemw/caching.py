@@ -97,15 +97,7 @@ class Caching:
             raise refuse("policy", policy, "a Policy, such as Policy() or Policy.rfc9111()")
         if hooks is not None and not isinstance(hooks, Hooks):
             raise refuse("hooks", hooks, "a cachemw.Hooks with the hooks registered on it")
-        if seconds is not None:
-            seconds = number("seconds", seconds, minimum=0)
-        elif policy is None and settings.seconds != Settings.seconds:
-            seconds = settings.seconds  # said for this site, where a preset speaks for any
-        elif self.policy.seconds is not None:
-            seconds = self.policy.seconds
-        else:
-            seconds = settings.seconds
-        self.seconds: float = seconds
+        self.seconds = settings.lifetime(policy) if seconds is None else number("seconds", seconds, minimum=0)
         self.key_prefix = settings.key_prefix if key_prefix is None else text("key_prefix", key_prefix)
         rules = settings.rules if rules is None else rules
         self.rules = rules if isinstance(rules, Rules) or rules is None else Rules(rules)

@@ -134,7 +134,7 @@ def patch_response_headers(headers: Any, cache_timeout: float | None = None, *, 
         from cachemw.settings import Settings  # further up in the house
 
         site = site_here()
-        cache_timeout = Settings.from_environ().seconds if site is None else site.caching.seconds
+        cache_timeout = Settings.from_environ().lifetime() if site is None else site.caching.seconds
     timeout = max(0, int(cache_timeout))
     if not lines_of(headers, "Expires"):
         _set(headers, "Expires", format_date((time.time() if now is None else now) + timeout))

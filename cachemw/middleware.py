@@ -111,7 +111,8 @@ def CacheMiddleware(app: Any, **options: Any) -> Any:
 
     cache       an alias, a URL, or a store; left out: the settings' alias
     policy      what to do where the rules of HTTP leave it open; left out: the settings'
-    seconds     lifetime where a response states none; left out: the settings', if they say one, else the policy's (600)
+    seconds     lifetime where a response states none; left out: the one of a policy that is given here, else the
+                settings', if they say one, else the one of their policy, else 600
     key_prefix  a part of every key; left out: the settings'
     rules       a table of `Rule`; left out: the settings'
     hooks       a `Hooks`, around the cache

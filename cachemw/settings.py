@@ -35,6 +35,7 @@ __all__ = ["Settings"]
 
 _log = logging.getLogger("cachemw")
 
+_SECONDS: Final = 600.0  # Django's
 _PREFIX: Final = "CACHEMW_"
 _DJANGO: Final = "CACHE_MIDDLEWARE_"
 
@@ -164,9 +165,9 @@ class Settings:
     Raises: ImproperlyConfigured for a value that cannot be used.
     """
 
-    seconds: float = _setting(
-        "how long a page is fresh where its response does not say", _seconds,
-        "CACHEMW_SECONDS", "CACHE_MIDDLEWARE_SECONDS", unit="seconds", default=600.0,
+    seconds: float | None = _setting(
+        "how long, in seconds, a page is fresh where its response does not say; left out: as the policy says, else 600",
+        _seconds, "CACHEMW_SECONDS", "CACHE_MIDDLEWARE_SECONDS", default=None,
     )  # fmt: skip
     key_prefix: str = _setting(
         "part of every page's key; tells sites apart that share a store", text,
@@ -225,7 +226,7 @@ class Settings:
         def __init__(
             self,
             *,
-            seconds: float = 600.0,
+            seconds: float | None = None,
             key_prefix: str = "",
             alias: str = "default",
             use_i18n: bool = False,
@@ -251,6 +252,16 @@ class Settings:
     def policy(self) -> Policy:
         """The policy that `preset` and `policy_options` describe."""
         return _PRESETS[self.preset](**self.policy_options)
+
+    def lifetime(self, policy: Policy | None = None) -> float:
+        """How long a page is fresh where its response does not say, in seconds.
+
+        `seconds` was said for this site, and comes before what a preset says for any; a policy that is given besides
+        comes before both.
+        """
+        said = self.policy().seconds if policy is None else policy.seconds
+        chosen = (self.seconds, said) if policy is None else (said, self.seconds)
+        return next((seconds for seconds in chosen if seconds is not None), _SECONDS)
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any], *, base: Self | None = None) -> Self:

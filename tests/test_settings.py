@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from cachemw._urls import cache_from_url
 from cachemw.backends.db import DatabaseCache
+from cachemw.caching import Caching
 from cachemw.errors import ImproperlyConfigured
 from cachemw.rfc9111.policy import Policy
 from cachemw.rules import Rule
@@ -27,7 +28,12 @@ BACKENDS = "cachemw.backends."
 def test_without_anything_there_are_the_documented_defaults() -> None:
     for settings in (Settings(), Settings.from_mapping({}), Settings.from_environ({})):
         assert settings == Settings()
-        assert (settings.seconds, settings.key_prefix, settings.alias) == (600, "", "default")
+        assert (settings.seconds, settings.lifetime(), settings.key_prefix, settings.alias) == (
+            None,
+            600,
+            "",
+            "default",
+        )
         assert (settings.use_i18n, settings.use_tz, settings.languages) == (False, False, ())
         assert settings.caches is None
         assert settings.policy() == Policy()
@@ -600,3 +606,34 @@ def test_any_text_is_a_store_or_one_clear_error(text: str) -> None:
         return
     assert config["BACKEND"].startswith(BACKENDS) or config["BACKEND"] == text.strip().partition("://")[0]
     assert isinstance(config["OPTIONS"], dict)
+
+
+# -- the lifetime of a page whose response says nothing ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seconds", [0, 599, 600, 601])
+@pytest.mark.parametrize("preset", ["default", "django", "rfc9111"])
+def test_what_is_said_for_the_site_comes_before_the_presets_lifetime(preset: Any, seconds: float) -> None:
+    """Also where it happens to be what holds without it."""
+    environ = {"CACHEMW_POLICY": preset, "CACHEMW_SECONDS": str(seconds)}
+    for settings in (Settings(preset=preset, seconds=seconds), Settings.from_environ(environ)):
+        assert Caching(settings=settings).seconds == settings.lifetime() == seconds
+
+
+def test_what_is_not_said_is_the_policys_or_ten_minutes() -> None:
+    assert Caching(settings=Settings()).seconds == 600
+    assert Caching(settings=Settings(preset="rfc9111")).seconds == 0
+    assert Caching(settings=Settings(), policy=Policy(seconds=5)).seconds == 5
+
+
+def test_what_is_given_to_the_middleware_comes_first() -> None:
+    settings = Settings(seconds=600, preset="rfc9111")
+    assert Caching(settings=settings, policy=Policy(seconds=5)).seconds == 5
+    assert Caching(settings=settings, policy=Policy()).seconds == 600
+    assert Caching(settings=settings, policy=Policy(seconds=5), seconds=0).seconds == 0
+
+
+def test_a_mapping_may_say_the_usual_lifetime_over_another_base() -> None:
+    base = Settings.from_environ({"CACHEMW_SECONDS": "5"})
+    assert Settings.from_mapping({"CACHE_MIDDLEWARE_SECONDS": 600}, base=base).lifetime() == 600
+    assert Settings.from_mapping({}, base=base).lifetime() == 5

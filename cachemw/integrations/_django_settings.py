@@ -27,7 +27,7 @@ def options() -> dict[str, Any]:
     if policy.session_cookies:
         names = (*policy.session_cookies, django_settings.SESSION_COOKIE_NAME)
         policy = replace(policy, session_cookies=tuple(dict.fromkeys(names)))
-    return {"cache": _store(settings), "policy": policy, "settings": settings}
+    return {"cache": _store(settings), "policy": policy, "seconds": settings.lifetime(), "settings": settings}
 
 
 def _given() -> dict[str, Any]:

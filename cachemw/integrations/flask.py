@@ -139,7 +139,10 @@ class CacheMW:
             use_tz=settings.use_tz or "use_tz" in chosen,
         )
         options = {**self._options, "settings": settings}
-        options["policy"] = _knowing_sessions(options["policy"] or settings.policy(), app)
+        if options["policy"] is None:
+            options["policy"] = settings.policy()
+            options["seconds"] = settings.lifetime() if options["seconds"] is None else options["seconds"]
+        options["policy"] = _knowing_sessions(options["policy"], app)
         caching = Caching(**options)
         options["cache"] = caching.line.pages.cache  # one store, whoever of ours uses it
         inside = bool(caching.line.properties) if self._inside is None else self._inside

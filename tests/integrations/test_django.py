@@ -967,6 +967,8 @@ def test_around_djangos_own_handlers(page: Counter) -> None:
             "<LocMemCache p",
         ),
         ("CACHE_MIDDLEWARE_KEY_PREFIX='project'", "project"),
+        ("CACHE_MIDDLEWARE_SECONDS=600, CACHEMW_POLICY='rfc9111'", "600.0 <LocMemCache environment>"),
+        ("CACHEMW_POLICY='rfc9111'", "60.0 <LocMemCache environment>"),
     ],
 )
 def test_the_environment_comes_after_the_project_and_before_djangos_defaults(project: str, found: str) -> None:

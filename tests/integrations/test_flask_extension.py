@@ -108,6 +108,24 @@ def test_config_comes_before_the_environment_and_code_before_both(
     assert get(other, "/").headers["Cache-Control"] == "max-age=30"
 
 
+@pytest.mark.parametrize(
+    ("config", "options", "seconds"),
+    [
+        ({"CACHE_MIDDLEWARE_SECONDS": 600, "CACHEMW_POLICY": "rfc9111"}, {}, 600),
+        ({"CACHEMW_POLICY": "rfc9111"}, {}, 0),
+        ({"CACHEMW_SECONDS": 60}, {"policy": Policy(seconds=5)}, 5),
+        ({"CACHEMW_SECONDS": 60}, {"policy": Policy.rfc9111(), "seconds": 7}, 7),
+        ({}, {}, 600),
+    ],
+)
+def test_what_is_said_for_the_site_comes_before_what_a_preset_says(
+    app: Flask, config: dict[str, Any], options: dict[str, Any], seconds: float
+) -> None:
+    app.config.update(config)
+    CacheMW(app, **options)
+    assert app.extensions["cachemw"].caching.seconds == seconds
+
+
 def test_init_app_for_several_applications(app: Flask, page: Counter) -> None:
     cachemw = CacheMW()
     other = Flask("other")
