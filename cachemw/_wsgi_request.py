@@ -14,9 +14,11 @@ from cachemw.rfc9111.messages import CREDENTIALS, Fields, UnreadRequest
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["CALL", "EXCHANGE", "WSGIRequest", "sanitised", "variable", "with_conditions"]
+__all__ = ["CALL", "EXCHANGE", "SSL_CLIENT", "WSGIRequest", "sanitised", "variable", "with_conditions"]
 
 EXCHANGE: Final = "cachemw.exchange"
+#: The subject of the client's certificate, as Apache, uWSGI and cheroot tell it.
+SSL_CLIENT: Final = "SSL_CLIENT_S_DN"
 #: What answers a request that brings that along; it has to be fit for background refreshes, too.
 CALL: Final = "cachemw.call"
 _LEFT_OUT: Final = "cachemw.left_out"
@@ -132,8 +134,14 @@ class WSGIRequest(UnreadRequest):
         return get(native[0]) if len(native) == 1 else tuple(map(get, native))
 
     def lines(self, name: str) -> Sequence[str]:
-        """The field as the server gave it: WSGI has combined its lines already."""
+        """The field as the server gave it: WSGI has combined its lines already.
+
+        A certificate that the server has read itself counts as one that a proxy tells of (RFC 9440), and as a second
+        line, which no client can send.
+        """
         value = self.environ.get(variable(name))
+        if name == "client-cert" and (subject := self.environ.get(SSL_CLIENT)):
+            return value or "", subject
         if value is None or (value == "" and name in ("content-type", "content-length")):
             return ()
         return (value,)

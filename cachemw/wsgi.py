@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cachemw._wsgi_hooked import Hooked
 from cachemw._wsgi_passage import Passage, log
 from cachemw._wsgi_replies import send_stored
-from cachemw._wsgi_request import EXCHANGE, WSGIRequest, sanitised, variable
+from cachemw._wsgi_request import EXCHANGE, SSL_CLIENT, WSGIRequest, sanitised, variable
 from cachemw.activation import KEY as LOCALE
 from cachemw.activation import Locale
 from cachemw.caching import CachingMiddleware, Line
@@ -48,6 +48,8 @@ _NO_BODY: Final = (None, "", "0")
 def _variables(special: frozenset[str]) -> tuple[Mapping[str, str], frozenset[str]]:
     """The names of these fields by their variables, and the variables whose very presence tells something."""
     names = {variable(name): name for name in special} | {"REMOTE_USER": "authorization"}  # as good as its field
+    if "client-cert" in special:
+        names[SSL_CLIENT] = "client-cert"
     return names, frozenset(names) - {"CONTENT_LENGTH"}
 
 
