@@ -10,7 +10,7 @@ from sqlalchemy import URL, Table
 
 from cachemw.errors import BackendUnavailable
 
-__all__ = ["Call", "MissingTable", "Outcome", "Store", "ValueTooLarge"]
+__all__ = ["Call", "MissingTable", "Outcome", "Store", "ValueTooLarge", "shown_url"]
 
 
 class Call(NamedTuple):
@@ -33,11 +33,19 @@ class Outcome(NamedTuple):
     last_id: int = 0
 
 
+def shown_url(url: URL) -> str:
+    """The URL as it may stand in messages; of a password with a bare "@" the rest is in the host."""
+    if url.host is not None and "@" in url.host:
+        url = url.set(host=url.host.rpartition("@")[2])
+    secrets = [name for name in url.query if name.lower().endswith(("password", "passwd"))]
+    return url.update_query_dict(dict.fromkeys(secrets, "hidden")).render_as_string(hide_password=True)
+
+
 class MissingTable(BackendUnavailable):
     """The cache's table is not there: what to type."""
 
     def __init__(self, table: Table, url: URL) -> None:
-        name, place = table.fullname, url.render_as_string(hide_password=True)
+        name, place = table.fullname, shown_url(url)
         place += f"{'&' if url.query else '?'}table={quote(name)}"
         super().__init__(
             f"The table {name!r} is not there, and nothing is cached until it is: run "

@@ -21,6 +21,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from cachemw._values import refuse
+from cachemw.backends._db_calls import shown_url
 from cachemw.backends._db_turns import await_result
 from cachemw.errors import ImproperlyConfigured
 
@@ -175,7 +176,7 @@ class EngineMaker:
             raise self._unusable(error) from error
 
     def _unusable(self, error: Exception) -> ImproperlyConfigured:
-        url = self._url.render_as_string(hide_password=True)
+        url = shown_url(self._url)
         hint = f" (pip install '{self._package}')" if isinstance(error, ImportError) else ""
         return ImproperlyConfigured(f"The database {url!r} cannot be used: {str(error).strip()}{hint}")
 

@@ -23,7 +23,7 @@ from sqlalchemy import URL, CursorResult, Engine, inspect
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from cachemw.backends._db_calls import Call, MissingTable, Outcome, ValueTooLarge
+from cachemw.backends._db_calls import Call, MissingTable, Outcome, ValueTooLarge, shown_url
 from cachemw.backends._db_engines import PATIENCE, EngineMaker, error_code
 from cachemw.backends._db_schema import Statements
 from cachemw.backends._db_turns import Limit, Line, TaskTurn, ThreadTurn
@@ -159,7 +159,7 @@ class ServerStore:
         if code in _NO_TABLE:
             return MissingTable(self._statements.table, self._url)
         reason = error.orig if isinstance(error, DBAPIError) else error
-        url = self._url.render_as_string(hide_password=True)
+        url = shown_url(self._url)
         kind = ValueTooLarge if code in _TOO_LARGE else BackendUnavailable
         return kind(f"The cache database {url!r} does not work: {str(reason) or 'no answer in time'}")
 

@@ -16,7 +16,7 @@ from sqlalchemy import URL
 from sqlalchemy.exc import ArgumentError
 
 from cachemw._values import refuse
-from cachemw.backends._db_calls import Call, MissingTable, Outcome, ValueTooLarge
+from cachemw.backends._db_calls import Call, MissingTable, Outcome, ValueTooLarge, shown_url
 from cachemw.backends._db_connections import BusyError, Connections
 from cachemw.backends._db_keys import ColumnKey
 from cachemw.backends._db_pages import Decode, DecodedRows
@@ -236,7 +236,7 @@ class SQLiteStore:
 
 def _read_url(url: URL) -> tuple[str, dict[str, Any]]:
     """The path that a URL names, and the options of `sqlite3.connect`."""
-    name, shown = "The database URL", url.render_as_string(hide_password=True)
+    name, shown = "The database URL", shown_url(url)
     allowed = _DRIVERS_OWN | _LIBRARYS_OWN if "uri" in url.query else _DRIVERS_OWN
     if unknown := sorted(url.query.keys() - allowed):
         raise refuse(f"An option of the database URL {shown!r}", unknown[0], ", ".join(sorted(allowed)))
