@@ -12,13 +12,14 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from sys import float_info
 from types import MappingProxyType
 from typing import Any, Final, Protocol, TypeVar
 
+from cachemw._memoize_stores import check_store
+from cachemw._values import number, text
 from cachemw.backends.base import BaseCache
 from cachemw.backends.registry import cache as default_cache
-from cachemw.backends.registry import caches, opened
+from cachemw.backends.registry import caches
 from cachemw.caching import Caching
 from cachemw.errors import CacheError, ImproperlyConfigured
 from cachemw.exchange import Exchange
@@ -53,22 +54,17 @@ class Site(Protocol):
 class Page:
     """A page timeout in seconds, with the cache, the key prefix and the tags of the pages.
 
-    Raises: TypeError and ValueError for what these cannot be, ImproperlyConfigured for a URL that leads to no store.
+    Raises: ImproperlyConfigured for what these cannot be; TypeError and ValueError for such tags, and TypeError for the
+    view itself in the place of the timeout.
     """
 
     def __init__(self, timeout: float, *, cache: str | BaseCache | None, key_prefix: str | None, tags: Tags) -> None:
-        if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        if callable(timeout):
             raise TypeError(f"cache_page: the timeout is a number of seconds; got {timeout!r}. Write cache_page(60).")
-        if not 0 <= timeout <= float_info.max:
-            raise ValueError(f"cache_page: the timeout is 0 seconds (not stored) or more; got {timeout!r}.")
-        if cache is not None and not isinstance(cache, str | BaseCache):
-            raise TypeError(f"cache_page: cache is an alias, a URL or a store; got {cache!r}.")
-        if key_prefix is not None and not isinstance(key_prefix, str):
-            raise TypeError(f"cache_page: key_prefix is a text; got {key_prefix!r}.")
-        self.timeout = timeout
+        self.timeout = number("cache_page: timeout", timeout, minimum=0)
         self.name = "a view"  # for errors
-        self._cache = opened(cache) if isinstance(cache, str) and "://" in cache else cache
-        self._key_prefix = key_prefix
+        self._cache = check_store("cache_page: cache", cache)
+        self._key_prefix = None if key_prefix is None else text("cache_page: key_prefix", key_prefix)
         self._tags = tags if callable(tags) else _checked(tags)
         self._lock = threading.Lock()
         self._alone: Any = None

@@ -43,6 +43,7 @@ from cachemw._memoize_passage import (
     run,
 )
 from cachemw._memoize_stores import Guard, check_store, guard_of, store_of
+from cachemw._values import number
 from cachemw.backends.base import BaseCache
 from cachemw.calling import is_async
 
@@ -325,12 +326,6 @@ class Cached:
         return AsyncMemoized(known) if is_async(function) else Memoized(known)
 
 
-def _seconds(name: str, value: object, *, minimum: float) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool) and minimum <= value < math.inf:
-        return value
-    raise TypeError(f"cached: {name} is {value!r}; allowed: a number" + (" of at least 0" if minimum == 0 else ""))
-
-
 def cached(
     timeout: float | None,
     *,
@@ -363,15 +358,17 @@ def cached(
     `f.invalidate(…)`, `f.refresh(…)` and `f.cache_key(…)` take the function's arguments; the first two are to be
     awaited where the function is.
 
-    Raises: TypeError for what is no function, for a generator, and for a wrong option; ImproperlyConfigured for a wrong
-    URL. A call raises TypeError if an argument has no key, InvalidCacheBackendError for an alias not configured.
+    Raises: TypeError for what is no function, for a generator, and for such a key; ImproperlyConfigured for any other
+    option. A call raises TypeError if an argument has no key, InvalidCacheBackendError for an alias not configured.
     """
+    if callable(timeout):
+        raise TypeError(f"cached: the timeout is a number of seconds, or None; got {timeout!r}. Write @cached(60).")
     if key is not None and (not callable(key) or is_async(key)):
         raise TypeError(f"cached: key is {key!r}; allowed: a plain function of the decorated function's arguments")
     return Cached(
         key=key,
         cache=check_store("cached: cache", cache),
-        timeout=None if timeout is None or timeout == math.inf else _seconds("timeout", timeout, minimum=-math.inf),
-        stale=_seconds("stale", stale, minimum=0),
-        beta=_seconds("beta", beta, minimum=0),
+        timeout=None if timeout is None or timeout == math.inf else number("cached: timeout", timeout),
+        stale=number("cached: stale", stale, minimum=0),
+        beta=number("cached: beta", beta, minimum=0),
     )

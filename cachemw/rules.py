@@ -23,9 +23,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from functools import partial
-from sys import float_info
 from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
+from cachemw._values import number
 from cachemw.errors import ImproperlyConfigured
 from cachemw.paths import readings, spellings
 
@@ -89,6 +89,8 @@ class Rule:
         for name in _MEMBERS:
             object.__setattr__(self, name, _tuple(getattr(self, name)))
         object.__setattr__(self, "_matches", _matcher(self.path))
+        if self.lifetime is not None:
+            object.__setattr__(self, "lifetime", number("lifetime", self.lifetime, minimum=0))
         _check(self)
         object.__setattr__(self, "methods", tuple(method.upper() for method in self.methods))
         object.__setattr__(self, "content_types", tuple(kind.lower() for kind in self.content_types))
@@ -266,10 +268,6 @@ def _matches_glob(parts: Sequence[str], slash: str, path: str) -> bool:
     return at <= end
 
 
-def _is_seconds(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= float_info.max
-
-
 def _is_status(value: Any) -> bool:
     if isinstance(value, str):
         return value in ("1xx", "2xx", "3xx", "4xx", "5xx")
@@ -298,8 +296,6 @@ def _check(rule: Rule) -> None:
         for value in getattr(rule, name):
             if not is_right(value):
                 raise ImproperlyConfigured(f"{name}: {value!r} is not {allowed}.")
-    if rule.lifetime is not None and not _is_seconds(rule.lifetime):
-        raise ImproperlyConfigured(f"lifetime: {rule.lifetime!r} is not a number of seconds, 0 or more.")
     if rule.cache is not None and not (isinstance(rule.cache, str) and rule.cache):
         raise ImproperlyConfigured(f"cache: {rule.cache!r} is not the alias of a cache.")
     if rule.set_cookie not in ("strip", None):

@@ -114,8 +114,9 @@ def cache_page(
     `no-store`, `private`, `Set-Cookie` and `Vary: *` are never stored. A page that read the session varies on Cookie.
     Where the page is cached here on ASGI, `stale-while-revalidate` has no effect: the next request fetches it.
 
-    Raises: TypeError or ValueError for an argument that cannot be meant or a view that is none; at the first request
-    (with an extension of ours, at start-up) ImproperlyConfigured for an unknown alias.
+    Raises: ImproperlyConfigured for a timeout (a negative one too), cache or prefix that cannot be meant, TypeError or
+    ValueError for such tags, TypeError for a view that is none; at the first request (with an extension of ours, at
+    start-up) ImproperlyConfigured for an unknown alias.
     """
     return CachePage(timeout, cache, key_prefix, tags)
 

@@ -773,19 +773,30 @@ def test_what_is_no_function_is_refused(function: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"timeout": len}, r"timeout is <built-in function len>; allowed: a number"),
-        ({"timeout": "60"}, "timeout is '60'"),
-        ({"timeout": True}, "timeout is True"),
-        ({"timeout": float("nan")}, "timeout is nan"),
-        ({"timeout": 60, "stale": -1}, "stale is -1; allowed: a number of at least 0"),
-        ({"timeout": 60, "stale": None}, "stale is None"),
-        ({"timeout": 60, "beta": float("inf")}, "beta is inf"),
+        ({"timeout": len}, r"a number of seconds, or None; got <built-in function len>\. Write @cached\(60\)"),
         ({"timeout": 60, "key": "user"}, "key is 'user'; allowed: a plain function"),
         ({"timeout": 60, "key": amodule_level}, "allowed: a plain function"),
     ],
 )
 def test_wrong_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(TypeError, match=message):
+        cached(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"timeout": "soon"}, "cached: timeout is 'soon'; allowed: a number"),
+        ({"timeout": True}, "timeout is True"),
+        ({"timeout": [60]}, r"timeout is \[60\]"),
+        ({"timeout": float("nan")}, "timeout is nan"),
+        ({"timeout": 60, "stale": -1}, "stale is -1; allowed: a number of at least 0"),
+        ({"timeout": 60, "stale": None}, "stale is None"),
+        ({"timeout": 60, "beta": float("inf")}, "beta is inf"),
+    ],
+)
+def test_wrong_numbers_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=message):
         cached(**options)
 
 
