@@ -125,8 +125,8 @@ class WSGIRequest(UnreadRequest):
 
     @staticmethod
     def native(names: Sequence[str]) -> tuple[str, ...]:
-        """The variables of these fields."""
-        return tuple(map(variable, names))
+        """The variables of these fields: all that `lines` reads for them."""
+        return (*map(variable, names), *((SSL_CLIENT,) if "client-cert" in names else ()))
 
     def selection(self, native: tuple[str, ...]) -> Hashable:
         """The values of these variables."""
