@@ -13,8 +13,9 @@ from wsgiref.util import setup_testing_defaults
 import pytest
 
 from cachemw import Policy, asgi, wsgi
+from cachemw._asgi_passage import no_body
 from cachemw.backends.locmem import LocMemCache
-from tests.scenarios.conftest import Asked, Script, Site
+from tests.scenarios.conftest import Asked, Clock, Script, Site
 from tests.servers import until
 
 names = count()
@@ -266,6 +267,50 @@ def test_a_cancelled_leader_releases_its_followers() -> None:
         return await asyncio.gather(*followers)
 
     assert asyncio.run(story()) == [b"page"] * 3
+
+
+def test_who_waits_for_a_validation_does_not_wait_for_a_client_to_read_the_page(clock: Clock) -> None:
+    async def story() -> None:
+        asked, answers, reads = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            fields = [(b"etag", b'"1"'), (b"cache-control", b"max-age=10")]
+            known = (b"if-none-match", b'"1"') in scope["headers"]
+            if known:
+                asked.set()
+                await answers.wait()
+            await send({"type": "http.response.start", "status": 304 if known else 200, "headers": fields})
+            await send({"type": "http.response.body", "body": b"" if known else b"page"})
+
+        middleware: Any = asgi.CacheMiddleware(app, cache=LocMemCache(f"crowd-{next(names)}"))
+
+        async def client(*, slow: bool = False) -> bytes:
+            body = b""
+
+            async def send(message: Any) -> None:
+                nonlocal body
+                if slow:
+                    await reads.wait()
+                body += message.get("body", b"")
+
+            scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": [(b"host", b"a")]}
+            await middleware(scope, no_body(), send)
+            return body
+
+        assert await client() == b"page"
+        clock.advance(20)
+        leader = asyncio.create_task(client(slow=True))
+        await asked.wait()
+        follower = asyncio.create_task(client())
+        await asyncio.sleep(0)
+        answers.set()
+        async with asyncio.timeout(5):
+            assert await follower == b"page"
+        assert not leader.done()
+        reads.set()
+        assert await leader == b"page"
+
+    asyncio.run(story())
 
 
 def test_a_crowd_of_threads_does_not_pay_for_the_one_who_left() -> None:
