@@ -78,7 +78,9 @@ def _dummy(scheme: str, rest: str, options: Config) -> Config:
 
 def _file(scheme: str, rest: str, options: Config) -> Config:
     if not rest.startswith("/"):
-        raise refuse("the directory", rest, f"an absolute one, with three slashes: {scheme}:///var/cache/site")
+        raise refuse(
+            "the directory", without_password(rest), f"an absolute one, with three slashes: {scheme}:///var/cache/site"
+        )
     return {"BACKEND": _BACKENDS + "filebased.FileBasedCache", "LOCATION": unquote(rest)}
 
 
@@ -107,7 +109,9 @@ def _database(scheme: str, rest: str, options: Config) -> Config:
     url = options.pop("url", None)
     if not url:
         raise refuse(
-            "the database", f"{scheme}://{rest}", "db+sqlite:///file?table=…, db+postgresql://user@host/name?table=…"
+            "the database",
+            without_password(f"{scheme}://{rest}"),
+            "db+sqlite:///file?table=…, db+postgresql://user@host/name?table=…",
         )
     if rest:
         options.setdefault("table", unquote(rest.rstrip("/")))

@@ -446,7 +446,8 @@ def test_caches_and_urls_together_are_an_error() -> None:
 
 
 def test_a_bad_url_names_its_variable_and_no_password() -> None:
-    for environ in ({"CACHEMW_URL_PAGES": "what://u:hidden@host"}, {"CACHEMW_URL_PAGES": "u:hidden@host"}):
+    for url in ("what://u:hidden@host", "u:hidden@host", "file://u:hidden@host/x", "dbcache://u:hidden@host"):
+        environ = {"CACHEMW_URL_PAGES": url}
         with pytest.raises(ImproperlyConfigured, match=r"^CACHEMW_URL_PAGES: Cache URL") as caught:
             Settings.from_environ(environ)
         assert "hidden" not in str(caught.value)
