@@ -26,7 +26,7 @@ import math
 import time
 from collections.abc import Callable, Coroutine
 from types import CodeType, FunctionType
-from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, cast, overload
+from typing import Any, Final, Generic, ParamSpec, Protocol, Self, TypeVar, cast, overload
 
 from cachemw._memoize_closures import Closure, Decorated, code_frame, has_no_key, named
 from cachemw._memoize_keys import digest, frame, label
@@ -53,6 +53,8 @@ P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
 T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
+R_co = TypeVar("R_co", covariant=True)
 
 #: Says what counts of the arguments: it is called with them, and returns a value, or several in a tuple.
 KeyFunction = Callable[..., Any]
@@ -224,6 +226,12 @@ class _Bindable(Decorated, Generic[P, R]):
         return f"<memoized {self._function.name}>"
 
 
+class _Method(Protocol[T_contra, Q, R_co]):
+    """For type checkers, which see a method's first parameter through it."""
+
+    def __call__(self, first: T_contra, /, *args: Q.args, **kwargs: Q.kwargs) -> R_co: ...
+
+
 class Memoized(_Bindable[P, R]):
     """A function whose results are kept; see `cached`."""
 
@@ -247,13 +255,14 @@ class Memoized(_Bindable[P, R]):
         cache.set(mark_of(key), new_mark(), MARK_TIMEOUT)
         return cache.delete(key)
 
-    @overload  # a class method
-    def __get__(self: Memoized[Concatenate[type[T], Q], R], instance: None, owner: type[T]) -> Memoized[Q, R]: ...
+    # Of which kind it is, its first parameter says: a class method's is the class, a method's the object.
     @overload
-    def __get__(self, instance: None, owner: type) -> Self: ...
+    def __get__(self: _Method[T, Q, R], instance: object, owner: T) -> Memoized[Q, R]: ...
     @overload
-    def __get__(self: Memoized[Concatenate[Any, Q], R], instance: object, owner: type) -> Memoized[Q, R]: ...
-    def __get__(self, instance: object, owner: type | None = None) -> Any:
+    def __get__(self: _Method[T, Q, R], instance: T, owner: type) -> Memoized[Q, R]: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> Self: ...
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self._bind(instance, owner)
 
 
@@ -280,15 +289,14 @@ class AsyncMemoized(_Bindable[P, R]):
         await cache.aset(mark_of(key), new_mark(), MARK_TIMEOUT)
         return await cache.adelete(key)
 
-    @overload  # a class method
-    def __get__(
-        self: AsyncMemoized[Concatenate[type[T], Q], R], instance: None, owner: type[T]
-    ) -> AsyncMemoized[Q, R]: ...
+    # Of which kind it is, its first parameter says: a class method's is the class, a method's the object.
     @overload
-    def __get__(self, instance: None, owner: type) -> Self: ...
+    def __get__(self: _Method[T, Q, Coroutine[Any, Any, R]], instance: object, owner: T) -> AsyncMemoized[Q, R]: ...
     @overload
-    def __get__(self: AsyncMemoized[Concatenate[Any, Q], R], instance: object, owner: type) -> AsyncMemoized[Q, R]: ...
-    def __get__(self, instance: object, owner: type | None = None) -> Any:
+    def __get__(self: _Method[T, Q, Coroutine[Any, Any, R]], instance: T, owner: type) -> AsyncMemoized[Q, R]: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> Self: ...
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self._bind(instance, owner)
 
 
