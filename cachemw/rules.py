@@ -17,7 +17,6 @@ Rule 2: in doubt, restrictive: "never" holds if any spelling of the path matches
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -131,15 +130,6 @@ class Rules(Sequence[Rule]):
             raise ImproperlyConfigured(f"{source}: a list of rules is expected; got {rules!r}.")
         self._rules = tuple(_rule(rule, f"{source}[{number}]") for number, rule in enumerate(rules))
         self._memo: dict[tuple[str, str], tuple[Rule, ...] | None] = {}
-
-    @classmethod
-    def from_json(cls, text: str, *, source: str = "CACHEMW_RULES") -> Rules:
-        """The table in a JSON text: a list of objects, their names those of `Rule`."""
-        try:
-            value = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise ImproperlyConfigured(f"{source} is no JSON: {error}.") from None
-        return cls(value, source=source)
 
     def __len__(self) -> int:
         return len(self._rules)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from cachemw.errors import ImproperlyConfigured
 from cachemw.rules import Rule, Rules
+from cachemw.settings import Settings
 
 # (pattern, path, whether it matches)
 PATHS = [
@@ -188,12 +189,16 @@ def test_the_first_rule_that_matches_the_response_wins() -> None:
 # -- the table ----------------------------------------------------------------------------------------------------
 
 
+def from_environment(text: str) -> Any:
+    return Settings.from_environ({"CACHEMW_RULES": text}).rules
+
+
 def test_rules_come_from_json_and_mappings_as_well() -> None:
     rows = [
         {"path": "/account/*", "never": True},
         {"path": "*.css", "methods": ["GET"], "lifetime": 86400, "tags": ["static"], "ignore_query": ["v"]},
     ]
-    rules = Rules.from_json(json.dumps(rows))
+    rules = Rules(from_environment(json.dumps(rows)))
     assert rules == Rules(rows) == Rules([Rule(**row) for row in rows])  # type: ignore[arg-type]
     assert hash(rules) == hash(Rules(rows))
     assert rules != rows
@@ -203,16 +208,16 @@ def test_rules_come_from_json_and_mappings_as_well() -> None:
     assert repr(rules).startswith("Rules([Rule(path='/account/*'")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1,", "[" * 100_000])
+@pytest.mark.parametrize("text", ["{", "[1,", "[" * 100_000, '[{"path": "/", "never": true, "never": false}]'])
 def test_what_is_no_json_names_the_variable(text: str) -> None:
-    with pytest.raises(ImproperlyConfigured, match="CACHEMW_RULES is no JSON"):
-        Rules.from_json(text)
+    with pytest.raises(ImproperlyConfigured, match=r"CACHEMW_RULES is .*, which is no JSON: "):
+        from_environment(text)
 
 
 @pytest.mark.parametrize("text", ['{"path": "/"}', '"/"', "7", "null"])
 def test_a_table_is_a_list(text: str) -> None:
-    with pytest.raises(ImproperlyConfigured, match="CACHEMW_RULES: a list of rules is expected"):
-        Rules.from_json(text)
+    with pytest.raises(ImproperlyConfigured, match=r"CACHEMW_RULES is .*; allowed: a list of rules, also as JSON"):
+        from_environment(text)
 
 
 def test_a_row_is_an_object() -> None:
@@ -224,7 +229,7 @@ def test_a_misspelt_name_is_told_the_right_one() -> None:
     with pytest.raises(
         ImproperlyConfigured, match=r"RULES\[0\]: unknown name 'lifetme'; did you mean 'lifetime'\? All"
     ):
-        Rules.from_json('[{"lifetme": 3}]')
+        from_environment('[{"lifetme": 3}]')
     with pytest.raises(ImproperlyConfigured, match=r"unknown name '_matches'"):
         Rules([{"_matches": 3}])
     with pytest.raises(ImproperlyConfigured, match=r"unknown name 7\. Allowed: path"):
