@@ -117,8 +117,10 @@ def text(name: str, value: object) -> str:
 
 
 def members(name: str, value: object) -> tuple[str, ...]:
-    """Several words: a sequence, or one text that separates them by commas."""
+    """Several words: a sequence, or one text that separates them by commas; "none" is none of them."""
     if isinstance(value, str):
+        if value.strip().lower() == "none":
+            return ()
         return tuple(word for word in (part.strip() for part in value.split(",")) if word)
     if isinstance(value, Sequence | AbstractSet) and all(isinstance(word, str) for word in value):
         return tuple(sorted(value)) if isinstance(value, AbstractSet) else tuple(value)

@@ -25,6 +25,7 @@ from cachemw.errors import ImproperlyConfigured
         (text, "", ""),
         (members, " a, b ,,c", ("a", "b", "c")),
         (members, "", ()),
+        (members, " None\n", ()),
         (members, ["b", "a"], ("b", "a")),
         (members, {"b", "a"}, ("a", "b")),
     ],

@@ -6,7 +6,7 @@ this cache, `Policy.django()` Django 5.2 to the letter, `Policy.rfc9111()` a str
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, fields
 from inspect import Parameter, Signature, signature
@@ -301,24 +301,20 @@ def read_option(name: str, option: str, value: Any) -> Any:
         if not isinstance(value, str) or value not in get_args(kind):
             raise refuse(name, value, ", ".join(get_args(kind)))
         return value
-    if get_origin(kind) is frozenset:
-        numbers = value.split(",") if isinstance(value, str) else value
-        if not isinstance(numbers, Sequence | AbstractSet) or isinstance(numbers, bytes):
-            raise refuse(name, value, "whole numbers, separated by commas")
-        return frozenset(integer(name, one, minimum=100, maximum=599) for one in numbers)
-    if get_origin(kind) is tuple and isinstance(value, str):
+    if get_origin(kind) in (tuple, frozenset) and isinstance(value, str):
         value = _words(name, value, _DEFAULTS[option])
+    if get_origin(kind) is frozenset:
+        if not isinstance(value, Sequence | AbstractSet) or isinstance(value, bytes):
+            raise refuse(name, value, "whole numbers, separated by commas")
+        return frozenset(integer(name, one, minimum=100, maximum=599) for one in value)
     return (_SPECIAL.get(option) or _READERS[get_origin(kind) or kind])(name, value)
 
 
-def _words(name: str, text: str, default: tuple[str, ...]) -> tuple[str, ...]:
+def _words(name: str, text: str, default: Collection[object]) -> tuple[str, ...]:
     """The members of a list in a text. An empty text is a slip where that would switch off what is on by default."""
-    if text.strip().lower() == "none":
-        return ()
-    words = members(name, text)
-    if default and not words:
+    if default and not text.strip(", \t\r\n"):
         raise refuse(name, text, "words separated by commas; none for an empty list; left out, it has its default")
-    return words
+    return members(name, text)
 
 
 def _seconds(name: str, value: Any) -> float:

@@ -79,6 +79,9 @@ def test_a_guard_is_switched_off_by_a_word_and_by_no_slip(option: str) -> None:
 
 
 def test_an_empty_list_that_is_the_default_may_be_given_as_such() -> None:
+    for name in ("STATUSES", "LANGUAGES"):
+        settings = Settings.from_environ({f"CACHEMW_{name}": "none"})
+        assert (settings.languages, settings.policy().statuses) == ((), frozenset(() if name == "STATUSES" else (200,)))
     for text in ("", "none"):
         assert Settings.from_environ({"CACHEMW_IGNORE_QUERY": text}).policy() == Policy()
 
