@@ -11,20 +11,52 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from cachemw import (
+    BaseCache,
     CacheMiddleware,
+    Caches,
     FetchFromCacheMiddleware,
+    Hooks,
     LocaleMiddleware,
     Policy,
     Rule,
     Rules,
     Settings,
+    StaticFolder,
+    StaticMiddleware,
     TimezoneMiddleware,
     UpdateCacheMiddleware,
+    activate_language,
+    activate_timezone,
+    add_never_cache_headers,
+    apurge,
     asgi,
+    cache,
+    cache_control,
+    cache_page,
+    cached,
+    caches,
+    conditional,
     connect,
+    deactivate_language,
+    deactivate_timezone,
+    fragment,
+    get_cache_key,
+    get_language,
+    get_max_age,
+    get_timezone,
+    has_vary_header,
+    learn_cache_key,
     locale,
+    make_template_fragment_key,
+    never_cache,
     page_failures,
+    patch_cache_control,
+    patch_response_headers,
+    patch_vary_headers,
     purge,
+    static_url,
+    vary_on_cookie,
+    vary_on_headers,
     wsgi,
 )
 
@@ -81,3 +113,160 @@ assert_type(settings.rules, tuple[Rule, ...] | None)
 assert_type(settings.policy(), Policy)
 Settings(languages={"en", "de"}, secret="one", rules='[{"path": "/x"}]', preset="django")
 CacheMiddleware(wsgi_app, policy=Policy(), settings={"CACHES": {}}, rules=[{"path": "/x"}], key_prefix="a")
+
+
+# -- decorators of views: the view keeps its type --------------------------------------------------------------------
+
+
+@cache_page(60, tags=lambda number: [f"number-{number}"])
+@cache_control(max_age=60, public=True)
+@vary_on_headers("Accept")
+def view(number: int, *, name: str = "") -> str:
+    return name
+
+
+@cache_page(60, cache="default", key_prefix="x")
+@never_cache
+@vary_on_cookie
+@conditional(etag=lambda request: "x")
+async def task(number: int) -> bytes:
+    return b""
+
+
+assert_type(view(1, name="a"), str)
+
+
+# -- functions and methods whose results are kept --------------------------------------------------------------------
+
+
+@cached(60)
+def price(article: int, currency: str = "EUR") -> float:
+    return 1.0
+
+
+@cached(60, stale=5, cache="redis://localhost")
+async def stock(article: int) -> list[int]:
+    return []
+
+
+class Shop:
+    @cached(60, key=lambda self, article: article)
+    def price(self, article: int) -> float:
+        return 1.0
+
+    @cached(60, key=lambda self, article: article)
+    async def stock(self, article: int) -> int:
+        return 1
+
+    @cached(60)
+    @classmethod
+    def below(cls, article: int) -> float:
+        return 1.0
+
+    @classmethod
+    @cached(60)
+    def above(cls, article: int) -> float:
+        return 1.0
+
+    @cached(60)
+    @staticmethod
+    def plain(article: int) -> float:
+        return 1.0
+
+    @staticmethod
+    @cached(60)
+    def plainer(article: int) -> float:
+        return 1.0
+
+    @cached(60)
+    @staticmethod
+    async def later(article: int) -> float:
+        return 1.0
+
+    @property
+    @cached(60, key=lambda self: 1)
+    def sold(self) -> int:
+        return 1
+
+
+assert_type(price(1), float)
+assert_type(price(article=1, currency="USD"), float)
+assert_type(price.refresh(1), float)
+assert_type(price.invalidate(1, "EUR"), bool)
+assert_type(price.cache_key(1), str)
+assert_type(Shop().price(1), float)
+assert_type(Shop().price.refresh(article=1), float)
+assert_type(Shop.price(Shop(), 1), float)
+assert_type(Shop().sold, int)
+for shop in (Shop, Shop()):
+    assert_type(shop.below(1), float)
+    assert_type(shop.above(1), float)
+    assert_type(shop.plain(1), float)
+    assert_type(shop.plainer(1), float)
+assert_type(Shop.below.invalidate(1), bool)
+assert_type(Shop.plain.invalidate(1), bool)
+
+
+@fragment("sidebar", lambda user: [user], 60)
+def sidebar(user: str) -> str:
+    return user
+
+
+assert_type(sidebar("a"), str)
+assert_type(make_template_fragment_key("sidebar", ["a"]), str)
+
+
+# -- hooks: a function stays what it is -------------------------------------------------------------------------------
+
+hooks = Hooks()
+
+
+@hooks.before_request
+def before(request: Any) -> None: ...
+
+
+@hooks.scope("/admin", name="admin").after_request
+def after(response: Any) -> Any:
+    return response
+
+
+assert_type(before(1), None)
+CacheMiddleware(wsgi_app, hooks=hooks)
+
+
+# -- everything else -------------------------------------------------------------------------------------------------
+
+
+async def use() -> None:
+    assert_type(await task(1), bytes)
+    assert_type(await stock(1), list[int])
+    assert_type(await stock.refresh(1), list[int])
+    assert_type(await stock.invalidate(1), bool)
+    assert_type(await Shop().stock(1), int)
+    assert_type(await Shop.later(1), float)
+    assert_type(await apurge(tags=["a"]), int)
+    assert_type(await connect("locmem://").aincr("a"), int)
+
+
+assert_type(cache, BaseCache)
+assert_type(caches["default"], BaseCache)
+assert_type(Caches({"CACHES": {}}).all(), list[BaseCache])
+assert_type(cache.incr("a"), int)
+assert_type(cache.add("a", 1, timeout=None), bool)
+assert_type(purge("http://localhost/", tags=("a",), soft=True), int)
+assert_type(get_cache_key({}), str | None)
+assert_type(learn_cache_key({}, {}), str)
+assert_type(get_max_age([]), int | None)
+assert_type(has_vary_header([], "Cookie"), bool)
+assert_type(get_language(), str | None)
+assert_type(get_timezone(), str | None)
+assert_type(static_url("style.css", folder=StaticFolder("static")), str)
+StaticMiddleware(wsgi_app, StaticFolder("static"))
+activate_language("de")
+deactivate_language()
+activate_timezone("UTC")
+deactivate_timezone()
+patch_cache_control([], max_age=5, private=True)
+patch_response_headers([], 60)
+patch_vary_headers([], ["Cookie"])
+add_never_cache_headers([])

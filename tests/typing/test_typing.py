@@ -43,6 +43,22 @@ Settings(secondz=60)
 Settings(languages=3)
 Settings(preset="varnish")
 page_failures("default")
+view("one")
+price("one")
+price(1, 2)
+price.invalidate("one")
+Shop().price("one")
+Shop.price(1)
+Shop.below("one")
+Shop().above("one")
+Shop.plain("one")
+Shop().plainer("one")
+sidebar(1)
+cache_page("sixty")
+cached("sixty")
+cache_control(max_aeg=5)
+patch_cache_control([], max_age="five")
+connect(5)
 """
 
 
@@ -67,6 +83,16 @@ def test_the_right_is_let_pass_and_each_mistake_is_found(command: list[str], tmp
     found = {int(line) for line in re.findall(r"wrong\.py:(\d+):.*error", said)}
     first = text.count("\n") + 2
     assert found == set(range(first, first + len(WRONG.split("\n")) - 2)), said
+
+
+def test_the_right_has_every_public_name() -> None:
+    used = {one.id for one in ast.walk(ast.parse((HERE / "right.py").read_text())) if isinstance(one, ast.Name)}
+    errors = {name for name in cachemw.__all__ if isinstance(getattr(cachemw, name), type) and _is_raised(name)}
+    assert set(cachemw.__all__) - used == errors
+
+
+def _is_raised(name: str) -> bool:
+    return issubclass(getattr(cachemw, name), Exception)
 
 
 # -- what is written twice, once for the checkers --------------------------------------------------------------------
