@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
+from functools import cache
 from typing import Any
 
 from cachemw._asgi_request import ASGIApp, Message, Receive, Scope, Send
-from cachemw.hooks import HookPlan, arun_after, arun_before, arun_teardown
+from cachemw.calling import HookPlan, arun_after, arun_before, arun_teardown
 
 __all__ = ["Hooked"]
 
@@ -53,16 +54,38 @@ class Hooked:
 
     async def _send_head(self, message: Message) -> None:
         """Show the head to the after hooks as a response: what they do to it is sent, or another in its place."""
-        from starlette.responses import Response as StarletteResponse
-
-        response = StarletteResponse(status_code=message["status"])
-        response.raw_headers = list(message.get("headers", ()))
+        response = _head()(message["status"], list(message.get("headers", ())))
         changed = await arun_after(self._plan, self._request, response)
         if changed is response:
             await self._send({**message, "status": response.status_code, "headers": response.raw_headers})
         else:
             self._replaced = True
             await changed(self._scope, self._receive, self._send)
+
+
+@cache
+def _head() -> Any:
+    """The class of responses whose body is still to come, made when Starlette is there."""
+    from starlette.responses import Response
+
+    class Head(Response):
+        def __init__(self, status: int, fields: list[tuple[bytes, bytes]]) -> None:
+            self.status_code = status
+            self.raw_headers = fields
+            self.background = None
+
+        @property
+        def body(self) -> bytes:
+            return b""
+
+        @body.setter
+        def body(self, body: object) -> None:
+            raise AttributeError(
+                "The body of this response is still to come, and cannot be set here. To send another one, return "
+                "another response from the hook."
+            )
+
+    return Head
 
 
 class _Received:

@@ -8,7 +8,7 @@ from itertools import chain
 from tempfile import SpooledTemporaryFile
 from typing import TYPE_CHECKING, Any, Final
 
-from cachemw.hooks import HookPlan, run_after, run_before, run_teardown
+from cachemw.calling import HookPlan, run_after, run_before, run_teardown
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

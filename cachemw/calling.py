@@ -155,7 +155,7 @@ def refuse_async(hook: Hook, kind: str) -> None:
 
 
 def _refuse_awaitable(hook: Hook, result: Any) -> None:
-    """A plain function that returns a coroutine has passed `_refuse_async`; as a response it would be nonsense."""
+    """A plain function that returns a coroutine has passed `refuse_async`; as a response it would be nonsense."""
     if inspect.isawaitable(result):
         if inspect.iscoroutine(result):
             result.close()

@@ -26,33 +26,11 @@ from itertools import chain
 from threading import RLock
 from typing import Any, Final, TypeVar, overload
 
-from cachemw.calling import (
-    Hook,
-    HookPlan,
-    arun_after,
-    arun_before,
-    arun_teardown,
-    check_hook,
-    refuse_async,
-    run_after,
-    run_before,
-    run_teardown,
-)
+from cachemw.calling import Hook, HookPlan, check_hook, refuse_async
 from cachemw.errors import ImproperlyConfigured
 from cachemw.paths import decoded, spellings
 
-__all__ = [
-    "Hook",
-    "HookPlan",
-    "Hooks",
-    "Scope",
-    "arun_after",
-    "arun_before",
-    "arun_teardown",
-    "run_after",
-    "run_before",
-    "run_teardown",
-]
+__all__ = ["Hooks", "Scope"]
 
 HookT = TypeVar("HookT", bound=Hook)
 
@@ -107,7 +85,11 @@ class Hooks:
 
     On WSGI hooks are plain functions and get werkzeug's `Request` and `Response`. On ASGI they get Starlette's; an
     `async def` runs on the event loop, a plain `def` in a worker thread, as Starlette does with endpoints: it may
-    block, and what it does to context variables stays there. A cheap hook for ASGI is written with `async def`.
+    block, and what it sets in a `ContextVar` holds for the rest of the request. A cheap hook for ASGI is written with
+    `async def`.
+
+    The response of an after hook has status and fields that may be changed. On WSGI it has its body, too; on ASGI that
+    is not there yet, and to set it is an error: a hook that has another body returns another response.
 
     `before_request_funcs`, `after_request_funcs` and `teardown_request_funcs` hold what is registered, by name of
     scope and under None for all requests; they may be read and extended, as in Flask. A name that no scope has is a

@@ -16,18 +16,7 @@ from datetime import tzinfo
 from types import EllipsisType
 from typing import Any, AnyStr, Final, Literal
 
-from cachemw.activation import (
-    KEY,
-    Locale,
-    activate_language,
-    activate_timezone,
-    deactivate_language,
-    deactivate_timezone,
-    enter,
-    get_language,
-    get_timezone,
-    leave,
-)
+from cachemw.activation import KEY, Locale, enter, leave
 from cachemw.caching import settings_of
 from cachemw.calling import call, is_async
 from cachemw.errors import ImproperlyConfigured
@@ -36,22 +25,7 @@ from cachemw.negotiation import LanguageChoice, TimezoneChoice
 from cachemw.paths import below
 from cachemw.settings import Settings
 
-__all__ = [
-    "KEY",
-    "ASGILocaleMiddleware",
-    "ASGITimezoneMiddleware",
-    "Locale",
-    "WSGILocaleMiddleware",
-    "WSGITimezoneMiddleware",
-    "activate_language",
-    "activate_timezone",
-    "deactivate_language",
-    "deactivate_timezone",
-    "enter",
-    "get_language",
-    "get_timezone",
-    "leave",
-]
+__all__ = ["ASGILocaleMiddleware", "ASGITimezoneMiddleware", "WSGILocaleMiddleware", "WSGITimezoneMiddleware"]
 
 _NAMES: Final = ("Vary", "Content-Language")
 _RAW_NAMES: Final = (b"vary", b"content-language")  # ASGI: names are in lower case

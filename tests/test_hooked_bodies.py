@@ -12,6 +12,10 @@ from wsgiref.validate import validator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
 from werkzeug import Request, Response
 from werkzeug.test import Client, EnvironBuilder, run_wsgi_app
 
@@ -250,3 +254,33 @@ def test_messages_that_a_hook_has_read_reach_the_application(hook: Any) -> None:
     asyncio.run(request())
     assert got == PARTS
     assert sent[0]["status"] == 200
+
+
+def answered(hook: Any) -> Any:
+    """What a visitor gets where this is the after hook."""
+    hooks = Hooks()
+    hooks.after_request(hook)
+    app = Starlette(routes=[Route("/", lambda request: PlainTextResponse("a page"))])
+    return TestClient(asgi.CacheMiddleware(app, cache="dummy://", hooks=hooks)).get("/")
+
+
+def test_the_body_of_a_response_that_is_still_to_come_cannot_be_set() -> None:
+    async def replace(response: Any) -> None:
+        assert response.body == b""
+        response.body = b"another page"
+
+    with pytest.raises(AttributeError, match="return another response from the hook"):
+        answered(replace)
+
+
+def test_a_hook_changes_status_and_fields_or_returns_another_response() -> None:
+    def change(response: Any) -> None:
+        assert response.media_type is None
+        response.status_code = 203
+        response.set_cookie("seen", "1")
+        response.headers["X-Hook"] = "was here"
+
+    changed = answered(change)
+    assert (changed.status_code, changed.text, changed.headers["X-Hook"]) == (203, "a page", "was here")
+    assert changed.cookies["seen"] == "1"
+    assert answered(lambda response: PlainTextResponse("another page", response.status_code)).text == "another page"

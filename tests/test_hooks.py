@@ -18,11 +18,8 @@ from starlette.responses import PlainTextResponse
 
 from cachemw.asgi import CacheMiddleware
 from cachemw.backends.locmem import LocMemCache
-from cachemw.errors import ImproperlyConfigured
-from cachemw.hooks import (
+from cachemw.calling import (
     HookPlan,
-    Hooks,
-    Scope,
     arun_after,
     arun_before,
     arun_teardown,
@@ -30,6 +27,8 @@ from cachemw.hooks import (
     run_before,
     run_teardown,
 )
+from cachemw.errors import ImproperlyConfigured
+from cachemw.hooks import Hooks, Scope
 from cachemw.paths import below, decoded, readings, spellings
 
 

@@ -24,16 +24,9 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from cachemw import Settings, locale
-from cachemw.asgi import CacheMiddleware, FetchFromCacheMiddleware, UpdateCacheMiddleware
-from cachemw.backends.locmem import LocMemCache
-from cachemw.errors import ImproperlyConfigured
-from cachemw.locale import (
+from cachemw.activation import (
     KEY,
-    ASGILocaleMiddleware,
-    ASGITimezoneMiddleware,
     Locale,
-    WSGILocaleMiddleware,
-    WSGITimezoneMiddleware,
     activate_language,
     activate_timezone,
     deactivate_language,
@@ -42,6 +35,15 @@ from cachemw.locale import (
     get_language,
     get_timezone,
     leave,
+)
+from cachemw.asgi import CacheMiddleware, FetchFromCacheMiddleware, UpdateCacheMiddleware
+from cachemw.backends.locmem import LocMemCache
+from cachemw.errors import ImproperlyConfigured
+from cachemw.locale import (
+    ASGILocaleMiddleware,
+    ASGITimezoneMiddleware,
+    WSGILocaleMiddleware,
+    WSGITimezoneMiddleware,
 )
 from cachemw.negotiation import Cookie, Languages
 
