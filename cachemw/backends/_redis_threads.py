@@ -155,7 +155,7 @@ class Pool:
         self.timeout = timeout
         self._connect = connect  # it is told the seconds that each answer may take, if they are fewer
         self._idle: list[Link] = []
-        self._dials: list[None] = []  # one for each connection that is being opened
+        self._dials: set[object] = set()  # one for each connection that is being opened
         self._gates: deque[threading.Lock] = deque()  # each held by the thread that waits for it
         self._limit = limit
         self._permits = None if limit is None else _Permits(limit)
@@ -194,8 +194,8 @@ class Pool:
         """What there is when another thread has given one back, or has opened one, or after that time."""
         gate = threading.Lock()  # for itself: who rings may be a finalizer in this thread, in the midst of anything
         gate.acquire()
-        self._gates.append(gate)
         try:
+            self._gates.append(gate)
             link = self._live()  # given back before the gate was there
             if link is None:
                 gate.acquire(timeout=seconds)
@@ -203,8 +203,8 @@ class Pool:
         finally:
             with contextlib.suppress(ValueError):  # it was rung
                 self._gates.remove(gate)
-        if self._idle:
-            self._ring()
+            if self._idle:
+                self._ring()
         return link
 
     def _ring(self) -> None:
@@ -213,14 +213,14 @@ class Pool:
             self._gates.popleft().release()
 
     def _dial(self, timeout: float | None = None) -> Link:
-        dials = self._dials
-        dials.append(None)
+        dial = object()
         try:
+            self._dials.add(dial)
             return Link(self._connect(timeout))
         except CLIENT_ERRORS as error:
             raise unavailable(self.server, error) from error
         finally:
-            dials.pop()
+            self._dials.discard(dial)
             self._ring()
 
     def send(self, payload: bytes) -> tuple[Link, float]:
@@ -290,7 +290,7 @@ class Pool:
         idle, self._idle = self._idle, []
         for link in idle:
             link.abandon()
-        self._dials = []
+        self._dials = set()
         self._gates = deque()
         if self._limit is not None:
             self._permits = _Permits(self._limit)

@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -412,6 +412,38 @@ class TestThreads:
         assert found[:-1] == [2] * (len(found) - 1) != []
         cache.close()
 
+    def test_what_interrupts_a_thread_as_it_begins_to_open_a_connection_leaves_the_others_their_turns(self) -> None:
+        class Interrupted(set[object]):
+            def add(self, element: object) -> None:
+                super().add(element)
+                raise KeyboardInterrupt
+
+        pool = _redis_threads.Pool("server", lambda timeout: None, timeout=5)
+        pool._dials = Interrupted()
+        with pytest.raises(KeyboardInterrupt):
+            pool.take()
+        assert pool._dials == set()
+
+    def test_what_interrupts_a_waiting_thread_leaves_the_connection_to_the_next_one(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pool = _redis_threads.Pool("server", lambda timeout: None, timeout=5)
+        pool._dials = {1, 2, 3, 4}
+        next_one = threading.Lock()
+        next_one.acquire()
+
+        def interrupted() -> NoReturn:
+            pool._gates.popleft().release()  # it is given a connection, and does not live to take it
+            pool._gates.append(next_one)
+            pool._idle.append(Crowd.spare())
+            raise KeyboardInterrupt
+
+        looks: list[Any] = [lambda: None, interrupted]
+        monkeypatch.setattr(pool, "_live", lambda: looks.pop(0)())
+        with pytest.raises(KeyboardInterrupt):
+            pool.take()
+        assert next_one.acquire(blocking=False)
+
     def test_a_deadline_that_is_over_before_anything_was_sent_is_one(self, server: Server) -> None:
         cache = RedisCache(url(server), {"OPTIONS": {"max_connections": 1, "socket_timeout": 5}})
         cache.set("key", "value")
@@ -496,7 +528,8 @@ class Crowd:
             thread.join(30)
             assert not thread.is_alive()
 
-    def spare(self) -> Any:
+    @staticmethod
+    def spare() -> Any:
         return _redis_threads.Link(SimpleNamespace(_sock=None, can_read=lambda seconds: False))
 
 
