@@ -10,12 +10,13 @@ import math
 import re
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from cachemw.errors import ImproperlyConfigured
 
 __all__ = [
     "LONGEST_WAIT",
+    "ReadOnly",
     "boolean",
     "imported",
     "integer",
@@ -31,6 +32,19 @@ _LONG: Final = 200  # characters
 
 _TRUE: Final = frozenset({"1", "true", "yes", "on", "y", "t"})
 _FALSE: Final = frozenset({"0", "false", "no", "off", "n", "f"})
+
+
+class ReadOnly(dict[str, Any]):
+    """A mapping within a frozen value. Raises: TypeError for whoever would change it."""
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise TypeError("the mappings of settings do not change; make other settings by dataclasses.replace")
+
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+
+    def __reduce__(self) -> Any:
+        return type(self), (dict(self),)
 
 
 def refuse(name: str, value: object, allowed: str) -> ImproperlyConfigured:

@@ -19,12 +19,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 from zoneinfo import available_timezones
 
 from cachemw._urls import cache_from_url
-from cachemw._values import boolean, members, number, refuse, shown, text
+from cachemw._values import ReadOnly, boolean, members, number, refuse, shown, text
 from cachemw.errors import ImproperlyConfigured
 from cachemw.negotiation import LANGUAGE_TAG, tag_of
 from cachemw.rfc9111.policy import Policy, read_option
@@ -36,6 +37,7 @@ __all__ = ["Settings"]
 _log = logging.getLogger("cachemw")
 
 _SECONDS: Final = 600.0  # Django's
+_MAPPINGS: Final = frozenset({"policy_options", "caches"})
 _PREFIX: Final = "CACHEMW_"
 _DJANGO: Final = "CACHE_MIDDLEWARE_"
 
@@ -101,10 +103,10 @@ def _caches(name: str, value: Any) -> Mapping[str, Any] | None:
         isinstance(alias, str) and isinstance(config, Mapping | str) for alias, config in value.items()
     ):
         raise refuse(name, "…", 'a mapping from alias to {"BACKEND": …, "LOCATION": …} or to a URL')
-    return {
-        alias: _cache(f"{name}[{alias!r}]", config) if isinstance(config, str) else config
+    return ReadOnly(
+        (alias, ReadOnly(_cache(f"{name}[{alias!r}]", config) if isinstance(config, str) else config))
         for alias, config in value.items()
-    }
+    )
 
 
 def _rules(name: str, value: Any) -> tuple[Rule, ...] | None:
@@ -149,7 +151,7 @@ def _options(name: str, value: Any) -> Mapping[str, Any]:
     value = _from_json(name, value)
     if not isinstance(value, Mapping):
         raise refuse(name, value, "a mapping from the names of Policy's options to their values, also as JSON")
-    return {option: _read_option(f"{name}[{option!r}]", option, one) for option, one in value.items()}
+    return ReadOnly((option, _read_option(f"{name}[{option!r}]", option, one)) for option, one in value.items())
 
 
 def _setting(doc: str, read: Reader, *names: str, unit: str = "", **how: Any) -> Any:
@@ -206,7 +208,7 @@ class Settings:
     )
     policy_options: Mapping[str, Any] = _setting(
         "options of Policy that differ from the preset; each is also CACHEMW_<NAME>", _options,
-        "CACHEMW_POLICY_OPTIONS", default_factory=dict,
+        "CACHEMW_POLICY_OPTIONS", default_factory=ReadOnly,
     )  # fmt: skip
     rules: tuple[Rule, ...] | None = _setting(
         "the table of rules: `Rule` values, mappings, or JSON", _rules, "CACHEMW_RULES", default=None
@@ -248,6 +250,11 @@ class Settings:
             value = getattr(self, one.name)
             if value is not one.default:
                 object.__setattr__(self, one.name, one.metadata["read"](one.name, value))
+
+    def __hash__(self) -> int:
+        """Of all but `caches`: what stands below OPTIONS there need not have one."""
+        values = [getattr(self, one.name) for one in dataclasses.fields(self) if one.name not in _MAPPINGS]
+        return hash((*values, frozenset(self.policy_options.items())))
 
     def policy(self) -> Policy:
         """The policy that `preset` and `policy_options` describe."""
@@ -297,7 +304,7 @@ class Settings:
             raise ImproperlyConfigured(f"{error} ({file} is {given[file]!r})") from error
         for name in _strange(mapping):  # no error: what is in an environment may be somebody else's
             if not _KUBERNETES.fullmatch(name):
-                _log.warning("%s is no setting of cachemw, and does nothing; cachemw.Settings has those that are", name)
+                _warn_of(name)
         return dataclasses.replace(settings, caches=None) if environ is None else settings
 
 
@@ -312,6 +319,12 @@ _URL: Final = _PREFIX + "URL"
 #: What Kubernetes tells every container of a service "cachemw", or "cachemw-redis".
 _KUBERNETES: Final = re.compile(r"CACHEMW_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_[A-Z]+(_[A-Z]+)?)?)")
 _APP: Final = _PREFIX + "APP"  # which application `cachemw.autowrap` wraps: no setting, and no mistake
+
+
+@cache
+def _warn_of(name: str) -> None:
+    """Once: the environment is read again by every middleware, and by functions that are told of no settings."""
+    _log.warning("%s is no setting of cachemw, and does nothing; cachemw.Settings has those that are", name)
 
 
 def _read_option(name: str, option: str, value: Any) -> Any:
