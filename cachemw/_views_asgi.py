@@ -27,7 +27,7 @@ from cachemw import asgi
 from cachemw._asgi_passage import Passage, discard, log, no_body
 from cachemw._asgi_request import sanitised
 from cachemw._views_kinds import Call
-from cachemw._views_page import EXCHANGE, Page
+from cachemw._views_page import EXCHANGE, Page, noticing
 from cachemw.activation import KEY as LOCALE
 from cachemw.activation import enter, leave
 from cachemw.asgi import ASGIRequest, Message, Receive, Scope, Send
@@ -40,9 +40,20 @@ if TYPE_CHECKING:
 
     from starlette.responses import Response
 
-__all__ = ["ViewPassage", "cached_application", "cached_view", "cached_view_async", "open_page", "open_page_in_thread"]
+__all__ = [
+    "COOKIES",
+    "ViewPassage",
+    "cached_application",
+    "cached_view",
+    "cached_view_async",
+    "open_page",
+    "open_page_in_thread",
+]
 
 _VIEW: Final = "cachemw.view"
+
+#: Where Starlette's request keeps its cookies.
+COOKIES: Final = "_cookies"
 _RENEWING: Final = "cachemw.renewing"
 
 #: What routing leaves in a scope; it is written anew.
@@ -80,8 +91,9 @@ async def cached_application(page: Page, app: Any, scope: Scope, receive: Receiv
 async def cached_view_async(page: Page, call: Call) -> Any:
     """Answer from the cache, or by calling the coroutine view, which returns a response."""
     request = call.starlette
-    if page.join(request.scope.get(EXCHANGE), call.args, call.kwargs):
-        return await call()
+    if page.join(outer := request.scope.get(EXCHANGE), call.args, call.kwargs):
+        with noticing(request, COOKIES, outer):
+            return await call()
     passage = await open_page(page, request, call.args, call.kwargs)
     if not isinstance(passage, ViewPassage):
         return passage
@@ -96,8 +108,9 @@ async def cached_view_async(page: Page, call: Call) -> Any:
 def cached_view(page: Page, call: Call) -> Any:
     """The same for a plain view, in the worker thread that Starlette calls it in."""
     request = call.starlette
-    if page.join(request.scope.get(EXCHANGE), call.args, call.kwargs):
-        return call()
+    if page.join(outer := request.scope.get(EXCHANGE), call.args, call.kwargs):
+        with noticing(request, COOKIES, outer):
+            return call()
     passage = open_page_in_thread(page, request, call.args, call.kwargs)
     if not isinstance(passage, ViewPassage):
         return passage
@@ -125,7 +138,7 @@ async def open_page(
         return _stored(exchange)
     sent: list[Message] = []
     passage = ViewPassage(middleware, request.scope, request.receive, _into(sent), exchange)
-    passage.sent = sent
+    passage.sent, passage.asked = sent, request
     await passage.board()
     return _as_response(sent) if sent else passage
 
@@ -217,6 +230,7 @@ class ViewPassage(Passage):
     """A passage through the cache whose response is made between `board` and `keep`, and sent later."""
 
     sent: list[Message]
+    asked: Any  # the framework's request, if it is known
 
     async def call(self) -> None:
         """Whoever has boarded calls the view, which may change its scope."""
@@ -233,7 +247,8 @@ class ViewPassage(Passage):
             token = enter(scope)
             scope[LOCALE].keyed = exchange.engine.properties
         try:
-            yield
+            with noticing(self.asked, COOKIES, exchange):
+                yield
         finally:
             if token is not None:
                 leave(token)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final, Protocol, TypeVar
@@ -26,7 +27,7 @@ from cachemw.exchange import Exchange
 from cachemw.rfc9111.keys import namespace
 from cachemw.settings import Settings
 
-__all__ = ["EXCHANGE", "Page", "Site", "Tags"]
+__all__ = ["EXCHANGE", "Page", "Site", "Tags", "noticing"]
 
 EXCHANGE: Final = "cachemw.exchange"
 
@@ -49,6 +50,21 @@ class Site(Protocol):
 
     def opened(self, caching: Caching) -> None:
         """A view has a cache of its own: purges have to reach it."""
+
+
+@contextmanager
+def noticing(request: Any, name: str, exchange: Any) -> Iterator[None]:
+    """Notice whether a view reads the cookies: its page is then another one for each visitor.
+
+    name: where the framework's request keeps them, once they have been asked for.
+    """
+    kept = vars(request)
+    kept.pop(name, None)
+    try:
+        yield
+    finally:
+        if name in kept:
+            exchange.reads = ("cookie",)
 
 
 class Page:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from cachemw import wsgi
 from cachemw._views_kinds import Call
-from cachemw._views_page import EXCHANGE, Page, Site
+from cachemw._views_page import EXCHANGE, Page, Site, noticing
 from cachemw._wsgi_request import CALL
 from cachemw.activation import KEY as LOCALE
 from cachemw.activation import Locale
@@ -37,6 +37,9 @@ __all__ = [
 
 #: Where the extension keeps its state, in `app.extensions`.
 FLASK_EXTENSION = "cachemw"
+
+#: Where its request keeps the cookies, of which a session is opened before the view is called.
+_COOKIES = "cookies"
 
 
 def _call_view(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -77,8 +80,9 @@ def cached_view(page: Page, call: Call, invoke: Callable[[], Any] | None = None)
 
     invoke = invoke or call
     site: Site | None = current_app.extensions.get(FLASK_EXTENSION)
-    if page.join(request.environ.get(EXCHANGE), call.args, call.kwargs, site=site):
-        return invoke()
+    if page.join(outer := request.environ.get(EXCHANGE), call.args, call.kwargs, site=site):
+        with noticing(_current(), _COOKIES, outer):
+            return invoke()
 
     def tell(exchange: Any) -> None:
         page.tell(exchange, call.args, call.kwargs)
@@ -94,8 +98,9 @@ async def cached_view_async(page: Page, call: Call) -> Any:
     from flask import current_app, request
 
     site: Site | None = current_app.extensions.get(FLASK_EXTENSION)
-    if page.join(request.environ.get(EXCHANGE), call.args, call.kwargs, site=site):
-        return await call()
+    if page.join(outer := request.environ.get(EXCHANGE), call.args, call.kwargs, site=site):
+        with noticing(_current(), _COOKIES, outer):
+            return await call()
     loop = asyncio.get_running_loop()
 
     def invoke() -> Any:
@@ -127,7 +132,8 @@ def respond(
         request.environ[EXCHANGE] = exchange  # decorators further in join this cache
         try:
             tell(exchange)
-            response = app.make_response(invoke())
+            with noticing(_current(), _COOKIES, exchange):
+                response = app.make_response(invoke())
         finally:
             if outer is None:
                 del request.environ[EXCHANGE]
@@ -154,6 +160,12 @@ def respond(
     return _as_response(app, head, body, given[-1] if given else None)
 
 
+def _current() -> Any:
+    from flask import request
+
+    return request._get_current_object()  # type: ignore[attr-defined]
+
+
 def _unused(data: bytes) -> None:
     """The `write` of PEP 3333; a response of werkzeug's never calls it."""
 
@@ -163,7 +175,8 @@ def _refreshed(app: Flask, invoke: Any, tell: Any, environ: dict[str, Any], star
     exchange = environ[EXCHANGE]
     tell(exchange)
     value = app.preprocess_request()
-    response = app.make_response(invoke() if value is None else value)
+    with noticing(_current(), _COOKIES, exchange):
+        response = app.make_response(invoke() if value is None else value)
     exchange.never = exchange.never or value is not None
     _mind_session(exchange, response)
     return list(response(environ, start_response))

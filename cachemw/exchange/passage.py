@@ -75,6 +75,7 @@ class Passage(Generic[EngineT]):
     timeout: float | None = None
     tags: tuple[str, ...] = ()
     never = False
+    reads: tuple[str, ...] = ()  # the fields that a view was seen to read
     chosen_within = False  # a cache further in has chosen the lifetime, and written it into the response
     ignore: tuple[str, ...] = ()  # query parameters that a rule leaves out of the key
     ignored: Callable[[Request], tuple[str, ...]] | None = None  # the same for another URL, which this may invalidate
@@ -166,6 +167,7 @@ class Passage(Generic[EngineT]):
         if outer is not None:
             self.timeout = outer.timeout if self.timeout is None else self.timeout
             self.tags += outer.tags
+            self.reads += outer.reads
             self.never = self.never or outer.never
 
     def _obey_rules(self, status: int, content_type: str | None) -> bool:

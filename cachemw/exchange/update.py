@@ -83,7 +83,7 @@ class Update(Passage[EngineT]):
         given = head
         if policy.authorization == "vary" and needs_vary_authorization(request, head, policy):
             head = _varying_on(("authorization",), head)
-        if page and (reads := request.declared):
+        if page and (reads := (*request.declared, *self.reads)):
             head = _varying_on(reads, head)
         if request.session == "read":
             head = _varying_on(("cookie",), head)

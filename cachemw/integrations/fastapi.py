@@ -25,9 +25,9 @@ from fastapi import Request, Response, params, routing
 from fastapi.dependencies.utils import get_typed_signature
 
 from cachemw import views
-from cachemw._views_asgi import ViewPassage, open_page, open_page_in_thread
+from cachemw._views_asgi import COOKIES, ViewPassage, open_page, open_page_in_thread
 from cachemw._views_kinds import PAGE, ViewDecorator, describe
-from cachemw._views_page import EXCHANGE, Page, Tags
+from cachemw._views_page import EXCHANGE, Page, Tags, noticing
 from cachemw.asgi import ASGIRequest, CacheMiddleware
 from cachemw.backends.base import BaseCache
 from cachemw.headers import Directives
@@ -80,8 +80,9 @@ def _cached(page: Page, function: OperationT) -> OperationT:
     async def answer(*args: Any, **kwargs: Any) -> Any:
         request, response = operation.taken(kwargs)
         own = operation.own(kwargs)
-        if page.join(request.scope.get(EXCHANGE), args, own):
-            return await operation.call(*args, **kwargs)
+        if page.join(outer := request.scope.get(EXCHANGE), args, own):
+            with noticing(request, COOKIES, outer):
+                return await operation.call(*args, **kwargs)
         passage, given = await open_page(page, request, args, own), Given(response)
         if not isinstance(passage, ViewPassage):
             return given.merged(passage)
@@ -95,8 +96,9 @@ def _cached(page: Page, function: OperationT) -> OperationT:
     def answer_in_thread(*args: Any, **kwargs: Any) -> Any:
         request, response = operation.taken(kwargs)
         own = operation.own(kwargs)
-        if page.join(request.scope.get(EXCHANGE), args, own):
-            return operation.call(*args, **kwargs)
+        if page.join(outer := request.scope.get(EXCHANGE), args, own):
+            with noticing(request, COOKIES, outer):
+                return operation.call(*args, **kwargs)
         passage, given = open_page_in_thread(page, request, args, own), Given(response)
         if not isinstance(passage, ViewPassage):
             return given.merged(passage)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Annotated, Any
 
 import pytest
-from fastapi import APIRouter, Cookie, Depends, FastAPI, Header, Response, Security
+from fastapi import APIRouter, Cookie, Depends, FastAPI, Header, Request, Response, Security
 from fastapi.security import APIKeyCookie, APIKeyHeader, APIKeyQuery, OAuth2PasswordBearer
 from pydantic import BaseModel, Field
 from starlette.testclient import TestClient
@@ -64,6 +64,32 @@ WAYS = [
     (by_key, "X-Member", ""),
     (by_key_in_a_cookie, "Cookie", "member="),
 ]
+
+
+@pytest.mark.parametrize("whole_site", [False, True])
+@pytest.mark.parametrize("is_async", [False, True])
+def test_an_operation_that_asks_the_request_for_cookies_has_declared_nothing_and_is_noticed(
+    whole_site: bool, is_async: bool
+) -> None:
+    app = FastAPI()
+    store = LocMemCache(f"cookies {whole_site} {is_async}")
+
+    def greet(request: Request) -> str:
+        return f"hello {request.cookies['member']}"
+
+    async def greet_async(request: Request) -> str:
+        return greet(request)
+
+    app.get("/")(cache_page(60, cache=store)(greet_async if is_async else greet))
+    app.get("/all")(cache_page(60, cache=store)(lambda: "hello"))
+    if whole_site:
+        app.add_middleware(CacheMiddleware, cache=store)
+    client = TestClient(app)
+    for name in ("alice", "bob"):
+        answers = [client.get("/", headers={"Cookie": f"member={name}"}) for _ in range(2)]
+        assert [answer.json() for answer in answers] == [f"hello {name}"] * 2
+        assert "; hit" in answers[1].headers["Cache-Status"]
+        assert "Vary" not in client.get("/all", headers={"Cookie": f"member={name}"}).headers
 
 
 def site_wide(way: Callable[..., str], store: LocMemCache) -> FastAPI:

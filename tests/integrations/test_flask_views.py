@@ -56,6 +56,40 @@ def is_hit(response: Any) -> bool:
     return "; hit" in trace(response)
 
 
+# -- whose page it is -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("site", [None, True, False])
+def test_a_page_that_read_the_cookies_is_another_one_for_each(app: Flask, page: Counter, site: bool | None) -> None:
+    """What stands around it may have read them, as Flask does for the session: that says nothing of the page."""
+
+    @app.before_request
+    def read_them() -> None:
+        assert request.cookies["who"]
+
+    @app.get("/greeting")
+    @cache_page(60, cache=None if site is not None else LocMemCache("cookies"))
+    def greeting() -> str:
+        return f"hello {request.cookies['who']} {page()}"
+
+    @app.get("/leaflet")
+    @cache_page(60, cache=None if site is not None else LocMemCache("cookies"))
+    def leaflet() -> str:
+        return page()
+
+    if site is not None:
+        CacheMW(app, cache=LocMemCache(f"cookies {site}"), site=site, inside=True)
+    anne, bob = app.test_client(), app.test_client()
+    for who, one in (("Anne", anne), ("Bob", bob)):
+        one.set_cookie("who", who)
+        greetings = [one.get("/greeting") for _ in range(2)]
+        assert greetings[0].text == greetings[1].text
+        assert greetings[0].text.startswith(f"hello {who}")
+        assert greetings[1].headers["Vary"] == "Cookie"
+    assert anne.get("/leaflet").text == bob.get("/leaflet").text
+    assert "Vary" not in anne.get("/leaflet").headers
+
+
 # -- what a view may return -------------------------------------------------------------------------------------------
 
 VALUES: dict[str, Callable[[str], Any]] = {

@@ -546,6 +546,41 @@ def test_a_session_of_another_kind_is_taken_to_have_been_read(page: Counter) -> 
     assert site.get("/other", headers={"Who": "Anne"}).headers["Vary"] == "Cookie"
 
 
+@pytest.mark.parametrize("site_wide", [False, True])
+def test_a_page_that_read_the_cookies_is_another_one_for_each(
+    kind: str, page: Counter, cache: BaseCache, site_wide: bool
+) -> None:
+    """What stands around it may have read them, too: that says nothing of the page."""
+
+    def guarded(view: Any) -> Any:
+        async def guard_async(request: Request) -> Any:
+            return await view(request) if request.cookies["who"] else None
+
+        def guard(request: Request) -> Any:
+            return view(request) if request.cookies["who"] else None
+
+        return guard_async if kind == "coroutine" else guard
+
+    def greeting(request: Request) -> Response:
+        return PlainTextResponse(f"hello {request.cookies['who']} {page()}")
+
+    stored = cache_page(60, cache=cache)
+    middleware = [Middleware(CacheMiddleware, cache=cache)] if site_wide else []
+    site = client(
+        Route("/greeting", stored(view_of(kind, greeting))),
+        Route("/leaflet", guarded(stored(view_of(kind, lambda request: PlainTextResponse(page()))))),
+        middleware=middleware,
+    )
+    for who in ("Anne", "Bob"):
+        greetings = [site.get("/greeting", headers={"Cookie": f"who={who}"}) for _ in range(2)]
+        assert greetings[0].text == greetings[1].text
+        assert greetings[0].text.startswith(f"hello {who}")
+        assert greetings[1].headers["Vary"] == "Cookie"
+    leaflets = [site.get("/leaflet", headers={"Cookie": f"who={who}"}) for who in ("Anne", "Bob")]
+    assert leaflets[0].text == leaflets[1].text
+    assert "Vary" not in leaflets[1].headers
+
+
 class _Unloaded:
     """A session of somebody else's making that is not to be asked before it is loaded."""
 
