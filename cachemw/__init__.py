@@ -1,5 +1,8 @@
 """HTTP caching for any WSGI or ASGI application: Django's cache framework, and a shared cache that obeys RFC 9111."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
 from cachemw.activation import (
     activate_language,
     activate_timezone,
@@ -10,7 +13,6 @@ from cachemw.activation import (
 )
 from cachemw.backends.base import BaseCache
 from cachemw.backends.registry import Caches, cache, caches, connect
-from cachemw.busting import StaticFolder, StaticMiddleware, static_url
 from cachemw.errors import (
     BackendUnavailable,
     CacheError,
@@ -19,6 +21,7 @@ from cachemw.errors import (
     InvalidCacheBackendError,
     InvalidCacheKey,
     SerializationError,
+    UnserializableValue,
 )
 from cachemw.fragments import fragment, make_template_fragment_key
 from cachemw.headers import (
@@ -47,6 +50,9 @@ from cachemw.rules import Rule, Rules
 from cachemw.settings import Settings
 from cachemw.views import cache_control, cache_page, conditional, never_cache, vary_on_cookie, vary_on_headers
 
+if TYPE_CHECKING:
+    from cachemw.busting import StaticFolder, StaticMiddleware, StaticVersionWarning, static_url
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -69,7 +75,9 @@ __all__ = [
     "Settings",
     "StaticFolder",
     "StaticMiddleware",
+    "StaticVersionWarning",
     "TimezoneMiddleware",
+    "UnserializableValue",
     "UpdateCacheMiddleware",
     "activate_language",
     "activate_timezone",
@@ -102,3 +110,19 @@ __all__ = [
     "vary_on_cookie",
     "vary_on_headers",
 ]
+
+#: Of a module that reads and writes static files: imported when one of them is first asked for.
+_LATE: Final = frozenset({"StaticFolder", "StaticMiddleware", "StaticVersionWarning", "static_url"})
+
+
+if not TYPE_CHECKING:  # to a type checker, a module with this function has every name
+
+    def __getattr__(name: str) -> Any:
+        if name == "busting" or name in _LATE:
+            busting = import_module("cachemw.busting")
+            return busting if name == "busting" else getattr(busting, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -10,6 +10,7 @@ from flask import Flask
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
+import cachemw
 from cachemw import (
     BaseCache,
     CacheMiddleware,
@@ -248,6 +249,7 @@ async def use() -> None:
     assert_type(await connect("locmem://").aincr("a"), int)
 
 
+assert_type(cachemw.cache, BaseCache)
 assert_type(cache, BaseCache)
 assert_type(caches["default"], BaseCache)
 assert_type(Caches({"CACHES": {}}).all(), list[BaseCache])

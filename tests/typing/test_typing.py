@@ -59,6 +59,7 @@ cached("sixty")
 cache_control(max_aeg=5)
 patch_cache_control([], max_age="five")
 connect(5)
+cachemw.cache_pages(60)
 """
 
 
