@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextvars import ContextVar
+from itertools import count
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from cachemw import Hooks, Policy, asgi, wsgi
 from cachemw.backends.locmem import LocMemCache
 from tests.scenarios.conftest import Asked, Clock, Script, Site
 
+names = count()
 STALE_A_WHILE = ("Cache-Control", "public, max-age=10, stale-while-revalidate=100")
 
 
@@ -35,7 +37,7 @@ def knowing(app: Any, interface: str) -> Any:
 def greeting(site: Site) -> Site:
     def around(app: Any, interface: str) -> Any:
         module: Any = wsgi if interface == "wsgi" else asgi
-        cache = LocMemCache(f"greeting-{id(site)}")
+        cache = LocMemCache(f"greeting-{next(names)}")
         return knowing(module.CacheMiddleware(app, cache=cache, policy=Policy(request_directives=True)), interface)
 
     return site.build(around=around)
@@ -94,7 +96,7 @@ def test_a_refresh_brings_nothing_along_that_was_opened_or_found_for_the_visitor
 
     def around(app: Any, interface: str) -> Any:
         module: Any = wsgi if interface == "wsgi" else asgi
-        cached = module.CacheMiddleware(app, cache=LocMemCache(f"visitors-{id(site)}"))
+        cached = module.CacheMiddleware(app, cache=LocMemCache(f"visitors-{next(names)}"))
 
         def with_session(environ: Any, start_response: Any) -> Any:
             found.extend(sorted(name for name in environ if name in ("beaker.session", "SSL_CLIENT_S_DN", "AUTH_TYPE")))
