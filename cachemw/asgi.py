@@ -161,6 +161,7 @@ class _Middleware(CachingMiddleware):
         if exchange.wants:
             await self._look_up(exchange)
         if exchange.hit is None and exchange.reply is None:
+            self._mind_the_outer_half(exchange)
             await Passage(self, scope, receive, send, exchange).board()
             return
         if exchange.refresh and self._updates:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -24,6 +25,8 @@ from cachemw.rules import Rule, Rules
 from cachemw.settings import Settings
 
 __all__ = ["Caching", "CachingMiddleware", "Line", "Options", "pages_of", "settings_of"]
+
+log = logging.getLogger("cachemw")
 
 _PAGE_METHODS: Final = ("GET", "HEAD")
 _UNSHOWN: Final = ("settings.caches", "settings.secret")  # in no message
@@ -199,6 +202,7 @@ class CachingMiddleware(ABC):
 
     _fetches = True
     _updates = True
+    _is_told = False
     _async_hooks = False
     _partner: Caching | None = None  # what the half around this one works with, once the two have been compared
 
@@ -246,6 +250,12 @@ class CachingMiddleware(ABC):
                     f"it{values}; tell both the same, or leave it out of the inner one"
                 )
         self._partner = outer
+
+    def _mind_the_outer_half(self, exchange: Exchange[Line]) -> None:
+        """Say once that this is an inner half without an outer one, which alone stores: left out, or further in."""
+        if not (self._updates or self._is_told) and exchange.within is None and exchange.outer is None:
+            self._is_told = True
+            log.warning("%s has no UpdateCacheMiddleware around it: it stores nothing.", type(self).__name__)
 
     @abstractmethod
     def _prepare(self) -> None:

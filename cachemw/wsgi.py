@@ -105,6 +105,7 @@ class _Middleware(CachingMiddleware):
             return passage.call()
         self._begin(exchange, request, environ)
         if exchange.hit is None and exchange.reply is None:
+            self._mind_the_outer_half(exchange)
             return Passage(self, environ, start_response, exchange).board()
         if exchange.refresh and self._updates:
             self._refresh(environ, exchange)

@@ -95,3 +95,21 @@ def test_an_inner_half_without_an_outer_one_goes_by_what_it_was_told(site: Site)
     module: Any = wsgi if site.interface == "wsgi" else asgi
     site.build(around=lambda app, interface: module.FetchFromCacheMiddleware(app, cache=STORE, key_prefix="alone"))
     assert site.get("/").status == 200
+
+
+def test_an_inner_half_without_an_outer_one_says_so_once(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    module: Any = wsgi if site.interface == "wsgi" else asgi
+    for around in (
+        lambda app, interface: module.FetchFromCacheMiddleware(app, cache=site.cache),
+        lambda app, interface: module.FetchFromCacheMiddleware(module.UpdateCacheMiddleware(app), cache=site.cache),
+    ):
+        caplog.clear()
+        site.build(around=around)
+        for _ in range(2):
+            assert site.get("/").body == b"page"
+        told = [record.message for record in caplog.records]
+        assert told == ["FetchFromCacheMiddleware has no UpdateCacheMiddleware around it: it stores nothing."]
+    caplog.clear()
+    site.build().get("/")
+    with_halves(site, {"cache": site.cache}, {}).get("/other")
+    assert not caplog.records
