@@ -5,8 +5,8 @@ cache is made in two steps: `open_page` looks up and waits before the view is ca
 that it returned; the body is copied aside while the response is sent.
 
 Rule 1: what a view returned is what is stored, before anything further out changes it: that will happen to hits too.
-Rule 2: a view that read the session varies on Cookie, one that changed it is not stored, though SessionMiddleware says
-        so only when the response leaves.
+Rule 2: a view that read the session, or the cookies, varies on Cookie, one that changed the session is not stored,
+        though SessionMiddleware says so only when the response leaves.
 Rule 3: a stale page that may be served is renewed by asking the whole application again, for nobody in particular: what
         guards the view guards the new page, too. The view is not called with this client's request.
 Rule 4: a plain view runs in the worker thread that it was called in; only the cache's work goes to the event loop.
@@ -286,12 +286,16 @@ class ViewPassage(Passage):
     async def relay(self, response: Any, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the view's response, and store it when its last byte has left."""
         self._receive, self._send = receive, send
+        kept = vars(self.asked)
+        kept.pop(COOKIES, None)
 
         async def sending(message: Message) -> None:
             if self._started_at_once and message["type"] == "http.response.start":
                 await send(message)
-            else:
-                await self._sending(message)
+                return
+            if COOKIES in kept and not self.exchange.reads:  # by a stream, whose head has left
+                self._drop()
+            await self._sending(message)
 
         try:
             await response(scope, self._receiving, sending)

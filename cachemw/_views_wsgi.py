@@ -4,14 +4,14 @@ A view's value becomes Flask's response, and a response is a WSGI application: s
 and what comes out becomes a response again, for the decorators and after hooks further out.
 
 Rule 1: what a view returned is what is stored, before anything further out changes it: that will happen to hits too.
-Rule 2: a view that read the session varies on Cookie, one that changed it is not stored, though Flask says so only when
-        the response leaves (`SessionInterface.save_session`).
+Rule 2: a view that read the session, or the cookies, varies on Cookie, one that changed the session is not stored,
+        though Flask says so only when the response leaves (`SessionInterface.save_session`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from cachemw import wsgi
@@ -143,6 +143,8 @@ def respond(
             _tell_locale(app, environ[LOCALE])
         _mind_session(exchange, response)
         given.append(response)
+        if response.is_streamed and not response.direct_passthrough:
+            response.response = _watched(response, _current(), exchange)
         return response(environ, start_response)
 
     if middleware.caching.line.properties:
@@ -158,6 +160,20 @@ def respond(
 
     body = middleware(environ, start)
     return _as_response(app, head, body, given[-1] if given else None)
+
+
+def _watched(response: Response, request: Any, exchange: Any) -> Iterable[bytes]:
+    """A stream: what has read the cookies by its end is not stored, for its head has left."""
+    from werkzeug.wsgi import ClosingIterator
+
+    parts: Any = response.response
+
+    def relayed() -> Iterator[Any]:
+        yield from parts
+        if _COOKIES in vars(request) and not exchange.reads:
+            exchange.abandoned()
+
+    return ClosingIterator(relayed(), getattr(parts, "close", None))
 
 
 def _current() -> Any:

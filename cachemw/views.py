@@ -111,7 +111,8 @@ def cache_page(
     what stands outside (login checks, before hooks) then runs for hits too, which it does not before a site-wide cache;
     a view for some visitors only has to say `vary_on_cookie`, `vary_on_headers("Authorization")` or `private`.
 
-    `no-store`, `private`, `Set-Cookie` and `Vary: *` are never stored. A page that read the session varies on Cookie.
+    `no-store`, `private`, `Set-Cookie` and `Vary: *` are never stored. A page that read the session or the cookies
+    varies on Cookie.
     Where the page is cached here on ASGI, `stale-while-revalidate` has no effect: the next request fetches it.
 
     Raises: ImproperlyConfigured for a timeout (a negative one too), cache or prefix that cannot be meant, TypeError or

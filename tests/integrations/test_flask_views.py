@@ -90,6 +90,29 @@ def test_a_page_that_read_the_cookies_is_another_one_for_each(app: Flask, page: 
     assert "Vary" not in anne.get("/leaflet").headers
 
 
+def test_a_stream_may_read_the_cookies_while_it_is_sent(app: Flask, page: Counter) -> None:
+    closed: list[str] = []
+
+    @app.get("/<int:late>")
+    @cache_page(60, cache=LocMemCache("streams of cookies"))
+    def stream(late: int) -> Response:
+        def parts() -> Iterator[str]:
+            try:
+                yield page()
+                yield f" for {request.cookies['who']}" if late else ""
+            finally:
+                closed.append("closed")
+
+        return Response(stream_with_context(parts()))
+
+    for who in ("Anne", "Bob"):
+        visitor = app.test_client()
+        visitor.set_cookie("who", who)
+        assert visitor.get("/1").text.endswith(f" for {who}")
+        assert visitor.get("/0").text == "page 2"
+    assert len(closed) == 3
+
+
 # -- what a view may return -------------------------------------------------------------------------------------------
 
 VALUES: dict[str, Callable[[str], Any]] = {

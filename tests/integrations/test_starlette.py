@@ -581,6 +581,20 @@ def test_a_page_that_read_the_cookies_is_another_one_for_each(
     assert "Vary" not in leaflets[1].headers
 
 
+def test_a_stream_may_read_the_cookies_while_it_is_sent(kind: str, page: Counter, cache: BaseCache) -> None:
+    def stream(request: Request) -> Response:
+        async def parts() -> AsyncIterator[str]:
+            yield page()
+            yield f" for {request.cookies['who']}" if request.path_params["late"] else ""
+
+        return StreamingResponse(parts())
+
+    site = client(Route("/{late:int}", cache_page(60, cache=cache)(view_of(kind, stream))))
+    for who in ("Anne", "Bob"):
+        assert site.get("/1", headers={"Cookie": f"who={who}"}).text.endswith(f" for {who}")
+        assert site.get("/0", headers={"Cookie": f"who={who}"}).text == "page 2"
+
+
 class _Unloaded:
     """A session of somebody else's making that is not to be asked before it is loaded."""
 
