@@ -9,6 +9,7 @@ Rule 2: what has no key, or may change unseen (an object of the application's, a
 from __future__ import annotations
 
 import dis
+import sys
 import weakref
 from abc import ABC, abstractmethod
 from types import CellType, CodeType, FunctionType, ModuleType
@@ -17,7 +18,7 @@ from uuid import uuid4
 
 from cachemw._memoize_keys import frame, reference
 
-__all__ = ["Closure", "Decorated", "code_frame", "has_no_key", "named"]
+__all__ = ["Closure", "Decorated", "code_frame", "has_no_key", "has_own_globals", "named"]
 
 _UNBOUND: Final = object()
 
@@ -47,24 +48,29 @@ class Closure:
 
     def frame(self) -> bytes:
         """What tells the function from others that were made by the same lines."""
-        seen = self._seen
-        if seen is None or any(_content(cell) is not content for cell, content in seen):
+        if self._seen is None:
             self._frame, self._seen = self._look()
+        for cell, content in self._seen:
+            if _content(cell) is not content:
+                self._frame, self._seen = self._look()
+                break
         return self._frame
 
     def _look(self) -> tuple[bytes, list[tuple[CellType, Any]]]:
         look = _Look(self._keyed)
         try:
             return look.function(self._function, ()), look.seen
-        except _NoKey as error:
-            self.own = self.own or (error.name, str(error))
+        except (_NoKey, TypeError, RecursionError) as error:  # the latter of what is nested too deeply
+            self.own = self.own or (getattr(error, "name", ""), str(error))
             return self._own, []
 
 
 class _NoKey(Exception):
     """Something without a key was found in a variable."""
 
-    name = ""
+    def __init__(self, message: str, *, name: str = "") -> None:
+        super().__init__(message)
+        self.name = name
 
 
 class _Look:
@@ -76,6 +82,8 @@ class _Look:
 
     def function(self, function: FunctionType, within: tuple[FunctionType, ...]) -> bytes:
         within = (*within, function)
+        if not self._keyed and has_own_globals(function):
+            raise _NoKey("a module which is not the one of its name", name=function.__module__)
         code = function.__code__
         assigned = _assigned(code)
         frames = []
@@ -117,6 +125,8 @@ class _Look:
     def _nameless(self, value: FunctionType | Decorated, within: tuple[FunctionType, ...]) -> bytes:
         """A function that cannot be imported is what it is made of."""
         function, bound = (value, ()) if isinstance(value, FunctionType) else value.made_of()
+        if function.__dict__.keys() - {"__wrapped__"}:  # what it wraps, it calls by a variable of its own
+            raise _NoKey(f"the function {function.__qualname__}, which has attributes that may change")
         if function in within:  # functions that call each other, or themselves
             return frame(("again", within.index(function)))
         given = (*bound, *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
@@ -130,6 +140,12 @@ def _content(cell: CellType) -> Any:
         return cell.cell_contents
     except ValueError:
         return _UNBOUND
+
+
+def has_own_globals(function: FunctionType) -> bool:
+    """Was it made by `exec`, so that its global variables are not those that its name leads to?"""
+    module = sys.modules.get(function.__module__)
+    return module is None or vars(module) is not function.__globals__
 
 
 def _assigned(code: CodeType) -> set[str]:

@@ -28,7 +28,7 @@ from collections.abc import Callable, Coroutine
 from types import CodeType, FunctionType
 from typing import Any, Final, Generic, ParamSpec, Protocol, Self, TypeVar, cast, overload
 
-from cachemw._memoize_closures import Closure, Decorated, code_frame, has_no_key, named
+from cachemw._memoize_closures import Closure, Decorated, code_frame, has_no_key, has_own_globals, named
 from cachemw._memoize_keys import digest, frame, label
 from cachemw._memoize_passage import (
     MARK_TIMEOUT,
@@ -89,7 +89,8 @@ class _Function:
         self._is_simple = all(one.kind in _POSITIONAL for one in parameters)
         self._label = label(f"memoize.{self.name}")
         self._prefix = frame((self.name, self._parameters, key is not None)) + _told_apart(self.name, function, key)
-        self._closure = Closure(function, keyed=key is not None) if function.__closure__ else None
+        is_closed = function.__closure__ is not None or has_own_globals(function)
+        self._closure = Closure(function, keyed=key is not None) if is_closed else None
         self._warned = False
 
     def key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import sys
+import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,7 +187,42 @@ def by_what_a_function_assigns(tenant: str) -> Callable[[int], str]:
     return price
 
 
+def by_attribute(tenant: str) -> Callable[[int], str]:
+    def get(article: int) -> str:
+        return f"{vars(get)['tenant']}: {article}"
+
+    vars(get)["tenant"] = tenant
+    return lambda article: get(article)
+
+
+def by_globals(tenant: str) -> Callable[[int], str]:
+    """As a file of settings that is read for each tenant."""
+    module: dict[str, Any] = {"__name__": "settings_of_tenant", "tenant": tenant}
+    exec("def price(article): return f'{tenant}: {article}'", module)
+    price: Callable[[int], str] = module["price"]
+    return price
+
+
+def by_globals_of_a_helper(tenant: str) -> Callable[[int], str]:
+    price = by_globals(tenant)
+    return lambda article: price(article)
+
+
+def by_a_long_chain(tenant: str) -> Callable[[int], str]:
+    def link(function: Callable[[int], str]) -> Callable[[int], str]:
+        return lambda article: function(article)
+
+    price: Callable[[int], str] = lambda article: f"{tenant}: {article}"  # noqa: E731
+    for _ in range(sys.getrecursionlimit() - 200):
+        price = link(price)
+    return price
+
+
 WAYS = [
+    by_attribute,
+    by_globals,
+    by_globals_of_a_helper,
+    by_a_long_chain,
     by_object,
     by_method,
     by_partial,
@@ -305,15 +341,18 @@ def test_only_where_others_use_the_store_is_said_that_they_do_not_share(
     )
 
 
-def test_functions_of_one_name_in_one_module_are_told_apart() -> None:
+def test_functions_of_one_name_in_one_module_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """As `def _():` under a decorator that registers it."""
-    module: dict[str, Any] = {"__name__": "views", "cached": cached, "store": STORE}
+    module = types.ModuleType("views_of_one_name")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    vars(module).update(cached=cached, store=STORE)
     source = "@cached(60, cache=store)\ndef _(article):\n    return {!r}\n"
-    made = []
-    for text in ("news", "sport"):
-        exec(source.format(text), module)
-        made.append(module["_"])
-    assert [one(1) for one in made] == ["news", "sport"]
+    made: list[Any] = []
+    for text in ("news", "sport", "news"):
+        exec(source.format(text), vars(module))
+        made.append(vars(module)["_"])
+    assert [one(1) for one in made] == ["news", "sport", "news"]
+    assert made[0].cache_key(1) == made[2].cache_key(1)
 
 
 def test_two_keys_of_one_function_are_two_functions() -> None:
