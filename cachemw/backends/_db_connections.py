@@ -65,8 +65,8 @@ class BusyError(Exception):
 class Connections:
     """Those of this process to the file at a path.
 
-    options: of `sqlite3.connect`; timeout: seconds to wait for another process's write; learn: tells a connection
-    its `sql`; mapped: makes the error that is raised of SQLite's.
+    options: of `sqlite3.connect`; timeout: seconds to wait for another process's write; mapped: makes the error that is
+    raised of SQLite's.
     """
 
     def __init__(
@@ -75,7 +75,6 @@ class Connections:
         options: Mapping[str, Any],
         *,
         timeout: float,
-        learn: Callable[[Connection], None],
         mapped: Callable[[Exception], BackendUnavailable],
     ) -> None:
         self.path = path
@@ -83,7 +82,6 @@ class Connections:
         own = {"isolation_level": None, "check_same_thread": False, "timeout": 0, "factory": Connection}
         self._options = {**options, **own}
         self._timeout = timeout
-        self._learn = learn
         self._mapped = mapped
         self._idle: list[Connection] = []
         self._open: weakref.WeakSet[Connection] = weakref.WeakSet()
@@ -131,23 +129,14 @@ class Connections:
         *,
         patient: bool,
     ) -> T:
-        """What to do after an error: go on while it is another writer, and find out whether the connection is sound.
-
-        Where the table is not there, or not the one that it was, the statements on it are learnt once more.
-        """
+        """What to do after an error: go on while it is another writer, and find out whether the connection is sound."""
         sound = False
-
-        def again() -> T:
-            if not _is_busy(error):
-                self._learn(connection)
-            return action()
-
         try:
-            if not (_is_busy(error) or _code(error) == sqlite3.SQLITE_ERROR):
+            if not _is_busy(error):
                 raise self._mapped(error) from error
             if not patient:
                 raise BusyError from error
-            result = self._patiently(again)
+            result = self._patiently(action)
             sound = True
             return result
         except (BusyError, MissingTable):
@@ -246,7 +235,6 @@ class Connections:
         try:
             for pragma in _PRAGMAS:
                 connection.execute(pragma).close()
-            self._learn(connection)
         except BaseException:
             connection.close()
             raise

@@ -38,7 +38,6 @@ from sqlalchemy import (
     literal_column,
     or_,
     select,
-    text,
     union_all,
     update,
     values,
@@ -82,8 +81,7 @@ def make_table(name: object, *, due: bool = False) -> Table:
     key = LargeBinary().with_variant(mysql.VARBINARY(KEY_SIZE), "mysql", "mariadb").with_variant(Text(), "sqlite")
     times = [Column("expires", Double, nullable=True)]  # seconds since the epoch; NULL: never
     if due:
-        # the same; NULL: there is nothing to look at; at once, where who stores a row knows nothing of it
-        times.append(Column("due", Double, nullable=True, server_default=text("0")))
+        times.append(Column("due", Double, nullable=True))  # the same; NULL: there is nothing to look at
     return Table(
         quoted_name(match[2], quote=True),
         MetaData(schema=match[1] and quoted_name(match[1], quote=True)),

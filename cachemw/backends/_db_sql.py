@@ -2,8 +2,6 @@
 
 Rule 1: a statement is written for few numbers of keys or rows, as that takes milliseconds: other numbers of keys are
 filled up with NULL, which no row has, and other numbers of rows take several statements.
-Rule 2: tables of earlier versions have no column `due`; what is different then is settled here. Their rows are under
-keys of bytes: to those who write text they are not there, and go when they expire. Neither sees what the other purges.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ from cachemw.backends._db_keys import ColumnKey, text_key
 from cachemw.backends._db_schema import KEYS_AT_ONCE, Statements
 from cachemw.backends._store import Entry
 
-__all__ = ["DIALECT", "SQL", "Connection", "NewRow", "OldSQL", "Prepared", "filled_up", "row_of"]
+__all__ = ["DIALECT", "SQL", "Connection", "NewRow", "Prepared", "filled_up", "row_of"]
 
 DIALECT: Final = make_dialect(paramstyle="qmark")
 
@@ -66,9 +64,7 @@ def row_of(entry: Entry, now: float) -> NewRow:
 
 
 class Connection(sqlite3.Connection):
-    """A connection, and the statements on the table as it was when that was opened."""
-
-    sql: SQL
+    """A connection that knows whether it was closed."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -173,23 +169,3 @@ class SQL:
     def _changed(self, connection: Connection, statement: str, **parameters: float) -> int:
         prepared = self.prepared(statement)
         return connection.execute(prepared.sql, prepared.arguments(parameters)).rowcount
-
-
-class OldSQL(SQL):
-    """The same where there is no column `due`: the expiry itself has the index."""
-
-    def store_one(self, connection: Connection, row: NewRow) -> None:
-        """Store a row."""
-        self.store(connection, [row])
-
-    def store(self, connection: Connection, rows: Sequence[NewRow]) -> None:
-        """Store several rows."""
-        connection.executemany(self._set, [(key, expires, number, value) for key, expires, _, number, value in rows])
-
-    def drop_expired(self, connection: Connection, now: float, limit: int) -> int:
-        """Remove expired rows; how many."""
-        return self._changed(connection, "drop_expired", now=now, limit=limit)
-
-    def drop_first(self, connection: Connection, limit: int) -> int:
-        """Remove the rows that expire before all others; how many."""
-        return self._changed(connection, "drop_first", limit=limit)

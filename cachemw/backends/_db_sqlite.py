@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from math import inf
 from typing import Any, Final
 
@@ -20,8 +21,8 @@ from cachemw.backends._db_calls import Call, MissingTable, Outcome, ValueTooLarg
 from cachemw.backends._db_connections import BusyError, Connections
 from cachemw.backends._db_keys import ColumnKey
 from cachemw.backends._db_pages import Decode, DecodedRows
-from cachemw.backends._db_schema import Statements, make_table
-from cachemw.backends._db_sql import DIALECT, SQL, Connection, NewRow, OldSQL, filled_up
+from cachemw.backends._db_schema import Statements
+from cachemw.backends._db_sql import DIALECT, SQL, Connection, NewRow, filled_up
 from cachemw.backends.base import offload
 from cachemw.errors import BackendUnavailable, ImproperlyConfigured
 
@@ -34,8 +35,6 @@ _FEW: Final = 16
 #: What a URL may say of a file: the driver's, and with `uri=true` SQLite's own, which ignores all others.
 _DRIVERS_OWN: Final = frozenset({"cached_statements", "uri"})
 _LIBRARYS_OWN: Final = frozenset({"cache", "immutable", "mode", "modeof", "nolock", "psow", "vfs"})
-#: Has the table a column `due`? NULL if there is no table.
-_HAS_DUE: Final = "SELECT max(name = 'due') FROM pragma_table_info(?)"
 
 #: Key, number, value and expiry.
 Row = tuple[ColumnKey, int | None, bytes | None, float | None]
@@ -58,16 +57,10 @@ class SQLiteStore:
         self._url = url
         self._statements = statements
         self._sql = SQL(statements)
-        self._old_sql = OldSQL(Statements(make_table(statements.table.fullname), "sqlite"))
-        self.connections = Connections(self._path, options, timeout=timeout, learn=self._learn, mapped=self._mapped)
+        self.connections = Connections(self._path, options, timeout=timeout, mapped=self._mapped)
         self._use = self.connections.use
         self._transact = self.connections.transact
         self._decoded = DecodedRows()
-
-    def _learn(self, connection: Connection) -> None:
-        """Which statements fit the table."""
-        [has_due] = connection.execute(_HAS_DUE, (str(self._statements.table.name),)).fetchone()
-        connection.sql = self._old_sql if has_due == 0 else self._sql
 
     def _mapped(self, error: Exception) -> BackendUnavailable:
         """The one place where the driver's errors become BackendUnavailable."""
@@ -85,12 +78,14 @@ class SQLiteStore:
         """See `Store.run`."""
         parameters = call.parameters
         if not isinstance(parameters, Mapping):
-            return self._transact(_execute_many, call.statement, parameters)
+            prepared = self._sql.prepared(call.statement)
+            return self._transact(_execute_many, prepared.sql, [prepared.arguments(one) for one in parameters])
         if call.statement in ("drop_expired", "drop_first"):
-            return self._use(_drop, call.statement, parameters)
+            return Outcome(changed=self._use(partial(getattr(self._sql, call.statement), **parameters)))
         keys = filled_up(parameters["keys"]) if "keys" in parameters else ()
         named = {**parameters, **{f"key_{number}": key for number, key in enumerate(keys)}}
-        return self._use(_execute, call.statement, len(keys), named)
+        prepared = self._sql.prepared(call.statement, len(keys))
+        return self._use(_execute, prepared.sql, prepared.arguments(named))
 
     async def arun(self, call: Call) -> Outcome:
         """See `Store.arun`: in a thread, as SQLite waits for the disk."""
@@ -125,9 +120,9 @@ class SQLiteStore:
     def set(self, rows: Sequence[NewRow]) -> None:
         """Store one row, or several in one transaction."""
         if len(rows) == 1:
-            self._use(_store_one, rows[0])
+            self._use(self._sql.store_one, rows[0])
         else:
-            self._transact(_store, rows)
+            self._transact(self._sql.store, rows)
 
     def incr(self, key: ColumnKey, now: float, delta: int) -> int | None:
         """The sum, which is stored; None if the plan has to find out why there is none."""
@@ -197,7 +192,7 @@ class SQLiteStore:
         delete = self._sql.prepared("delete", len(gone)).sql
 
         def steps(connection: Connection) -> list[Row]:
-            connection.sql.store(connection, rows)
+            self._sql.store(connection, rows)
             found = connection.execute(read, reading).fetchall() if latest else []
             if drops:
                 connection.execute(delete, (*gone, now))
@@ -221,7 +216,7 @@ class SQLiteStore:
 
     def create(self) -> None:
         """See `Store.create`."""
-        self._use(_make_table)
+        self._use(_make_table, self._sql.ddl())
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -249,30 +244,16 @@ def _read_url(url: URL) -> tuple[str, dict[str, Any]]:
     return path, dict(options)
 
 
-def _execute(connection: Connection, statement: str, how_many: int, parameters: Mapping[str, Any]) -> Outcome:
-    prepared = connection.sql.prepared(statement, how_many)
-    cursor = connection.execute(prepared.sql, prepared.arguments(parameters))
+def _execute(connection: Connection, sql: str, arguments: Sequence[Any]) -> Outcome:
+    cursor = connection.execute(sql, arguments)
     return Outcome(cursor.fetchall(), cursor.rowcount)
 
 
-def _execute_many(connection: Connection, statement: str, parameters: Sequence[Mapping[str, Any]]) -> Outcome:
-    prepared = connection.sql.prepared(statement)
-    connection.executemany(prepared.sql, [prepared.arguments(one) for one in parameters])
-    return Outcome(changed=len(parameters))
+def _execute_many(connection: Connection, sql: str, rows: Sequence[Sequence[Any]]) -> Outcome:
+    connection.executemany(sql, rows)
+    return Outcome(changed=len(rows))
 
 
-def _drop(connection: Connection, statement: str, limits: Mapping[str, Any]) -> Outcome:
-    return Outcome(changed=getattr(connection.sql, statement)(connection, **limits))
-
-
-def _store_one(connection: Connection, row: NewRow) -> None:
-    connection.sql.store_one(connection, row)
-
-
-def _store(connection: Connection, rows: Sequence[NewRow]) -> None:
-    connection.sql.store(connection, rows)
-
-
-def _make_table(connection: Connection) -> None:
-    for sql in connection.sql.ddl():
+def _make_table(connection: Connection, ddl: Sequence[str]) -> None:
+    for sql in ddl:
         connection.execute(sql)

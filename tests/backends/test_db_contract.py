@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +27,6 @@ def maker(url: str) -> MakeCache:
 class TestSQLite(BackendContract):
     @pytest.fixture
     def make_cache(self, tmp_path: Path) -> MakeCache:
-        return maker(f"sqlite:///{tmp_path / 'cache.sqlite3'}")
-
-
-class TestSQLiteOfAnEarlierVersion(BackendContract):
-    @pytest.fixture
-    def make_cache(self, tmp_path: Path) -> MakeCache:
-        with closing(sqlite3.connect(tmp_path / "cache.sqlite3")) as connection:
-            connection.execute(
-                'CREATE TABLE "the contract" (cache_key BLOB NOT NULL, expires DOUBLE, number BIGINT, value BLOB,'
-                " PRIMARY KEY (cache_key))"
-            )
         return maker(f"sqlite:///{tmp_path / 'cache.sqlite3'}")
 
 

@@ -16,13 +16,6 @@ from cachemw.backends import _db_sql
 from cachemw.backends._db_calls import Call
 from cachemw.backends._db_sql import DIALECT
 from cachemw.backends.db import DatabaseCache
-from cachemw.errors import BackendUnavailable
-
-#: As the table was before it had the column.
-OLD = (
-    "CREATE TABLE cachemw (cache_key BLOB NOT NULL, expires DOUBLE, number BIGINT, value BLOB, PRIMARY KEY(cache_key))",
-    "CREATE INDEX cachemw_expires ON cachemw (expires)",
-)
 
 
 class Clock:
@@ -45,20 +38,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "cache.sqlite3"
-
-
-@pytest.fixture(params=["of now", "of an earlier version"])
-def table(request: pytest.FixtureRequest, path: Path) -> str:
-    """A table to work with."""
-    if request.param != "of now":
-        make_old(path)
-    return str(request.param)
-
-
-def make_old(path: Path) -> None:
-    with closing(sqlite3.connect(path)) as connection:
-        for statement in OLD:
-            connection.execute(statement)
 
 
 @pytest.fixture
@@ -155,7 +134,7 @@ def test_what_is_due_but_lives_on_is_put_off(make: Make, path: Path, clock: Cloc
     ids=["set", "set_many", "set_very_many", "touch", "plan"],
 )  # fmt: skip
 def test_what_is_to_expire_earlier_than_before_does(
-    make: Make, clock: Clock, table: str, first: float | None, store: Callable[[DatabaseCache], object]
+    make: Make, clock: Clock, first: float | None, store: Callable[[DatabaseCache], object]
 ) -> None:
     cache = make()
     cache.set_many({"key": 1, "key7": 1, "lasting": 1}, first)
@@ -168,7 +147,7 @@ def test_what_is_to_expire_earlier_than_before_does(
     assert cache.get("lasting") == 1
 
 
-def test_who_is_stored_often_stays_and_who_expires_first_goes(make: Make, clock: Clock, table: str) -> None:
+def test_who_is_stored_often_stays_and_who_expires_first_goes(make: Make, clock: Clock) -> None:
     cache = make(max_entries=40)
     cache.set_many({f"often{number}": 0 for number in range(20)}, 1000)
     clock.now += 10
@@ -272,96 +251,3 @@ def test_rows_to_remove_are_found_by_the_index(make: Make, path: Path, statement
         steps = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", [1] * sql.count("?"))]
     assert [step for step in steps if "cachemw_expires" in step]
     assert not [step for step in steps if step.startswith("SCAN cachemw")]
-
-
-# Tables of an earlier version
-
-
-def test_an_old_table_works_and_is_left_as_it_is(make: Make, path: Path, clock: Clock) -> None:
-    make_old(path)
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("INSERT INTO cachemw VALUES (?, ?, 1, NULL)", (b":1:old", clock.now + 5))
-        connection.commit()
-    before = asked(path, "SELECT sql FROM sqlite_master")
-    cache = make(max_entries=50)
-    cache.set_many({f"key{number}": [number] for number in range(20)}, 50)
-    cache.set("count", 1, None)
-    assert cache.incr("count") == 2
-    assert cache.add("count", 7) is False
-    assert cache.touch("key1", 1000) is True
-    assert cache.delete("key2") is True
-    clock.now += 51
-    assert look(cache) == 19
-    assert cache.get_many([f"key{number}" for number in range(20)]) == {"key1": [1]}
-    assert cache.add("key3", "new", None) is True
-    cache.commit_records([("page", b"record", None)], (), ())
-    assert cache.read_records(["page"]) == [b"record"]
-    cache.create_table()
-    for number in range(100):
-        cache.set(f"many{number}", number, 60)
-    assert len(asked(path, "SELECT 1 FROM cachemw")) <= 50
-    assert asked(path, "SELECT sql FROM sqlite_master") == before
-
-
-def test_entries_of_an_earlier_version_are_misses_and_go_when_they_expire(
-    make: Make, path: Path, clock: Clock, table: str
-) -> None:
-    """It has bytes for keys. What it goes on with, and what is stored now, are two entries of one name."""
-    cache = make()
-    cache.create_table()
-    columns = "(cache_key, expires, number, value)"
-    with closing(sqlite3.connect(path, isolation_level=None)) as earlier:
-        earlier.execute(f"INSERT INTO cachemw {columns} VALUES (?, ?, 5, NULL)", (b":1:count", clock.now + 50))
-        earlier.execute(f"INSERT INTO cachemw {columns} VALUES (?, ?, NULL, ?)", (b":1:page", clock.now + 50, b"old"))
-        assert cache.get_many(["count", "page"]) == {}
-        assert cache.read_records(["page"]) == [None]
-        with pytest.raises(ValueError, match="not found"):
-            cache.incr("count")
-        assert cache.add("count", 1) is True
-        assert cache.incr("count") == 2
-        assert cache.delete("page") is False
-        counts = earlier.execute("SELECT number FROM cachemw WHERE cache_key = ?", (b":1:count",)).fetchall()
-        assert counts == [(5,)]
-    clock.now += 51
-    assert look(cache) == 2
-    assert asked(path, "SELECT cache_key, number FROM cachemw") == [(":1:count", 2)]
-
-
-def test_a_table_that_an_earlier_version_makes_meanwhile(make: Make, path: Path, clock: Clock) -> None:
-    cache = make(create=False)
-    with pytest.raises(BackendUnavailable, match="createcachetable"):
-        cache.get("key")
-    make_old(path)
-    assert cache.get("key") is None
-    assert cache.touch("key") is False
-    cache.set("key", 1)
-    assert cache.touch("key", 50) is True
-    clock.now += 51
-    assert look(cache) == 1
-
-
-@pytest.mark.parametrize("maker", ["it", "another process"])
-def test_an_old_table_may_be_replaced_by_one_of_now(make: Make, path: Path, clock: Clock, maker: str) -> None:
-    """Who goes on without its new column stores what is due at once, so that nothing stays there for good."""
-    make_old(path)
-    cache = make()
-    cache.set("key", 1, 50)
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("DROP TABLE cachemw")
-    if maker != "it":
-        make().create_table()
-    cache.set("key", 2, 50)
-    cache.set_many({"a": 1, "b": 1}, 50)
-    cache.add("c", 1, 50)
-    clock.now += 51
-    assert look(make()) == 4
-    assert asked(path, "SELECT * FROM cachemw") == []
-
-
-def test_an_old_table_without_its_index_is_given_that_again(make: Make, path: Path) -> None:
-    make_old(path)
-    before = asked(path, "SELECT name FROM sqlite_master ORDER BY name")
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("DROP INDEX cachemw_expires")
-    make().create_table()
-    assert asked(path, "SELECT name FROM sqlite_master ORDER BY name") == before

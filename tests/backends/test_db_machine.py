@@ -11,7 +11,6 @@ import pytest
 from cachemw.backends.base import BaseCache
 from cachemw.backends.db import DatabaseCache
 from cachemw.backends.filebased import FileBasedCache
-from tests.backends.test_db_due import make_old
 from tests.backends.test_machine import store_machine
 from tests.servers import mariadb_url, postgresql_url, shared, start_mariadb, start_postgresql
 
@@ -20,17 +19,9 @@ def database(url: str) -> BaseCache:
     return DatabaseCache(url, {"OPTIONS": {"table": "machine", "create": True, "deadline": 10}})
 
 
-def with_old_table(path: Path) -> Path:
-    file = path / "cache.sqlite3"
-    if not file.exists():
-        make_old(file)
-    return file
-
-
 STORES: dict[str, Callable[[Path], BaseCache]] = {
     "files": lambda path: FileBasedCache(path, {}),
     "sqlite": lambda path: database(f"sqlite:///{path / 'cache.sqlite3'}"),
-    "sqlite with a table of an earlier version": lambda path: DatabaseCache(f"sqlite:///{with_old_table(path)}", {}),
     "postgresql": lambda path: database(postgresql_url(shared(start_postgresql))),
     "mariadb": lambda path: database(mariadb_url(shared(start_mariadb))),
 }
