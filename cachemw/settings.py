@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import itertools
-import json
 import logging
 import os
 import re
@@ -22,15 +21,13 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
-from zoneinfo import available_timezones
 
-from cachemw._urls import cache_from_url
-from cachemw._values import ReadOnly, boolean, members, number, refuse, shown, text
+from cachemw import _settings_values as readers
+from cachemw._values import ReadOnly, boolean, text
 from cachemw.errors import ImproperlyConfigured
-from cachemw.negotiation import LANGUAGE_TAG, tag_of
-from cachemw.rfc9111.policy import Policy, read_option
+from cachemw.rfc9111.policy import Policy
 from cachemw.rfc9111.policy_options import PolicyOptions
-from cachemw.rules import Rule, Rules
+from cachemw.rules import Rule
 
 __all__ = ["Settings"]
 
@@ -38,120 +35,11 @@ _log = logging.getLogger("cachemw")
 
 _SECONDS: Final = 600.0  # Django's
 _MAPPINGS: Final = frozenset({"policy_options", "caches"})
-_PREFIX: Final = "CACHEMW_"
+_PREFIX: Final = readers.PREFIX
 _DJANGO: Final = "CACHE_MIDDLEWARE_"
 
 #: Reads one value, given its name for errors.
 Reader = Callable[[str, Any], Any]
-
-_PRESETS: Final[dict[str, Callable[..., Policy]]] = {
-    "default": Policy,
-    "django": Policy.django,
-    "rfc9111": Policy.rfc9111,
-}
-
-
-def _seconds(name: str, value: Any) -> float:
-    return number(name, value, minimum=0)
-
-
-def _word(name: str, value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise refuse(name, value, "a text that is not empty")
-    return value.strip()
-
-
-def _cookie(name: str, value: Any) -> str:
-    cookie = _word(name, value)
-    if not cookie.isprintable() or not set(cookie).isdisjoint(' ";,='):
-        raise refuse(name, value, "the name of a cookie")
-    return cookie
-
-
-def _preset(name: str, value: Any) -> str:
-    if not isinstance(value, str) or value not in _PRESETS:
-        raise refuse(name, value, ", ".join(_PRESETS))
-    return value
-
-
-def _languages(name: str, value: Any) -> tuple[str, ...]:
-    """Tags, or Django's pairs of tag and name."""
-    if isinstance(value, list | tuple):
-        value = list(map(tag_of, value))
-    return tuple(_language(name, one) for one in members(name, value))
-
-
-def _language(name: str, value: Any) -> str:
-    tag = _word(name, value)
-    if not LANGUAGE_TAG.fullmatch(tag):
-        raise refuse(name, value, "language tags such as en or pt-BR")
-    return tag
-
-
-def _zone(name: str, value: Any) -> str:
-    zone = _word(name, value)
-    zones = available_timezones()
-    if zones and zone not in zones:  # without a database nothing is known; TimezoneMiddleware says what to install
-        raise refuse(name, value, "a time zone such as UTC or Europe/Berlin")
-    return zone
-
-
-def _caches(name: str, value: Any) -> Mapping[str, Any] | None:
-    if value is None:
-        return None
-    if not isinstance(value, Mapping) or not all(
-        isinstance(alias, str) and isinstance(config, Mapping | str) for alias, config in value.items()
-    ):
-        raise refuse(name, "…", 'a mapping from alias to {"BACKEND": …, "LOCATION": …} or to a URL')
-    return ReadOnly(
-        (alias, ReadOnly(_cache(f"{name}[{alias!r}]", config) if isinstance(config, str) else config))
-        for alias, config in value.items()
-    )
-
-
-def _rules(name: str, value: Any) -> tuple[Rule, ...] | None:
-    if value is None:
-        return None
-    value = _from_json(name, value)
-    if isinstance(value, Mapping | str) or not isinstance(value, Sequence):
-        raise refuse(name, value, "a list of rules, also as JSON")
-    return tuple(Rules(value, source=name))
-
-
-def _from_json(name: str, value: Any) -> Any:
-    """What a text holds, where a variable of the environment stands for a list or a mapping."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value, object_pairs_hook=_once_each)
-    except (ValueError, RecursionError) as error:
-        raise ImproperlyConfigured(f"{name} is {shown(value)}, which is no JSON: {error}") from None
-
-
-def _once_each(members: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; of two values for one name Python would forget the first."""
-    names = [name for name, _ in members]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise ValueError(f"{twice!r} stands there twice")
-    return dict(members)
-
-
-def _secret(name: str, value: Any) -> tuple[str, ...] | None:
-    """Several stand one a line in a text: a file holds them so."""
-    if value is None:
-        return None
-    if isinstance(value, str):
-        value = [line for line in re.split(r"\r?\n", value) if line.strip()]
-    if isinstance(value, Sequence) and value and all(isinstance(one, str) and one.strip() for one in value):
-        return tuple(value)
-    raise refuse(name, "…", "a text that is not empty, or a list of such texts, the newest first")
-
-
-def _options(name: str, value: Any) -> Mapping[str, Any]:
-    value = _from_json(name, value)
-    if not isinstance(value, Mapping):
-        raise refuse(name, value, "a mapping from the names of Policy's options to their values, also as JSON")
-    return ReadOnly((option, _read_option(f"{name}[{option!r}]", option, one)) for option, one in value.items())
 
 
 def _setting(doc: str, read: Reader, *names: str, unit: str = "", **how: Any) -> Any:
@@ -169,14 +57,14 @@ class Settings:
 
     seconds: float | None = _setting(
         "how long, in seconds, a page is fresh where its response does not say; left out: as the policy says, else 600",
-        _seconds, "CACHEMW_SECONDS", "CACHE_MIDDLEWARE_SECONDS", default=None,
+        readers.seconds, "CACHEMW_SECONDS", "CACHE_MIDDLEWARE_SECONDS", default=None,
     )  # fmt: skip
     key_prefix: str = _setting(
         "part of every page's key; tells sites apart that share a store", text,
         "CACHEMW_KEY_PREFIX", "CACHE_MIDDLEWARE_KEY_PREFIX", default="",
     )  # fmt: skip
     alias: str = _setting(
-        "the cache that holds the pages", _word, "CACHEMW_ALIAS", "CACHE_MIDDLEWARE_ALIAS", default="default"
+        "the cache that holds the pages", readers.word, "CACHEMW_ALIAS", "CACHE_MIDDLEWARE_ALIAS", default="default"
     )
     use_i18n: bool = _setting(
         "pages differ by the active language (Django: on)", boolean, "CACHEMW_USE_I18N", "USE_I18N", default=False
@@ -185,42 +73,42 @@ class Settings:
         "pages differ by the active time zone (Django: on)", boolean, "CACHEMW_USE_TZ", "USE_TZ", default=False
     )
     languages: tuple[str, ...] = _setting(
-        "the languages of the site, as tags (Django: pairs of tag and name)", _languages,
+        "the languages of the site, as tags (Django: pairs of tag and name)", readers.languages,
         "CACHEMW_LANGUAGES", "LANGUAGES", default=(),
     )  # fmt: skip
     language_code: str | None = _setting(
-        "the language for everybody who asks for none of them; left out: the first", _language,
+        "the language for everybody who asks for none of them; left out: the first", readers.language,
         "CACHEMW_LANGUAGE_CODE", "LANGUAGE_CODE", default=None,
     )  # fmt: skip
     language_cookie: str = _setting(
-        "the cookie that chooses a language (Django's)", _cookie,
+        "the cookie that chooses a language (Django's)", readers.cookie,
         "CACHEMW_LANGUAGE_COOKIE", "LANGUAGE_COOKIE_NAME", default="django_language",
     )  # fmt: skip
     time_zone: str = _setting(
-        "the time zone where none is chosen", _zone, "CACHEMW_TIME_ZONE", "TIME_ZONE", default="UTC"
+        "the time zone where none is chosen", readers.zone, "CACHEMW_TIME_ZONE", "TIME_ZONE", default="UTC"
     )
     clock_skew: float = _setting(
-        "how far the clocks of machines that share a store may be apart", _seconds,
+        "how far the clocks of machines that share a store may be apart", readers.seconds,
         "CACHEMW_CLOCK_SKEW", unit="seconds", default=1.0,
     )  # fmt: skip
     preset: Literal["default", "django", "rfc9111"] = _setting(
-        "which Policy to begin with", _preset, "CACHEMW_POLICY", default="default"
+        "which Policy to begin with", readers.preset, "CACHEMW_POLICY", default="default"
     )
     policy_options: Mapping[str, Any] = _setting(
-        "options of Policy that differ from the preset; each is also CACHEMW_<NAME>", _options,
+        "options of Policy that differ from the preset; each is also CACHEMW_<NAME>", readers.options,
         "CACHEMW_POLICY_OPTIONS", default_factory=ReadOnly,
     )  # fmt: skip
     rules: tuple[Rule, ...] | None = _setting(
-        "the table of rules: `Rule` values, mappings, or JSON", _rules, "CACHEMW_RULES", default=None
+        "the table of rules: `Rule` values, mappings, or JSON", readers.rules, "CACHEMW_RULES", default=None
     )
     caches: Mapping[str, Any] | None = _setting(
         "the caches by alias, in Django's shape or as URLs; left out: the process-wide `cachemw.caches`, which reads"
-        " CACHEMW_URL and CACHEMW_URL_<ALIAS>", _caches, "CACHES", default=None, repr=False,
+        " CACHEMW_URL and CACHEMW_URL_<ALIAS>", readers.caches, "CACHES", default=None, repr=False,
     )  # fmt: skip
     secret: tuple[str, ...] | None = _setting(
         "authenticates what stores hold, for every cache without a SECRET of its own; several: one a line,"
         " the newest first",
-        _secret, "CACHEMW_SECRET", default=None, repr=False,
+        readers.secret, "CACHEMW_SECRET", default=None, repr=False,
     )  # fmt: skip
 
     if TYPE_CHECKING:
@@ -258,7 +146,7 @@ class Settings:
 
     def policy(self) -> Policy:
         """The policy that `preset` and `policy_options` describe."""
-        return _PRESETS[self.preset](**self.policy_options)
+        return readers.PRESETS[self.preset](**self.policy_options)
 
     def lifetime(self, policy: Policy | None = None) -> float:
         """How long a page is fresh where its response does not say, in seconds.
@@ -308,12 +196,6 @@ class Settings:
         return dataclasses.replace(settings, caches=None) if environ is None else settings
 
 
-#: Policy's options by the name of their setting; `seconds` is this module's, `django_rules` a matter of the preset.
-_POLICY_NAMES: Final = {
-    _PREFIX + one.name.upper(): one.name
-    for one in dataclasses.fields(Policy)
-    if one.name not in ("seconds", "django_rules")
-}
 _OPTIONS: Final = _PREFIX + "POLICY_OPTIONS"
 _URL: Final = _PREFIX + "URL"
 #: What Kubernetes tells every container of a service "cachemw", or "cachemw-redis".
@@ -327,13 +209,6 @@ def _warn_of(name: str) -> None:
     _log.warning("%s is no setting of cachemw, and does nothing; cachemw.Settings has those that are", name)
 
 
-def _read_option(name: str, option: str, value: Any) -> Any:
-    """One option of Policy, by its type."""
-    if not isinstance(option, str) or _PREFIX + option.upper() not in _POLICY_NAMES:
-        raise refuse("an option of Policy", option, ", ".join(sorted(_POLICY_NAMES.values())))
-    return read_option(name, option, value)
-
-
 def _known(mapping: Mapping[str, Any]) -> dict[str, Any]:
     """The fields' values in a mapping, read under the names they have there."""
     values: dict[str, Any] = {}
@@ -342,7 +217,9 @@ def _known(mapping: Mapping[str, Any]) -> dict[str, Any]:
         if name is not None:
             values[one.name] = one.metadata["read"](name, mapping[name])
     options = {
-        option: _read_option(name, option, mapping[name]) for name, option in _POLICY_NAMES.items() if name in mapping
+        option: readers.option(name, option, mapping[name])
+        for name, option in readers.POLICY_NAMES.items()
+        if name in mapping
     }
     if options:
         together = values.get("policy_options", {})
@@ -352,7 +229,7 @@ def _known(mapping: Mapping[str, Any]) -> dict[str, Any]:
     if urls := _urls(mapping):
         if values.get("caches") is not None:
             raise _both("CACHES", next(iter(urls.values()))[0])
-        values["caches"] = {alias: _cache(name, url) for alias, (name, url) in urls.items()}
+        values["caches"] = {alias: readers.cache(name, url) for alias, (name, url) in urls.items()}
     return values
 
 
@@ -381,22 +258,13 @@ def _alias_of(name: Any) -> str | None:
     return name[len(_URL) + 1 :].lower() or None
 
 
-def _cache(name: str, url: Any) -> dict[str, Any]:
-    if not isinstance(url, str):
-        raise refuse(name, "…", "the URL of a store, as text")
-    try:
-        return cache_from_url(url)
-    except ImproperlyConfigured as error:
-        raise ImproperlyConfigured(f"{name}: {error}") from error
-
-
 def _strange(mapping: Mapping[str, Any]) -> list[str]:
     """The names with our prefix that we do not know; what is nearly one we know is a mistake, Django's included."""
     names = {one.name: one.metadata["names"] for one in dataclasses.fields(Settings)}
     for name in mapping:
         if name in names:  # an argument of `Settings`, which would not count here, in silence
             raise ImproperlyConfigured(f"{name!r} is no key of a mapping; did you mean {names[name][0]!r}?")
-    known = {_URL, _APP, *_POLICY_NAMES, *itertools.chain.from_iterable(names.values())}
+    known = {_URL, _APP, *readers.POLICY_NAMES, *itertools.chain.from_iterable(names.values())}
     strange = [
         name
         for name in mapping

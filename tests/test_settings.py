@@ -284,7 +284,7 @@ def test_options_of_the_policy_and_rules_are_json_in_the_environment() -> None:
 
 
 def test_without_a_database_of_time_zones_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cachemw.settings.available_timezones", set)
+    monkeypatch.setattr("cachemw._settings_values.available_timezones", set)
     assert Settings(time_zone="Europe/Berlin").time_zone == "Europe/Berlin"
 
 
