@@ -40,7 +40,7 @@ __all__ = [
 
 PREFIX: Final = "CACHEMW_"
 
-#: Policy's options by the name of their setting; `seconds` is a setting of its own, `django_rules` a matter of the preset.
+#: Policy's options by the name of their setting, but `seconds`, a setting of its own, and `django_rules`, a preset's.
 POLICY_NAMES: Final = {
     PREFIX + one.name.upper(): one.name
     for one in dataclasses.fields(Policy)
