@@ -80,7 +80,8 @@ class _Middleware(CachingMiddleware):
         self._refresher = TaskRefresher()
         self._special = _octets(self.caching.line.special)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    # each framework has types of its own for these three, which are not those of another
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
                 await self._live(scope, receive, send)

@@ -56,7 +56,7 @@ def _takes(app: Any, count: int, beneath: bool) -> bool:
 
 
 #: What frameworks declare of their applications differs too much to ask for more than the number of arguments.
-WSGI = Callable[[Any, Any], Iterable[bytes]]
+WSGI = Callable[[Any, Any], Any]
 ASGI = Callable[[Any, Any, Any], Awaitable[Any]]
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -30,7 +30,7 @@ def test_an_application_may_send_its_fields_as_lists() -> None:
 
     async def twice() -> None:
         for _ in range(2):
-            await site(dict(scope), None, send)  # type: ignore[arg-type]
+            await site(dict(scope), None, send)
 
     anyio.run(twice)
     cold, _, hot, body = sent
@@ -59,7 +59,7 @@ def ask(extra: Mapping[str, Any]) -> list[list[str]]:
             async def send(message: Any) -> None:
                 kinds[-1].append(message["type"])
 
-            await site(dict(scope), None, send)  # type: ignore[arg-type]
+            await site(dict(scope), None, send)
         return kinds
 
     return anyio.run(twice)

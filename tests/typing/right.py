@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, assert_type
 
+import falcon
+import falcon.asgi
+from django.core.wsgi import get_wsgi_application  # type: ignore[import-untyped]
 from fastapi import FastAPI
 from flask import Flask
+from litestar import Litestar
+from quart import Quart
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 import cachemw
 from cachemw import (
@@ -78,6 +85,16 @@ assert_type(CacheMiddleware(Flask("x").wsgi_app, seconds=60, cache="redis://loca
 assert_type(CacheMiddleware(Starlette()), asgi.CacheMiddleware)
 assert_type(CacheMiddleware(app=FastAPI()), asgi.CacheMiddleware)
 assert_type(CacheMiddleware(CacheMiddleware(asgi_app), cache=connect("locmem://")), asgi.CacheMiddleware)
+assert_type(CacheMiddleware(GZipMiddleware(FastAPI())), asgi.CacheMiddleware)
+assert_type(CacheMiddleware(ProxyFix(Flask("x").wsgi_app)), wsgi.CacheMiddleware)
+assert_type(CacheMiddleware(Litestar([])), asgi.CacheMiddleware)
+assert_type(CacheMiddleware(falcon.App()), wsgi.CacheMiddleware)
+assert_type(CacheMiddleware(falcon.asgi.App()), asgi.CacheMiddleware)
+CacheMiddleware(get_wsgi_application(), seconds=60)
+CacheMiddleware(StaticMiddleware(wsgi_app, StaticFolder("static")))
+flask_app, quart_app = Flask("x"), Quart("x")
+flask_app.wsgi_app = CacheMiddleware(flask_app.wsgi_app)  # type: ignore[method-assign]
+quart_app.asgi_app = CacheMiddleware(quart_app.asgi_app)  # type: ignore[method-assign]
 assert_type(UpdateCacheMiddleware(FetchFromCacheMiddleware(wsgi_app)), wsgi.UpdateCacheMiddleware)
 assert_type(UpdateCacheMiddleware(FetchFromCacheMiddleware(asgi_app)), asgi.UpdateCacheMiddleware)
 assert_type(LocaleMiddleware(wsgi_app, languages=["de", ("en", "English")]), locale.WSGILocaleMiddleware)
