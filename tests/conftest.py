@@ -13,6 +13,7 @@ import hypothesis
 import pytest
 
 from cachemw import _pages_recovery
+from cachemw.backends import _memory
 from cachemw.pages import Pages
 from tests.servers import REQUIRED
 
@@ -57,6 +58,17 @@ def nothing_is_owed() -> Iterator[None]:
             if isinstance(pages, Pages):
                 pages._owed.clear()
                 pages._doubtful.clear()
+
+
+@pytest.fixture(autouse=True)
+def local_memory_is_empty() -> Iterator[None]:
+    """It lives as long as the process: what a test leaves there would be another's, or its own that is run again."""
+    yield
+    for store in list(_memory._stores.values()):
+        if store.entries:
+            with store.lock:
+                for key in list(store.entries):
+                    store.take_out(key)
 
 
 def pytest_sessionfinish() -> None:
