@@ -6,6 +6,7 @@ Rule 2: a procedure may end at any step. What is then in doubt (was it written? 
 
 from __future__ import annotations
 
+import os
 import secrets
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -13,6 +14,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import Any, Final, Literal, TypeVar
 
+from cachemw._engine_tokens import token
 from cachemw.codec import Codec
 from cachemw.errors import BackendUnavailable
 from cachemw.rfc9111.keys import head_key, mark_key, primary_key
@@ -52,6 +54,7 @@ class Procedures(ABC):
         self.codec = codec
         self.counts: Counter[str] = Counter()
         self.cleared = 0.0
+        self._name = token()
         self._decode = None if codec is None else codec.decode
 
     @abstractmethod
@@ -79,11 +82,13 @@ class Procedures(ABC):
         writes: Sequence[Write],
         drops: Sequence[str] = (),
         guard: Guard | None = None,
+        lease: str | None = None,
     ) -> Procedure[bool]:
         """Write and drop records; False if a purge that came meanwhile has taken the writes back.
 
         guard: what may have changed since the request began. A purge writes the mark and then removes the record; this
         writes the record and then reads the mark: in every order one of the two removes it.
+        lease: the key of one that cannot have ended by itself. It is gone only if some process has removed everything.
         """
         try:
             encoded = writes if self.codec is None else self._encoded(writes)
@@ -94,11 +99,13 @@ class Procedures(ABC):
         settled = guard is None and not drops
         try:
             if encoded or drops:
-                marks = (guard[0],) if encoded and guard is not None else ()
+                marks: tuple[str, ...] = ()
+                if encoded and guard is not None:
+                    marks = (guard[0],) if lease is None else (guard[0], lease)
                 failed, found = yield "commit_records", (encoded, marks, drops)
                 if failed:
                     self.counts["not-stored"] += len(failed)
-                if guard is not None and marks and self._was_purged(guard, found[0]):
+                if guard is not None and marks and self._was_purged(guard, marks, found):
                     yield "drop_records", (_keys_of(encoded),)
                     stays = False
             settled = True
@@ -107,9 +114,15 @@ class Procedures(ABC):
                 self._doubt([*(_keys_of(encoded) if stays else ()), *drops])
         return stays or not writes
 
-    def _was_purged(self, guard: Guard, payload: Any) -> bool:
-        mark, token, began = guard
-        return began <= self.cleared or self._token_of(mark, payload) != token
+    def _was_purged(self, guard: Guard, marks: Sequence[str], found: Sequence[Any]) -> bool:
+        _, token, began = guard
+        now, *held = map(self._token_of, marks, found)
+        return began <= self.cleared or now != token or any(one != self._own for one in held)
+
+    @property
+    def _own(self) -> str:
+        """The token of the leases of this process, which may be a fork of the one that made this."""
+        return f"{self._name}.{os.getpid()}"
 
     def _tokens(self, marks: Sequence[str]) -> Procedure[list[str]]:
         """The tokens of the last purges that left these marks, "" where there was none."""
@@ -122,25 +135,26 @@ class Procedures(ABC):
 
     def take_lease(
         self, key: str, timeout: float, wants: Sequence[str] = ()
-    ) -> Procedure[tuple[bool, Sequence[Record | None]]]:
-        """Become the one who fetches this page, for all processes; False if somebody else is.
+    ) -> Procedure[tuple[bool | None, Sequence[Record | None]]]:
+        """Become the one who fetches this page, for all processes; False if somebody else is, None if nobody may be.
 
         And the records of `wants`, which whoever had the lease may have stored since they were looked up.
         """
         settled = False
-        (lease,) = self._encoded([(key, HitForMiss(key), timeout)])
+        (lease,) = self._encoded([(key, Mark(key, self._own), timeout)])
         try:
             taken, (holder, *payloads) = yield "add_and_read", (*lease, (key, *wants))
+            held: bool | None = taken
             if not taken and holder is None:
-                taken = True  # the store has refused it, or its holder is done: there is nobody to wait for
+                held = None  # the store has refused it, or its holder is done: there is nobody to wait for
             elif not taken and self._decoded((key,), (holder,)) == [None]:
                 yield "write_records", ((lease,),)  # garbage holds no lease
-                taken = True
+                held = True
             settled = True
         finally:
             if not settled:  # it may be taken, by nobody: others would wait for its end
                 self._doubt((key,))
-        return taken, self._decoded(wants, payloads)
+        return held, self._decoded(wants, payloads)
 
     def drop_lease(self, key: str) -> Procedure[None]:
         """Let the next one fetch."""

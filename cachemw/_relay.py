@@ -20,6 +20,8 @@ __all__ = ["Boarding", "Relay"]
 
 T = TypeVar("T")
 
+#: Seconds before its end in which a lease may be over already: memcached counts whole ones.
+LEASE_DOUBT: Final = 2.0
 LEASE_POLL: Final = 0.02  # seconds between two looks for the answer that another process fetches
 
 #: Yields a method and its arguments.
@@ -33,6 +35,7 @@ class Relay:
     _middleware: CachingMiddleware
     _flight: Flight[Record | None] | None = None  # that this passage leads
     _lease: str | None = None
+    _lease_lasts = 0.0  # until then, by `time.monotonic`
 
     _wait_for: ClassVar[Callable[..., Any]]  # (flight): has it landed in time?
     _look_up: ClassVar[Callable[..., Any]]  # (keys): their records
@@ -91,7 +94,8 @@ class Relay:
         drops = exchange.drops if lease is None else (*exchange.drops, lease)  # the next one may fetch
         if not (exchange.writes or drops):
             return None
-        procedure = exchange.engine.pages.commit(exchange.writes, drops, exchange.guard)
+        held = lease if lease is not None and time.monotonic() < self._lease_lasts else None
+        procedure = exchange.engine.pages.commit(exchange.writes, drops, exchange.guard, held)
         exchange.writes = exchange.drops = ()
         return procedure, False, drops
 
@@ -153,17 +157,20 @@ class Relay:
         waited = exchange.collapsed
         while True:
             exchange.again(time.time())
+            began = time.monotonic()
             taken, records = yield self._take_lease, (key, timeout, exchange.wants)
-            self._holder._lease = key if taken else None
+            leads = taken is not False
+            self._holder._lease = key if leads else None
+            self._holder._lease_lasts = began + timeout - LEASE_DOUBT if taken else 0.0
             exchange.found(records)  # who had the lease may have stored it between our look-up and now
             while exchange.wants:
                 exchange.found((yield self._look_up, (exchange.wants,)))
             if exchange.settled:
-                if taken:
+                if leads:
                     yield self._drop_lease, (key,)
                     self._holder._lease = None
                 return False
-            if taken:
+            if leads:
                 exchange.collapsed = waited
                 exchange.leased = True
                 if exchange.outer is not None:

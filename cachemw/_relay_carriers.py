@@ -32,7 +32,7 @@ class ThreadRelay(Relay):
     def _look_up(self, keys: Sequence[str]) -> Sequence[Record | None]:
         return self.exchange.engine.pages.lookup(keys)
 
-    def _take_lease(self, key: str, seconds: float, keys: Sequence[str]) -> tuple[bool, Sequence[Record | None]]:
+    def _take_lease(self, key: str, seconds: float, keys: Sequence[str]) -> tuple[bool | None, Sequence[Record | None]]:
         return self.exchange.engine.pages.lease(key, seconds, keys)
 
     def _drop_lease(self, key: str) -> None:
@@ -65,7 +65,9 @@ class TaskRelay(Relay):
         pages = self.exchange.engine.pages
         return pages.lookup(keys) if pages.immediate else await pages.alookup(keys)
 
-    async def _take_lease(self, key: str, seconds: float, keys: Sequence[str]) -> tuple[bool, Sequence[Record | None]]:
+    async def _take_lease(
+        self, key: str, seconds: float, keys: Sequence[str]
+    ) -> tuple[bool | None, Sequence[Record | None]]:
         return await self.exchange.engine.pages.alease(key, seconds, keys)
 
     async def _drop_lease(self, key: str) -> None:

@@ -24,7 +24,7 @@ from cachemw.backends._failopen import Reports
 from cachemw.backends.base import BaseCache, InlineCache
 from cachemw.codec import REFUSALS, Codec, Refusal
 from cachemw.errors import InvalidCacheKey, SerializationError
-from cachemw.rfc9111.keys import mark_key
+from cachemw.rfc9111.keys import lease_key, mark_key
 from cachemw.rfc9111.messages import Mark, Record
 
 __all__ = ["Breaker", "Kind", "Pages", "Procedure"]
@@ -34,6 +34,7 @@ Default = TypeVar("Default")
 
 OWED: Final = 100_000  # removals, and doubts, remembered while the store is down; were there more, all of it goes
 BATCH: Final = 200  # URLs or tags removed at a time: an operation has a deadline
+_LEASE: Final = lease_key("")
 _MARK: Final = mark_key("")
 _EVERYTHING: Final[tuple[Kind, str]] = ("everything", "")
 
@@ -126,19 +127,21 @@ class Pages(Procedures):
         if not isinstance(error, InvalidCacheKey):  # which is a visitor's doing, and must not cost the others
             breaker.failed(error, began, asked)
 
-    def lease(self, key: str, timeout: float, wants: Sequence[str]) -> tuple[bool, Sequence[Record | None]]:
+    def lease(self, key: str, timeout: float, wants: Sequence[str]) -> tuple[bool | None, Sequence[Record | None]]:
         """Take this lease and then look `wants` up, in one round trip where the store can; is it ours, and the records.
 
-        It counts as ours if the store fails: nobody is to wait for nobody.
+        None if the store fails: nobody knows, and nobody is to wait for nobody.
         """
         read = () if self.breaker.open or self._owed else wants
-        taken, found = self.run(self.take_lease(key, timeout, read), (True, ()))
+        taken, found = self.run(self.take_lease(key, timeout, read), (None, ()))
         return taken, found or self.lookup(wants)
 
-    async def alease(self, key: str, timeout: float, wants: Sequence[str]) -> tuple[bool, Sequence[Record | None]]:
+    async def alease(
+        self, key: str, timeout: float, wants: Sequence[str]
+    ) -> tuple[bool | None, Sequence[Record | None]]:
         """See `lease`."""
         read = () if self.breaker.open or self._owed else wants
-        taken, found = await self.arun(self.take_lease(key, timeout, read), (True, ()))
+        taken, found = await self.arun(self.take_lease(key, timeout, read), (None, ()))
         return taken, found or await self.alookup(wants)
 
     # -- everything else: written once, run by either driver --------------------------------------------------------
@@ -293,10 +296,17 @@ class Pages(Procedures):
                 if self._owed.get(due) == since:  # else it was purged once more meanwhile
                     self._owed.pop(due, None)
         while doubtful := dict(islice(self._doubtful.copy().items(), BATCH)):
-            self.cache.drop_records(list(doubtful))
+            self.cache.drop_records(self._without_others(list(doubtful)))
             for key, doubt in doubtful.items():
                 if self._doubtful.get(key) is doubt:  # else it was written once more meanwhile
                     self._doubtful.pop(key, None)
+
+    def _without_others(self, keys: Sequence[str]) -> list[str]:
+        """The keys but for those of leases that another process has by now."""
+        leases = [key for key in keys if key.endswith(_LEASE)]
+        found = map(self._token_of, leases, self.cache.read_latest(leases) if leases else ())
+        others = {key for key, token in zip(leases, found, strict=True) if token not in ("", self._own)}
+        return [key for key in keys if key not in others]
 
     def _do(self, procedure: Procedure[T]) -> T:
         """Carry out a procedure, whatever the breakers say. Raises: what the store raises."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +173,21 @@ def test_a_purge_wins_over_a_page_that_is_being_made(site: Site) -> None:
     site.before = lambda path: None
     assert not site.get("/slow").hit
     site.until_hit("/slow")
+
+
+def test_another_process_that_removes_everything_wins_over_a_page_that_is_being_made(
+    site: Site, store: str, tmp_path: Path
+) -> None:
+    with closing(STORES[store](tmp_path)) as other:
+
+        def cleared_meanwhile(path: str) -> None:
+            site.before = lambda path: None
+            (other if other.shared else site.cache).clear()  # what is not shared another process cannot reach
+
+        site.before = cleared_meanwhile
+        site.get("/slow")
+        assert not site.get("/slow").hit
+        site.until_hit("/slow")
 
 
 def _request(path: str) -> Any:

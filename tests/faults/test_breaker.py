@@ -21,8 +21,8 @@ from cachemw.backends.locmem import LocMemCache
 from cachemw.backends.redis import RedisCache
 from cachemw.errors import BackendUnavailable, InvalidCacheKey
 from cachemw.pages import Pages
-from cachemw.rfc9111.keys import mark_key, primary_key, tag_keys
-from cachemw.rfc9111.messages import HitForMiss, Mark, StoredResponse
+from cachemw.rfc9111.keys import lease_key, mark_key, primary_key, tag_keys
+from cachemw.rfc9111.messages import Mark, StoredResponse
 from tests.servers import until
 
 
@@ -333,6 +333,7 @@ def test_a_page_that_broke_off_goes_though_that_is_found_out_in_an_outage(
 def test_what_was_to_go_goes_when_the_store_that_was_passed_by_is_back(
     store: Store, pages: Pages, failing: str, half: str
 ) -> None:
+    store.down = ALL
     for _ in range(5):
         getattr(pages, failing).failed(BackendUnavailable("down"), time.monotonic(), [KEY])
     dropping = pages.commit([], [KEY])
@@ -340,7 +341,8 @@ def test_what_was_to_go_goes_when_the_store_that_was_passed_by_is_back(
         assert pages.run(dropping, None, [KEY]) is None
     else:
         assert asyncio.run(pages.arun(dropping, None, [KEY])) is None
-    assert store.read_records([KEY]) != [None]
+    assert LocMemCache.read_records(store, [KEY]) != [None]
+    store.down = set()
     until(lambda: settled(pages), "the store is used again", 2)
     assert pages.lookup([KEY]) == [None]
 
@@ -530,7 +532,7 @@ def test_where_no_thread_is_to_be_had_the_next_one_tries_again(monkeypatch: pyte
     until(lambda: bool(attempts) and one._thread is None, "it was made", 5)
 
 
-def _leased(pages: Pages, half: str, *wants: str) -> tuple[bool, Any]:
+def _leased(pages: Pages, half: str, *wants: str) -> tuple[bool | None, Any]:
     if half == "sync":
         return pages.lease("lease", 10.0, wants)
     return asyncio.run(pages.alease("lease", 10.0, wants))
@@ -559,7 +561,7 @@ def test_who_takes_a_lease_is_not_given_what_a_purge_was_to_remove(store: Store,
 def test_a_store_that_gives_no_lease_is_read(store: Store, pages: Pages, half: str) -> None:
     store.down = {"_add"}
     taken, (record,) = _leased(pages, half, KEY)
-    assert (taken, record.body) == (True, b"old")
+    assert (taken, record.body) == (None, b"old")
 
 
 @pytest.mark.parametrize("half", ["sync", "async"])
@@ -569,7 +571,7 @@ def test_a_lease_that_the_store_refuses_keeps_nobody_waiting(
     """A full memcached that evicts nothing says of `add` no more than that it did not store it."""
     monkeypatch.setattr(store, "add_record", lambda key, payload, timeout: False)
     taken, (record,) = _leased(pages, half, KEY)
-    assert (taken, record.body) == (True, b"old")
+    assert (taken, record.body) == (None, b"old")
 
 
 def test_a_lease_is_not_left_to_nobody(store: Store, pages: Pages) -> None:
@@ -584,7 +586,26 @@ def test_a_lease_is_not_left_to_nobody(store: Store, pages: Pages) -> None:
     store.add_record = added  # type: ignore[method-assign]
     until(lambda: settled(pages), "it was dropped", 2)
     assert pages.run(pages.take_lease("lease", 100.0), None) == (True, [])
-    assert isinstance(store.read_records(["lease"])[0], HitForMiss)
+    assert isinstance(store.read_records(["lease"])[0], Mark)
+
+
+def test_a_lease_that_another_process_has_by_now_is_left_to_it(store: Store, pages: Pages) -> None:
+    key = lease_key(KEY)
+    store.down = ALL
+    for _ in range(5):
+        assert pages.lease(key, 100.0, ()) == (None, [])
+    store.down = set()
+    other = Pages(LocMemCache(store.location))
+    assert other.lease(key, 100.0, ()) == (True, [])
+    pages._doubt([key, KEY])
+    until(lambda: settled(pages), "what is in doubt was removed", 2)
+    assert pages.lookup([KEY]) == [None]
+    assert other.run(other.commit([(KEY, page(), None)], (key,), (mark_key(OF), "", 1.0), key), None) is True
+    assert pages.lookup([key]) == [None]
+    assert pages.lease(key, 100.0, ()) == (True, [])
+    store.clear()
+    assert pages.run(pages.commit([(KEY, page(), None)], (key,), (mark_key(OF), "", 1e12), key), None) is False
+    assert pages.lookup([KEY]) == [None]
 
 
 def test_a_lease_whose_end_the_store_did_not_hear_of_ends_when_it_is_back(store: Store, pages: Pages) -> None:
@@ -642,6 +663,6 @@ def test_a_lease_of_before_an_outage_is_not_left_to_nobody(
         middleware = asgi.CacheMiddleware(async_app, cache=store)
         scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"host", b"a")]}
         asyncio.run(middleware(scope, no_body(), discard))
-    assert [type(record) for record in held] == [HitForMiss]
+    assert [type(record) for record in held] == [Mark]
     until(lambda: settled(middleware.caching.line.pages), "the store is used again", 2)
     assert store.read_records(taken) == [None]
