@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -19,12 +20,16 @@ from cachemw import (
     connect,
     page_failures,
 )
+from cachemw._codec_compression import Compression
 from cachemw.backends.base import BaseCache
 from cachemw.backends.db import DatabaseCache
+from cachemw.codec import Codec
+from cachemw.rfc9111.messages import StoredResponse
 from tests.backends.file_store import in_child
 from tests.faults.site import INTERFACES, Site
 from tests.servers import shared, start_memcached, start_redis
 
+BOMB = zlib.compress(bytes(50_000_000))
 BODY = b"<li>an entry of a list</li>\n" * 2_000
 
 _PATIENT = "socket_timeout=5&socket_connect_timeout=5"
@@ -110,6 +115,34 @@ def test_a_body_that_would_become_too_large_is_a_counted_miss(url: str, caplog: 
     (line,) = [one.getMessage() for one in caplog.records]
     assert "its body would be larger than max_decompressed" in line
     assert "example.org" in line
+
+
+class Bomb(Compression):
+    """Says of a bomb that it is as large as the body in whose place it stands."""
+
+    def folded(self, body: bytes) -> tuple[bytes, int]:
+        return BOMB, 1
+
+
+def test_a_bomb_in_the_store_is_a_counted_miss(url: str) -> None:
+    with Site("wsgi", connect(url)) as site:
+        site.bodies["/"] = BODY
+        site.get()
+        site.until_hit()
+        keys = sorted(site.asked)
+        records = [
+            Codec().decode(key, payload) for key, payload in zip(keys, site.cache.read_latest(keys), strict=True)
+        ]
+        bombs = [
+            (record.key, Codec(compression=Bomb()).encode(record), 60.0)
+            for record in records
+            if isinstance(record, StoredResponse)
+        ]
+        assert len(bombs) == 1
+        site.cache.write_records(bombs)
+    hit, failures = read("wsgi", connect(url))
+    assert not hit
+    assert failures == {"compression": failures["compression"]}
 
 
 def test_pages_signed_with_another_secret_are_counted_and_told_of(url: str, caplog: pytest.LogCaptureFixture) -> None:
