@@ -50,14 +50,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 ALIAS: Final = "template_fragments"
 
 
-def __getattr__(name: str) -> Any:
-    if name == "CacheExtension":  # Jinja is not required
-        try:
-            from cachemw._fragments_jinja import CacheExtension
-        except ModuleNotFoundError as error:
-            raise ImportError(f"CacheExtension needs the package {error.name}: pip install jinja2") from error
-        return CacheExtension
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # to a type checker, a module with this function has every name
+
+    def __getattr__(name: str) -> Any:
+        if name == "CacheExtension":  # Jinja is not required
+            try:
+                from cachemw._fragments_jinja import CacheExtension
+            except ModuleNotFoundError as error:
+                raise ImportError(f"CacheExtension needs the package {error.name}: pip install jinja2") from error
+            return CacheExtension
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def make_template_fragment_key(fragment_name: str, vary_on: Iterable[Any] | None = None) -> str:

@@ -60,6 +60,7 @@ cache_control(max_aeg=5)
 patch_cache_control([], max_age="five")
 connect(5)
 cachemw.cache_pages(60)
+cachemw.fragments.fragmet("sidebar")
 """
 
 
