@@ -15,6 +15,7 @@ from cachemw.exchange import Exchange, Step
 from cachemw.rfc9111.dates import format_date
 from cachemw.rfc9111.keys import head_key, lease_key, mark_key, primary_key, tag_key, tag_keys
 from cachemw.rfc9111.messages import Fields, Head, HitForMiss, Mark, Record, Request, StoredResponse, VaryIndex
+from cachemw.rules import Rule
 
 NOW = 1_800_000_000.0
 PAGE = Request(host="a")
@@ -226,7 +227,10 @@ def test_a_304_that_forbids_to_store_the_page_there_removes_it(answer: Fields, k
     head = head_of(("ETag", '"1"'), ("Date", format_date(NOW + 100)), *answer, status=304)
     assert exchange.answered(head, NOW + 101) is Step.REPLY
     assert [(key, timeout) for key, _, timeout in exchange.writes] == ([] if kept is None else [(page.key, kept)])
-    assert not any(record.head.lines("set-cookie") for _, record, _ in exchange.writes)  # type: ignore[union-attr]
+    for _, record, _ in exchange.writes:
+        assert isinstance(record, StoredResponse)
+        assert not record.head.lines("set-cookie")
+        assert record.began >= NOW + 100  # a purge before that was of the page as it was
     assert tuple(exchange.drops) == ((page.key,) if kept is None else ())
 
 
@@ -319,6 +323,15 @@ def test_what_lies_in_the_request_has_others_wait() -> None:
     engine = Engine(Policy())
     fetch(engine, {}, head_of(("Cache-Control", "max-age=60")), request=request_of("GET", LOGIN))
     assert look_up(engine, {}, now=NOW + 1).flight is not None
+
+
+@pytest.mark.parametrize(("of_the_view", "lifetime"), [(None, 60), (30.0, 30)])
+def test_a_lifetime_that_a_view_gave_comes_before_that_of_a_rule(of_the_view: float | None, lifetime: float) -> None:
+    exchange = look_up(Engine(Policy()), {}, timeout=of_the_view, candidates=(Rule(lifetime=60),))
+    exchange.leaving(head_of(), NOW)
+    (record,) = exchange.completed(b"page", NOW).values()
+    assert isinstance(record, StoredResponse)
+    assert record.lifetime == lifetime
 
 
 def test_what_a_view_never_wants_stored_is_passed_by() -> None:
