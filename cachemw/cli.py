@@ -8,17 +8,23 @@ A command is a function below; one that belongs to a part of its own stands ther
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 import click
 
+from cachemw import purging
 from cachemw._busting_command import static
 from cachemw.backends.base import BaseCache
 from cachemw.backends.registry import Caches
 from cachemw.backends.registry import caches as process_caches
+from cachemw.caching import Caching
 from cachemw.errors import CacheError, InvalidCacheBackendError
+from cachemw.settings import Settings
 
-__all__ = ["main"]
+__all__ = ["CACHINGS", "main"]
+
+#: Under this name click's `meta` has the `Caching` objects whose pages are purged, from whoever mounts the group.
+CACHINGS: Final = "cachemw.cachings"
 
 
 class _Commands(click.Group):
@@ -106,6 +112,44 @@ def _create(store: _HasTable, *, dry_run: bool) -> None:
             click.echo(f"{statement};")
     else:
         click.echo(f"Cache table '{store.table}' created.")
+
+
+@main.command()
+@click.argument("urls", metavar="[URL]...", nargs=-1)
+@click.option("--tag", "tags", metavar="TAG", multiple=True, help="Whatever has this tag; for several say it again.")
+@click.option("--soft", is_flag=True, help="Make it stale: validated, or served for a last time.")
+@click.option("--mount", "mounts", metavar="PATH", multiple=True, help="Where the application is mounted, if not at /.")
+@click.option("--cache", "alias", metavar="ALIAS", help="The cache that the pages are in, if not that of the settings.")
+@click.pass_context
+def purge(
+    ctx: click.Context,
+    urls: tuple[str, ...],
+    tags: tuple[str, ...],
+    soft: bool,
+    mounts: tuple[str, ...],
+    alias: str | None,
+) -> None:
+    """Remove the stored pages of absolute URLs, in all variants, and those with a tag."""
+    if not urls and not tags:
+        raise click.UsageError("nothing to purge: give absolute URLs, or --tag TAG, or both")
+    count = 0
+    for caching in _cachings(ctx, alias):
+        try:
+            count += purging.purge(*urls, tags=tags, soft=soft, caching=caching, mounts=mounts)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from error
+        for pages in caching.stores:
+            if pages.owes:  # this process will not be there to make up for it
+                raise click.ClickException(f"{pages.cache!r} did not answer: nobody has been told of this purge")
+            pages.cache.close()
+    click.echo(f"Purged: {count}")
+
+
+def _cachings(ctx: click.Context, alias: str | None) -> list[Caching]:
+    """The configurations of the application that has mounted the commands, or that of the environment."""
+    if alias is None and CACHINGS in ctx.meta:
+        return list(ctx.meta[CACHINGS])
+    return [Caching(cache=_named(_caches(ctx), alias or Settings.from_environ().alias))]
 
 
 @main.command()

@@ -245,6 +245,11 @@ class Pages(Procedures):
         """See `run_purge`."""
         return await self.aremove("purge", resources)
 
+    @property
+    def owes(self) -> bool:
+        """Was something to be removed that the store has not heard of yet?"""
+        return bool(self._owed)
+
     # -- after a failure ----------------------------------------------------------------------------------------------
 
     def _owe(self, kind: Kind, of: Sequence[str], at: float) -> None:

@@ -31,7 +31,11 @@ _HAS_PORT: Final = re.compile(r":[0-9]*$").search
 
 
 def purge(
-    *urls: str, tags: Iterable[str] = (), soft: bool = False, caching: Caching | None = None, mounts: Sequence[str] = ()
+    *urls: str,
+    tags: Iterable[str] | None = None,
+    soft: bool = False,
+    caching: Caching | None = None,
+    mounts: Sequence[str] = (),
 ) -> int:
     """Remove the stored responses of these absolute URLs, all their variants, and of everything with these tags.
 
@@ -41,7 +45,7 @@ def purge(
 
     Returns how many records and tags were touched; 0 also if the store did not answer (the purge is then made up for
     before the store is read again). Raises: ValueError for a URL that is not absolute, TypeError for what is
-    no URL.
+    no URL, and where neither URLs nor tags are given.
     """
     total = 0
     for pages, kind, of, at in _plan(urls, tags, soft, caching, mounts):
@@ -50,7 +54,11 @@ def purge(
 
 
 async def apurge(
-    *urls: str, tags: Iterable[str] = (), soft: bool = False, caching: Caching | None = None, mounts: Sequence[str] = ()
+    *urls: str,
+    tags: Iterable[str] | None = None,
+    soft: bool = False,
+    caching: Caching | None = None,
+    mounts: Sequence[str] = (),
 ) -> int:
     """`purge` without blocking the event loop."""
     total = 0
@@ -62,8 +70,14 @@ async def apurge(
 Plan = Iterable[tuple[Pages, Kind, Sequence[str], float]]
 
 
-def _plan(urls: Sequence[str], tags: Iterable[str], soft: bool, caching: Caching | None, mounts: Sequence[str]) -> Plan:
+def _plan(
+    urls: Sequence[str], tags: Iterable[str] | None, soft: bool, caching: Caching | None, mounts: Sequence[str]
+) -> Plan:
     """What to remove from which pages, and as of when."""
+    if tags is None:
+        if not urls:
+            raise TypeError("nothing to purge: give absolute URLs, or tags=[…], or both")
+        tags = ()
     if isinstance(tags, str):
         raise TypeError(f"tags={tags!r}: a list of tags is expected, such as [{tags!r}]")
     if isinstance(mounts, str):

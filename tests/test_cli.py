@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import os
+import socket
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
 from click.testing import CliRunner, Result
+from flask import Flask
+from werkzeug.test import Client
 
-from cachemw import Caches
+from cachemw import Caches, wsgi
+from cachemw.backends.base import BaseCache
 from cachemw.cli import main
+from cachemw.integrations.flask import CacheMW
 from tests.servers import mariadb_url, postgresql_url, shared, start_mariadb, start_postgresql
 from tests.serving import ROOT
 
@@ -201,3 +207,79 @@ def test_python_runs_it_by_its_module_too(tmp_path: Path) -> None:
     assert not (tmp_path / "cache").exists()
     unknown = subprocess.run((*arguments[:3], "nonsense"), env=environ, stderr=subprocess.PIPE, text=True, check=False)
     assert "Usage: python -m cachemw" in unknown.stderr
+
+
+# -- purge ------------------------------------------------------------------------------------------------------------
+
+
+def _site(store: BaseCache, *tags: str) -> Client:
+    def page(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Cache-Tag", ", ".join(tags))])
+        return [b"page"]
+
+    return Client(wsgi.CacheMiddleware(page, cache=store))
+
+
+def _is_hit(site: Client, path: str) -> bool:
+    return "; hit" in site.get(path, buffered=True).headers["Cache-Status"]
+
+
+def test_purge_removes_pages_by_url_and_by_tag(monkeypatch: pytest.MonkeyPatch) -> None:
+    caches = Caches({"CACHES": {"default": "locmem://purge-default", "other": "locmem://purge-other"}})
+    site, other = _site(caches["default"], "news"), _site(caches["other"], "news")
+
+    def purge(*arguments: str) -> Result:
+        for one in (site, other):
+            for path in ("/a", "/b"):
+                one.get(path, buffered=True)
+        return CliRunner().invoke(main, ["purge", *arguments], obj=caches)
+
+    result = purge("http://localhost/a")
+    assert (result.exit_code, result.output) == (0, "Purged: 1\n")
+    assert (_is_hit(site, "/a"), _is_hit(site, "/b"), _is_hit(other, "/a")) == (False, True, True)
+    assert purge("--tag", "news", "--tag", "sport").output == "Purged: 2\n"
+    assert not _is_hit(site, "/b")
+    assert purge("--cache", "other", "http://localhost/a", "http://localhost/b").output == "Purged: 2\n"
+    assert _is_hit(site, "/a")
+    assert purge("--soft", "http://localhost/a").output == "Purged: 1\n"
+    assert "fwd=stale" in site.get("/a", buffered=True).headers["Cache-Status"]
+    monkeypatch.setenv("CACHEMW_ALIAS", "other")
+    assert purge("http://localhost/a").exit_code == 0
+    assert not _is_hit(other, "/a")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "nothing to purge: give absolute URLs, or --tag TAG, or both"),
+        (["/a"], "give the absolute URL"),
+        (["--cache", "nowhere", "--tag", "news"], "'nowhere' doesn't exist"),
+    ],
+)
+def test_purge_says_what_it_needs(arguments: list[str], said: str) -> None:
+    result = CliRunner().invoke(main, ["purge", *arguments], obj=Caches({"CACHES": {"default": "locmem://"}}))
+    assert result.exit_code != 0
+    assert said in result.output
+
+
+def test_a_purge_that_the_store_does_not_hear_of_is_an_error() -> None:
+    with closing(socket.socket()) as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        caches = Caches({"CACHES": {"default": f"redis://127.0.0.1:{nobody.getsockname()[1]}/0"}})
+        result = CliRunner().invoke(main, ["purge", "http://localhost/"], obj=caches)
+    assert result.exit_code == 1
+    assert "did not answer" in result.output
+
+
+def test_purge_under_flask_is_of_the_applications_pages() -> None:
+    app = Flask("site")
+    app.config["CACHES"] = {"default": "locmem://purge-flask"}
+    app.config["CACHEMW_KEY_PREFIX"] = "site"
+    CacheMW(app)
+    app.add_url_rule("/", view_func=lambda: "page")
+    visitor = app.test_client()
+    visitor.get("/")
+    assert "; hit" in visitor.get("/").headers["Cache-Status"]
+    result = app.test_cli_runner().invoke(args=["cachemw", "purge", "http://localhost/"])
+    assert (result.exit_code, result.output) == (0, "Purged: 1\n")
+    assert "; hit" not in visitor.get("/").headers["Cache-Status"]

@@ -159,7 +159,7 @@ class CacheMW:
         else:
             start.invalidate(**options)
         app.extensions[FLASK_EXTENSION] = start.site
-        app.cli.add_command(_commands(start.site))
+        app.cli.add_command(_commands(start.site, lambda: self._cachings(app)))
         _add_tag(app)
         _check_views(app, start.site)
 
@@ -355,14 +355,15 @@ def _check_views(app: Flask, site: FlaskSite) -> None:
         page.check(site)
 
 
-def _commands(site: FlaskSite) -> click.Group:
+def _commands(site: FlaskSite, cachings: Callable[[], list[Caching]]) -> click.Group:
     """`flask cachemw`: the commands of `cachemw`, on the stores of this application."""
-    from cachemw.cli import main
+    from cachemw.cli import CACHINGS, main
 
     @click.group("cachemw", cls=type(main), help="Look after this application's caches.")
     @click.pass_context
     def group(ctx: click.Context) -> None:
         ctx.obj = site.caches
+        ctx.meta[CACHINGS] = cachings()
 
     for name, command in main.commands.items():
         group.add_command(command, name)

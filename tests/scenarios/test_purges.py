@@ -78,6 +78,13 @@ def test_a_policy_that_heeds_no_no_vary_search_does_not_heed_what_another_one_he
     assert not site.get("/?x=3").hit
 
 
+def test_a_purge_of_nothing_says_what_to_give(site: Site) -> None:
+    caching = site.middleware.caching
+    with pytest.raises(TypeError, match="give absolute URLs, or tags"):
+        purge(caching=caching)
+    assert purge(*[], tags=[], caching=caching) == 0  # what a site made of nothing
+
+
 @pytest.mark.parametrize("soft", [False, True])
 def test_a_purge_by_tag_beats_a_clock_that_steps_back_whoever_purges(site: Site, soft: bool) -> None:
     site.page(cache_tag="news")
