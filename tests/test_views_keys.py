@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from werkzeug.wrappers import Response
 from cachemw import (
     activate_language,
     activate_timezone,
+    asgi,
     caches,
     get_cache_key,
     learn_cache_key,
@@ -263,3 +265,79 @@ def test_in_a_flask_application_it_is_that_of_the_extension() -> None:
         response = Response()
         patch_response_headers(response)
         assert response.headers["Cache-Control"] == "max-age=7"
+
+
+def _stored(app_of: Any, key: str | None) -> bool:
+    return key is not None and app_of.caching.line.pages.lookup((key,))[0] is not None
+
+
+def _varying(*fields: tuple[str, str]) -> Any:
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain"), *fields])
+        return [b"page"]
+
+    return app
+
+
+def test_query_parameters_that_a_rule_ignores_are_not_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CACHEMW_RULES", '[{"path": "/*", "ignore_query": ["utm"]}, {"path": "/never", "never": true}]')
+    middleware = wsgi.CacheMiddleware(_varying(("Vary", "X-A")))
+    Client(middleware).get("/a?utm=1", headers={"X-A": "1"}, buffered=True)
+    key = get_cache_key(environ("/a?utm=2", X_A="1"))
+    assert _stored(middleware, key)
+    assert learn_cache_key(environ("/a?utm=3", X_A="1"), Headers("X-A")) == key
+    assert get_cache_key(environ("/a?x=1", X_A="1")) is None
+    assert get_cache_key(environ("/never")) is None
+
+
+def test_they_are_not_where_the_request_is_under_way() -> None:
+    seen: list[str | None] = []
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        seen.append(get_cache_key(environ))
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Vary", "X-A")])
+        return [b"page"]
+
+    store = LocMemCache("views-keys-ignored", {})
+    middleware = wsgi.CacheMiddleware(app, cache=store, rules=[{"path": "/*", "ignore_query": ["utm"]}])
+    for number in range(2):
+        Client(middleware).get(f"/a?utm={number}", headers={"X-A": str(number)}, buffered=True)
+    assert seen[0] is None
+    assert seen[1] is not None
+    assert _stored(middleware, seen[1])
+
+
+def test_without_a_language_accept_language_stays_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CACHEMW_USE_I18N", "1")
+    learn_cache_key(environ(), Headers("Accept-Language"))
+    keys = {get_cache_key(environ(Accept_Language=language)) for language in ("de", "en")}
+    assert len(keys) == 2
+
+
+def test_the_pages_of_a_rule_with_a_cache_of_its_own_are_in_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CACHEMW_URL", "locmem://")
+    monkeypatch.setenv("CACHEMW_URL_OTHER", "locmem://views-keys-other")
+    monkeypatch.setenv("CACHEMW_RULES", '[{"path": "/a", "cache": "other"}]')
+    middleware = wsgi.CacheMiddleware(_varying())
+    Client(middleware).get("/a", buffered=True)
+    key = get_cache_key(environ("/a"))
+    assert key is not None
+    assert key == get_cache_key(environ("/a"), cache="other")
+    assert get_cache_key(environ("/a"), cache="default") is None
+
+
+def test_a_path_that_somebody_has_rewritten_is_in_the_key() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+        await send({"type": "http.response.body", "body": b"page"})
+
+    async def nothing(message: Any = None) -> Any:
+        return {"type": "http.request", "body": b""}
+
+    store = LocMemCache("views-keys-rewritten", {})
+    middleware = asgi.CacheMiddleware(app, cache=store)
+    rewritten = {**scope("/a"), "path": "/of-somebody"}
+    asyncio.run(middleware(dict(rewritten), nothing, nothing))
+    key = get_cache_key(rewritten, cache=store)
+    assert _stored(middleware, key)
+    assert get_cache_key(scope("/a"), cache=store) != key
