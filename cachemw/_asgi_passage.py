@@ -26,7 +26,7 @@ from cachemw._asgi_request import (
 )
 from cachemw._relay_carriers import TaskRelay
 from cachemw.activation import KEY as LOCALE
-from cachemw.activation import enter, leave
+from cachemw.activation import enter, is_awaited, leave
 from cachemw.caching import CachingMiddleware, Line
 from cachemw.exchange import Exchange, Step
 from cachemw.rfc9111.messages import Fields, Head
@@ -151,8 +151,9 @@ class Passage(TaskRelay):
         try:
             request.hold()
             scope.setdefault(EXCHANGE, exchange)
-            token = enter(scope)  # in the keys or not: what is chosen here is not left to the next request
-            scope[LOCALE].keyed = exchange.engine.properties
+            if is_awaited(exchange.engine.properties):
+                token = enter(scope)
+                scope[LOCALE].keyed = exchange.engine.properties
             if exchange.conditions is not None:
                 scope = request.scope = with_conditions(scope, exchange.conditions)
             await self._middleware.app(scope, self._receiving, self._sending)

@@ -19,7 +19,7 @@ from cachemw._relay_carriers import ThreadRelay
 from cachemw._wsgi_replies import send_stored
 from cachemw._wsgi_request import EXCHANGE, with_conditions
 from cachemw.activation import KEY as LOCALE
-from cachemw.activation import Locale, enter, leave
+from cachemw.activation import Locale, enter, is_awaited, leave
 from cachemw.caching import CachingMiddleware, Line
 from cachemw.exchange import Exchange, Step
 from cachemw.rfc9111.messages import Fields, Head, Record
@@ -97,8 +97,9 @@ class Passage(ThreadRelay):
         environ = self.environ
         exchange.request.hold()  # the application may change its environment (PEP 3333)
         environ.setdefault(EXCHANGE, exchange)
-        self._locale = enter(environ)  # in the keys or not: what is chosen here is not left to the next request
-        environ[LOCALE].keyed = exchange.engine.properties
+        if is_awaited(exchange.engine.properties):
+            self._locale = enter(environ)
+            environ[LOCALE].keyed = exchange.engine.properties
         if exchange.conditions is not None:
             environ = with_conditions(environ, exchange.conditions)
         try:

@@ -31,6 +31,7 @@ __all__ = [
     "enter",
     "get_language",
     "get_timezone",
+    "is_awaited",
     "leave",
 ]
 
@@ -64,6 +65,12 @@ class Locale:
 #: Of the request that was entered, and of who is in none. A request never has the choice of those.
 _current: Final[ContextVar[Locale | None]] = ContextVar("cachemw.locale", default=None)
 _apart: Final[ContextVar[Locale | None]] = ContextVar("cachemw.locale.apart", default=None)
+_was_apart = False  # anybody, ever, in this process
+
+
+def is_awaited(keyed: Sequence[str]) -> bool:
+    """Has a request to be entered: are these properties in its key, or may a choice be left from another request?"""
+    return bool(keyed) or _was_apart
 
 
 def enter(state: MutableMapping[str, Any]) -> Token[Locale | None]:
@@ -100,6 +107,7 @@ def _known() -> Locale | None:
 
 
 def _locale() -> Locale:
+    global _was_apart
     locale = _known()
     if locale is None:
         locale = Locale()
@@ -107,6 +115,7 @@ def _locale() -> Locale:
         if environ is not None:
             environ[KEY] = locale
         else:
+            _was_apart = True
             _apart.set(locale)
     return locale
 
