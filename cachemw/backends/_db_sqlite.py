@@ -33,7 +33,8 @@ _OLDEST: Final = (3, 35, 0)
 #: Keys up to which a statement has a part for each.
 _FEW: Final = 16
 #: What a URL may say of a file: the driver's, and with `uri=true` SQLite's own, which ignores all others.
-_DRIVERS_OWN: Final = frozenset({"cached_statements", "uri"})
+#: Not the driver's `timeout`: here it would seem to be that of the entries.
+_DRIVERS_OWN: Final = frozenset({"cached_statements", "check_same_thread", "detect_types", "isolation_level", "uri"})
 _LIBRARYS_OWN: Final = frozenset({"cache", "immutable", "mode", "modeof", "nolock", "psow", "vfs"})
 
 #: Key, number, value and expiry.

@@ -10,6 +10,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -173,7 +174,8 @@ def test_an_option_that_cannot_be_used_is_refused(tmp_path: Path, options: dict[
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("sqlite:////tmp/x?foo=1", "'foo'; allowed: cached_statements, uri"),
+        ("sqlite:////tmp/x?foo=1", "'foo'; allowed: cached_statements, check_same_thread, .*uri"),
+        ("sqlite:////tmp/x?check_same_thread=perhaps", "perhaps"),
         ("sqlite:////tmp/x?mode=ro", "'mode'; allowed"),
         ("sqlite:////tmp/x?timeout=5", "'timeout'; allowed"),
         ("sqlite:///file:/tmp/x?uri=true&foo=1", "'foo'; allowed: .*mode"),
@@ -208,10 +210,16 @@ def test_what_the_async_driver_alone_does_not_understand_is_said_too() -> None:
 
 
 def test_what_a_url_says_right_is_understood(tmp_path: Path) -> None:
-    cache = DatabaseCache(f"{KINDS['sqlite'](tmp_path)}?cached_statements=7", {})
-    cache.set("key", 1)
-    assert cache.get("key") == 1
-    cache.close()
+    for query in (
+        "cached_statements=7",
+        "check_same_thread=true&detect_types=1&isolation_level=EXCLUSIVE",  # which change nothing
+    ):
+        cache = DatabaseCache(f"{KINDS['sqlite'](tmp_path)}?{query}", {})
+        thread = threading.Thread(target=cache.set, args=("key", query))
+        thread.start()
+        thread.join()
+        assert cache.get("key") == query
+        cache.close()
     for url in ("postgresql://127.0.0.1:1/db?sslmode=verify-full&sslrootcert=system", "mysql://h/db?charset=utf8mb4"):
         DatabaseCache(url, {}).close()
 
