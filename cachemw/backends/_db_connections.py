@@ -79,8 +79,8 @@ class Connections:
     ) -> None:
         self.path = path
         # autocommit; closing comes from other threads; waiting is ours, as SQLite's own pauses starve writers
-        own = {"isolation_level": None, "check_same_thread": False, "timeout": 0, "factory": Connection, "detect_types": 0}
-        self._options = {**options, **own}
+        own = {"isolation_level": None, "check_same_thread": False, "timeout": 0, "detect_types": 0}
+        self._options = {**options, **own, "factory": Connection}
         self._timeout = timeout
         self._mapped = mapped
         self._idle: list[Connection] = []
