@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any, Final, Literal, TypeVar
 
 from cachemw._engine_tokens import token
+from cachemw._times import INDEX_TIMEOUT, MARK_TIMEOUT, TAG_TIMEOUT
 from cachemw.codec import Codec
 from cachemw.errors import BackendUnavailable
 from cachemw.rfc9111.keys import head_key, mark_key, primary_key
@@ -24,9 +25,6 @@ __all__ = ["Guard", "Kind", "Procedure", "Procedures", "Write"]
 
 T = TypeVar("T")
 
-MARK_TIMEOUT: Final = 3_600.0  # seconds; longer than any request takes: only those under way have to see a URL's mark
-TAG_TIMEOUT: Final = 366 * 86_400.0  # seconds; longer than any response is kept
-INDEX_TIMEOUT: Final = 86_400.0  # seconds a `VaryIndex` stays, at least: it is small, and with it go all its variants
 SOFT_TIMEOUT: Final = 86_400.0  # seconds that a softly purged response waits for its validation
 PROBE: Final = "\0P"  # the key that is written to know whether a store takes writes again
 

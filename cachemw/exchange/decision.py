@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from cachemw.exchange.passage import LONGEST, EngineT, Passage, Reply, Step, without_cookies
+from cachemw._times import LONGEST
+from cachemw.exchange.passage import EngineT, Passage, Reply, Step, without_cookies
 from cachemw.rfc9111 import keys
 from cachemw.rfc9111.fields import parse_etag
 from cachemw.rfc9111.messages import Fields, Head, StoredResponse
@@ -114,7 +115,7 @@ class Decision(Passage[EngineT]):
         self.forward, self.detail = forward, detail
         request, policy, of = self.request, self.engine.policy, self.of
         assert of is not None
-        mark = of + "\0M"
+        mark = of + keys.MARK
         if mark not in self.known:  # only a miss has to know of purges that come while it lasts
             self.wants = (mark,)
             return

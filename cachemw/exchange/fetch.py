@@ -74,7 +74,7 @@ class Fetch(Decision[EngineT]):
             learnt = engine.learnt.get(of)
             if learnt is None:
                 self.of = of
-                self.primary = of + "\0G"
+                self.primary = of + keys.PRIMARY
                 self._ask(None)
                 return
         self.of = learnt.of
@@ -109,7 +109,7 @@ class Fetch(Decision[EngineT]):
     def _ask(self, learnt: Learnt | None) -> None:
         """Ask for everything that this process knows the answer will need: one look-up is one round trip."""
         if learnt is None:
-            self.wants = (self.primary, f"{self.of}\0M")  # most likely a miss, which has to know the mark
+            self.wants = (self.primary, f"{self.of}{keys.MARK}")  # most likely a miss, which has to know the mark
         elif (variants := learnt.variants) is None:
             self.wants = learnt.wants
         else:
@@ -117,7 +117,8 @@ class Fetch(Decision[EngineT]):
             self._variant = variants.select(self.request, self._property)
             self.wants = (learnt.primary, self._variant, *learnt.rest)
         if self.request.method == "HEAD":
-            self.wants += (f"{self.of}\0H",)
+            assert self.of is not None
+            self.wants += (keys.head_key(self.of),)
 
     def found(self, records: Sequence[Record | None]) -> None:
         """What the store held for each of `wants`, in their order; None for nothing."""

@@ -10,19 +10,18 @@ from typing import Any, Final, Generic, TypeVar
 
 from cachemw.engine import Engine, variant_key
 from cachemw.rfc9111.fields import NoVarySearch, parse_no_vary_search
+from cachemw.rfc9111.keys import MARK
 from cachemw.rfc9111.messages import Fields, Head, HitForMiss, Mark, Record, Request, StoredResponse, VaryIndex
 from cachemw.rfc9111.reuse import age
 from cachemw.rfc9111.shapes import Verdict
 from cachemw.rfc9111.storing import Storing
 from cachemw.rules import Rule, Rules
 
-__all__ = ["LONGEST", "NOTHING", "EngineT", "Passage", "Reply", "Step", "without_cookies"]
+__all__ = ["NOTHING", "EngineT", "Passage", "Reply", "Step", "without_cookies"]
 
 #: Nothing was looked up yet.
 NOTHING: Final[Mapping[str, Record | None]] = MappingProxyType({})
 
-#: Seconds; no response is kept longer: the mark of a purged tag has to outlive it.
-LONGEST: Final = 365 * 86_400.0
 _COOKIES: Final = ("set-cookie", "set-cookie2")
 
 EngineT = TypeVar("EngineT", bound=Engine)
@@ -151,7 +150,7 @@ class Passage(Generic[EngineT]):
 
     def _write(self, writes: list[tuple[str, Record, float | None]]) -> None:
         self.writes = [*self.writes, *writes] if self.writes else writes
-        mark = f"{self.of}\0M"
+        mark = f"{self.of}{MARK}"
         self.guard = (mark, self._token(mark), self.began)
 
     def abandoned(self) -> None:

@@ -8,7 +8,8 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from cachemw._engine_tokens import token
-from cachemw.exchange.passage import LONGEST, EngineT, Passage, without_cookies
+from cachemw._times import INDEX_TIMEOUT, LONGEST, SLOWEST
+from cachemw.exchange.passage import EngineT, Passage, without_cookies
 from cachemw.rfc9111 import keys
 from cachemw.rfc9111.fields import (
     CacheControl,
@@ -44,13 +45,8 @@ _LASTING: Final = frozenset(
     }
 )
 _PAGE_METHODS: Final = ("GET", "HEAD")
-#: How long a `VaryIndex` stays, at least: it is small, and with it go all variants.
-_INDEX_TIMEOUT: Final = 86_400.0
 #: Names in one `VaryIndex`. Each makes every look-up dearer; no honest page has as many.
 _MOST_NAMES: Final = 64
-#: Seconds from the request to the last byte. What took longer is not stored: the mark that a purge has left meanwhile
-#: may be gone again, and who reads slowly on purpose would bring back what was purged.
-SLOWEST: Final = 3_000.0
 
 
 class Update(Passage[EngineT]):
@@ -233,7 +229,7 @@ class Update(Passage[EngineT]):
         if index is None:
             self._write([(key, record, timeout)])
             return {key: record}
-        self._write([(index.key, index, max(timeout, _INDEX_TIMEOUT)), (key, record, timeout)])
+        self._write([(index.key, index, max(timeout, INDEX_TIMEOUT)), (key, record, timeout)])
         return {index.key: index, key: record}
 
     def _fields_to_store(self, head: Head, body: bytes) -> Fields:

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Final
 from urllib.parse import quote
 
 from cachemw.rfc9111.fields import mark_forwarded, parse_list
 from cachemw.rfc9111.messages import Request
 
 __all__ = [
+    "MARK",
+    "PRIMARY",
     "canonical_query",
     "head_key",
     "lease_key",
@@ -112,9 +115,14 @@ def normalized(name: str, lines: Sequence[str]) -> tuple[str]:
     return (", ".join(members),)
 
 
+#: What is behind a resource in the key of its response, and in that of its mark; for paths that make many of them.
+PRIMARY: Final = "\0G"
+MARK: Final = "\0M"
+
+
 def primary_key(of: str) -> str:
     """Where the response to GET stands, or the `VaryIndex` that leads to its variants."""
-    return of + "\0G"
+    return of + PRIMARY
 
 
 def head_key(of: str) -> str:
@@ -124,7 +132,7 @@ def head_key(of: str) -> str:
 
 def mark_key(of: str) -> str:
     """Where a purge of the resource leaves its mark."""
-    return of + "\0M"
+    return of + MARK
 
 
 def lease_key(of: str) -> str:
