@@ -44,6 +44,9 @@ _DIALS: Final = 4
 #: Seconds for which a thread waits for that, but for a quarter of its call's time at most, before it opens its own.
 _HESITATION: Final = 0.025
 
+#: It waits for as long again after each that was opened meanwhile, but not longer than so many times in all.
+_HESITATIONS: Final = 4
+
 #: Seconds for a look at what may be there when the deadline is over: it may be this process that was not let run (a
 #: container that has used its share of the processor), and then the server is not to blame.
 _LATE: Final = 0.001
@@ -156,6 +159,7 @@ class Pool:
         self._connect = connect  # it is told the seconds that each answer may take, if they are fewer
         self._idle: list[Link] = []
         self._dials: set[object] = set()  # one for each connection that is being opened
+        self._opened_at = 0.0  # when the last one was, in monotonic time
         self._gates: deque[threading.Lock] = deque()  # each held by the thread that waits for it
         self._limit = limit
         self._permits = None if limit is None else _Permits(limit)
@@ -181,13 +185,21 @@ class Pool:
             link.close()
 
     def _opened(self) -> Link:
-        """A new one, unless another thread gives one back while it is not yet this one's turn to open one."""
+        """A new one, unless another thread gives one back while it is not yet this one's turn to open one.
+
+        A crowd that opened all of its own at once would keep itself from hearing the server's answers in time.
+        """
         hesitation, timeout = min(_HESITATION, self.timeout / 4), None
-        until = monotonic() + hesitation
-        while len(self._dials) >= _DIALS and (left := until - monotonic()) > 0:
+        began = monotonic()
+        last = began + (_HESITATIONS - 1) * hesitation
+        while len(self._dials) >= _DIALS:
+            left = min(max(began, self._opened_at), last) + hesitation - monotonic()
+            if left <= 0:
+                break
             if (link := self._given_back(left)) is not None:
                 return link
-            timeout = self.timeout - hesitation
+            # of a server that has let nobody in meanwhile, not more than a call's time in all
+            timeout = None if self._opened_at > began else self.timeout - hesitation
         return self._dial(timeout)
 
     def _given_back(self, seconds: float) -> Link | None:
@@ -216,7 +228,9 @@ class Pool:
         dial = object()
         try:
             self._dials.add(dial)
-            return Link(self._connect(timeout))
+            link = Link(self._connect(timeout))
+            self._opened_at = link.used_at
+            return link
         except CLIENT_ERRORS as error:
             raise unavailable(self.server, error) from error
         finally:

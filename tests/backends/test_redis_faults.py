@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -574,9 +574,43 @@ class TestCrowds:
         until(lambda: len(crowd.timeouts) == 5, "the fifth is being opened", 5)
         assert len(crowd.taken) == len(crowd.pool._gates) == 1
         assert isinstance(crowd.taken[0], BackendUnavailable) is fails
-        assert crowd.timeouts == [None] * 4 + [75.0]
+        assert crowd.timeouts == [None] * 4 + [75.0 if fails else None]
         crowd.end()
         assert len(crowd.taken) == 6
+
+    @pytest.mark.parametrize(
+        ("opened", "waits", "limit"),
+        [
+            ((), [25], 75),
+            ((1005,), [25, 5], None),
+            ((1020, 1040), [25, 20, 20], None),
+            (range(1000, 1200), [25] * 4, None),
+        ],
+    )
+    def test_it_waits_longer_while_the_server_lets_others_in(
+        self, monkeypatch: pytest.MonkeyPatch, opened: Sequence[int], waits: list[int], limit: int | None
+    ) -> None:
+        now = 1000.0
+        waited: list[float] = []
+        limits: list[float | None] = []
+
+        def connect(timeout: float | None) -> Any:
+            limits.append(timeout)
+            return SimpleNamespace(_sock=None)
+
+        pool = _redis_threads.Pool("server", connect, timeout=100)
+
+        def nothing_given_back(seconds: float) -> None:
+            nonlocal now
+            waited.append(seconds)
+            now += seconds
+            pool._opened_at = max((moment for moment in opened if moment <= now), default=0)
+
+        monkeypatch.setattr(_redis_threads, "monotonic", lambda: now)
+        pool._dials = {1, 2, 3, 4}
+        monkeypatch.setattr(pool, "_given_back", nothing_given_back)
+        pool.take()
+        assert (waited, limits) == (waits, [limit])
 
     @pytest.mark.parametrize(("timeout", "hesitation", "left"), [(100, 0.5, 99.5), (2.0, 30.0, 1.5)])
     def test_a_server_that_hangs_keeps_nobody_longer_than_its_time(
