@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextvars import Token
 from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -19,7 +18,7 @@ from cachemw._relay_carriers import ThreadRelay
 from cachemw._wsgi_replies import send_stored
 from cachemw._wsgi_request import EXCHANGE, with_conditions
 from cachemw.activation import KEY as LOCALE
-from cachemw.activation import Locale, enter, is_awaited, leave
+from cachemw.activation import Entered, enter, is_awaited, leave
 from cachemw.caching import CachingMiddleware, Line
 from cachemw.exchange import Exchange, Step
 from cachemw.rfc9111.messages import Fields, Head, Record
@@ -40,7 +39,7 @@ class Passage(ThreadRelay):
 
     # What holds until something else is known: attributes of the class, so that a passage sets only a few.
     place: Mapping[str, str] = MappingProxyType({})  # the path's variables, before anybody else had the request
-    _locale: Token[Locale | None] | None = None
+    _locale: Entered | None = None
     _status: str | None = None  # None: the application has not called start_response yet
     _headers: Fields = ()
     _exc_info: Any = None

@@ -16,13 +16,14 @@ from collections.abc import MutableMapping, Sequence
 from contextlib import suppress
 from contextvars import ContextVar, Token
 from datetime import tzinfo
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 from zoneinfo import ZoneInfo
 
 from cachemw.negotiation import LANGUAGE_TAG
 
 __all__ = [
     "KEY",
+    "Entered",
     "Locale",
     "activate_language",
     "activate_timezone",
@@ -44,15 +45,17 @@ class Locale:
     `keyed` says which of the two the cache has in its keys: ":language", ":timezone" (`VaryIndex` names them so). The
     update half sets it; where it does not, the middlewares that choose name in Vary what decided.
     `settled` says that there is no choice: a background refresh is for whoever had these two.
+    `entered` is 0 when its request is over.
     """
 
-    __slots__ = ("keyed", "language", "settled", "timezone")
+    __slots__ = ("entered", "keyed", "language", "settled", "timezone")
 
     def __init__(self) -> None:
         self.language: str | None = None
         self.timezone: str | None = None
         self.keyed: Sequence[str] = ()
         self.settled = False
+        self.entered = 0
 
     @classmethod
     def of(cls, language: str | None, timezone: str | None) -> Self:
@@ -73,7 +76,14 @@ def is_awaited(keyed: Sequence[str]) -> bool:
     return bool(keyed) or _was_apart
 
 
-def enter(state: MutableMapping[str, Any]) -> Token[Locale | None]:
+class Entered(NamedTuple):
+    """What `leave` has to know."""
+
+    locale: Locale
+    token: Token[Locale | None]
+
+
+def enter(state: MutableMapping[str, Any]) -> Entered:
     """Make the locale in this `environ` or `scope` the current one, putting a new one there if there is none.
 
     Whoever calls this calls `leave` with the answer when the request is over.
@@ -81,13 +91,18 @@ def enter(state: MutableMapping[str, Any]) -> Token[Locale | None]:
     locale = state.get(KEY)
     if locale is None:
         state[KEY] = locale = Locale()
-    return _current.set(locale)
+    locale.entered += 1
+    return Entered(locale, _current.set(locale))
 
 
-def leave(token: Token[Locale | None]) -> None:
-    """End what `enter` began. In another context than that of `enter`, where there is nothing to end, do nothing."""
-    with suppress(ValueError):  # a WSGI server may close a body in another thread than it called the application in
-        _current.reset(token)
+def leave(entered: Entered) -> None:
+    """End what `enter` began, wherever that was: a server may close a body in another thread, or the outer one first.
+
+    What then becomes the current locale again, or stays it, is over, and counts for nothing.
+    """
+    entered.locale.entered -= 1
+    with suppress(ValueError):
+        _current.reset(entered.token)
 
 
 def _of_flask() -> MutableMapping[str, Any] | None:
@@ -103,7 +118,8 @@ def _known() -> Locale | None:
     environ = _of_flask()
     if environ is not None:
         return environ.get(KEY)
-    return _current.get() or _apart.get()
+    current = _current.get()
+    return _apart.get() if current is None or not current.entered else current
 
 
 def _locale() -> Locale:

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
-from contextvars import Token
 from datetime import tzinfo
 from types import EllipsisType
 from typing import Any, AnyStr, Final, Literal
 
-from cachemw.activation import KEY, Locale, enter, leave
+from cachemw.activation import KEY, Entered, Locale, enter, leave
 from cachemw.caching import settings_of
 from cachemw.calling import call, is_async
 from cachemw.errors import ImproperlyConfigured
@@ -134,9 +133,9 @@ class _WSGIMiddleware(ABC):
 class _Body:
     """The body of a WSGI response that may still be in the making."""
 
-    def __init__(self, body: Iterable[bytes], token: Token[Locale | None]) -> None:
+    def __init__(self, body: Iterable[bytes], token: Entered) -> None:
         self._body = body
-        self._token: Token[Locale | None] | None = token
+        self._token: Entered | None = token
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self._body)

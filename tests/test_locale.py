@@ -303,12 +303,31 @@ def test_entering_twice_is_one_locale() -> None:
     assert get_language() is None
 
 
-def test_leaving_in_another_context_leaves_that_context_alone() -> None:
-    token = enter({})
+def test_what_is_left_in_another_context_is_over_in_this_one_too() -> None:
+    """Where a server closes the body in another thread than it called the application in."""
+    entered = enter({})
     activate_language("de")
-    contextvars.Context().run(leave, token)
+    contextvars.Context().run(leave, entered)
+    assert get_language() is None
+
+
+def test_of_two_within_one_another_either_may_end_first() -> None:
+    outer = enter({})
+    activate_language("de")
+    inner = enter({})
+    leave(outer)
+    leave(inner)
+    assert get_language() is None
+
+
+def test_one_locale_is_over_when_all_who_entered_it_have_left() -> None:
+    environ: dict[str, Any] = {}
+    outer = enter(environ)
+    activate_language("de")
+    contextvars.Context().run(lambda: leave(enter(environ)))
     assert get_language() == "de"
-    leave(token)
+    leave(outer)
+    assert get_language() is None
 
 
 # -- one request on WSGI and on ASGI ------------------------------------------------------------------------------

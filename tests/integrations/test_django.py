@@ -525,7 +525,9 @@ def test_a_stream_that_is_left_is_not_stored(page: Counter) -> None:
         response = Client().get("/")
         assert next(iter(response.streaming_content)) == b"page 1"
         response.close()
-        assert not is_hit(Client().get("/"))
+        again = Client().get("/")
+        assert not is_hit(again)
+        again.close()
     urlpatterns.clear()
 
 
