@@ -250,10 +250,14 @@ class Server:
         self._signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """End it without warning (SIGKILL); `start` brings it back."""
-        self._signal(signal.SIGKILL)
+        """End it and its processes without warning (SIGKILL); `start` brings it back."""
         assert self.process is not None
+        children = _children(self.process.pid) if self.process.poll() is None else []
+        self._signal(signal.SIGKILL)
         self.process.wait()
+        for child in children:  # a process of PostgreSQL answers until it notices that it is an orphan
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
 
     def stop(self) -> None:
         """End it in its own way, frozen or not, and remove its directory."""
