@@ -10,6 +10,7 @@ from urllib.parse import unquote
 from cachemw._asgi_declared import declared
 from cachemw.activation import KEY as LOCALE
 from cachemw.engine import bounded
+from cachemw.exchange.passage import EXCHANGE, LEFT_OUT
 from cachemw.paths import below
 from cachemw.rfc9111.keys import quote_path
 from cachemw.rfc9111.messages import CREDENTIALS, Field, Fields, UnreadRequest
@@ -35,8 +36,6 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-EXCHANGE: Final = "cachemw.exchange"
-_LEFT_OUT: Final = "cachemw.left_out"
 _CONDITIONS: Final = frozenset(
     {b"if-match", b"if-modified-since", b"if-none-match", b"if-range", b"if-unmodified-since", b"range"}
 )
@@ -114,7 +113,7 @@ class ASGIRequest(UnreadRequest):
         return below(self.scope.get("root_path", ""), self.scope["path"])
 
     @property
-    def rewritten(self) -> str:  # type: ignore[override]
+    def rewritten(self) -> str:
         """The path that the application routes by, if it is not what the client sent: somebody has chosen it."""
         scope = self.scope
         raw, path = scope.get("raw_path"), scope["path"]
@@ -123,12 +122,12 @@ class ASGIRequest(UnreadRequest):
         return quote_path(path.encode("utf-8", "surrogatepass").decode("latin-1"))
 
     @property
-    def declared(self) -> tuple[str, ...]:  # type: ignore[override]
+    def declared(self) -> tuple[str, ...]:
         """The fields that the route reads, where it says so."""
         return declared(self.scope)
 
     @property
-    def disguised(self) -> frozenset[str]:  # type: ignore[override]
+    def disguised(self) -> frozenset[str]:
         """The fields that a WSGI application further in reads in others: in its environment "-" and "_" are one."""
         names = self.headers
         if b"_" not in b"".join(names):
@@ -136,12 +135,12 @@ class ASGIRequest(UnreadRequest):
         return frozenset([name.decode("latin-1").replace("_", "-") for name in names if b"_" in name])
 
     @property
-    def known(self) -> bool:  # type: ignore[override]
+    def known(self) -> bool:
         """May the scope tell more of the client than the fields do?"""
         return "session" in self.scope or "user" in self.scope
 
     @property
-    def user(self) -> bool:  # type: ignore[override]
+    def user(self) -> bool:
         """Has Starlette's AuthenticationMiddleware, or one like it, found a user?"""
         user = self.scope.get("user")
         if user is None:
@@ -152,7 +151,7 @@ class ASGIRequest(UnreadRequest):
             return True
 
     @property
-    def session(self) -> str:  # type: ignore[override]
+    def session(self) -> str:
         """What is in the session of Starlette's SessionMiddleware, or one like it, and what became of it.
 
         One that holds something and does not say whether it was read is taken to have been.
@@ -173,8 +172,8 @@ class ASGIRequest(UnreadRequest):
             return "held"
 
     @property
-    def left_out(self) -> tuple[str, ...]:  # type: ignore[override]
-        left_out: tuple[str, ...] = self.scope.get(_LEFT_OUT, ())
+    def left_out(self) -> tuple[str, ...]:
+        left_out: tuple[str, ...] = self.scope.get(LEFT_OUT, ())
         return left_out
 
     @property
@@ -259,7 +258,7 @@ def sanitised(scope: Scope) -> Scope:
     plain.pop(LOCALE, None)
     plain["method"] = "GET"
     carried = {name.lower() for name, _ in scope["headers"]}
-    plain[_LEFT_OUT] = tuple(name for name in CREDENTIALS if octets(name) in carried)
+    plain[LEFT_OUT] = tuple(name for name in CREDENTIALS if octets(name) in carried)
     plain["headers"] = [field for field in scope["headers"] if field[0].lower() not in _PERSONAL]
     if "state" in plain:
         plain["state"] = dict(plain["state"])

@@ -52,7 +52,8 @@ class FlaskVersions:
     @classmethod
     def of(cls, app: Flask) -> FlaskVersions:
         """Those of this application. Nothing of it is changed before `install`."""
-        return app.extensions.setdefault(_EXTENSION, cls(app))  # type: ignore[no-any-return]
+        versions: FlaskVersions = app.extensions.setdefault(_EXTENSION, cls(app))
+        return versions
 
     def __init__(self, app: Flask) -> None:
         self._app = app

@@ -115,7 +115,7 @@ class Procedures(ABC):
     def _was_purged(self, guard: Guard, marks: Sequence[str], found: Sequence[Any]) -> bool:
         _, token, began = guard
         now, *held = map(self._token_of, marks, found)
-        return began <= self.cleared or now != token or (bool(held) and set(held) != {self._own})
+        return began <= self.cleared or now != token or (bool(held) and held != [self._own])
 
     @property
     def _own(self) -> str:

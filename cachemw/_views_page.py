@@ -24,12 +24,11 @@ from cachemw.backends.registry import caches
 from cachemw.caching import Caching
 from cachemw.errors import CacheError, ImproperlyConfigured
 from cachemw.exchange import Exchange
+from cachemw.exchange.passage import EXCHANGE
 from cachemw.rfc9111.keys import namespace
 from cachemw.settings import Settings
 
 __all__ = ["EXCHANGE", "Page", "Site", "Tags", "noticing"]
-
-EXCHANGE: Final = "cachemw.exchange"
 
 #: What a page can be purged by: texts, or a function of the view's arguments that returns them.
 Tags = Iterable[str] | Callable[..., Iterable[str]]
@@ -132,13 +131,13 @@ class Page:
 
         make: `wsgi.CacheMiddleware`, or what takes the same options. Raises: ImproperlyConfigured, naming the view.
         """
-        middleware: Any = self._known(site)
+        middleware: MiddlewareT | None = self._known(site)
         if middleware is None:
             with self._lock:
                 middleware = self._known(site)
                 if middleware is None:
                     middleware = self._make(make, site)
-        return middleware  # type: ignore[no-any-return]
+        return middleware
 
     def _known(self, site: Site | None) -> Any:
         return self._alone if site is None else self._in_sites.get(site.caching)

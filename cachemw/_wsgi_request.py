@@ -8,6 +8,7 @@ from functools import lru_cache
 from io import BytesIO
 from typing import TYPE_CHECKING, Final
 
+from cachemw.exchange.passage import EXCHANGE, LEFT_OUT
 from cachemw.rfc9111.keys import quote_path
 from cachemw.rfc9111.messages import CREDENTIALS, Fields, UnreadRequest
 
@@ -16,12 +17,10 @@ if TYPE_CHECKING:
 
 __all__ = ["CALL", "EXCHANGE", "SSL_CLIENT", "WSGIRequest", "sanitised", "variable", "with_conditions"]
 
-EXCHANGE: Final = "cachemw.exchange"
 #: The subject of the client's certificate, as Apache, uWSGI and cheroot tell it.
 SSL_CLIENT: Final = "SSL_CLIENT_S_DN"
 #: What answers a request that brings that along; it has to be fit for background refreshes, too.
 CALL: Final = "cachemw.call"
-_LEFT_OUT: Final = "cachemw.left_out"
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9/:@!$&'()*+,;=~\-._]*").fullmatch
 _CONDITIONS: Final = frozenset(
     {
@@ -96,18 +95,18 @@ class WSGIRequest(UnreadRequest):
         return get("wsgi.url_scheme", "http"), host, mount, path, get("QUERY_STRING", "")
 
     @property
-    def known(self) -> bool:  # type: ignore[override]
+    def known(self) -> bool:
         """May the environment tell more of the client than the fields do?"""
         return "REMOTE_USER" in self.environ
 
     @property
-    def user(self) -> bool:  # type: ignore[override]
+    def user(self) -> bool:
         """Has the server authenticated the client (RFC 3875 §4.1.11)? Then it may have kept Authorization to itself."""
         return bool(self.environ.get("REMOTE_USER"))
 
     @property
-    def left_out(self) -> tuple[str, ...]:  # type: ignore[override]
-        left_out: tuple[str, ...] = self.environ.get(_LEFT_OUT, ())
+    def left_out(self) -> tuple[str, ...]:
+        left_out: tuple[str, ...] = self.environ.get(LEFT_OUT, ())
         return left_out
 
     @property
@@ -160,7 +159,7 @@ def sanitised(environ: WSGIEnvironment) -> WSGIEnvironment:
         and not name.startswith("SSL_CLIENT_")
     }
     plain.update({"REQUEST_METHOD": "GET", "wsgi.input": BytesIO(), "CONTENT_LENGTH": "0"})
-    plain[_LEFT_OUT] = tuple(name for name in CREDENTIALS if variable(name) in environ)
+    plain[LEFT_OUT] = tuple(name for name in CREDENTIALS if variable(name) in environ)
     return plain
 
 

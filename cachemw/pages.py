@@ -164,7 +164,8 @@ class Pages(Procedures):
         except StopIteration as end:
             if self.write_breaker.failures:
                 self.write_breaker.succeeded()
-            return end.value  # type: ignore[no-any-return]
+            answer: T = end.value
+            return answer
         except Exception as error:
             self._failed(self.write_breaker, error, began)
             return otherwise
@@ -186,7 +187,8 @@ class Pages(Procedures):
         except StopIteration as end:
             if self.write_breaker.failures:
                 self.write_breaker.succeeded()
-            return end.value  # type: ignore[no-any-return]
+            answer: T = end.value
+            return answer
         except Exception as error:
             self._failed(self.write_breaker, error, began)
             return otherwise
@@ -320,7 +322,8 @@ class Pages(Procedures):
             while True:
                 name, arguments = procedure.send(getattr(self.cache, name)(*arguments))
         except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
+            answer: T = end.value
+            return answer
         finally:
             procedure.close()
 

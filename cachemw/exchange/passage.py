@@ -17,7 +17,11 @@ from cachemw.rfc9111.shapes import Verdict
 from cachemw.rfc9111.storing import Storing
 from cachemw.rules import Rule, Rules
 
-__all__ = ["NOTHING", "EngineT", "Passage", "Reply", "Step", "without_cookies"]
+__all__ = ["EXCHANGE", "LEFT_OUT", "NOTHING", "EngineT", "Passage", "Reply", "Step", "without_cookies"]
+
+#: Where a request's exchange stands in its `environ` or `scope`, and in those of a refresh `Request.left_out`.
+EXCHANGE: Final = "cachemw.exchange"
+LEFT_OUT: Final = "cachemw.left_out"
 
 #: Nothing was looked up yet.
 NOTHING: Final[Mapping[str, Record | None]] = MappingProxyType({})

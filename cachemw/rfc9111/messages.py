@@ -12,7 +12,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import itemgetter
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from cachemw.rfc9111.fields import CacheControl, is_token, parse_cache_control
 
@@ -67,21 +67,6 @@ class Request:
 
     __slots__ = ("_lines", "host", "method", "mount", "path", "query", "scheme")
 
-    #: the path that somebody between the server and the cache has put in the place of the raw one; "" for none
-    rewritten: ClassVar[str] = ""
-    #: somebody further out has authenticated the client, by Authorization or by other means
-    user: ClassVar[bool] = False
-    #: what is known of a session that somebody further out keeps: "" (nothing is in it), "held", "read" or "changed"
-    session: ClassVar[str] = ""
-    #: fields that the application says its answer depends on, elsewhere than in `Vary`
-    declared: ClassVar[tuple[str, ...]] = ()
-    #: fields, in lower case, that it may be taken to carry, though it spells them "x_host" in place of "x-host"
-    disguised: ClassVar[frozenset[str]] = frozenset()
-    #: of a background refresh: what the request in whose place it is made had of `CREDENTIALS`
-    left_out: ClassVar[tuple[str, ...]] = ()
-    #: may the server, or a middleware further out, have identified the client? Every hit asks for that: it is cheap
-    known: ClassVar[bool] = False
-
     def __init__(
         self,
         method: str = "GET",
@@ -100,6 +85,41 @@ class Request:
         self.path = path
         self.query = query
         self._lines = _index(fields)
+
+    @property
+    def rewritten(self) -> str:
+        """The path that somebody between the server and the cache has put in the place of the raw one; "" for none."""
+        return ""
+
+    @property
+    def user(self) -> bool:
+        """Has somebody further out authenticated the client, by Authorization or by other means?"""
+        return False
+
+    @property
+    def session(self) -> str:
+        """What is known of a session that somebody further out keeps: "" (it is empty), "held", "read" or "changed"."""
+        return ""
+
+    @property
+    def declared(self) -> tuple[str, ...]:
+        """Fields that the application says its answer depends on, elsewhere than in `Vary`."""
+        return _NONE
+
+    @property
+    def disguised(self) -> frozenset[str]:
+        """Fields that it may be taken to carry, though it spells them "x_host" in place of "x-host"."""
+        return frozenset()
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Of a background refresh: what the request in whose place it is made had of `CREDENTIALS`."""
+        return _NONE
+
+    @property
+    def known(self) -> bool:
+        """May the server, or a middleware further out, have identified the client? Every hit asks: it is cheap."""
+        return False
 
     def lines(self, name: str) -> Sequence[str]:
         """All lines of the field `name` (lower case), in order; empty if the request does not have it."""
