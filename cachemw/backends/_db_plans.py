@@ -68,9 +68,9 @@ class Plans:
                 found[by_column[column]] = value if number is None else number
         return found
 
-    def peek(self, key: str) -> Plan[Sequence[Any] | None]:
-        """(number, expiry) of a live row."""
-        outcome = yield Call("peek", {"key": self._column_key(key), "now": time.time()}, reads=True)
+    def peek(self, key: str, *, latest: bool = False) -> Plan[Sequence[Any] | None]:
+        """(number, expiry) of a live row. latest: no replica is asked."""
+        outcome = yield Call("peek", {"key": self._column_key(key), "now": time.time()}, reads=not latest)
         return outcome.rows[0] if outcome.rows else None
 
     def set(self, entries: Sequence[Entry]) -> Plan[list[str]]:

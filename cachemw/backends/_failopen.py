@@ -31,6 +31,7 @@ def _absent(key: str, *_: Any) -> Any:
 #: What each primitive says of a store that holds nothing and takes nothing.
 _ANSWERS: Final[dict[str, Callable[..., Any]]] = {
     "_get": lambda keys: {},
+    "_get_latest": lambda keys: {},
     "_set": lambda entries: [key for key, _, _ in entries],
     "_add": lambda *_: False,
     "_touch": lambda *_: False,

@@ -97,21 +97,23 @@ class LowLevel(Store):
         value = self.get(key, MISSING, version)
         if value is not MISSING:
             return value
+        made = self.make_key(key, version)
 
         def look() -> Any:
-            return self.get(key, MISSING, version)
+            stored = self._primitives._get_latest((made,))
+            return self._decode(made, stored[made]) if made in stored else MISSING
 
         def make() -> Any:
             fresh = default() if callable(default) else default
             added = self.add(key, fresh, timeout, version)
-            value = self.get(key, MISSING, version)  # another's, should `add` have lost to it
+            value = look()  # another's, should `add` have lost to it
             if value is not MISSING:
                 return value
             if not added:  # what is in the way cannot be read
                 self.set(key, fresh, timeout, version)
             return fresh
 
-        return self._once.call(self.make_key(key, version), seen, look, make)
+        return self._once.call(made, seen, look, make)
 
     def incr(self, key: Any, delta: int = 1, version: Any = None) -> int:
         """Add to a stored integer, atomically, leaving its timeout alone; returns the sum.
@@ -135,7 +137,7 @@ class LowLevel(Store):
         Raises: ValueError if the key is missing.
         """
         old, new, target = self._versions(key, delta, version)
-        moved = self._rekeyed(key, old, new, self._primitives._get((old,)))
+        moved = self._rekeyed(key, old, new, self._primitives._get_latest((old,)))
         if new != old:
             seconds = self._primitives._timeout_left(old)
             if seconds is not None and seconds <= 0:  # it has ended meanwhile
@@ -239,23 +241,25 @@ class LowLevel(Store):
         value = await self.aget(key, MISSING, version)
         if value is not MISSING:
             return value
+        made = self.make_key(key, version)
 
         async def look() -> Any:
-            return await self.aget(key, MISSING, version)
+            stored = await self._primitives._aget_latest((made,))
+            return self._decode(made, stored[made]) if made in stored else MISSING
 
         async def make() -> Any:
             fresh = default() if callable(default) else default
             if inspect.isawaitable(fresh):
                 fresh = await fresh
             added = await self.aadd(key, fresh, timeout, version)
-            value = await self.aget(key, MISSING, version)
+            value = await look()
             if value is not MISSING:
                 return value
             if not added:
                 await self.aset(key, fresh, timeout, version)
             return fresh
 
-        return await self._once.acall(self.make_key(key, version), seen, look, make)
+        return await self._once.acall(made, seen, look, make)
 
     async def aincr(self, key: Any, delta: int = 1, version: Any = None) -> int:
         """See `incr`."""
@@ -272,7 +276,7 @@ class LowLevel(Store):
     async def aincr_version(self, key: Any, delta: int = 1, version: Any = None) -> Any:
         """See `incr_version`."""
         old, new, target = self._versions(key, delta, version)
-        moved = self._rekeyed(key, old, new, await self._primitives._aget((old,)))
+        moved = self._rekeyed(key, old, new, await self._primitives._aget_latest((old,)))
         if new != old:
             seconds = await self._primitives._atimeout_left(old)
             if seconds is not None and seconds <= 0:  # it has ended meanwhile

@@ -28,7 +28,8 @@ class Records(Store):
 
     def read_latest(self, keys: Sequence[str]) -> list[Any]:
         """The same for one who has just written, where a replica or a local tier could still tell what was before."""
-        return self.read_records(keys)
+        made = [self.page_key(key) for key in keys]
+        return payloads(made, self._get_latest(made))
 
     def write_records(self, records: Iterable[tuple[str, Any, float | None]]) -> list[str]:
         """Store (key, payload, timeout) each; returns the keys that could not be stored.
@@ -81,7 +82,8 @@ class Records(Store):
 
     async def aread_latest(self, keys: Sequence[str]) -> list[Any]:
         """See `read_latest`."""
-        return await self.aread_records(keys)
+        made = [self.page_key(key) for key in keys]
+        return payloads(made, await self._aget_latest(made))
 
     async def awrite_records(self, records: Iterable[tuple[str, Any, float | None]]) -> list[str]:
         """See `write_records`."""

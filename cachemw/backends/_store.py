@@ -154,6 +154,10 @@ class Store(ABC):
     def _get(self, keys: Sequence[str]) -> dict[str, Any]:
         """What is stored and alive of `keys`. Integers come back as int, all else as bytes."""
 
+    def _get_latest(self, keys: Sequence[str]) -> dict[str, Any]:
+        """`_get` for what is about to change: no replica or local tier answers, which could tell what was before."""
+        return self._get(keys)
+
     @abstractmethod
     def _set(self, entries: Sequence[Entry]) -> list[str]:
         """Store all of them; returns the keys that could not be stored, whose old values are gone."""
@@ -195,6 +199,9 @@ class Store(ABC):
     @abstractmethod
     async def _aget(self, keys: Sequence[str]) -> dict[str, Any]:
         """`_get` without blocking the event loop; so the others below."""
+
+    async def _aget_latest(self, keys: Sequence[str]) -> dict[str, Any]:
+        return await self._aget(keys)
 
     @abstractmethod
     async def _aset(self, entries: Sequence[Entry]) -> list[str]: ...

@@ -27,7 +27,6 @@ from cachemw.backends._db_sql import NewRow, row_of
 from cachemw.backends._db_sqlite import Row, SQLiteStore
 from cachemw.backends._db_urls import kind_of, replica_urls, table_and_url
 from cachemw.backends._quick import QuickReads
-from cachemw.backends._records import payloads
 from cachemw.backends.base import BaseCache, Entry, offload
 from cachemw.errors import BackendUnavailable
 
@@ -188,6 +187,14 @@ class DatabaseCache(BaseCache):
                 pass  # the plan makes it
         return await self._adrive(self._plans.get(keys))
 
+    def _get_latest(self, keys: Sequence[str]) -> dict[str, Any]:
+        return self._drive(self._plans.get(keys, latest=True)) if self._replicas.stores else self._get(keys)
+
+    async def _aget_latest(self, keys: Sequence[str]) -> dict[str, Any]:
+        if self._replicas.stores:
+            return await self._adrive(self._plans.get(keys, latest=True))
+        return await self._aget(keys)
+
     def _set(self, entries: Sequence[Entry]) -> list[str]:
         if self._sqlite is not None:
             try:
@@ -245,10 +252,10 @@ class DatabaseCache(BaseCache):
         return await self._adrive(self._plans.peek(key)) is not None
 
     def _timeout_left(self, key: str) -> float | None:
-        return self._left(self._drive(self._plans.peek(key)))
+        return self._left(self._drive(self._plans.peek(key, latest=True)))
 
     async def _atimeout_left(self, key: str) -> float | None:
-        return self._left(await self._adrive(self._plans.peek(key)))
+        return self._left(await self._adrive(self._plans.peek(key, latest=True)))
 
     @staticmethod
     def _left(row: Sequence[Any] | None) -> float | None:
@@ -324,20 +331,6 @@ class DatabaseCache(BaseCache):
             except MissingTable:
                 pass  # the plan makes it
         return await super().aread_records(keys)
-
-    def read_latest(self, keys: Sequence[str]) -> list[Any]:
-        """See `BaseCache.read_latest`: from the primary."""
-        if not self._replicas.stores:
-            return self.read_records(keys)
-        made = [self.page_key(key) for key in keys]
-        return payloads(made, self._drive(self._plans.get(made, latest=True)))
-
-    async def aread_latest(self, keys: Sequence[str]) -> list[Any]:
-        """See `read_latest`."""
-        if not self._replicas.stores:
-            return await self.aread_records(keys)
-        made = [self.page_key(key) for key in keys]
-        return payloads(made, await self._adrive(self._plans.get(made, latest=True)))
 
     def commit_records(
         self, records: Sequence[tuple[str, Any, float | None]], latest: Sequence[str], drops: Sequence[str]

@@ -84,7 +84,9 @@ class LocMemCache(InlineCache):
             raise unserializable(key, error) from error
 
     def _decode(self, key: str, stored: Any) -> Any:
-        return super()._decode(key, stored[0])  # asked only of what was serialized
+        if type(stored) is tuple:
+            return super()._decode(key, stored[0])
+        return stored if type(stored) in _PLAIN else MISSING  # a page is no value
 
     # -- reading -------------------------------------------------------------------------------------------------
 

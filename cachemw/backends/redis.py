@@ -15,7 +15,6 @@ from typing import Any, ClassVar, Final
 from cachemw._values import refuse
 from cachemw.backends import _redis_operations as operations
 from cachemw.backends._keys import default_key_func, page_digest
-from cachemw.backends._records import payloads
 from cachemw.backends._redis_cluster import Cluster
 from cachemw.backends._redis_node import arun, run
 from cachemw.backends._redis_options import OPTION_NAMES, Deployment, read_deployment, without_passwords
@@ -76,6 +75,9 @@ class RedisCache(BaseCache):
         if node is None or not keys:
             return run(operations.get(self._routes, keys))
         return operations.found(keys, node.threads.call(operations.get_payload(keys), 1))
+
+    def _get_latest(self, keys: Sequence[str]) -> dict[str, Any]:
+        return run(operations.get(self._routes, keys, latest=True))
 
     def _set(self, entries: Sequence[Entry]) -> list[str]:
         node = self._routes.lone
@@ -145,6 +147,9 @@ class RedisCache(BaseCache):
             return await arun(operations.get(self._routes, keys))
         return operations.found(keys, await node.tasks.call(operations.get_payload(keys), 1))
 
+    async def _aget_latest(self, keys: Sequence[str]) -> dict[str, Any]:
+        return await arun(operations.get(self._routes, keys, latest=True))
+
     async def _aset(self, entries: Sequence[Entry]) -> list[str]:
         node = self._routes.lone
         if node is not None and entries:
@@ -202,14 +207,6 @@ class RedisCache(BaseCache):
     def _mget(self, keys: Sequence[str]) -> bytes:
         prefix = self._page_prefix
         return pack(("MGET", *[prefix + key for key in keys]))
-
-    def read_latest(self, keys: Sequence[str]) -> list[Any]:
-        made = self._made(keys)
-        return payloads(made, run(operations.get(self._routes, made, latest=True)))
-
-    async def aread_latest(self, keys: Sequence[str]) -> list[Any]:
-        made = self._made(keys)
-        return payloads(made, await arun(operations.get(self._routes, made, latest=True)))
 
     def commit_records(
         self, records: Sequence[tuple[str, Any, float | None]], latest: Sequence[str], drops: Sequence[str]

@@ -91,6 +91,12 @@ class TieredCache(BaseCache):
             found.update((key, value) for key, (value, _) in fetched.items())
         return found
 
+    def _get_latest(self, keys: Sequence[str]) -> dict[str, Any]:
+        return self._shared._get_latest(keys)
+
+    async def _aget_latest(self, keys: Sequence[str]) -> dict[str, Any]:
+        return await self._shared._aget_latest(keys)
+
     def _fetch(self, made: Sequence[str]) -> Mapping[str, Timed]:
         if self._redis is not None:
             return self._redis.get_with_time_left(made)
@@ -231,12 +237,6 @@ class TieredCache(BaseCache):
                     continue
             kept.append((self._page_prefix + key, found[place], seconds))
         self._tier.keep_pages(reading, decode, kept)
-
-    def read_latest(self, keys: Sequence[str]) -> list[Any]:
-        return self._shared.read_latest(keys)
-
-    async def aread_latest(self, keys: Sequence[str]) -> list[Any]:
-        return await self._shared.aread_latest(keys)
 
     def write_records(self, records: Iterable[tuple[str, Any, float | None]]) -> list[str]:
         records = list(records)

@@ -18,7 +18,7 @@ from tests.backends.test_pages_on_stores import STORES
 @pytest.mark.parametrize("store", STORES)
 def test_what_ends_while_it_is_moved_has_ended(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = STORES[store](tmp_path)
-    get, aget = cache._get, cache._aget
+    get, aget = cache._get_latest, cache._aget_latest
 
     def get_the_last(keys: Sequence[str]) -> dict[str, Any]:
         found = get(keys)
@@ -38,8 +38,8 @@ def test_what_ends_while_it_is_moved_has_ended(store: str, tmp_path: Path, monke
         cache.set("moved", "value", 60)
         cache.set("moved", "what was there", version=2)
         with monkeypatch.context() as patch:
-            patch.setattr(cache, "_get", get_the_last)
-            patch.setattr(cache, "_aget", aget_the_last)
+            patch.setattr(cache, "_get_latest", get_the_last)
+            patch.setattr(cache, "_aget_latest", aget_the_last)
             half()
         assert [cache.get("moved", version=version) for version in (1, 2)] == [None, None]
     cache.close()
