@@ -50,6 +50,9 @@ class InlineCache(BaseCache):
     async def _aget(self, keys: Sequence[str]) -> dict[str, Any]:
         return self._get(keys)
 
+    async def _aget_latest(self, keys: Sequence[str]) -> dict[str, Any]:
+        return self._get_latest(keys)
+
     async def _aset(self, entries: Sequence[Entry]) -> list[str]:
         return self._set(entries)
 
@@ -95,6 +98,9 @@ class BlockingCache(BaseCache):
 
     async def _aget(self, keys: Sequence[str]) -> dict[str, Any]:
         return await offload(self._get, keys)
+
+    async def _aget_latest(self, keys: Sequence[str]) -> dict[str, Any]:
+        return await offload(self._get_latest, keys)
 
     async def _aset(self, entries: Sequence[Entry]) -> list[str]:
         return await offload(self._set, entries)

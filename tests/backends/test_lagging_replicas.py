@@ -16,7 +16,6 @@ from cachemw.backends.tiered import TieredCache
 from tests.backends.test_pages_on_stores import PATIENT
 from tests.servers import shared, start_redis
 
-
 REDIS = {"BACKEND": "cachemw.backends.redis.RedisCache", "OPTIONS": PATIENT}
 
 
@@ -77,7 +76,8 @@ def test_a_value_is_moved_that_no_replica_has_yet(cache: BaseCache, call: Callab
     assert call("incr_version", "key") == 2
     assert (latest(cache, "key"), latest(cache, "key", 2)) == (None, "value")
     left = cache._timeout_left(cache.make_key("key", 2))
-    assert left is not None and 50 < left <= 60
+    assert left is not None
+    assert 50 < left <= 60
 
 
 def test_a_value_that_another_has_just_stored_is_not_replaced(cache: BaseCache, call: Callable[..., Any]) -> None:
