@@ -14,8 +14,8 @@ from jinja2 import Environment, Undefined, UndefinedError, nodes, pass_eval_cont
 from jinja2.ext import Extension
 from jinja2.parser import Parser
 
-from cachemw._memoize_passage import arun, passage, run
-from cachemw._memoize_stores import guard_of, store_of
+from cachemw._memoize.passage import arun, passage, run
+from cachemw._memoize.stores import guard_of, store_of
 from cachemw._values import number
 from cachemw.backends.base import BaseCache
 from cachemw.backends.registry import Caches

@@ -16,9 +16,9 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final
 
-from cachemw._asgi_hooked import Hooked
-from cachemw._asgi_passage import Passage, discard, log, no_body, send_stored, stored_messages
-from cachemw._asgi_request import EXCHANGE, ASGIApp, ASGIRequest, Message, Receive, Scope, Send, octets, sanitised
+from cachemw._asgi.hooked import Hooked
+from cachemw._asgi.passage import Passage, discard, log, no_body, send_stored, stored_messages
+from cachemw._asgi.request import EXCHANGE, ASGIApp, ASGIRequest, Message, Receive, Scope, Send, octets, sanitised
 from cachemw.activation import KEY as LOCALE
 from cachemw.activation import Locale
 from cachemw.caching import CachingMiddleware, Line

@@ -19,10 +19,10 @@ import sys
 from functools import lru_cache
 from typing import Any
 
-from cachemw._busting_build import Built, Problem, build
-from cachemw._busting_folder import CHOSEN, StaticFolder, StaticVersionWarning
-from cachemw._busting_frameworks import FlaskVersions, version_flask, version_jinja, version_starlette
-from cachemw._busting_shells import ASGIStatic, WSGIStatic
+from cachemw._busting.build import Built, Problem, build
+from cachemw._busting.folder import CHOSEN, StaticFolder, StaticVersionWarning
+from cachemw._busting.frameworks import FlaskVersions, version_flask, version_jinja, version_starlette
+from cachemw._busting.shells import ASGIStatic, WSGIStatic
 from cachemw.errors import ImproperlyConfigured
 from cachemw.middleware import interface_of
 

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 import click
 
 from cachemw import purging
-from cachemw._busting_command import static
+from cachemw._busting.command import static
 from cachemw.backends.base import BaseCache
 from cachemw.backends.registry import Caches
 from cachemw.backends.registry import caches as process_caches

@@ -32,9 +32,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from markupsafe import Markup
 
-from cachemw._memoize_keys import digest, frame, label
-from cachemw._memoize_passage import Ended, Failed, Held, Made, Passage, Recipe, aproceed, arun, passage, proceed, run
-from cachemw._memoize_stores import Guard, check_store, guard_of, store_of
+from cachemw._memoize.keys import digest, frame, label
+from cachemw._memoize.passage import Ended, Failed, Held, Made, Passage, Recipe, aproceed, arun, passage, proceed, run
+from cachemw._memoize.stores import Guard, check_store, guard_of, store_of
 from cachemw._values import number
 from cachemw.backends.base import DEFAULT_TIMEOUT, BaseCache
 from cachemw.calling import is_async

@@ -205,7 +205,7 @@ def get_cache_key(
     path and query, on the fields that Vary names, and on language and time zone where these are part of the key. In the
     store, the record is under `cache.page_key(key)`.
     """
-    from cachemw._views_keys import find  # this module is at the bottom of the house, keys and stores are further up
+    from cachemw._views.keys import find  # this module is at the bottom of the house, keys and stores are further up
 
     return find(request, key_prefix=key_prefix, method=method, cache=cache)
 
@@ -222,7 +222,7 @@ def learn_cache_key(
     The arguments are those of `get_cache_key`; `response` is any framework's, or its headers. Whatever HEAD learns
     serves GET too. The middlewares do this by themselves.
     """
-    from cachemw._views_keys import learn
+    from cachemw._views.keys import learn
 
     return learn(request, response, timeout=cache_timeout, key_prefix=key_prefix, cache=cache)
 

@@ -28,9 +28,9 @@ from collections.abc import Callable, Coroutine
 from types import CodeType, FunctionType
 from typing import Any, Final, Generic, ParamSpec, Protocol, Self, TypeVar, cast, overload
 
-from cachemw._memoize_closures import Closure, Decorated, code_frame, has_no_key, has_own_globals, named
-from cachemw._memoize_keys import digest, frame, label
-from cachemw._memoize_passage import (
+from cachemw._memoize.closures import Closure, Decorated, code_frame, has_no_key, has_own_globals, named
+from cachemw._memoize.keys import digest, frame, label
+from cachemw._memoize.passage import (
     MARK_TIMEOUT,
     Held,
     Passage,
@@ -42,7 +42,7 @@ from cachemw._memoize_passage import (
     remade,
     run,
 )
-from cachemw._memoize_stores import Guard, check_store, guard_of, store_of
+from cachemw._memoize.stores import Guard, check_store, guard_of, store_of
 from cachemw._values import number
 from cachemw.backends.base import BaseCache
 from cachemw.calling import is_async

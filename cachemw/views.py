@@ -21,9 +21,9 @@ from datetime import UTC, datetime
 from inspect import isawaitable
 from typing import Any, Final, Unpack
 
-from cachemw import _views_asgi, _views_wsgi
-from cachemw._views_kinds import PAGE, Call, ViewDecorator, ViewT, describe, in_flask
-from cachemw._views_page import EXCHANGE, Page, Tags
+from cachemw._views import asgi, wsgi
+from cachemw._views.kinds import PAGE, Call, ViewDecorator, ViewT, describe, in_flask
+from cachemw._views.page import EXCHANGE, Page, Tags
 from cachemw.asgi import ASGIRequest
 from cachemw.backends.base import BaseCache
 from cachemw.calling import is_async
@@ -67,17 +67,17 @@ class CachePage(ViewDecorator):
 
     def around(self, call: Call) -> Any:
         if call.starlette is not None:
-            return _views_asgi.cached_view(self.page, call)
+            return asgi.cached_view(self.page, call)
         if call.request is None and in_flask():
-            return _views_wsgi.cached_view(self.page, call)
+            return wsgi.cached_view(self.page, call)
         self._join(call)
         return call()
 
     async def around_async(self, call: Call) -> Any:
         if call.starlette is not None:
-            return await _views_asgi.cached_view_async(self.page, call)
+            return await asgi.cached_view_async(self.page, call)
         if call.request is None and in_flask():
-            return await _views_wsgi.cached_view_async(self.page, call)
+            return await wsgi.cached_view_async(self.page, call)
         self._join(call)
         return await call()
 
@@ -92,10 +92,10 @@ class CachePage(ViewDecorator):
             )
 
     async def asgi(self, app: Any, scope: Any, receive: Any, send: Any) -> None:
-        await _views_asgi.cached_application(self.page, app, scope, receive, send)
+        await asgi.cached_application(self.page, app, scope, receive, send)
 
     def wsgi(self, app: Any, environ: Any, start_response: Any) -> Iterable[bytes]:
-        return _views_wsgi.cached_application(self.page, app, environ, start_response)
+        return wsgi.cached_application(self.page, app, environ, start_response)
 
 
 def cache_page(

@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
-from cachemw._wsgi_hooked import Hooked
-from cachemw._wsgi_passage import Passage, log
-from cachemw._wsgi_replies import send_stored
-from cachemw._wsgi_request import EXCHANGE, SSL_CLIENT, WSGIRequest, sanitised, variable
+from cachemw._wsgi.hooked import Hooked
+from cachemw._wsgi.passage import Passage, log
+from cachemw._wsgi.replies import send_stored
+from cachemw._wsgi.request import EXCHANGE, SSL_CLIENT, WSGIRequest, sanitised, variable
 from cachemw.activation import KEY as LOCALE
 from cachemw.activation import Locale
 from cachemw.caching import CachingMiddleware, Line

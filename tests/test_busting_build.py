@@ -19,7 +19,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cachemw import ImproperlyConfigured
-from cachemw._busting_references import references
+from cachemw._busting.references import references
 from cachemw.busting import Built, StaticFolder, build
 from cachemw.cli import main
 from tests.servers import require
@@ -421,7 +421,7 @@ def without(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
         return real_module(name, package)
 
     monkeypatch.setattr(builtins, "__import__", no_import)
-    monkeypatch.setattr("cachemw._busting_build.import_module", no_module)
+    monkeypatch.setattr("cachemw._busting.build.import_module", no_module)
 
 
 def test_a_coding_whose_package_is_missing_is_left_out_unless_it_is_asked_for(
@@ -439,9 +439,9 @@ def test_a_coding_whose_package_is_missing_is_left_out_unless_it_is_asked_for(
 
 
 def test_scripts_with_imports_need_their_parser(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cachemw import _busting_references
+    from cachemw._busting import references as busting_references
 
-    _busting_references._grammar.cache_clear()
+    busting_references._grammar.cache_clear()
     without(monkeypatch, "tree_sitter_javascript")
     folder.write(plain_js="alert(1)")
     assert folder.build()

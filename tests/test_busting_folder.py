@@ -41,7 +41,7 @@ class Later:
         import time
 
         real = time.time
-        monkeypatch.setattr("cachemw._busting_folder.time.time", lambda: real() + self.ahead)
+        monkeypatch.setattr("cachemw._busting.folder.time.time", lambda: real() + self.ahead)
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         found.append(os.path.basename(file.name))  # type: ignore[attr-defined]
         return digest(file, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("cachemw._busting_folder.hashlib.file_digest", counted)
+    monkeypatch.setattr("cachemw._busting.folder.hashlib.file_digest", counted)
     return found
 
 
@@ -230,7 +230,7 @@ def test_wrong_arguments_are_errors_that_say_so(root: Path) -> None:
 
 
 def test_a_folder_of_many_files_is_not_searched_for_ever(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cachemw._busting_folder.os.walk", lambda top: ((top, [], ["a"] * 1000) for _ in iter(int, 1)))
+    monkeypatch.setattr("cachemw._busting.folder.os.walk", lambda top: ((top, [], ["a"] * 1000) for _ in iter(int, 1)))
     with pytest.raises(ImproperlyConfigured, match="no static file 'b'"):
         StaticFolder(root)("b")
 
@@ -290,7 +290,7 @@ def test_a_file_that_is_written_to_while_it_is_read_is_not_trusted(
 
     static_url = StaticFolder(root)
     with monkeypatch.context() as patch:
-        patch.setattr("cachemw._busting_folder.hashlib.file_digest", meddled)
+        patch.setattr("cachemw._busting.folder.hashlib.file_digest", meddled)
         assert static_url.version("style.css") == version(STYLE)
     assert static_url.version("style.css") == version(b"longer than it was before")
 
@@ -301,7 +301,7 @@ def test_a_file_that_goes_away_while_it_is_looked_at_has_no_version(
     def gone(path: object) -> object:
         raise FileNotFoundError(path)
 
-    monkeypatch.setattr("cachemw._busting_folder._hash", gone)
+    monkeypatch.setattr("cachemw._busting.folder._hash", gone)
     assert StaticFolder(root).version("style.css") is None
 
 

@@ -18,7 +18,7 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 from starlette.testclient import TestClient
 
-from cachemw._busting_twins import Twin, chosen_twin
+from cachemw._busting.twins import Twin, chosen_twin
 from cachemw.backends.locmem import LocMemCache
 from cachemw.busting import StaticFolder, StaticMiddleware, build, version_starlette
 from cachemw.integrations.flask import CacheMW

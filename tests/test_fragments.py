@@ -20,7 +20,7 @@ from markupsafe import Markup
 
 import cachemw.fragments
 from cachemw import Caches, ImproperlyConfigured, InvalidCacheBackendError, caches
-from cachemw import _memoize_stores as stores
+from cachemw._memoize import stores
 from cachemw.backends.locmem import LocMemCache
 from cachemw.fragments import Part, fragment, make_template_fragment_key
 from tests.memoize_tools import Clock, FailingCache

@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import Markup
 
-from cachemw._memoize_keys import digest, frame, label
+from cachemw._memoize.keys import digest, frame, label
 
 
 class Colour(enum.Enum):
@@ -263,7 +263,7 @@ def test_a_function_that_passes_for_another_has_no_key() -> None:
 def test_another_process_makes_the_same_frames() -> None:
     """Sets and texts have another order and another hash there."""
     program = (
-        "from cachemw._memoize_keys import digest, frame\n"
+        "from cachemw._memoize.keys import digest, frame\n"
         "print(digest(frame({'a', 'b', 'c', ('d', 1)}), frame({'x': {'y', 'z'}, 'w': b'1'}), frame(len)))"
     )
     seen = {

@@ -15,8 +15,8 @@ from typing import Any, Final
 import pytest
 
 from cachemw import BackendUnavailable, caches
-from cachemw import _memoize_passage as passages
-from cachemw._memoize_stores import guard_of
+from cachemw._memoize import passage as passages
+from cachemw._memoize.stores import guard_of
 from cachemw.backends.locmem import LocMemCache
 from cachemw.backends.redis import RedisCache
 from cachemw.flights import Flight

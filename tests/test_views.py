@@ -33,7 +33,7 @@ from cachemw import (
     vary_on_cookie,
     vary_on_headers,
 )
-from cachemw._views_page import Page
+from cachemw._views.page import Page
 
 DECORATORS: dict[str, Callable[..., Any]] = {
     "cache_page": cache_page(60),

@@ -42,7 +42,7 @@ _names = itertools.count()
 
 
 class Channel(Protocol):
-    """Tells of every change of the shared store's entries (`_redis_tracking.Invalidations`)."""
+    """Tells of every change of the shared store's entries (`_redis.tracking.Invalidations`)."""
 
     ready: bool
     supported: bool | None

@@ -1,6 +1,6 @@
 """DatabaseCache: entries as rows of a table in SQLite, PostgreSQL, MySQL or MariaDB.
 
-Rule 1: what an operation does stands in `_db_plans`; here it is driven by threads or by an event loop.
+Rule 1: what an operation does stands in `_db.plans`; here it is driven by threads or by an event loop.
 Rule 2: a replica answers reads, the primary does all else, and the reads that no replica answers. A replica that lags
 shows what was there a moment ago, purged pages included; what decides over a purge is read from the primary.
 Rule 3: SQLite is quicker than a plan; what a page's hit and miss are made of is asked of it directly.
@@ -16,16 +16,16 @@ from typing import Any, ClassVar, Final, TypeVar
 from sqlalchemy import URL
 
 from cachemw._values import LONGEST_WAIT, boolean, integer, number, refuse
-from cachemw.backends._db_calls import Call, MissingTable, Outcome, Store, ValueTooLarge
-from cachemw.backends._db_keys import ColumnKey, text_key, text_keys
-from cachemw.backends._db_pages import Decode
-from cachemw.backends._db_plans import MAX_DELTA, Plan, Plans, adrive, drive
-from cachemw.backends._db_replicas import Replicas
-from cachemw.backends._db_schema import KEYS_AT_ONCE, Statements, make_table
-from cachemw.backends._db_server import ServerStore
-from cachemw.backends._db_sql import NewRow, row_of
-from cachemw.backends._db_sqlite import Row, SQLiteStore
-from cachemw.backends._db_urls import kind_of, replica_urls, table_and_url
+from cachemw.backends._db.calls import Call, MissingTable, Outcome, Store, ValueTooLarge
+from cachemw.backends._db.keys import ColumnKey, text_key, text_keys
+from cachemw.backends._db.pages import Decode
+from cachemw.backends._db.plans import MAX_DELTA, Plan, Plans, adrive, drive
+from cachemw.backends._db.replicas import Replicas
+from cachemw.backends._db.schema import KEYS_AT_ONCE, Statements, make_table
+from cachemw.backends._db.server import ServerStore
+from cachemw.backends._db.sql import NewRow, row_of
+from cachemw.backends._db.sqlite import Row, SQLiteStore
+from cachemw.backends._db.urls import kind_of, replica_urls, table_and_url
 from cachemw.backends._quick import QuickReads
 from cachemw.backends.base import BaseCache, Entry, offload
 from cachemw.errors import BackendUnavailable

@@ -1,7 +1,7 @@
 """FileBasedCache: entries as files of a local directory, bounded, for the processes of one machine.
 
 Rule 1: reading is open, read, close; it takes no lock and writes nothing, but for removing what is expired or damaged.
-Of a page that is read over and over the file is only looked at (`_file_pages`).
+Of a page that is read over and over the file is only looked at (`_file.pages`).
 Rule 2: a value is replaced by renaming a complete file over it; readers have the old one or the new one, whole.
 Rule 3: what changes an entry in view of what is there (`add`, `incr`, `touch`, `delete`) holds its shard's lock, and
 so does `set`, lest one of those undo it.
@@ -21,12 +21,12 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, BinaryIO, ClassVar, Final
 
 from cachemw._values import boolean, integer, refuse
-from cachemw.backends import _file_entry as entry
-from cachemw.backends._file_pages import Decode, DecodedPages, clock
-from cachemw.backends._file_reading import SPOILED, file_size, live_header, peek, read_entry, read_live, rewrite
-from cachemw.backends._file_shards import Place, Shards, open_for_reading
-from cachemw.backends._file_sweep import Sweeper
-from cachemw.backends._file_usage import make_directories
+from cachemw.backends._file import entry
+from cachemw.backends._file.pages import Decode, DecodedPages, clock
+from cachemw.backends._file.reading import SPOILED, file_size, live_header, peek, read_entry, read_live, rewrite
+from cachemw.backends._file.shards import Place, Shards, open_for_reading
+from cachemw.backends._file.sweep import Sweeper
+from cachemw.backends._file.usage import make_directories
 from cachemw.backends._quick import QuickReads
 from cachemw.backends._records import payloads
 from cachemw.backends.base import BlockingCache, Entry

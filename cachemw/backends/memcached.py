@@ -3,7 +3,7 @@
 Rule 1: which server has a key does not depend on the client: WSGI and ASGI workers, whatever they are configured with,
 find each other's entries. The servers have to be named alike everywhere ("localhost" and "127.0.0.1" are two).
 Rule 2: a server that does not answer is left out, its keys go to the next one, and it is back within 2 seconds
-(see `_memcached_ring`); BackendUnavailable is raised when none is left.
+(see `_memcached.ring`); BackendUnavailable is raised when none is left.
 Rule 3: what memcached cannot do is said here: integers count within 64 bits, timeouts have whole seconds (a fraction
 is rounded up), `clear` empties the servers, other applications' entries included.
 """
@@ -16,10 +16,10 @@ from functools import partial
 from typing import Any, ClassVar
 
 from cachemw._values import boolean, refuse
-from cachemw.backends._memcached_asyncio import AsyncClient
-from cachemw.backends._memcached_cache import COMMON, MemcachedCache
-from cachemw.backends._memcached_clients import Pool, PyMemcachePool
-from cachemw.backends._memcached_ring import Node
+from cachemw.backends._memcached.asyncio import AsyncClient
+from cachemw.backends._memcached.cache import COMMON, MemcachedCache
+from cachemw.backends._memcached.clients import Pool, PyMemcachePool
+from cachemw.backends._memcached.ring import Node
 from cachemw.backends.base import offload
 from cachemw.errors import ImproperlyConfigured
 
@@ -88,7 +88,7 @@ class PyLibMCCache(MemcachedCache):
         try:
             import pylibmc  # type: ignore[import-untyped]
 
-            from cachemw.backends._memcached_pylibmc import PyLibMCPool
+            from cachemw.backends._memcached.pylibmc import PyLibMCPool
         except ImportError as error:
             raise ImproperlyConfigured("PyLibMCCache needs the package pylibmc: pip install pylibmc") from error
         options: dict[str, Any] = {

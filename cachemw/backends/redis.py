@@ -13,15 +13,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 from cachemw._values import refuse
-from cachemw.backends import _redis_operations as operations
 from cachemw.backends._keys import default_key_func, page_digest
-from cachemw.backends._redis_cluster import Cluster
-from cachemw.backends._redis_node import arun, run
-from cachemw.backends._redis_options import OPTION_NAMES, Deployment, read_deployment, without_passwords
-from cachemw.backends._redis_patterns import literally, pattern_of
-from cachemw.backends._redis_routes import Replicas, Routes, Sentinels, heed
-from cachemw.backends._redis_tracking import Invalidations
-from cachemw.backends._redis_wire import ReplyError, pack
+from cachemw.backends._redis import operations
+from cachemw.backends._redis.cluster import Cluster
+from cachemw.backends._redis.node import arun, run
+from cachemw.backends._redis.options import OPTION_NAMES, Deployment, read_deployment, without_passwords
+from cachemw.backends._redis.patterns import literally, pattern_of
+from cachemw.backends._redis.routes import Replicas, Routes, Sentinels, heed
+from cachemw.backends._redis.tracking import Invalidations
+from cachemw.backends._redis.wire import ReplyError, pack
 from cachemw.backends.base import BaseCache, Entry
 from cachemw.errors import BackendUnavailable, ImproperlyConfigured
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 from fastapi import Request, Response, routing
 from fastapi.dependencies.utils import get_typed_signature
 
-from cachemw._views_kinds import describe
+from cachemw._views.kinds import describe
 from cachemw.calling import is_async
 
 __all__ = ["PARAMETERS", "Given", "Operation", "response_of", "route_of"]

@@ -36,10 +36,10 @@ from django.urls import get_script_prefix  # type: ignore[import-untyped]
 from django.utils import timezone, translation  # type: ignore[import-untyped]
 
 from cachemw import asgi, purging, wsgi
-from cachemw._asgi_passage import log, no_body, send_stored
-from cachemw._asgi_request import sanitised
-from cachemw._views_asgi import ViewPassage
-from cachemw._views_page import EXCHANGE
+from cachemw._asgi.passage import log, no_body, send_stored
+from cachemw._asgi.request import sanitised
+from cachemw._views.asgi import ViewPassage
+from cachemw._views.page import EXCHANGE
 from cachemw.activation import KEY as LOCALE
 from cachemw.activation import Locale
 from cachemw.asgi import ASGIRequest, Message

@@ -25,9 +25,9 @@ from fastapi import Request, Response, params, routing
 from fastapi.dependencies.utils import get_typed_signature
 
 from cachemw import views
-from cachemw._views_asgi import COOKIES, ViewPassage, open_page, open_page_in_thread
-from cachemw._views_kinds import PAGE, ViewDecorator, describe
-from cachemw._views_page import EXCHANGE, Page, Tags, noticing
+from cachemw._views.asgi import COOKIES, ViewPassage, open_page, open_page_in_thread
+from cachemw._views.kinds import PAGE, ViewDecorator, describe
+from cachemw._views.page import EXCHANGE, Page, Tags, noticing
 from cachemw.asgi import ASGIRequest, CacheMiddleware
 from cachemw.backends.base import BaseCache
 from cachemw.headers import Directives

@@ -31,11 +31,11 @@ import click
 from flask import Blueprint, Flask, current_app, has_app_context, request
 
 from cachemw import purging, wsgi
-from cachemw._busting_frameworks import FlaskVersions
+from cachemw._busting.frameworks import FlaskVersions
 from cachemw._values import boolean
-from cachemw._views_kinds import PAGE
-from cachemw._views_page import EXCHANGE, Page, Tags
-from cachemw._views_wsgi import FLASK_EXTENSION, make_inner_half, make_middleware, respond
+from cachemw._views.kinds import PAGE
+from cachemw._views.page import EXCHANGE, Page, Tags
+from cachemw._views.wsgi import FLASK_EXTENSION, make_inner_half, make_middleware, respond
 from cachemw.backends.base import BaseCache
 from cachemw.backends.registry import Caches
 from cachemw.caching import Caching

@@ -20,9 +20,9 @@ from urllib.parse import urlsplit
 from starlette.routing import Match, Mount
 
 from cachemw import purging
-from cachemw._views_asgi import make_middleware
-from cachemw._views_kinds import PAGE
-from cachemw._views_page import Page
+from cachemw._views.asgi import make_middleware
+from cachemw._views.kinds import PAGE
+from cachemw._views.page import Page
 from cachemw.asgi import CacheMiddleware, FetchFromCacheMiddleware, UpdateCacheMiddleware
 from cachemw.backends.base import BaseCache
 from cachemw.backends.registry import Caches

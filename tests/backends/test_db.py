@@ -21,10 +21,10 @@ import pytest
 from sqlalchemy import event
 
 import cachemw
-from cachemw.backends import _db_plans
-from cachemw.backends._db_calls import Call
-from cachemw.backends._db_server import ServerStore
-from cachemw.backends._db_sqlite import SQLiteStore
+from cachemw.backends._db import plans as db_plans
+from cachemw.backends._db.calls import Call
+from cachemw.backends._db.server import ServerStore
+from cachemw.backends._db.sqlite import SQLiteStore
 from cachemw.backends.db import DatabaseCache
 from cachemw.errors import BackendUnavailable, CacheKeyWarning, ImproperlyConfigured
 from cachemw.testing._concurrency import in_processes, in_threads
@@ -485,7 +485,7 @@ def test_long_keys_stay_apart(cache: DatabaseCache) -> None:
 
 @pytest.mark.filterwarnings("ignore::cachemw.errors.CacheKeyWarning")
 def test_a_key_that_looks_like_a_cut_one_is_another(cache: DatabaseCache) -> None:
-    from cachemw.backends._db_keys import column_key
+    from cachemw.backends._db.keys import column_key
 
     long = "k" * 1000
     cut = column_key(cache.make_key(long)).decode()
@@ -702,7 +702,7 @@ def test_more_at_once_than_fit_are_cut_down_later(make: Make) -> None:
 
 
 def test_a_cull_that_takes_long_is_gone_on_with_later(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_db_plans, "_CULL_TIME", 0)
+    monkeypatch.setattr(db_plans, "_CULL_TIME", 0)
     cache = make(max_entries=2500, cull_frequency=1)
     cache.set_many({f"key{number}": number for number in range(2500)})
     cache.set("new", 1)
@@ -711,7 +711,7 @@ def test_a_cull_that_takes_long_is_gone_on_with_later(make: Make, monkeypatch: p
 
 
 def test_a_cull_goes_on_until_there_is_room_for_what_is_stored(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_db_plans, "_CULL_TIME", 0)
+    monkeypatch.setattr(db_plans, "_CULL_TIME", 0)
     cache = make(max_entries=1000)
     for turn in range(4):
         cache.set_many({f"{turn}-{number}": number for number in range(3000)})

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from cachemw.backends import _db_sql
-from cachemw.backends._db_calls import Call
-from cachemw.backends._db_sql import DIALECT
+from cachemw.backends._db import sql as db_sql
+from cachemw.backends._db.calls import Call
+from cachemw.backends._db.sql import DIALECT
 from cachemw.backends.db import DatabaseCache
 
 
@@ -170,7 +170,7 @@ def test_a_look_ends_in_time_however_much_lives_on(make: Make, clock: Clock, mon
     cache.set_many(dict.fromkeys(names, 2), 500)
     cache.set_many({"late1": 1, "late2": 1}, 51)
     clock.now += 60
-    monkeypatch.setattr(_db_sql, "_ENOUGH", 0)
+    monkeypatch.setattr(db_sql, "_ENOUGH", 0)
     looks = 0
     while look(cache) == 0:
         looks += 1
@@ -179,7 +179,7 @@ def test_a_look_ends_in_time_however_much_lives_on(make: Make, clock: Clock, mon
 
 
 def test_a_look_takes_all_that_there_is_time_for(make: Make, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_db_sql, "_ENOUGH", 60)
+    monkeypatch.setattr(db_sql, "_ENOUGH", 60)
     cache = make()
     for timeout in (50, 500):
         cache.set_many({f"key{number}": number for number in range(1500)}, timeout)
@@ -211,7 +211,7 @@ def test_all_may_live_on_where_there_has_to_be_room(make: Make, clock: Clock) ->
 def test_room_is_made_even_where_very_many_live_on(
     make: Make, path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:
-    monkeypatch.setattr(_db_sql, "_ENOUGH", seconds)
+    monkeypatch.setattr(db_sql, "_ENOUGH", seconds)
     filled, cache = make(), make(max_entries=6000)
     for number in range(2):
         filled.set_many({f"key{key}": number for key in range(6000)}, 1000)

@@ -24,11 +24,13 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from cachemw.backends import _db_connections, _db_engines, _db_server
-from cachemw.backends._db_calls import Call
-from cachemw.backends._db_connections import Connections
-from cachemw.backends._db_server import ServerStore
-from cachemw.backends._db_sqlite import SQLiteStore
+from cachemw.backends._db import connections as db_connections
+from cachemw.backends._db import engines as db_engines
+from cachemw.backends._db import server as db_server
+from cachemw.backends._db.calls import Call
+from cachemw.backends._db.connections import Connections
+from cachemw.backends._db.server import ServerStore
+from cachemw.backends._db.sqlite import SQLiteStore
 from cachemw.backends.db import DatabaseCache
 from cachemw.errors import BackendUnavailable, ImproperlyConfigured
 from cachemw.testing._concurrency import in_threads
@@ -120,7 +122,7 @@ def test_a_corrupt_file_is_backend_unavailable_until_it_is_gone(lite: DatabaseCa
 def test_a_file_that_is_removed_or_replaced_while_in_use_is_opened_again(
     lite: DatabaseCache, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_db_connections, "_LOOK_AGAIN", 0)
+    monkeypatch.setattr(db_connections, "_LOOK_AGAIN", 0)
     lite.set("key", "old")
     for file in path.parent.iterdir():
         file.unlink()
@@ -318,7 +320,7 @@ def test_a_fork_waits_for_calls_under_way_and_others_for_the_fork(lite: Database
 def test_a_process_forked_in_the_middle_of_a_call_leaves_the_file_alone(
     lite: DatabaseCache, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_db_connections, "_FORK_PATIENCE", 0.01)
+    monkeypatch.setattr(db_connections, "_FORK_PATIENCE", 0.01)
     lite.set("key", 1)
     forked = threading.Event()
 
@@ -347,7 +349,7 @@ def test_a_file_is_opened_in_time_while_another_thread_forks(lite: DatabaseCache
     held, done = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with _db_connections._connecting:
+        with db_connections._connecting:
             held.set()
             done.wait(30)
 
@@ -404,7 +406,7 @@ def test_a_connection_that_broke_in_the_middle_is_not_used_again(lite: DatabaseC
 def test_a_connection_to_a_file_that_is_replaced_meanwhile_is_not_kept(
     lite: DatabaseCache, path: Path, monkeypatch: pytest.MonkeyPatch, operation: str
 ) -> None:
-    monkeypatch.setattr(_db_connections, "_LOOK_AGAIN", 0)
+    monkeypatch.setattr(db_connections, "_LOOK_AGAIN", 0)
     lite.set("key", "old")
     connections = connections_of(lite)
     [connection] = connections._idle
@@ -573,7 +575,7 @@ def test_who_does_not_want_to_wait_for_a_lock_keeps_the_connection(lite: Databas
     [connection] = connections._idle
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(_db_connections.BusyError):
+        with pytest.raises(db_connections.BusyError):
             connections.use(lambda it: it.execute("BEGIN IMMEDIATE"), patient=False)
     assert connections._idle == [connection]
     assert lite.incr("key") == 2
@@ -803,7 +805,7 @@ def test_more_threads_than_connections_share_them(make: Make) -> None:
 
 
 def test_a_crowd_opens_connections_one_after_the_other(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    within, at_once, opened = _db_engines._within, [0], [0]
+    within, at_once, opened = db_engines._within, [0], [0]
 
     def counted(seconds: float, connect: Callable[[], Any]) -> Any:
         at_once[0] += 1
@@ -813,7 +815,7 @@ def test_a_crowd_opens_connections_one_after_the_other(make: Make, monkeypatch: 
         finally:
             at_once[0] -= 1
 
-    monkeypatch.setattr(_db_engines, "_within", counted)
+    monkeypatch.setattr(db_engines, "_within", counted)
     cache = make(deadline=10)
     assert in_threads(50, lambda number: cache.get("nothing")) == [None] * 50
     assert max(opened) == 1
@@ -921,23 +923,23 @@ def test_deadlocks_are_tried_again(make: Make, monkeypatch: pytest.MonkeyPatch) 
     store = cache._primary
     assert isinstance(store, ServerStore)
     attempts: list[int] = []
-    code = _db_engines.error_code
+    code = db_engines.error_code
 
     def pretend(error: Exception) -> object:
         attempts.append(1)
         return "40P01" if len(attempts) < 4 else code(error)
 
-    monkeypatch.setattr(_db_server, "error_code", pretend)
+    monkeypatch.setattr(db_server, "error_code", pretend)
     failing = make(deadline=5, table="not there", create=False)
     with pytest.raises(BackendUnavailable, match="createcachetable"):
         failing.incr("count")
     assert len(attempts) == 5  # three deadlocks, then the truth, which is looked at twice
     attempts.clear()
-    monkeypatch.setattr(_db_server, "error_code", lambda error: "40P01")
+    monkeypatch.setattr(db_server, "error_code", lambda error: "40P01")
     with pytest.raises(BackendUnavailable):
         failing.incr("count")
     attempts.clear()
-    monkeypatch.setattr(_db_server, "error_code", pretend)
+    monkeypatch.setattr(db_server, "error_code", pretend)
     with pytest.raises(BackendUnavailable, match="createcachetable"):
         asyncio.run(_and_close(failing, failing.aincr("count")))
     assert len(attempts) == 5
@@ -1105,7 +1107,7 @@ def test_a_connection_that_comes_too_late_is_closed() -> None:
         return Late()
 
     with pytest.raises(TimeoutError, match="no connection"):
-        _db_engines._within(0.01, connect)
+        db_engines._within(0.01, connect)
     released.set()
     assert closed.wait(30)
 
@@ -1119,7 +1121,7 @@ def test_a_connection_that_fails_too_late_is_forgotten() -> None:
         raise OSError("refused")
 
     with pytest.raises(TimeoutError, match="no connection"):
-        _db_engines._within(0.01, connect)
+        db_engines._within(0.01, connect)
     released.set()
     assert failed.wait(30)
 
@@ -1148,5 +1150,5 @@ def test_a_connection_that_comes_just_in_time_is_used(monkeypatch: pytest.Monkey
                 return found
             raise TimeoutError  # it came after the wait had ended, and before it could be called off
 
-    monkeypatch.setattr(_db_engines, "Future", JustInTime)
-    assert _db_engines._within(0.01, lambda: "connection") == "connection"
+    monkeypatch.setattr(db_engines, "Future", JustInTime)
+    assert db_engines._within(0.01, lambda: "connection") == "connection"

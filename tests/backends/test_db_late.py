@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from cachemw.backends import _db_psycopg
-from cachemw.backends._db_server import ServerStore
+from cachemw.backends._db import psycopg as db_psycopg
+from cachemw.backends._db.server import ServerStore
 from cachemw.backends.db import DatabaseCache
 from cachemw.errors import BackendUnavailable
 from tests.backends.file_store import in_child
@@ -140,22 +140,22 @@ def test_a_call_is_given_up_in_time_where_nobody_can_be_told(monkeypatch: pytest
                 cache.incr("count")
             assert time.monotonic() - began < 2
             assert not requests()
-            assert [_db_psycopg._requests.acquire(blocking=False) for _ in range(5)] == [True] * 4 + [False]
+            assert [db_psycopg._requests.acquire(blocking=False) for _ in range(5)] == [True] * 4 + [False]
             for _ in range(4):
-                _db_psycopg._requests.release()
+                db_psycopg._requests.release()
 
 
 def test_a_forked_process_may_tell_servers_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the threads of its parent were at, they are not there to finish it."""
-    monkeypatch.setattr(_db_psycopg, "_requests", threading.BoundedSemaphore(4))
+    monkeypatch.setattr(db_psycopg, "_requests", threading.BoundedSemaphore(4))
     for _ in range(4):
-        assert _db_psycopg._requests.acquire(blocking=False)
+        assert db_psycopg._requests.acquire(blocking=False)
 
     def use() -> None:
-        assert _db_psycopg._requests.acquire(blocking=False)
+        assert db_psycopg._requests.acquire(blocking=False)
 
     in_child(use)
-    assert not _db_psycopg._requests.acquire(blocking=False)
+    assert not db_psycopg._requests.acquire(blocking=False)
 
 
 @pytest.mark.parametrize("kind", URLS)

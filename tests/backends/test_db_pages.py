@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from cachemw.backends import _db_connections
+from cachemw.backends._db import connections as db_connections
 from cachemw.backends.db import DatabaseCache
 from cachemw.errors import BackendUnavailable
 from cachemw.testing._concurrency import in_threads
@@ -247,7 +247,7 @@ def test_what_is_remembered_expires(cache: DatabaseCache, monkeypatch: pytest.Mo
 def test_another_file_in_the_place_of_the_first(
     cache: DatabaseCache, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_db_connections, "_LOOK_AGAIN", 0.0)
+    monkeypatch.setattr(db_connections, "_LOOK_AGAIN", 0.0)
     remembered(cache)
     for name in ("", "-wal", "-shm"):
         path.with_name(path.name + name).unlink(missing_ok=True)

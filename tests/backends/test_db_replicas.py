@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cachemw.backends._db_calls import Call, Outcome
+from cachemw.backends._db.calls import Call, Outcome
 from cachemw.backends.db import DatabaseCache
 from cachemw.errors import BackendUnavailable
 from tests.servers import free_port, postgresql_url, shared, start_postgresql
@@ -28,7 +28,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("cachemw.backends._db_replicas.monotonic", clock)
+    monkeypatch.setattr("cachemw.backends._db.replicas.monotonic", clock)
     return clock
 
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from cachemw.backends import _db_turns
-from cachemw.backends._db_pymysql import QuickConnection
-from cachemw.backends._db_turns import Limit, Line, TaskTurn, ThreadTurn, await_result
+from cachemw.backends._db import turns as db_turns
+from cachemw.backends._db.pymysql import QuickConnection
+from cachemw.backends._db.turns import Limit, Line, TaskTurn, ThreadTurn, await_result
 from tests.backends.loop_clock import LoopClock
 
 WORKS = None, None, None  # the end of a context
@@ -34,7 +34,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(_db_turns, "monotonic", clock)
+    monkeypatch.setattr(db_turns, "monotonic", clock)
     return clock
 
 

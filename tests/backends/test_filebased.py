@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from cachemw.backends._file_reading import read_entry
+from cachemw.backends._file.reading import read_entry
 from cachemw.backends.filebased import FileBasedCache
 from cachemw.errors import BackendUnavailable, ImproperlyConfigured
 from tests.backends.file_store import entry, state, temporaries
@@ -227,11 +227,11 @@ def test_an_entry_copied_under_another_keys_name_is_a_miss(cache: FileBasedCache
 
 
 def test_no_length_in_a_file_is_trusted_with_an_allocation(cache: FileBasedCache) -> None:
-    from cachemw.backends import _file_entry
+    from cachemw.backends._file import entry as file_entry
 
     cache.set("key", "value")
     place = cache._shards.place(cache.make_key("key"))
-    header = _file_entry.pack(place.key, expires=_file_entry.FOREVER, number=None, size=2**62, crc=0)
+    header = file_entry.pack(place.key, expires=file_entry.FOREVER, number=None, size=2**62, crc=0)
     Path(place.path).write_bytes(header + b"short")
     assert cache.get("key") is None
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from cachemw.backends import _file_shards, _file_sweep
-from cachemw.backends._file_entry import Header
-from cachemw.backends._file_reading import peek
-from cachemw.backends._file_shards import Place
+from cachemw.backends._file import shards as file_shards
+from cachemw.backends._file import sweep as file_sweep
+from cachemw.backends._file.entry import Header
+from cachemw.backends._file.reading import peek
+from cachemw.backends._file.shards import Place
 from cachemw.backends.filebased import FileBasedCache
 from cachemw.errors import ImproperlyConfigured
 from tests.backends.file_store import entries, entry, in_child, temporaries
@@ -100,7 +101,7 @@ def test_of_the_others_the_oldest_go_first(directory: Path) -> None:
 def test_a_store_larger_than_the_sample_loses_a_part_of_the_sample(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_file_sweep, "_SAMPLE", 20)
+    monkeypatch.setattr(file_sweep, "_SAMPLE", 20)
     cache = FileBasedCache(directory, {"OPTIONS": {"max_entries": 200, "max_bytes": None}})
     for number in range(230):
         cache.set(f"key{number}", number)
@@ -226,7 +227,7 @@ def test_one_write_in_many_looks_after_some_shard(directory: Path, monkeypatch: 
     shard = cache._shards.place(cache.make_key("key")).shard
     now = time.time() + 60
     monkeypatch.setattr(time, "time", lambda: now)
-    monkeypatch.setattr(_file_sweep, "SHARDS", 1)  # of all shards, the one in question
+    monkeypatch.setattr(file_sweep, "SHARDS", 1)  # of all shards, the one in question
     monkeypatch.setattr(random, "randrange", lambda stop: 0 if stop == 64 else shard)
     cache.set("another", 1)
     assert not entry(cache, "key").exists()
@@ -238,7 +239,7 @@ def test_one_write_in_many_looks_after_some_shard(directory: Path, monkeypatch: 
 
 def test_two_do_not_cull_at_once(directory: Path) -> None:
     cache = FileBasedCache(directory, {"OPTIONS": {"max_entries": 3}})
-    with _file_sweep._only_one(str(directory)):
+    with file_sweep._only_one(str(directory)):
         cache.set_many({f"key{number}": number for number in range(6)})
         assert held(cache)[0] == 6
     cache.set("new", 1)
@@ -266,7 +267,7 @@ def test_what_changed_since_it_was_looked_at_is_not_culled(directory: Path, monk
         remove(victims)
 
     monkeypatch.setattr(cache._sweeper, "_remove", change_first)
-    monkeypatch.setattr(_file_sweep, "_ROUNDS", 1)
+    monkeypatch.setattr(file_sweep, "_ROUNDS", 1)
     cache.set("new", 4)
     assert cache.get_many(["a", "b", "c", "new"]) == {"a": 1, "new": 4}
     assert cache._shards.usage.totals() == held(cache)
@@ -302,7 +303,7 @@ def test_files_that_somebody_removes_meanwhile_are_not_counted(
 ) -> None:
     cache = FileBasedCache(directory, {"OPTIONS": {"max_entries": 5}})
     cache.set_many({f"key{number}": number for number in range(5)})
-    look = _file_shards._look
+    look = file_shards._look
 
     def remove_then_look(*args: Any) -> Any:
         for one in entries(directory):
@@ -310,7 +311,7 @@ def test_files_that_somebody_removes_meanwhile_are_not_counted(
         return look(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(_file_shards, "_look", remove_then_look)
+        patch.setattr(file_shards, "_look", remove_then_look)
         cache.set("new", 1)
     assert cache._shards.usage.totals() == held(cache) == (1, held(cache)[1])
 
@@ -320,8 +321,8 @@ def test_a_store_far_over_its_bound_is_cut_down_in_several_goes(
 ) -> None:
     large = FileBasedCache(directory, {})
     large.set_many({f"key{number}": number for number in range(200)})
-    monkeypatch.setattr(_file_sweep, "_SAMPLE", 6)
-    monkeypatch.setattr(_file_sweep, "_ROUNDS", 10)
+    monkeypatch.setattr(file_sweep, "_SAMPLE", 6)
+    monkeypatch.setattr(file_sweep, "_ROUNDS", 10)
     small = FileBasedCache(directory, {"OPTIONS": {"max_entries": 20}})
     small.set("new", 1)
     assert 100 < held(small)[0] < 200

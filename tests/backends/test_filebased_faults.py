@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from cachemw.backends import _file_shards
+from cachemw.backends._file import shards as file_shards
 from cachemw.backends.filebased import FileBasedCache
 from cachemw.errors import BackendUnavailable, ImproperlyConfigured
 from tests.backends.file_store import entries, entry, in_child, temporaries
@@ -238,7 +238,7 @@ def test_a_temporary_file_that_somebody_removed_is_written_again(
 
 
 def test_a_lock_that_is_never_let_go_ends_the_wait(cache: FileBasedCache, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_file_shards, "_LOCK_TIMEOUT", 0.05)
+    monkeypatch.setattr(file_shards, "_LOCK_TIMEOUT", 0.05)
     cache.set("key", 1)
     shard = cache._shards.place(cache.make_key("key")).shard
     held, release = threading.Event(), threading.Event()

@@ -513,7 +513,7 @@ def test_pymemcaches_ignore_exc_is_fail_open() -> None:
 
 
 def test_without_pylibmc_its_cache_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "cachemw.backends._memcached_pylibmc", None)
+    monkeypatch.setitem(__import__("sys").modules, "cachemw.backends._memcached.pylibmc", None)
     with pytest.raises(ImproperlyConfigured, match="pip install pylibmc"):
         PyLibMCCache("localhost", {})
 
@@ -609,7 +609,7 @@ def test_each_address_of_a_name_is_tried(make: Make, server: Server, run: Run, m
     nowhere = opened(make, f"localhost:{free_port()}")
     with pytest.raises(BackendUnavailable, match="refused"):
         nowhere.get_many(["a", "b"])
-    monkeypatch.setattr("cachemw.backends._memcached_clients.monotonic", itertools.count(step=10).__next__)
+    monkeypatch.setattr("cachemw.backends._memcached.clients.monotonic", itertools.count(step=10).__next__)
     late = opened(make, f"localhost:{server.port}")
     with pytest.raises(BackendUnavailable, match="refused"):  # the first has taken all the time
         late.get_many(["a", "b"])

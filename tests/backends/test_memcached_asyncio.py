@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from cachemw.backends import _memcached_commands as commands
-from cachemw.backends._memcached_asyncio import AsyncClient
-from cachemw.backends._memcached_replies import Line, Values
-from cachemw.backends._memcached_ring import Node
+from cachemw.backends._memcached import commands
+from cachemw.backends._memcached.asyncio import AsyncClient
+from cachemw.backends._memcached.replies import Line, Values
+from cachemw.backends._memcached.ring import Node
 from cachemw.backends.memcached import PyMemcacheCache
 from cachemw.errors import BackendUnavailable
 from tests.backends.loop_clock import LoopClock

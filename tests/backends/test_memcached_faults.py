@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from cachemw.backends._memcached_cache import MemcachedCache
-from cachemw.backends._memcached_ring import Node
+from cachemw.backends._memcached.cache import MemcachedCache
+from cachemw.backends._memcached.ring import Node
 from cachemw.backends.base import BaseCache
 from cachemw.backends.memcached import PyLibMCCache, PyMemcacheCache
 from cachemw.errors import BackendUnavailable, ImproperlyConfigured
@@ -720,7 +720,7 @@ def guarded() -> Iterator[Server]:
 
 def pylibmc_client() -> Any:
     """The class; imported late, as pylibmc looks for SASL_PATH when it is imported."""
-    from cachemw.backends._memcached_pylibmc import _Client
+    from cachemw.backends._memcached.pylibmc import _Client
 
     return _Client
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from cachemw.backends import _memcached_commands as commands
-from cachemw.backends._memcached_link import Link
-from cachemw.backends._memcached_replies import WireError
+from cachemw.backends._memcached import commands
+from cachemw.backends._memcached.link import Link
+from cachemw.backends._memcached.replies import WireError
 from cachemw.backends.memcached import PyLibMCCache
 from tests.servers import shared, start_memcached
 
@@ -165,7 +165,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("cachemw.backends._memcached_pylibmc.monotonic", clock)
+    monkeypatch.setattr("cachemw.backends._memcached.pylibmc.monotonic", clock)
     return clock
 
 

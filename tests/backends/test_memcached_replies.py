@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cachemw.backends import _memcached_commands as commands
-from cachemw.backends._memcached_replies import Line, Lines, OneValue, Reply, Several, Values, WireError
-from cachemw.backends._memcached_wire import flagged, from_wire
+from cachemw.backends._memcached import commands
+from cachemw.backends._memcached.replies import Line, Lines, OneValue, Reply, Several, Values, WireError
+from cachemw.backends._memcached.wire import flagged, from_wire
 
 #: What values hold to be taken for something else.
 TRAPS = [

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cachemw.backends._memcached_ring import Address, Node, Ring, parse_location
-from cachemw.backends._memcached_wire import INTEGER, WRAP, expiry, flagged, from_wire, time_left, total
+from cachemw.backends._memcached.ring import Address, Node, Ring, parse_location
+from cachemw.backends._memcached.wire import INTEGER, WRAP, expiry, flagged, from_wire, time_left, total
 from cachemw.errors import BackendUnavailable, ImproperlyConfigured
 
 ADDRESSES: list[Address] = [("10.0.0.1", 11211), ("10.0.0.2", 11211), ("10.0.0.3", 11211)]

@@ -15,9 +15,9 @@ import hiredis
 import pytest
 import redis.connection
 
-from cachemw.backends import _redis_operations as operations
-from cachemw.backends import _redis_wire
-from cachemw.backends._redis_wire import ReplyError
+from cachemw.backends._redis import operations
+from cachemw.backends._redis import wire as redis_wire
+from cachemw.backends._redis.wire import ReplyError
 from cachemw.backends.redis import RedisCache
 from cachemw.errors import BackendUnavailable, CacheKeyWarning, ImproperlyConfigured, InvalidCacheKey
 from tests.backends.redis_tools import BothHalves, FakeRedis, OpenCache
@@ -117,7 +117,7 @@ class TestRoundTrips(BothHalves):
             words.extend(command)
             return hiredis.pack_command(command)
 
-        monkeypatch.setattr(_redis_wire, "_pack", pack)
+        monkeypatch.setattr(redis_wire, "_pack", pack)
         cache.set("number", 1, 60)
         cache.set_many({"number": 2, "text": "text"}, None)
         cache.add("another", 3, 60)

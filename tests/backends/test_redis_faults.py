@@ -19,8 +19,8 @@ from typing import Any, NoReturn
 
 import pytest
 
-from cachemw.backends import _redis_threads
-from cachemw.backends._redis_wire import pack
+from cachemw.backends._redis import threads as redis_threads
+from cachemw.backends._redis.wire import pack
 from cachemw.backends.redis import RedisCache, _after_fork
 from cachemw.errors import BackendUnavailable
 from tests.backends.redis_tools import BothHalves, FakeRedis, OpenCache
@@ -75,7 +75,7 @@ class TestAbsence(BothHalves):
     def test_a_restarted_server_is_used_without_an_error(
         self, open_cache: OpenCache, server: Server, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(_redis_threads, "_FRESH", 0)  # the restart is quicker than connections count as idle
+        monkeypatch.setattr(redis_threads, "_FRESH", 0)  # the restart is quicker than connections count as idle
         cache = open_cache(url(server))
         cache.set("key", 1)
         server.kill()
@@ -343,12 +343,12 @@ class TestThreads:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(_redis_threads.Link, "receive", interrupted)
+            patch.setattr(redis_threads.Link, "receive", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 cache.get("a")
         assert [cache.get("b") for _ in range(5)] == [2] * 5
         with monkeypatch.context() as patch:
-            patch.setattr(_redis_threads.Link, "send", interrupted)
+            patch.setattr(redis_threads.Link, "send", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 cache.get("a")
         assert cache.get("b") == 2
@@ -394,7 +394,7 @@ class TestThreads:
         found: list[Any] = []
 
         def interrupt(frame: Any, event: str, argument: object) -> Any:
-            if not frame.f_code.co_filename.endswith(("_redis_threads.py", "threading.py")):
+            if not frame.f_code.co_filename.endswith(("redis_threads.py", "threading.py")):
                 return None
             found.append(cache.get("b"))
             return interrupt
@@ -418,7 +418,7 @@ class TestThreads:
                 super().add(element)
                 raise KeyboardInterrupt
 
-        pool = _redis_threads.Pool("server", lambda timeout: None, timeout=5)
+        pool = redis_threads.Pool("server", lambda timeout: None, timeout=5)
         pool._dials = Interrupted()
         with pytest.raises(KeyboardInterrupt):
             pool.take()
@@ -427,7 +427,7 @@ class TestThreads:
     def test_what_interrupts_a_waiting_thread_leaves_the_connection_to_the_next_one(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        pool = _redis_threads.Pool("server", lambda timeout: None, timeout=5)
+        pool = redis_threads.Pool("server", lambda timeout: None, timeout=5)
         pool._dials = {1, 2, 3, 4}
         next_one = threading.Lock()
         next_one.acquire()
@@ -461,7 +461,7 @@ class TestThreads:
         self, server: Server, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         (node,) = RedisCache(url(server), {})._routes.nodes()
-        link = _redis_threads.Link(node.connect())
+        link = redis_threads.Link(node.connect())
 
         def can_read(timeout: float) -> bool:  # as in redis-py 6.2
             link.connection._sock.settimeout(link.connection.socket_timeout)
@@ -503,7 +503,7 @@ class Crowd:
         self.taken: list[Any] = []  # by the threads; or why they have none
         self.opening = threading.Semaphore(0)
         self.fails = False
-        self.pool = _redis_threads.Pool("server", self._connect, timeout=timeout)
+        self.pool = redis_threads.Pool("server", self._connect, timeout=timeout)
         self.threads = [threading.Thread(target=self._take) for _ in range(size)]
         for thread in self.threads:
             thread.start()
@@ -530,13 +530,13 @@ class Crowd:
 
     @staticmethod
     def spare() -> Any:
-        return _redis_threads.Link(SimpleNamespace(_sock=None, can_read=lambda seconds: False))
+        return redis_threads.Link(SimpleNamespace(_sock=None, can_read=lambda seconds: False))
 
 
 class TestCrowds:
     @pytest.fixture(autouse=True)
     def patient(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(_redis_threads, "_HESITATION", 30.0)
+        monkeypatch.setattr(redis_threads, "_HESITATION", 30.0)
 
     def test_a_connection_that_is_given_back_is_sooner_there_than_the_fifth_new_one(self) -> None:
         crowd = Crowd(timeout=100, size=7)
@@ -598,7 +598,7 @@ class TestCrowds:
             limits.append(timeout)
             return SimpleNamespace(_sock=None)
 
-        pool = _redis_threads.Pool("server", connect, timeout=100)
+        pool = redis_threads.Pool("server", connect, timeout=100)
 
         def nothing_given_back(seconds: float) -> None:
             nonlocal now
@@ -606,7 +606,7 @@ class TestCrowds:
             now += seconds
             pool._opened_at = max((moment for moment in opened if moment <= now), default=0)
 
-        monkeypatch.setattr(_redis_threads, "monotonic", lambda: now)
+        monkeypatch.setattr(redis_threads, "monotonic", lambda: now)
         pool._dials = {1, 2, 3, 4}
         monkeypatch.setattr(pool, "_given_back", nothing_given_back)
         pool.take()
@@ -617,7 +617,7 @@ class TestCrowds:
         self, monkeypatch: pytest.MonkeyPatch, timeout: float, hesitation: float, left: float
     ) -> None:
         """Who has waited a moment opens one of his own, and waits for the server as much less."""
-        monkeypatch.setattr(_redis_threads, "_HESITATION", hesitation)
+        monkeypatch.setattr(redis_threads, "_HESITATION", hesitation)
         crowd = Crowd(timeout=timeout, size=6)
         until(lambda: len(crowd.timeouts) == 6, "all are being opened", 5)
         assert crowd.timeouts == [None] * 4 + [left] * 2

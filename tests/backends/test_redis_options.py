@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import redis
 
-from cachemw.backends._redis_options import Deployment, read_deployment, without_passwords
+from cachemw.backends._redis.options import Deployment, read_deployment, without_passwords
 from cachemw.backends.redis import RedisCache
 from cachemw.errors import ImproperlyConfigured
 

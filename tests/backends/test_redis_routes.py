@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 from redis.crc import key_slot
 
-from cachemw.backends import _redis_cluster, _redis_routes, _redis_threads
-from cachemw.backends._redis_node import Ask, Steps, arun, run
-from cachemw.backends._redis_routes import Routes
-from cachemw.backends._redis_wire import pack
+from cachemw.backends._redis import cluster as redis_cluster
+from cachemw.backends._redis import routes as redis_routes
+from cachemw.backends._redis import threads as redis_threads
+from cachemw.backends._redis.node import Ask, Steps, arun, run
+from cachemw.backends._redis.routes import Routes
+from cachemw.backends._redis.wire import pack
 from cachemw.backends.redis import RedisCache
 from cachemw.errors import BackendUnavailable
 from cachemw.testing import Face
@@ -119,7 +121,7 @@ class TestReplicas(BothHalves):
             replica.kill()
         assert [cache.get("key") for _ in range(10)] == [1] * 10
         assert calls(servers.leader, "mget") == 10
-        monkeypatch.setattr(_redis_routes, "_REST", 0.0)
+        monkeypatch.setattr(redis_routes, "_REST", 0.0)
         for node in routes_of(cache).nodes():
             node.rests_until = 0.0
         replica = servers.replicas[0].start()
@@ -137,7 +139,7 @@ class TestReplicas(BothHalves):
         failures = [not works(lambda: cache.get("key")) for _ in range(20)]
         assert sum(failures) == 2
         for later in (2, 4, 6):  # nobody waits to find out whether it is still frozen
-            monkeypatch.setattr(_redis_routes, "monotonic", lambda later=later: time.monotonic() + later)
+            monkeypatch.setattr(redis_routes, "monotonic", lambda later=later: time.monotonic() + later)
             began = time.monotonic()
             assert cache.get("key") == 1
             assert time.monotonic() - began < 0.4
@@ -172,7 +174,7 @@ class TestReplicas(BothHalves):
         replica = servers.replicas[0].start()
         until(lambda: redis_command(replica, "GET", ":1:key") == "1", "the replica is back")
         redis_command(replica, "CONFIG", "RESETSTAT")
-        monkeypatch.setattr(_redis_routes, "_REST", 0.0)
+        monkeypatch.setattr(redis_routes, "_REST", 0.0)
         for node in routes_of(cache).nodes():
             node.rests_until = 0.0
         until(lambda: cache.get("key") == 1 and calls(replica, "mget") > 0, "the replica is read from")
@@ -420,7 +422,7 @@ class TestCluster(BothHalves):
     def test_nodes_that_have_left_are_forgotten_and_a_known_layout_outlives_its_advisers(
         self, open_cache: OpenCache, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(_redis_cluster, "_DOUBT", 0.0)
+        monkeypatch.setattr(redis_cluster, "_DOUBT", 0.0)
 
         def answer(words: list[bytes]) -> bytes:
             if words[0] != b"CLUSTER":
@@ -454,7 +456,7 @@ class TestInterruptedCluster:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(_redis_threads.Link, "receive", interrupted)
+            patch.setattr(redis_threads.Link, "receive", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 cache.get_many(map(str, range(25)))
         assert cache.get_many(map(str, range(25, 50))) == {str(number): number for number in range(25, 50)}
@@ -501,7 +503,7 @@ class TestClusterFailover:
             return b"-CLUSTERDOWN The cluster is down\r\n"
 
         clock = 0.0
-        monkeypatch.setattr(_redis_cluster, "monotonic", lambda: clock)
+        monkeypatch.setattr(redis_cluster, "monotonic", lambda: clock)
         with FakeRedis(answer) as fake:
             cache = RedisCache(f"redis+cluster://{address(fake)}", {})
             for now in [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cachemw.backends._redis_tracking import Invalidations
+from cachemw.backends._redis.tracking import Invalidations
 from tests.servers import until
 
 KEY = b">2\r\n$10\r\ninvalidate\r\n*1\r\n$3\r\nkey\r\n"

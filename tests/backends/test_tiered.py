@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from cachemw.backends import _redis_tracking, tiered
+from cachemw.backends import tiered
 from cachemw.backends._local_tier import _after_fork
+from cachemw.backends._redis import tracking as redis_tracking
 from cachemw.backends.base import BaseCache
 from cachemw.backends.redis import RedisCache
 from cachemw.backends.registry import connect
@@ -386,7 +387,7 @@ class TestTheChannel:
     def test_a_silent_server_is_no_channel(
         self, open_tier: OpenTier, server: Server, other: RedisCache, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(_redis_tracking, "_HEARTBEAT", 0.05)
+        monkeypatch.setattr(redis_tracking, "_HEARTBEAT", 0.05)
         cache = open_tier(url(server))
         other.set("key", "old")
         until(lambda: cache.get("key") == "old", "it is there")
@@ -430,7 +431,7 @@ class TestTheChannel:
             assert listeners() == []
 
     def test_a_loading_server_is_asked_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(_redis_tracking, "_PAUSE", 0.01)
+        monkeypatch.setattr(redis_tracking, "_PAUSE", 0.01)
         replies = iter([b"-LOADING Redis is loading\r\n", b"-MASTERDOWN no\r\n", b"+OK\r\n"])
 
         def answer(words: list[bytes]) -> bytes:

@@ -15,7 +15,7 @@ import pytest
 from cachemw import _pages_recovery as recovery
 from cachemw import asgi, wsgi
 from cachemw import pages as pages_module
-from cachemw._asgi_passage import discard, no_body
+from cachemw._asgi.passage import discard, no_body
 from cachemw._pages_recovery import Breaker, Recovery
 from cachemw.backends.locmem import LocMemCache
 from cachemw.backends.redis import RedisCache

@@ -12,7 +12,7 @@ from fastapi.security import APIKeyCookie, APIKeyHeader, APIKeyQuery, OAuth2Pass
 from pydantic import BaseModel, Field
 from starlette.testclient import TestClient
 
-from cachemw._asgi_declared import declared
+from cachemw._asgi.declared import declared
 from cachemw.backends.locmem import LocMemCache
 from cachemw.integrations.fastapi import CachedRoute, CacheMiddleware, cache_page, page
 

@@ -13,7 +13,7 @@ from wsgiref.util import setup_testing_defaults
 import pytest
 
 from cachemw import Policy, asgi, wsgi
-from cachemw._asgi_passage import no_body
+from cachemw._asgi.passage import no_body
 from cachemw.backends.locmem import LocMemCache
 from tests.scenarios.conftest import Asked, Clock, Script, Site
 from tests.servers import until

@@ -1,0 +1,342 @@
+"""Pages on ASGI: views of Starlette's kind, and whole applications.
+
+A view returns its response before it is sent, and decorators further out may still look at it. So a passage through the
+cache is made in two steps: `open_page` looks up and waits before the view is called, `keep` decides about the response
+that it returned; the body is copied aside while the response is sent.
+
+Rule 1: what a view returned is what is stored, before anything further out changes it: that will happen to hits too.
+Rule 2: a view that read the session, or the cookies, varies on Cookie, one that changed the session is not stored,
+        though SessionMiddleware says so only when the response leaves.
+Rule 3: a stale page that may be served is renewed by asking the whole application again, for nobody in particular: what
+        guards the view guards the new page, too. The view is not called with this client's request.
+Rule 4: a plain view runs in the worker thread that it was called in; only the cache's work goes to the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
+
+from anyio import from_thread
+
+from cachemw import asgi
+from cachemw._asgi.passage import Passage, discard, log, no_body
+from cachemw._asgi.request import sanitised
+from cachemw._views.kinds import Call
+from cachemw._views.page import EXCHANGE, Page, noticing
+from cachemw.activation import KEY as LOCALE
+from cachemw.activation import enter, leave
+from cachemw.asgi import ASGIRequest, Message, Receive, Scope, Send
+from cachemw.caching import Line
+from cachemw.exchange import Exchange
+from cachemw.headers import patch_vary_headers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from starlette.responses import Response
+
+__all__ = [
+    "COOKIES",
+    "ViewPassage",
+    "cached_application",
+    "cached_view",
+    "cached_view_async",
+    "open_page",
+    "open_page_in_thread",
+]
+
+_VIEW: Final = "cachemw.view"
+
+#: Where Starlette's request keeps its cookies.
+COOKIES: Final = "_cookies"
+_RENEWING: Final = "cachemw.renewing"
+
+#: What routing leaves in a scope; it is written anew.
+_ROUTED: Final = frozenset({"app", "app_root_path", "endpoint", "path_params", "route", "router", _VIEW})
+
+
+async def _call_view(scope: Scope, receive: Receive, send: Send) -> None:
+    """The application of every page's middleware: the request brings along what is to be called."""
+    await scope[_VIEW](scope, receive, send)
+
+
+def make_middleware(**options: Any) -> asgi.CacheMiddleware:
+    """The machinery for calls that requests bring along."""
+    return asgi.CacheMiddleware(_call_view, **options)
+
+
+async def cached_application(page: Page, app: Any, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request to a whole application from the cache, or join the cache around it."""
+    if page.join(scope.get(EXCHANGE)):
+        await app(scope, receive, send)
+        return
+
+    async def call(scope: Scope, receive: Receive, send: Send) -> None:
+        page.tell(scope[EXCHANGE])
+        await app(scope, receive, send)
+
+    inner = {**scope, _VIEW: call}
+    inner.pop(EXCHANGE, None)
+    await page.open(make_middleware)(inner, receive, send)
+
+
+# -- views ------------------------------------------------------------------------------------------------------------
+
+
+async def cached_view_async(page: Page, call: Call) -> Any:
+    """Answer from the cache, or by calling the coroutine view, which returns a response."""
+    request = call.starlette
+    if page.join(outer := request.scope.get(EXCHANGE), call.args, call.kwargs):
+        with noticing(request, COOKIES, outer):
+            return await call()
+    passage = await open_page(page, request, call.args, call.kwargs)
+    if not isinstance(passage, ViewPassage):
+        return passage
+    try:
+        with passage.current():
+            response = call.response(await call(), "cache_page")
+        return await passage.keep(response)
+    except BaseException as error:
+        return await passage.failed(error)
+
+
+def cached_view(page: Page, call: Call) -> Any:
+    """The same for a plain view, in the worker thread that Starlette calls it in."""
+    request = call.starlette
+    if page.join(outer := request.scope.get(EXCHANGE), call.args, call.kwargs):
+        with noticing(request, COOKIES, outer):
+            return call()
+    passage = open_page_in_thread(page, request, call.args, call.kwargs)
+    if not isinstance(passage, ViewPassage):
+        return passage
+    try:
+        with passage.current():
+            response = call.response(call(), "cache_page")
+        return from_thread.run(passage.keep, response)
+    except BaseException as error:
+        return from_thread.run(passage.failed, error)
+
+
+async def open_page(
+    page: Page, request: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> ViewPassage | Response:
+    """Look a page up: the stored response, or the passage of one that the view has to make."""
+    middleware = page.open(make_middleware)
+    exchange = _taken_up(page, middleware, request, args, kwargs)
+    pages = exchange.engine.pages
+    while exchange.wants:
+        wants = exchange.wants
+        exchange.found(pages.lookup(wants) if pages.immediate else await pages.alookup(wants))
+    if exchange.settled:
+        if exchange.refresh:
+            _renew(middleware, request.scope, exchange)
+        return _stored(exchange)
+    sent: list[Message] = []
+    passage = ViewPassage(middleware, request.scope, request.receive, _into(sent), exchange)
+    passage.sent, passage.asked = sent, request
+    await passage.board()
+    return _as_response(sent) if sent else passage
+
+
+def open_page_in_thread(
+    page: Page, request: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> ViewPassage | Response:
+    """The same in a worker thread. A hit in a store that answers at once needs no event loop, which costs more.
+
+    A miss looks again there: between a look-up and a flight on the loop, nobody else's page can come in between.
+    """
+    middleware = page.open(make_middleware)
+    pages = middleware.caching.line.pages
+    if pages.immediate:
+        exchange = _taken_up(page, middleware, request, args, kwargs)
+        if exchange.settled and not exchange.refresh:
+            return _stored(exchange)
+    return from_thread.run(open_page, page, request, args, kwargs)
+
+
+def _taken_up(
+    page: Page, middleware: asgi.CacheMiddleware, request: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Exchange[Line]:
+    asked = ASGIRequest(request.scope)
+    exchange = middleware.caching.exchange(asked)
+    scope = request.scope
+    exchange.refreshing = _RENEWING in scope or not _can_renew(scope)
+    page.tell(exchange, args, kwargs)
+    middleware._take_up(exchange, asked)
+    return exchange
+
+
+def _can_renew(scope: Scope) -> bool:
+    """Whether it is known how the whole application is called again: not of one that is mounted in another."""
+    router = scope.get("router")
+    return router is not None and getattr(scope.get("app"), "router", None) is router
+
+
+def _renew(middleware: asgi.CacheMiddleware, scope: Scope, exchange: Exchange[Line]) -> None:
+    """Have the stale page made again in the background; on its way through, it is stored as any other."""
+    app, timeout = scope["app"], exchange.engine.policy.collapse_timeout
+    plain = {name: value for name, value in sanitised(scope).items() if name not in _ROUTED and name[:7] != "fastapi"}
+    plain["root_path"] = scope.get("app_root_path", scope.get("root_path", ""))
+    plain[_RENEWING] = True
+
+    async def work() -> None:
+        try:
+            async with asyncio.timeout(timeout):
+                await app(plain, no_body(), discard)
+        except Exception:
+            log.exception("The background refresh of %s failed.", plain["path"])
+
+    middleware._refresher.start(exchange.primary, work)
+
+
+def _stored(exchange: Exchange[Line]) -> Response:
+    """What is stored, or what was made of it, as a response."""
+    from starlette.responses import Response
+
+    hit, reply = exchange.hit, exchange.reply
+    if hit is not None:
+        response = Response(hit.body if exchange.request.method == "GET" else None, hit.status)
+        response.raw_headers = [*hit.raw, *exchange.extra]
+    else:
+        assert reply is not None
+        response = Response(reply.body, reply.status)
+        response.raw_headers = [*reply.fields, *exchange.extra]
+    return response
+
+
+def _into(messages: list[Message]) -> Send:
+    async def send(message: Message) -> None:
+        messages.append(message)
+
+    return send
+
+
+def _as_response(messages: list[Message]) -> Response:
+    """The whole response that these messages are."""
+    from starlette.responses import Response
+
+    start = messages[0]
+    response = Response(b"".join(message.get("body", b"") for message in messages[1:]), start["status"])
+    response.raw_headers = list(start["headers"])
+    return response
+
+
+class ViewPassage(Passage):
+    """A passage through the cache whose response is made between `board` and `keep`, and sent later."""
+
+    sent: list[Message]
+    asked: Any  # the framework's request, if it is known
+
+    async def call(self) -> None:
+        """Whoever has boarded calls the view, which may change its scope."""
+        self.exchange.request.hold()
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """While the view runs, decorators further in join this exchange, and it may activate a language."""
+        scope, exchange = self.scope, self.exchange
+        outer = scope.get(EXCHANGE)
+        scope[EXCHANGE] = exchange
+        token = None
+        if exchange.engine.properties:
+            token = enter(scope)
+            scope[LOCALE].keyed = exchange.engine.properties
+        try:
+            with noticing(self.asked, COOKIES, exchange):
+                yield
+        finally:
+            if token is not None:
+                leave(token)
+            if outer is None:
+                del scope[EXCHANGE]
+            else:
+                scope[EXCHANGE] = outer
+
+    async def keep(self, response: Response) -> Response:
+        """Decide about the view's response; what is returned is to be sent in its place."""
+        self._mind_session(response)
+        self._started_at_once = hasattr(response, "body") or hasattr(response, "body_iterator")
+        if self._started_at_once:  # a file's fields are known when it is sent
+            start = {"type": "http.response.start", "status": response.status_code}
+            await self._sending({**start, "headers": list(response.raw_headers)})
+            if self._replaced:
+                await self._settle()
+                return _as_response(self.sent)
+            response.raw_headers = list(self.sent[0]["headers"])
+            response.__dict__.pop("_headers", None)
+        return _kept()(response, self)
+
+    async def failed(self, error: BaseException) -> Response:
+        """The view raised: the stale response that stands in for it, or the error again."""
+        exchange = self.exchange
+        if isinstance(error, Exception) and exchange.failed(time.time()):
+            log.error("The view failed; a stale response stands in for it.", exc_info=error)
+            await self._replace()
+            await self._settle()
+            return _as_response(self.sent)
+        exchange.abandoned()
+        await self._settle()
+        raise error
+
+    async def relay(self, response: Any, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the view's response, and store it when its last byte has left."""
+        self._receive, self._send = receive, send
+        kept = vars(self.asked)
+        kept.pop(COOKIES, None)
+
+        async def sending(message: Message) -> None:
+            if self._started_at_once and message["type"] == "http.response.start":
+                await send(message)
+                return
+            if COOKIES in kept and not self.exchange.reads:  # by a stream, whose head has left
+                self._drop()
+            await self._sending(message)
+
+        try:
+            await response(scope, self._receiving, sending)
+        finally:
+            if not self._complete:
+                self.exchange.abandoned()
+            await self._settle()
+
+    def _mind_session(self, response: Any) -> None:
+        known = self.exchange.request.session
+        if known == "changed":
+            self.exchange.never = True
+        later = not hasattr(response, "body")  # a stream may still read it
+        if known == "read" or (known == "held" and (later or _is_silent(self.scope["session"]))):
+            patch_vary_headers(response, ["Cookie"])
+
+
+def _is_silent(session: Any) -> bool:
+    """Does the session not say whether it was read? Then it is taken to have been, and so is one that raises."""
+    try:
+        return not hasattr(session, "accessed")
+    except Exception:
+        return True
+
+
+@cache
+def _kept() -> Callable[[Any, ViewPassage], Response]:
+    """The class of the responses that are sent through a passage, made when Starlette is there."""
+    from starlette.responses import Response
+
+    class Kept(Response):
+        """Another's status, headers, body and background tasks: who changes them here, changes them there."""
+
+        __slots__ = ("_passage", "_response")
+
+        def __init__(self, response: Response, passage: ViewPassage) -> None:
+            self.__dict__ = response.__dict__
+            self._response = response
+            self._passage = passage
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            await self._passage.relay(self._response, scope, receive, send)
+
+    return Kept

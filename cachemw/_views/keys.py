@@ -1,0 +1,117 @@
+"""The key under which a page is stored, for those who look at the store themselves (Django's two functions).
+
+Learning is in two steps, as everywhere in the cache: at the URL's primary key stands the `VaryIndex` with the names of
+the request fields that the response varies on, and from those names follows the page's own key.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from cachemw import activation
+from cachemw._caching_here import site_here
+from cachemw._views.page import EXCHANGE
+from cachemw.asgi import ASGIRequest
+from cachemw.backends.base import BaseCache
+from cachemw.caching import Caching, Line
+from cachemw.exchange import Exchange
+from cachemw.headers import lines_of
+from cachemw.rfc9111.fields import parse_vary
+from cachemw.rfc9111.keys import head_key, primary_key
+from cachemw.rfc9111.messages import Request, StoredResponse, VaryIndex
+from cachemw.wsgi import WSGIRequest
+
+__all__ = ["find", "learn"]
+
+
+def find(request: Any, *, key_prefix: str | None, method: str, cache: str | BaseCache | None) -> str | None:
+    """See `cachemw.headers.get_cache_key`."""
+    exchange = _begun(request, key_prefix, cache)
+    of = exchange.of
+    assert of is not None
+    primaries = (primary_key(of), head_key(of)) if method == "HEAD" else (primary_key(of),)
+    for primary, record in zip(primaries, exchange.engine.pages.lookup(primaries), strict=True):
+        exchange.known = {primary: record}
+        found, _, variant = exchange._variant_of(primary)
+        if variant is not None:
+            return variant
+        if isinstance(found, StoredResponse):
+            return primary
+    return None
+
+
+def learn(
+    request: Any, response: Any, *, timeout: float | None, key_prefix: str | None, cache: str | BaseCache | None
+) -> str:
+    """See `cachemw.headers.learn_cache_key`."""
+    exchange = _begun(request, key_prefix, cache)
+    line, of = exchange.engine, exchange.of
+    assert of is not None
+    primary = primary_key(of)  # what HEAD learns serves GET, too
+    names = exchange._names(parse_vary(lines_of(response, "Vary")))
+    (record,) = line.pages.lookup((primary,))
+    if isinstance(record, StoredResponse) and not names:
+        return primary
+    if not (isinstance(record, VaryIndex) and set(names) <= set(record.names)):
+        if isinstance(record, VaryIndex):
+            names = tuple(dict.fromkeys(record.names + names))
+        record = VaryIndex(primary, names, secrets.token_hex(8))
+        line.pages.run(line.pages.commit([(primary, record, timeout or line.seconds)]), False)
+    return exchange._secondary(record)
+
+
+def _begun(request: Any, key_prefix: str | None, cache: Any) -> Exchange[Line]:
+    """The passage of a GET of this URL, as the middlewares begin it: what its key is made of is decided there."""
+    asked, state = _request(request)
+    asked.method = "GET"
+    exchange = _exchange(asked, state.get(EXCHANGE), key_prefix, cache)
+    locale = state.get(activation.KEY)
+    language, timezone = activation.get_language(), activation.get_timezone()
+    if locale is not None:
+        language, timezone = locale.language, locale.timezone
+    exchange.language, exchange.timezone = getattr(request, "LANGUAGE_CODE", language), timezone
+    exchange.begin(asked, time.time(), [name for name in exchange.engine.policy.keyed_fields if asked.lines(name)])
+    return exchange
+
+
+def _exchange(asked: Request, passing: Any, key_prefix: str | None, cache: Any) -> Exchange[Line]:
+    """On the cache that the request came through; or on that of the site here; or on the environment's."""
+    if passing is not None and cache is None and key_prefix is None:
+        exchange: Exchange[Line] = Exchange(passing.engine)
+        exchange.ignore = passing.ignore
+        return exchange
+    site = site_here()
+    if site is None:
+        caching = Caching(cache=cache, key_prefix=key_prefix)
+    else:
+        of: Caching = site.caching
+        store = of.line.pages.cache if cache is None else cache
+        if isinstance(store, str) and "://" not in store:
+            store = of.caches[store]
+        caching = Caching(
+            cache=store,
+            policy=of.policy,
+            key_prefix=of.key_prefix if key_prefix is None else key_prefix,
+            rules=() if of.rules is None else of.rules,
+            settings=of.settings,
+        )
+    exchange = caching.exchange(asked)
+    exchange.never = False
+    if cache is not None and exchange.engine is not caching.line:  # a rule names another one
+        ignore, exchange = exchange.ignore, Exchange(caching.line)
+        exchange.ignore = ignore
+    return exchange
+
+
+def _request(request: Any) -> tuple[Request, Mapping[str, Any]]:
+    """The request as the rules see it, and the `environ` or `scope` that it is made of."""
+    for name in ("environ", "scope", "META"):
+        request = getattr(request, name, request)
+    if isinstance(request, Mapping) and "REQUEST_METHOD" in request:
+        return WSGIRequest(dict(request)), request
+    if isinstance(request, Mapping) and "headers" in request and "path" in request:
+        return ASGIRequest(dict(request)), request
+    raise TypeError(f"A request, a WSGI environ or an ASGI scope is expected; got {request!r}.")

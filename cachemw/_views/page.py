@@ -1,0 +1,203 @@
+"""Page: what `cache_page` was told, the site-wide cache that it joins, or the cache that it is by itself.
+
+Rule 1: a page is stored once. Under a site-wide middleware of the same cache and key prefix, a view only says how long;
+        under one of another cache, it keeps that one from storing.
+Rule 2: the rules are those of the middlewares: what stands here says in which cache, never whether.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any, Final, Protocol, TypeVar
+
+from cachemw._memoize.stores import check_store
+from cachemw._values import number, text
+from cachemw.backends.base import BaseCache
+from cachemw.backends.registry import cache as default_cache
+from cachemw.backends.registry import caches
+from cachemw.caching import Caching
+from cachemw.errors import CacheError, ImproperlyConfigured
+from cachemw.exchange import Exchange
+from cachemw.exchange.passage import EXCHANGE
+from cachemw.rfc9111.keys import namespace
+from cachemw.settings import Settings
+
+__all__ = ["EXCHANGE", "Page", "Site", "Tags", "noticing"]
+
+#: What a page can be purged by: texts, or a function of the view's arguments that returns them.
+Tags = Iterable[str] | Callable[..., Iterable[str]]
+
+MiddlewareT = TypeVar("MiddlewareT")
+
+_NO_KEYWORDS: Final[Mapping[str, Any]] = MappingProxyType({})
+
+#: Visible ASCII but for the comma: what Cache-Tag and Surrogate-Key could carry.
+_TAG: Final = re.compile(r"[!-+\--~]{1,1024}").fullmatch
+
+
+class Site(Protocol):
+    """A site whose settings the pages of its views share, such as a Flask application with the extension."""
+
+    @property
+    def caching(self) -> Caching: ...
+
+    def opened(self, caching: Caching) -> None:
+        """A view has a cache of its own: purges have to reach it."""
+
+
+@contextmanager
+def noticing(request: Any, name: str, exchange: Any) -> Iterator[None]:
+    """Notice whether a view reads the cookies: its page is then another one for each visitor.
+
+    name: where the framework's request keeps them, once they have been asked for.
+    """
+    kept = vars(request)
+    kept.pop(name, None)
+    try:
+        yield
+    finally:
+        if name in kept:
+            exchange.reads = ("cookie",)
+
+
+class Page:
+    """A page timeout in seconds, with the cache, the key prefix and the tags of the pages.
+
+    Raises: ImproperlyConfigured for what these cannot be; TypeError and ValueError for such tags, and TypeError for the
+    view itself in the place of the timeout.
+    """
+
+    def __init__(self, timeout: float, *, cache: str | BaseCache | None, key_prefix: str | None, tags: Tags) -> None:
+        if callable(timeout):
+            raise TypeError(f"cache_page: the timeout is a number of seconds; got {timeout!r}. Write cache_page(60).")
+        self.timeout = number("cache_page: timeout", timeout, minimum=0)
+        self.name = "a view"  # for errors
+        self._cache = check_store("cache_page: cache", cache)
+        self._key_prefix = None if key_prefix is None else text("cache_page: key_prefix", key_prefix)
+        self._tags = tags if callable(tags) else _checked(tags)
+        self._lock = threading.Lock()
+        self._alone: Any = None
+        self._in_sites: weakref.WeakKeyDictionary[Caching, Any] = weakref.WeakKeyDictionary()
+
+    @property
+    def needs_arguments(self) -> bool:
+        """Whether the tags are made of the view's arguments."""
+        return callable(self._tags)
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether the pages have a cache or a key prefix of their own."""
+        return self._cache is not None or self._key_prefix is not None
+
+    def tell(
+        self, exchange: Exchange[Any], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] = _NO_KEYWORDS
+    ) -> None:
+        """Say how long the response of this exchange may be stored, and by what it can be purged."""
+        exchange.timeout = self.timeout
+        exchange.tags += _checked(self._tags(*args, **kwargs)) if callable(self._tags) else self._tags
+
+    def join(
+        self,
+        exchange: Exchange[Any] | None,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] = _NO_KEYWORDS,
+        *,
+        site: Site | None = None,
+    ) -> bool:
+        """Leave the page to this exchange, if it is one of the cache that the page belongs in; did it?
+
+        One of another cache is kept from storing the page.
+        """
+        if exchange is None:
+            return False
+        line = exchange.engine
+        if self._cache is not None and line.pages.cache is not self._store(site):
+            exchange.timeout = 0
+            return False
+        if self._key_prefix is not None and line.space != namespace(self._key_prefix):
+            exchange.timeout = 0
+            return False
+        self.tell(exchange, args, kwargs)
+        return True
+
+    def open(self, make: Callable[..., MiddlewareT], site: Site | None = None) -> MiddlewareT:
+        """The middleware that caches the page alone: one for each site, made when it is first needed.
+
+        make: `wsgi.CacheMiddleware`, or what takes the same options. Raises: ImproperlyConfigured, naming the view.
+        """
+        middleware: MiddlewareT | None = self._known(site)
+        if middleware is None:
+            with self._lock:
+                middleware = self._known(site)
+                if middleware is None:
+                    middleware = self._make(make, site)
+        return middleware
+
+    def _known(self, site: Site | None) -> Any:
+        return self._alone if site is None else self._in_sites.get(site.caching)
+
+    def _make(self, make: Callable[..., Any], site: Site | None) -> Any:
+        middleware = make(**self._options(site))
+        if site is None:
+            self._alone = middleware
+        else:
+            self._in_sites[site.caching] = middleware
+            site.opened(middleware.caching)
+        return middleware
+
+    def _options(self, site: Site | None) -> dict[str, Any]:
+        settings = Settings.from_environ() if site is None else site.caching.settings
+        policy = settings.policy() if site is None else site.caching.policy
+        prefix = self._key_prefix
+        if prefix is None:
+            prefix = settings.key_prefix if site is None else site.caching.key_prefix
+        return {
+            "cache": self._store(site),
+            # the view is called with the client's own conditions and range, and answers them as without a cache
+            "policy": replace(policy, revalidate=False, store_partial=False),
+            "key_prefix": prefix,
+            "rules": (),
+            "settings": settings,
+        }
+
+    def _store(self, site: Site | None) -> BaseCache:
+        cache = self._cache
+        if site is not None and cache is None:
+            return site.caching.line.pages.cache
+        known = caches if site is None else site.caching.caches
+        if cache is None:
+            cache = Settings.from_environ().alias
+        if not isinstance(cache, str):
+            return known["default"] if cache is default_cache else cache
+        try:
+            return known[cache]
+        except CacheError as error:
+            raise ImproperlyConfigured(
+                f"cache_page on {self.name}: cache={cache!r} cannot be used: {error} "
+                f"There are: {', '.join(map(repr, known))}."
+            ) from error
+
+    @property
+    def alone(self) -> Any:
+        """The middleware that caches the page alone, without a site; None as long as that was not needed."""
+        return self._alone
+
+    def check(self, site: Site | None = None) -> None:
+        """Raise now what the first request would raise. Raises: ImproperlyConfigured."""
+        self._store(site)
+
+
+def _checked(tags: Any) -> tuple[str, ...]:
+    if isinstance(tags, str) or not isinstance(tags, Iterable):
+        raise TypeError(f"cache_page: tags are a list of texts, or a function that returns one; got {tags!r}.")
+    checked = tuple(str(tag) for tag in tags)
+    for tag in checked:
+        if not _TAG(tag):
+            raise ValueError(f"cache_page: a tag is a text without spaces and commas; got {tag!r}.")
+    return checked

@@ -1,0 +1,1 @@
+"""How `cachemw.wsgi` does it: requests, passages of requests, hooks. I/O only: the exchange decides."""

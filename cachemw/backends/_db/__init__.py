@@ -1,0 +1,1 @@
+"""How `cachemw.backends.db` does it: plans, SQL, connections."""

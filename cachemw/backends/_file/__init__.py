@@ -1,0 +1,1 @@
+"""How `cachemw.backends.filebased` does it: a file, the shards, the sweeper."""

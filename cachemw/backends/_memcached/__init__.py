@@ -1,0 +1,1 @@
+"""How `cachemw.backends.memcached` does it: commands and replies, clients, the ring."""

@@ -1,0 +1,1 @@
+"""How `cachemw.backends.redis` does it: options, routes to servers, operations, the wire."""
