@@ -31,6 +31,7 @@ missing=
 want redis-server redis-server
 want memcached memcached
 want initdb postgresql
+want pgbouncer pgbouncer
 want mariadbd mariadb-server
 want nginx nginx
 want curl curl

@@ -46,6 +46,7 @@ __all__ = [
     "shared",
     "start",
     "start_mariadb",
+    "start_pgbouncer",
     "start_postgresql",
     "start_redis",
     "start_valkey",
@@ -628,6 +629,27 @@ def start_postgresql(*options: str) -> Server:
         shutil.rmtree(directory, ignore_errors=True)
         raise
     return server
+
+
+def start_pgbouncer(postgresql: Server, *, pool_mode: str) -> Server:
+    """Start a PgBouncer before a PostgreSQL: one connection for all, by the "transaction" or by the "statement"."""
+    user, port = _unprivileged(), free_port()
+    directory = new_directory(user)
+    configuration = directory / "pgbouncer.ini"
+    configuration.write_text(f"""
+[databases]
+cachemw = host={postgresql.host} port={postgresql.port} dbname=cachemw user=cachemw
+[pgbouncer]
+listen_addr = {HOST}
+listen_port = {port}
+unix_socket_dir =
+auth_type = any
+pool_mode = {pool_mode}
+default_pool_size = 1
+""")
+    configuration.chmod(0o644)
+    argv = [require("pgbouncer"), str(configuration)]
+    return start(argv, port=port, directory=directory, user=user)
 
 
 def start_mariadb(*options: str) -> Server:

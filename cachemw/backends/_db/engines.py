@@ -75,6 +75,8 @@ class EngineMaker:
             "execution_options": {"preserve_rowcount": True},  # of INSERT too: it says what `add` did
             "hide_parameters": True,  # values are nobody's business, and may be megabytes
         }
+        if not self._is_mysql:
+            options["use_native_hstore"] = False  # it is asked for in a transaction, which not every pooler lets pass
         if seconds == PATIENCE:
             return {**options, "poolclass": NullPool}
         return {
@@ -119,9 +121,15 @@ class EngineMaker:
                 opening.release()
 
         event.listen(engine, "do_connect", connect_in_time)
-        event.listen(engine, "handle_error", _drop_what_is_broken)
-        self._agree_on_limits(engine, seconds)
+        self._listen(engine, seconds)
         return engine
+
+    def _listen(self, engine: Engine, seconds: float) -> None:
+        event.listen(engine, "handle_error", _drop_what_is_broken)
+        if self._is_mysql:
+            self._agree_on_limits(engine, seconds)
+        else:
+            event.listen(engine, "connect", _prepare_nothing_behind_a_pooler)
 
     def _agree_on_limits(self, engine: Engine, seconds: float) -> None:
         """Ask new connections for MySQL's limit: a larger statement costs the connection, and no reason is given.
@@ -136,8 +144,7 @@ class EngineMaker:
             self.max_packet = int(cursor.fetchone()[0])
             cursor.close()
 
-        if self._is_mysql:
-            event.listen(engine, "connect", agree)
+        event.listen(engine, "connect", agree)
 
     def make_async(self, seconds: float) -> AsyncEngine:
         """The same for the running event loop."""
@@ -155,8 +162,7 @@ class EngineMaker:
             from asyncmy.connection import Connection
 
             self._check_url(engine.dialect, Connection)
-        event.listen(engine.sync_engine, "handle_error", _drop_what_is_broken)
-        self._agree_on_limits(engine.sync_engine, seconds)
+        self._listen(engine.sync_engine, seconds)
         return engine
 
     def _async_url(self) -> URL:
@@ -207,6 +213,19 @@ def _within(seconds: float, connect: Callable[[], Any]) -> Any:
         if future.cancel():
             raise TimeoutError(f"no connection within {seconds:g} s") from None
         return future.result()
+
+
+def _prepare_nothing_behind_a_pooler(connection: Any, _record: Any) -> None:
+    """Where the server's process is not the one that greeted us, somebody like PgBouncer is in between.
+
+    It may hand the next statement to a process that knows ours by another client's name for it, and do what that meant.
+    """
+    greeted = connection.driver_connection if hasattr(connection, "driver_connection") else connection
+    cursor = connection.cursor()
+    cursor.execute("SELECT pg_backend_pid()")
+    if cursor.fetchone()[0] != greeted.info.backend_pid:
+        greeted.prepare_threshold = None
+    cursor.close()
 
 
 def _drop_what_is_broken(context: ExceptionContext) -> None:
