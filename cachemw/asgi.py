@@ -77,7 +77,7 @@ class _Middleware(CachingMiddleware):
     _state: Mapping[str, Any] | None = None  # of the lifespan, if there is one
 
     def _prepare(self) -> None:
-        self._refresher = TaskRefresher()
+        self.refresher = TaskRefresher()
         self._special = _octets(self.caching.line.special)
 
     # each framework has types of its own for these three, which are not those of another
@@ -113,7 +113,7 @@ class _Middleware(CachingMiddleware):
 
         async def closing(message: Message) -> None:
             if message["type"].startswith("lifespan.shutdown."):
-                await self._refresher.aclose()
+                await self.refresher.aclose()
             await send(message)
 
         return closing
@@ -138,21 +138,21 @@ class _Middleware(CachingMiddleware):
             outer = None
         request = ASGIRequest(scope)
         exchange: Exchange[Line]
-        if self._updates or outer is None or not outer.takes_up():
+        if self.updates or outer is None or not outer.takes_up():
             exchange = self.caching.exchange(request)
             exchange.outer = outer
         else:
             exchange = outer
             if outer.within.caching is not self._partner:
                 self._agree(outer.within.caching)
-        if self._fetches:
-            self._take_up(exchange, request)
+        if self.fetches:
+            self.take_up(exchange, request)
         else:
             exchange.request = request  # whatever is in between may answer without the inner half
         return exchange
 
     async def _answer(self, exchange: Exchange[Line], scope: Scope, receive: Receive, send: Send) -> None:
-        if not self._fetches:
+        if not self.fetches:
             scope[EXCHANGE] = exchange
             passage = Passage(self, scope, receive, send, exchange)
             passage.place = {name: scope.get(name, unsaid) for name, unsaid in _PLACE}
@@ -165,26 +165,26 @@ class _Middleware(CachingMiddleware):
             self._mind_the_outer_half(exchange)
             await Passage(self, scope, receive, send, exchange).board()
             return
-        if exchange.refresh and self._updates:
-            self._refresh(scope, exchange)
+        if exchange.refresh and self.updates:
+            self.refresh(scope, exchange)
         await send_stored(exchange, send)
 
-    async def _begin(self, exchange: Exchange[Line], request: ASGIRequest) -> None:
+    async def begin(self, exchange: Exchange[Line], request: ASGIRequest) -> None:
         """Look the request up."""
-        self._take_up(exchange, request)
+        self.take_up(exchange, request)
         await self._look_up(exchange)
 
     async def _look_up(self, exchange: Exchange[Line]) -> None:
         while exchange.wants:
             exchange.found(await exchange.engine.pages.alookup(exchange.wants))
 
-    def _take_up(self, exchange: Exchange[Line], request: ASGIRequest) -> None:
+    def take_up(self, exchange: Exchange[Line], request: ASGIRequest) -> None:
         """Begin with a request, and look it up where the store answers without waiting: a coroutine costs more."""
         locale = request.scope.get(LOCALE)
         if locale is not None:
             exchange.language, exchange.timezone = locale.language, locale.timezone
         headers = request.headers
-        telling = self._special if self._updates else _octets(exchange.engine.special)
+        telling = self._special if self.updates else _octets(exchange.engine.special)
         special: frozenset[str] = frozenset()
         if not headers.keys().isdisjoint(telling):
             special = _names(telling.intersection(headers))
@@ -198,7 +198,7 @@ class _Middleware(CachingMiddleware):
             while exchange.wants:
                 exchange.found(pages.lookup(exchange.wants))
 
-    def _refresh(self, scope: Scope, exchange: Exchange[Line]) -> None:
+    def refresh(self, scope: Scope, exchange: Exchange[Line]) -> None:
         """Fetch the page again in the background, for nobody in particular.
 
         Where the halves stand apart, this is the outer one's work: what is in between has its say about the new page.
@@ -217,15 +217,15 @@ class _Middleware(CachingMiddleware):
             except Exception:
                 log.exception("The background refresh of %s failed.", plain["path"])
 
-        self._refresher.start(exchange.primary, work)
+        self.refresher.start(exchange.primary, work)
 
     async def _refreshing(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = ASGIRequest(scope)
         exchange = self.caching.exchange(request)
         exchange.refreshing = True
         passage = Passage(self, scope, receive, send, exchange)
-        if self._fetches:
-            await self._begin(exchange, request)
+        if self.fetches:
+            await self.begin(exchange, request)
             await passage.board()
             return
         exchange.request = request
@@ -247,10 +247,10 @@ class CacheMiddleware(_Middleware):
 class UpdateCacheMiddleware(_Middleware):
     """The outer half: stores what leaves the stack, and patches its headers. Of use with `FetchFromCacheMiddleware`."""
 
-    _fetches = False
+    fetches = False
 
 
 class FetchFromCacheMiddleware(_Middleware):
     """The inner half: answers from the cache. Stores nothing without an `UpdateCacheMiddleware` around it."""
 
-    _updates = False
+    updates = False

@@ -200,8 +200,10 @@ class CachingMiddleware(ABC):
     The arguments after `app` are those of `Caching`.
     """
 
-    _fetches = True
-    _updates = True
+    #: Does it answer from the cache? The outer half does not.
+    fetches = True
+    #: Does it store? The inner half does not.
+    updates = True
     _is_told = False
     _async_hooks = False
     _partner: Caching | None = None  # what the half around this one works with, once the two have been compared
@@ -253,7 +255,7 @@ class CachingMiddleware(ABC):
 
     def _mind_the_outer_half(self, exchange: Exchange[Line]) -> None:
         """Say once that this is an inner half without an outer one, which alone stores: left out, or further in."""
-        if not (self._updates or self._is_told) and exchange.within is None and exchange.outer is None:
+        if not (self.updates or self._is_told) and exchange.within is None and exchange.outer is None:
             self._is_told = True
             log.warning("%s has no UpdateCacheMiddleware around it: it stores nothing.", type(self).__name__)
 
@@ -262,5 +264,5 @@ class CachingMiddleware(ABC):
         """Make what this interface needs besides."""
 
     @abstractmethod
-    def _refresh(self, surroundings: Any, exchange: Exchange[Line]) -> None:
+    def refresh(self, surroundings: Any, exchange: Exchange[Line]) -> None:
         """Fetch this page again in the background, by a request made of the server's environment or scope."""

@@ -64,7 +64,7 @@ class _Middleware(CachingMiddleware):
                 f"{self.app!r} is asynchronous, which no WSGI application is. If it is an ASGI application, take the "
                 "middleware from cachemw or cachemw.asgi."
             )
-        self._refresher = ThreadRefresher()
+        self.refresher = ThreadRefresher()
         self._told = _variables(self.caching.line.special)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -89,34 +89,34 @@ class _Middleware(CachingMiddleware):
             outer = None
         request = WSGIRequest(environ)
         exchange: Exchange[Line]
-        if self._updates or outer is None or not outer.takes_up():
+        if self.updates or outer is None or not outer.takes_up():
             exchange = self.caching.exchange(request)
             exchange.outer = outer
         else:
             exchange = outer
             if outer.within.caching is not self._partner:
                 self._agree(outer.within.caching)
-        if not self._fetches:
+        if not self.fetches:
             exchange.request = request  # whatever is in between may answer without the inner half
             environ[EXCHANGE] = exchange
             passage = Passage(self, environ, start_response, exchange)
             passage.place = {name: environ.get(name, "") for name in ("SCRIPT_NAME", "PATH_INFO", "QUERY_STRING")}
             exchange.within = passage
             return passage.call()
-        self._begin(exchange, request, environ)
+        self.begin(exchange, request, environ)
         if exchange.hit is None and exchange.reply is None:
             self._mind_the_outer_half(exchange)
             return Passage(self, environ, start_response, exchange).board()
-        if exchange.refresh and self._updates:
-            self._refresh(environ, exchange)
+        if exchange.refresh and self.updates:
+            self.refresh(environ, exchange)
         return send_stored(exchange, start_response)
 
-    def _begin(self, exchange: Exchange[Line], request: WSGIRequest, environ: WSGIEnvironment) -> None:
+    def begin(self, exchange: Exchange[Line], request: WSGIRequest, environ: WSGIEnvironment) -> None:
         """Look the request up."""
         locale = environ.get(LOCALE)
         if locale is not None:
             exchange.language, exchange.timezone = locale.language, locale.timezone
-        names, telling = self._told if self._updates else _variables(exchange.engine.special)
+        names, telling = self._told if self.updates else _variables(exchange.engine.special)
         special: Sequence[str] = ()
         if not environ.keys().isdisjoint(telling) or environ.get("CONTENT_LENGTH") not in _NO_BODY:
             special = [names[variable] for variable in names.keys() & environ.keys()]
@@ -125,7 +125,7 @@ class _Middleware(CachingMiddleware):
         while exchange.wants:
             exchange.found(lookup(exchange.wants))
 
-    def _refresh(self, environ: WSGIEnvironment, exchange: Exchange[Line]) -> None:
+    def refresh(self, environ: WSGIEnvironment, exchange: Exchange[Line]) -> None:
         """Fetch the page again in the background, for nobody in particular.
 
         Where the halves stand apart, this is the outer one's work: what is in between has its say about the new page.
@@ -140,15 +140,15 @@ class _Middleware(CachingMiddleware):
             except Exception:
                 log.exception("The background refresh of %s failed.", plain.get("PATH_INFO"))
 
-        self._refresher.start(exchange.primary, work)
+        self.refresher.start(exchange.primary, work)
 
     def _refreshing(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         request = WSGIRequest(environ)
         exchange = self.caching.exchange(request)
         exchange.refreshing = True
         passage = Passage(self, environ, start_response, exchange)
-        if self._fetches:
-            self._begin(exchange, request, environ)
+        if self.fetches:
+            self.begin(exchange, request, environ)
             return passage.board()
         exchange.request = request
         exchange.within = passage
@@ -169,13 +169,13 @@ class CacheMiddleware(_Middleware):
 class UpdateCacheMiddleware(_Middleware):
     """The outer half: stores what leaves the stack, and patches its headers. Of use with `FetchFromCacheMiddleware`."""
 
-    _fetches = False
+    fetches = False
 
 
 class FetchFromCacheMiddleware(_Middleware):
     """The inner half: answers from the cache. Stores nothing without an `UpdateCacheMiddleware` around it."""
 
-    _updates = False
+    updates = False
 
 
 def _no_start(status: str, headers: list[tuple[str, str]], exc_info: Any = None, /) -> Callable[[bytes], object]:

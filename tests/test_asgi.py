@@ -191,12 +191,12 @@ def test_shutdown_ends_refreshes() -> None:
     async def story() -> None:
         middleware = cached(app_of({"type": "lifespan.shutdown.complete"}))
         never = asyncio.Event()
-        assert middleware._refresher.start("key", never.wait)
-        assert not middleware._refresher.start("key", never.wait)
+        assert middleware.refresher.start("key", never.wait)
+        assert not middleware.refresher.start("key", never.wait)
         sent: list[Any] = []
 
         async def send(message: Any) -> None:
-            assert len(middleware._refresher) == 0
+            assert len(middleware.refresher) == 0
             sent.append(message)
 
         await middleware({"type": "lifespan"}, silence, send)
@@ -229,7 +229,7 @@ def test_a_refresh_has_the_state_of_the_lifespan_and_nothing_that_was_found_for_
         for _ in range(2):
             await middleware(scope(state={**lasting, "who": "alice"}), silence, discard)
             clock[0] += 11
-        await asyncio.gather(*middleware._refresher._tasks)
+        await asyncio.gather(*middleware.refresher._tasks)
 
     asyncio.run(run())
     visitor, refresh = states

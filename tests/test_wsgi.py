@@ -142,7 +142,7 @@ def test_what_is_written_is_refreshed_too(monkeypatch: pytest.MonkeyPatch, evict
     assert Server(middleware).finish().body == b"version 1, whole"
     now += 20
     refreshes: list[Callable[[], None]] = []
-    monkeypatch.setattr(middleware._refresher, "start", lambda key, refresh: refreshes.append(refresh))
+    monkeypatch.setattr(middleware.refresher, "start", lambda key, refresh: refreshes.append(refresh))
     assert Server(middleware).finish().body == b"version 1, whole"
     if evicted:  # before the refresh has its turn
         middleware.caching.line.pages.cache.clear()

@@ -228,7 +228,7 @@ class Passage(TaskRelay):
         middleware = self._middleware
         if message.get("trailers"):
             exchange.cannot_copy()
-        if middleware._fetches and exchange.stale is not None:
+        if middleware.fetches and exchange.stale is not None:
             step = exchange.answered(given, now)
             if step is Step.HOLD:
                 self._held = given
@@ -241,7 +241,7 @@ class Passage(TaskRelay):
                 self._retry = True
                 return
         fields = given.fields
-        if middleware._updates:
+        if middleware.updates:
             locale = self.scope.get(LOCALE)
             if locale is not None:
                 exchange.language, exchange.timezone = locale.language, locale.timezone
@@ -250,7 +250,7 @@ class Passage(TaskRelay):
                 await self._carry_out(self._minding_purges())
         if exchange.keep:
             self._copy, self._copied = [], 0
-        elif middleware._updates:
+        elif middleware.updates:
             self._land()
         self._started = True
         if fields is not given.fields:
@@ -330,4 +330,4 @@ class Passage(TaskRelay):
                 exchange.within = None  # no cycle for the garbage collector
             if exchange.refresh and self.place:
                 exchange.refresh = False
-                self._middleware._refresh({**self.scope, **self.place}, exchange)
+                self._middleware.refresh({**self.scope, **self.place}, exchange)

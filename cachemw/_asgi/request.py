@@ -10,7 +10,7 @@ from urllib.parse import unquote
 from cachemw._asgi.declared import declared
 from cachemw.activation import KEY as LOCALE
 from cachemw.engine import bounded
-from cachemw.exchange.passage import EXCHANGE, LEFT_OUT
+from cachemw.exchange.state import EXCHANGE, LEFT_OUT
 from cachemw.paths import below
 from cachemw.rfc9111.keys import quote_path
 from cachemw.rfc9111.messages import CREDENTIALS, Field, Fields, UnreadRequest

@@ -167,7 +167,7 @@ def _taken_up(
     scope = request.scope
     exchange.refreshing = _RENEWING in scope or not _can_renew(scope)
     page.tell(exchange, args, kwargs)
-    middleware._take_up(exchange, asked)
+    middleware.take_up(exchange, asked)
     return exchange
 
 
@@ -191,7 +191,7 @@ def _renew(middleware: asgi.CacheMiddleware, scope: Scope, exchange: Exchange[Li
         except Exception:
             log.exception("The background refresh of %s failed.", plain["path"])
 
-    middleware._refresher.start(exchange.primary, work)
+    middleware.refresher.start(exchange.primary, work)
 
 
 def _stored(exchange: Exchange[Line]) -> Response:

@@ -24,7 +24,7 @@ from cachemw.backends.registry import caches
 from cachemw.caching import Caching
 from cachemw.errors import CacheError, ImproperlyConfigured
 from cachemw.exchange import Exchange
-from cachemw.exchange.passage import EXCHANGE
+from cachemw.exchange.state import EXCHANGE
 from cachemw.rfc9111.keys import namespace
 from cachemw.settings import Settings
 

@@ -197,7 +197,7 @@ class Passage(ThreadRelay):
         fields = self._headers
         head = Head(int(code) if code.isdecimal() and code.isascii() else 0, fields, status[4:])
         middleware = self._middleware
-        if middleware._fetches and exchange.stale is not None:
+        if middleware.fetches and exchange.stale is not None:
             step = exchange.answered(head, now)
             if step is Step.HOLD:
                 step = self._hold(head, read)
@@ -206,7 +206,7 @@ class Passage(ThreadRelay):
                 return True
             if step is Step.RETRY:
                 return self._call_again()
-        if middleware._updates:
+        if middleware.updates:
             locale = self.environ.get(LOCALE)
             if locale is not None:
                 exchange.language, exchange.timezone = locale.language, locale.timezone
@@ -232,7 +232,7 @@ class Passage(ThreadRelay):
         Not to hooks, nor to middlewares between the halves: they may still replace the body.
         """
         middleware = self._middleware
-        if middleware.hooks is not None or not middleware._updates or self.exchange.request.method == "HEAD":
+        if middleware.hooks is not None or not middleware.updates or self.exchange.request.method == "HEAD":
             return False
         return head.status >= 200 and head.status not in (204, 304) and "content-length" not in head.layout.where
 
@@ -394,4 +394,4 @@ class Passage(ThreadRelay):
             self._end_flight(records)
         if exchange.refresh and self.place:
             exchange.refresh = False
-            self._middleware._refresh({**self.environ, **self.place}, exchange)
+            self._middleware.refresh({**self.environ, **self.place}, exchange)

@@ -8,7 +8,7 @@ from functools import lru_cache
 from io import BytesIO
 from typing import TYPE_CHECKING, Final
 
-from cachemw.exchange.passage import EXCHANGE, LEFT_OUT
+from cachemw.exchange.state import EXCHANGE, LEFT_OUT
 from cachemw.rfc9111.keys import quote_path
 from cachemw.rfc9111.messages import CREDENTIALS, Fields, UnreadRequest
 

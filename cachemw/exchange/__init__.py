@@ -28,7 +28,7 @@ Whatever the passage, `trace` says in RFC 9211's words what happened.
 from __future__ import annotations
 
 from cachemw.exchange.fetch import Fetch
-from cachemw.exchange.passage import EngineT, Reply, Step
+from cachemw.exchange.state import EngineT, Reply, Step
 from cachemw.exchange.update import Update
 
 __all__ = ["Exchange", "Reply", "Step"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from cachemw._times import LONGEST
-from cachemw.exchange.passage import EngineT, Passage, Reply, Step, without_cookies
+from cachemw.exchange.state import EngineT, Reply, State, Step, without_cookies
 from cachemw.rfc9111 import keys
 from cachemw.rfc9111.fields import parse_etag
 from cachemw.rfc9111.messages import Fields, Head, StoredResponse
@@ -31,7 +31,7 @@ __all__ = ["Decision"]
 _EMPTY: Final = (("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", "0"))
 
 
-class Decision(Passage[EngineT]):
+class Decision(State[EngineT]):
     """The part of the fetching half that has a stored response, or none, in its hands."""
 
     def _judge(self, record: StoredResponse, softened: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from cachemw.engine import Learnt
 from cachemw.exchange.decision import Decision
-from cachemw.exchange.passage import NOTHING, EngineT
+from cachemw.exchange.state import NOTHING, EngineT
 from cachemw.rfc9111 import keys
 from cachemw.rfc9111.messages import HitForMiss, Mark, Record, Request, StoredResponse, VaryIndex
 from cachemw.rfc9111.storing import has_session

@@ -9,7 +9,7 @@ from urllib.parse import unquote_to_bytes
 
 from cachemw._engine_tokens import token
 from cachemw._times import INDEX_TIMEOUT, LONGEST, SLOWEST
-from cachemw.exchange.passage import EngineT, Passage, without_cookies
+from cachemw.exchange.state import EngineT, State, without_cookies
 from cachemw.rfc9111 import keys
 from cachemw.rfc9111.fields import (
     CacheControl,
@@ -49,7 +49,7 @@ _PAGE_METHODS: Final = ("GET", "HEAD")
 _MOST_NAMES: Final = 64
 
 
-class Update(Passage[EngineT]):
+class Update(State[EngineT]):
     """Stores what leaves the stack."""
 
     def leaving(self, head: Head, now: float) -> Fields:

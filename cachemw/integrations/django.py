@@ -164,7 +164,7 @@ class _Middleware:
         if isinstance(scope.get("query_string"), str):  # as Django's own test client has it
             scope["query_string"] = scope["query_string"].encode()
         cache, asked = self._cache, ASGIRequest(scope)
-        exchange = request.META.get(EXCHANGE) if not cache._updates else None
+        exchange = request.META.get(EXCHANGE) if not cache.updates else None
         if exchange is None or not exchange.takes_up():
             exchange = cache.caching.exchange(asked)
         exchange.request = asked
@@ -178,30 +178,30 @@ class _Middleware:
         passage = ViewPassage(cache, scope, no_body(), send, exchange)
         passage.sent = sent
         _tell_locale(request, scope)
-        if not cache._fetches:
+        if not cache.fetches:
             exchange.within = passage  # which lands the flights of the inner half
         else:
-            await cache._begin(exchange, asked)
+            await cache.begin(exchange, asked)
             if not exchange.settled:
                 await passage.board()
             if exchange.settled:
                 if not sent:
                     await send_stored(exchange, send)
-                if cache._updates and exchange.refresh:
-                    self._refresh(request, scope, exchange)
+                if cache.updates and exchange.refresh:
+                    self.refresh(request, scope, exchange)
                 return _from_messages(sent)
         try:
             response = await self.get_response(request)
             _tell_locale(request, scope)
             _mind_visitor(request, response, exchange)
-            if cache._updates and exchange.refresh:  # the inner half has answered
-                self._refresh(request, scope, exchange)
+            if cache.updates and exchange.refresh:  # the inner half has answered
+                self.refresh(request, scope, exchange)
             return await self._sent(passage, response)
         except BaseException as error:
             await passage.failed(error)
             return _from_messages(sent)
 
-    def _refresh(self, request: Any, scope: Any, exchange: Any) -> None:
+    def refresh(self, request: Any, scope: Any, exchange: Any) -> None:
         """Have a stale page made again in the background, for nobody in particular, by all that is further in."""
         exchange.refresh = False
         plain, timeout = sanitised(scope), exchange.engine.policy.collapse_timeout
@@ -218,7 +218,7 @@ class _Middleware:
             except Exception:
                 log.exception("The background refresh of %s failed.", plain["path"])
 
-        self._cache._refresher.start(exchange.primary, work)
+        self._cache.refresher.start(exchange.primary, work)
 
     async def _sent(self, passage: ViewPassage, response: Any) -> Any:
         headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in _fields(response)]

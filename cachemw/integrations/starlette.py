@@ -76,7 +76,7 @@ def lifespan(inner: Lifespan | None = None, *, caches: Caches | None = None) -> 
                 try:
                     yield state
                 finally:
-                    await asyncio.gather(*(page.alone._refresher.aclose() for page in pages if page.alone is not None))
+                    await asyncio.gather(*(page.alone.refresher.aclose() for page in pages if page.alone is not None))
         finally:
             cachings = [*_around(app), *(page.alone.caching for page in pages if page.alone is not None)]
             stores = [store for caching in cachings for store in _stores(caching)]

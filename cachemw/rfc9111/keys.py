@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from cachemw.rfc9111.fields import mark_forwarded, parse_list
 from cachemw.rfc9111.messages import Request
+from cachemw.rfc9111.no_vary_search import parameter_name
 
 __all__ = [
     "MARK",
@@ -88,8 +89,9 @@ def override_part(request: Request, names: Sequence[str]) -> str:
 def canonical_query(query: str, ignore: Sequence[str], sort: bool) -> str:
     """The query without the parameters named in `ignore` (a trailing "*" matches any rest), sorted if asked.
 
-    Parameters are compared as they are spelt, and keep their spelling; sorting keeps the order of equal names. A query
-    with ";" stays as it is: whether that separates parameters is known to the application alone (CVE-2021-23336).
+    Parameters are ignored as they are spelt, and keep their spelling; sorting keeps the order of equal names, in
+    whatever spelling: "a=1&%61=2" is not "%61=2&a=1". A query with ";" stays as it is: whether that separates
+    parameters is known to the application alone (CVE-2021-23336).
     """
     if not query or ";" in query:
         return query
@@ -99,7 +101,7 @@ def canonical_query(query: str, ignore: Sequence[str], sort: bool) -> str:
         prefixes = tuple(name[:-1] for name in ignore if name.endswith("*"))
         parameters = [p for p in parameters if (n := p.partition("=")[0]) not in exact and not n.startswith(prefixes)]
     if sort:
-        parameters.sort(key=lambda parameter: parameter.partition("=")[0])
+        parameters.sort(key=parameter_name)
     return "&".join(parameters)
 
 

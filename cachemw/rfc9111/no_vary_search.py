@@ -30,7 +30,7 @@ class NoVarySearch:
         """
         if len(query) > MAX_FIELD or ";" in query:
             return query
-        parameters = [(_name(parameter), parameter) for parameter in query.split("&") if parameter]
+        parameters = [(parameter_name(parameter), parameter) for parameter in query.split("&") if parameter]
         kept = [(name, parameter) for name, parameter in parameters if self._matters(name)]
         if self.any_order:
             kept.sort(key=lambda pair: pair[0])  # stable: parameters of one name keep their order
@@ -40,7 +40,7 @@ class NoVarySearch:
         return name not in self.ignored if self.only is None else name in self.only
 
 
-def _name(parameter: str) -> str:
+def parameter_name(parameter: str) -> str:
     """The name of `name=value`, decoded by the rules of application/x-www-form-urlencoded."""
     name = parameter.partition("=")[0]
     return name if name.isascii() and "%" not in name and "+" not in name else _decode(name)

@@ -1,4 +1,4 @@
-"""Passage: what is known of one request on its way through the cache, and the account of it in RFC 9211's words."""
+"""State: what is known of one request on its way through the cache, and the account of it in RFC 9211's words."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cachemw.rfc9111.shapes import Verdict
 from cachemw.rfc9111.storing import Storing
 from cachemw.rules import Rule, Rules
 
-__all__ = ["EXCHANGE", "LEFT_OUT", "NOTHING", "EngineT", "Passage", "Reply", "Step", "without_cookies"]
+__all__ = ["EXCHANGE", "LEFT_OUT", "NOTHING", "EngineT", "Reply", "State", "Step", "without_cookies"]
 
 #: Where a request's exchange stands in its `environ` or `scope`, and in those of a refresh `Request.left_out`.
 EXCHANGE: Final = "cachemw.exchange"
@@ -52,7 +52,7 @@ class Reply:
         self.reason = reason
 
 
-class Passage(Generic[EngineT]):
+class State(Generic[EngineT]):
     """What both halves of the cache know of one request and its answer."""
 
     # What an exchange holds until something else is known: attributes of the class, so that a hit sets only a few.
