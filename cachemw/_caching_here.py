@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-__all__ = ["site_here"]
+__all__ = ["project_of", "site_here"]
 
 
 def site_here() -> Any:
@@ -14,3 +14,9 @@ def site_here() -> Any:
     if flask is None or not flask.has_app_context():
         return None
     return flask.current_app.extensions.get("cachemw")
+
+
+def project_of(request: Any) -> Any:
+    """What our integration tells of a request of a Django project that has it (a `Project`); None of any other."""
+    integration = sys.modules.get("cachemw.integrations.django")
+    return None if integration is None else integration.project_of(request)

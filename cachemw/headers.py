@@ -201,9 +201,10 @@ def get_cache_key(
 
     `request` is any framework's, a WSGI environ or an ASGI scope. `key_prefix` and `cache` (an alias, a URL or a
     store) are, if both are left out, those of the cache that the request came through; one that is left out is that of
-    the Flask application at work, if it has the extension, else the environment's. The key depends on scheme, host,
-    path and query, on the fields that Vary names, and on language and time zone where these are part of the key. In the
-    store, the record is under `cache.page_key(key)`.
+    the Django project whose request it is, if it has our integration, of the Flask application at work, if it has the
+    extension, else the environment's. The key depends on scheme, host, path and query, on the fields that Vary names,
+    and on language and time zone where these are part of the key. In the store, the record is under
+    `cache.page_key(key)`.
     """
     from cachemw._views.keys import find  # this module is at the bottom of the house, keys and stores are further up
 

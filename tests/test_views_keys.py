@@ -213,7 +213,7 @@ def test_what_is_no_request(wrong: Any) -> None:
         get_cache_key(wrong)
 
 
-def test_a_django_request() -> None:
+def test_a_request_with_djangos_environment() -> None:
     class DjangoRequest:
         META = environ()
         LANGUAGE_CODE = "de"

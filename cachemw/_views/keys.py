@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cachemw import activation
-from cachemw._caching_here import site_here
+from cachemw._caching_here import project_of, site_here
 from cachemw._views.page import EXCHANGE
 from cachemw.asgi import ASGIRequest
 from cachemw.backends.base import BaseCache
@@ -67,23 +67,26 @@ def _begun(request: Any, key_prefix: str | None, cache: Any) -> Exchange[Line]:
     """The passage of a GET of this URL, as the middlewares begin it: what its key is made of is decided there."""
     asked, state = _request(request)
     asked.method = "GET"
-    exchange = _exchange(asked, state.get(EXCHANGE), key_prefix, cache)
-    locale = state.get(activation.KEY)
+    project = project_of(request)
+    if project is None:
+        site, passing, locale = site_here(), state.get(EXCHANGE), state.get(activation.KEY)
+    else:
+        site, passing, locale = project, project.exchange or state.get(EXCHANGE), project.locale
+    exchange = _exchange(asked, passing, site, key_prefix, cache)
     language, timezone = activation.get_language(), activation.get_timezone()
     if locale is not None:
         language, timezone = locale.language, locale.timezone
-    exchange.language, exchange.timezone = getattr(request, "LANGUAGE_CODE", language), timezone
+    exchange.language, exchange.timezone = language, timezone
     exchange.begin(asked, time.time(), [name for name in exchange.engine.policy.keyed_fields if asked.lines(name)])
     return exchange
 
 
-def _exchange(asked: Request, passing: Any, key_prefix: str | None, cache: Any) -> Exchange[Line]:
-    """On the cache that the request came through; or on that of the site here; or on the environment's."""
+def _exchange(asked: Request, passing: Any, site: Any, key_prefix: str | None, cache: Any) -> Exchange[Line]:
+    """On the cache that the request came through; or on that of the site; or on the environment's."""
     if passing is not None and cache is None and key_prefix is None:
         exchange: Exchange[Line] = Exchange(passing.engine)
         exchange.ignore = passing.ignore
         return exchange
-    site = site_here()
     if site is None:
         caching = Caching(cache=cache, key_prefix=key_prefix)
     else:
@@ -113,5 +116,8 @@ def _request(request: Any) -> tuple[Request, Mapping[str, Any]]:
     if isinstance(request, Mapping) and "REQUEST_METHOD" in request:
         return WSGIRequest(dict(request)), request
     if isinstance(request, Mapping) and "headers" in request and "path" in request:
-        return ASGIRequest(dict(request)), request
+        scope = dict(request)
+        if isinstance(scope.get("query_string"), str):  # as Django's own test client has it
+            scope["query_string"] = scope["query_string"].encode()
+        return ASGIRequest(scope), request
     raise TypeError(f"A request, a WSGI environ or an ASGI scope is expected; got {request!r}.")

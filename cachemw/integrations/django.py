@@ -31,7 +31,7 @@ from urllib.parse import urlsplit
 from asgiref.sync import ThreadSensitiveContext, iscoroutinefunction, markcoroutinefunction
 from django.conf import settings as django_settings  # type: ignore[import-untyped]
 from django.core.handlers.wsgi import WSGIRequest  # type: ignore[import-untyped]
-from django.http import HttpResponse  # type: ignore[import-untyped]
+from django.http import HttpRequest, HttpResponse  # type: ignore[import-untyped]
 from django.urls import get_script_prefix  # type: ignore[import-untyped]
 from django.utils import timezone, translation  # type: ignore[import-untyped]
 
@@ -308,6 +308,29 @@ def _mind_visitor(request: Any, response: Any, exchange: Any) -> None:
         exchange.never = True
     if getattr(session, "accessed", False) or (session is not None and response.streaming):  # which may still read it
         patch_vary_headers(response, ["Cookie"])
+
+
+class Project:
+    """What `get_cache_key` and `learn_cache_key` ask of a request of the project.
+
+    exchange: its passage through one of our middlewares, if there is one. locale: what is active.
+    """
+
+    def __init__(self, request: Any) -> None:
+        self.exchange = request.META.get(EXCHANGE)
+        state: dict[str, Locale] = {}
+        _tell_locale(request, state)
+        self.locale = state[LOCALE]
+
+    @property
+    def caching(self) -> Caching:
+        """What the project's middlewares cache with. Raises: InvalidCacheBackendError if nothing can hold pages."""
+        return _caching(django_settings._wrapped)
+
+
+def project_of(request: Any) -> Project | None:
+    """The project, if this is one of Django's requests, or one that Django REST framework made of it."""
+    return Project(request) if isinstance(getattr(request, "_request", request), HttpRequest) else None
 
 
 def _tag(code: str) -> str:

@@ -38,7 +38,7 @@ from django.core.signals import request_finished  # noqa: E402
 from django.http import FileResponse, HttpRequest, HttpResponse, StreamingHttpResponse  # noqa: E402
 from django.template import engines  # noqa: E402
 from django.template.response import TemplateResponse  # noqa: E402
-from django.test import AsyncClient, Client  # noqa: E402
+from django.test import AsyncClient, AsyncRequestFactory, Client, RequestFactory  # noqa: E402
 from django.test.utils import override_script_prefix  # noqa: E402
 from django.urls import path, reverse  # noqa: E402
 from django.utils import timezone, translation  # noqa: E402
@@ -56,6 +56,7 @@ from cachemw import (  # noqa: E402
 )
 from cachemw.backends.base import BaseCache  # noqa: E402
 from cachemw.backends.locmem import LocMemCache  # noqa: E402
+from cachemw.headers import get_cache_key, learn_cache_key  # noqa: E402
 from cachemw.integrations import django as integration  # noqa: E402
 
 View = Callable[..., Any]
@@ -264,6 +265,36 @@ def test_a_middleware_shares_the_store_of_djangos_cache() -> None:
     with override_settings(MIDDLEWARE=BOTH):
         handler = integration.CacheMiddleware(lambda request: HttpResponse())
     assert handler.caching.line.pages.cache is caches["default"]
+
+
+@pytest.mark.usefixtures("django_pages")
+@pytest.mark.parametrize("came_through", [True, False])
+def test_the_key_of_a_page_is_that_of_the_projects_middlewares(site: Site, came_through: bool) -> None:
+    """Django's `get_cache_key(request)`: what it says is in the store, is there, by the project's own settings."""
+    asked: list[Any] = []
+
+    def page(request: Any) -> HttpResponse:
+        asked.append(request)
+        return HttpResponse("page", headers={"Vary": "X-A"})
+
+    site.view(page)
+    wanted: dict[str, Any] = {"Accept-Language": "pt-br", "X-A": "1"}
+    with override_settings(CACHE_MIDDLEWARE_KEY_PREFIX="p", TIME_ZONE="America/Chicago"):
+        visitor = site.visitor()
+        visitor.get("/?a=1", **wanted)
+        assert is_hit(visitor.get("/?a=1", **wanted))
+        (request,) = asked
+        if not came_through:
+            made: Any = RequestFactory() if site.interface == "wsgi" else AsyncRequestFactory()
+            request = made.get("/?a=1", headers={"Host": "testserver", **wanted})
+            request.LANGUAGE_CODE = getattr(asked[0], "LANGUAGE_CODE", "en-us")
+        key = get_cache_key(request)
+        assert key is not None
+        (record,) = caches["default"].read_records([key])
+        assert record.head.status == 200
+        assert learn_cache_key(request, HttpResponse(headers={"Vary": "X-A"})) == key
+        assert get_cache_key(request, key_prefix="another") is None
+        assert get_cache_key(RequestFactory().get("/other")) is None
 
 
 def test_a_foreign_backend_cannot_hold_pages() -> None:
