@@ -12,7 +12,9 @@ that does not ask about the response; a rule that does ask says what becomes of 
 
 Rule 1: pure; a table is compiled once, and a request costs a look-up.
 Rule 2: in doubt, restrictive: "never" holds if any spelling of the path matches, anything else only if every way to
-        read it does: "/account/..%2Fstatic/a.css" is not "/static/*".
+        read it does: "/account/..%2Fstatic/a.css" is not "/static/*". Nor is "/account/a.css" a style sheet because its
+        name says so: where it is answered with a page, the rules for such names do not speak of it ("Gotta cache
+        'em all", Doyhenard 2024).
 """
 
 from __future__ import annotations
@@ -33,6 +35,14 @@ __all__ = ["Rule", "Rules"]
 #: Requests whose candidates are remembered, and the longest path of them: paths are chosen by strangers.
 _MEMO_REQUESTS: Final = 1024
 _MEMO_LENGTH: Final = 256
+
+#: Names of files that are never pages, by what CDNs cache without being asked; and the types that pages have.
+_FILES: Final = re.compile(
+    r"\.(?:7z|avif|bmp|bz2|css|csv|docx?|eot|exe|flac|gif|gz|ico|jar|jpe?g|js|m4a|mjs|mp[34]|og[gv]|otf|pdf|png|pptx?"
+    r"|rar|svgz?|tar|tiff?|ttf|wav|web[mp]|woff2?|xlsx?|zip|zst)\Z",
+    re.IGNORECASE,
+)
+_PAGES: Final = frozenset({"application/json", "application/xhtml+xml", "text/html"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +117,17 @@ class Rule:
             return any(map(self._matches, spellings(path)))
         return all(map(self._matches, readings(path)))
 
-    def matches_response(self, status: int, content_type: str | None) -> bool:
-        """Whether the rule applies to a response with this status and this `Content-Type` field."""
+    def matches_response(self, status: int, content_type: str | None, path: str = "") -> bool:
+        """Whether the rule applies to a response with this status and this `Content-Type` field, at this path.
+
+        A page at a path that ends as a file's does it applies to only if it names the type, or says "never": what is
+        asked for as "/account/a.css" and answered with the account is for its visitor, whatever the path looks like.
+        """
         if self.statuses and status not in self.statuses and f"{status // 100}xx" not in self.statuses:
             return False
-        if not self.content_types:
-            return True
         media_type = (content_type or "").partition(";")[0].strip(" \t").lower()
+        if not self.content_types:
+            return self.never or not _is_page_under_file_name(status, media_type, path)
         return media_type in self.content_types or f"{media_type.partition('/')[0]}/*" in self.content_types
 
 
@@ -184,10 +198,12 @@ class Rules(Sequence[Rule]):
         return candidates[-1] if candidates and not candidates[-1].conditional else None
 
     @staticmethod
-    def for_response(candidates: Sequence[Rule] | None, status: int, content_type: str | None) -> Rule | None:
-        """The first candidate that applies to a response with this status and `Content-Type`, or None."""
+    def for_response(
+        candidates: Sequence[Rule] | None, status: int, content_type: str | None, path: str = ""
+    ) -> Rule | None:
+        """The first candidate that applies to a response with this status and `Content-Type` at this path, or None."""
         for rule in candidates or ():
-            if rule.matches_response(status, content_type):
+            if rule.matches_response(status, content_type, path):
                 return rule
         return None
 
@@ -209,6 +225,10 @@ def _rule(value: Rule | Mapping[str, Any], source: str) -> Rule:
         return Rule(**value)
     except ImproperlyConfigured as error:
         raise ImproperlyConfigured(f"{source}: {error}") from None
+
+
+def _is_page_under_file_name(status: int, media_type: str, path: str) -> bool:
+    return 200 <= status < 300 and media_type in _PAGES and any(map(_FILES.search, readings(path)))
 
 
 def _tuple(value: Any) -> tuple[Any, ...]:

@@ -143,7 +143,8 @@ def _lists() -> str:
 The cookies that make a session, unless `session_cookies` lists others ("*" is any rest of the name): {cookies}.
 
 The fields that are part of the key wherever a request carries one, unless `keyed_fields` lists others; by the first
-ones a request may override its host, scheme, path or method, by the others it or a proxy says whose it is: {fields}.
+ones a request may override its host, scheme, path or method, by the next a script asks for a part of the page or for
+another site, by the others the request or a proxy says whose it is: {fields}.
 """
 
 

@@ -172,6 +172,37 @@ def test_a_rule_may_ask_for_status_and_media_type(
     assert rule.conditional is bool(options)
 
 
+@pytest.mark.parametrize(
+    "path", ["/account/a.css", "/account/a.CSS", "/account%2Fa%2ecss", "/account;a.js", "/me%00.png"]
+)
+@pytest.mark.parametrize("content_type", ["text/html; charset=utf-8", "Application/JSON", "application/xhtml+xml"])
+def test_a_page_does_not_become_a_file_by_its_name(path: str, content_type: str) -> None:
+    """Web cache deception: somebody is sent to "/account/a.css", and it is answered with the account."""
+    by_name = Rule(re.compile(r"\.(css|js|png)$", re.IGNORECASE), lifetime=86400)
+    assert by_name.matches_request("GET", path)
+    assert not by_name.matches_response(200, content_type, path)
+    assert not Rule(lifetime=86400, set_cookie="strip").matches_response(200, content_type, path)
+    assert Rule(never=True).matches_response(200, content_type, path)
+    assert Rule(content_types=content_type.partition(";")[0], lifetime=60).matches_response(200, content_type, path)
+
+
+@pytest.mark.parametrize(
+    ("status", "content_type", "path"),
+    [
+        (200, "text/css", "/a.css"),
+        (200, None, "/a.css"),
+        (200, "application/json", "/a.js.map"),
+        (200, "text/html", "/css"),
+        (200, "text/html", "/a.css.html"),
+        (200, "text/html", "/a.css/"),
+        (404, "text/html", "/a.css"),  # an error is nobody's
+        (301, "text/html", "/a.css"),
+    ],
+)
+def test_a_file_and_a_page_are_told_apart(status: int, content_type: str | None, path: str) -> None:
+    assert Rule(lifetime=60).matches_response(status, content_type, path)
+
+
 def test_the_first_rule_that_matches_the_response_wins() -> None:
     missing, pages, rest = (
         Rule(statuses=(404,), lifetime=1),

@@ -23,7 +23,6 @@ from cachemw.rfc9111.validation import (
     select_range,
     unsatisfied_fields,
 )
-from cachemw.rules import Rules
 
 __all__ = ["Decision"]
 
@@ -228,7 +227,7 @@ class Decision(State[EngineT]):
 
     def _as_stored(self, head: Head, stale: StoredResponse) -> Head:
         """The head of an answer that updates a stored response: without cookies, where a rule has them stripped."""
-        rule = Rules.for_response(self.candidates, stale.status, stale.head.value("content-type"))
+        rule = self._rule_for(stale.status, stale.head.value("content-type"))
         return without_cookies(head)[0] if rule is not None and rule.set_cookie == "strip" else head
 
     def _answered(self, now: float) -> Answered:

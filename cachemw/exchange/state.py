@@ -175,7 +175,7 @@ class State(Generic[EngineT]):
 
     def _obey_rules(self, status: int, content_type: str | None) -> bool:
         """Take lifetime and tags from the rule for this response, unless a view gave them; False: it is not stored."""
-        rule = Rules.for_response(self.candidates, status, content_type)
+        rule = self._rule_for(status, content_type)
         if rule is None:
             return True
         self.tags += rule.tags
@@ -184,6 +184,10 @@ class State(Generic[EngineT]):
             self._named = bool(rule.statuses)
         self._strips = rule.set_cookie == "strip"
         return not rule.never
+
+    def _rule_for(self, status: int, content_type: str | None) -> Rule | None:
+        candidates = self.candidates
+        return Rules.for_response(candidates, status, content_type, self.request.route) if candidates else None
 
     @property
     def settled(self) -> bool:

@@ -9,7 +9,7 @@ from urllib.parse import unquote_to_bytes
 
 from cachemw.rfc9111.syntax import MAX_FIELD, parse_dictionary
 
-__all__ = ["NoVarySearch", "parse_no_vary_search"]
+__all__ = ["NoVarySearch", "parameter_name", "parse_no_vary_search"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -104,6 +104,15 @@ KEYED_FIELDS: Final = (
     "x-script-name",
     "x-url-scheme",
     "front-end-https",
+    # By which scripts ask for a part of the page, or for the page as another site's: applications that forget Vary, as
+    # CORS middlewares do where a request has no Origin, would have the one stored in the place of the other.
+    "hx-request",  # htmx
+    "origin",
+    "turbo-frame",  # Hotwire
+    "x-inertia",
+    "x-pjax",
+    "x-requested-with",  # jQuery
+    "x-up-target",  # Unpoly
     # Credentials besides Authorization.
     "api-key",
     "apikey",  # Kong, Supabase
