@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from inspect import isawaitable
 from typing import Any, Final, Unpack
 
+from cachemw._caching_here import project_of
 from cachemw._views import asgi, wsgi
 from cachemw._views.kinds import PAGE, Call, ViewDecorator, ViewT, describe, in_flask
 from cachemw._views.page import EXCHANGE, Page, Tags
@@ -84,7 +85,12 @@ class CachePage(ViewDecorator):
     def _join(self, call: Call) -> None:
         """Elsewhere, the site-wide middleware does it."""
         exchange = getattr(call.request, "META", {}).get(EXCHANGE)
-        if not self.page.join(exchange, call.args, call.kwargs):
+        if not self.page.join(exchange, call.args, call.kwargs, site=project_of(call.request)):
+            if exchange is not None:
+                raise TypeError(
+                    f"cache_page on {describe(call.view)}: in Django, all pages are in the store of the middleware, "
+                    "under its key prefix; leave out cache and key_prefix here, or name those of the middleware."
+                )
             raise TypeError(
                 f"cache_page: {describe(call.view)} was called without a request of Flask's or Starlette's. In "
                 "FastAPI, take cache_page from cachemw.integrations.fastapi; elsewhere put CacheMiddleware around the "

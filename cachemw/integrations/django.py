@@ -165,7 +165,7 @@ class _Middleware:
             scope["query_string"] = scope["query_string"].encode()
         cache, asked = self._cache, ASGIRequest(scope)
         exchange = request.META.get(EXCHANGE) if not cache.updates else None
-        if exchange is None or not exchange.takes_up():
+        if exchange is None or not exchange.takes_up(asked):
             exchange = cache.caching.exchange(asked)
         exchange.request = asked
         exchange.refreshing = _REFRESHING in request.META
@@ -311,16 +311,22 @@ def _mind_visitor(request: Any, response: Any, exchange: Any) -> None:
 
 
 class Project:
-    """What `get_cache_key` and `learn_cache_key` ask of a request of the project.
-
-    exchange: its passage through one of our middlewares, if there is one. locale: what is active.
-    """
+    """What those who are told of no cache ask of a request of the project: decorators, `get_cache_key` and the like."""
 
     def __init__(self, request: Any) -> None:
-        self.exchange = request.META.get(EXCHANGE)
+        self._request = request
+
+    @property
+    def exchange(self) -> Any:
+        """The request's passage through one of our middlewares, if it came through one."""
+        return self._request.META.get(EXCHANGE)
+
+    @property
+    def locale(self) -> Locale:
+        """What is active."""
         state: dict[str, Locale] = {}
-        _tell_locale(request, state)
-        self.locale = state[LOCALE]
+        _tell_locale(self._request, state)
+        return state[LOCALE]
 
     @property
     def caching(self) -> Caching:

@@ -890,6 +890,25 @@ def test_without_the_middleware_cache_page_says_what_to_do(site: Site) -> None:
         site.visitor().get()
 
 
+@pytest.mark.usefixtures("django_pages")
+def test_cache_page_may_name_the_store_and_the_prefix_of_the_middleware(site: Site, page: Counter) -> None:
+    decorator = cache_page(60, cache="default", key_prefix="p")
+    urlpatterns.append(path("", decorator(site.of_kind(lambda request: HttpResponse(page())))))
+    with override_settings(CACHE_MIDDLEWARE_KEY_PREFIX="p"):
+        assert site.visitor().get().headers["Cache-Control"] == "max-age=60"
+        assert is_hit(site.visitor().get())
+
+
+@pytest.mark.usefixtures("django_pages")
+@pytest.mark.parametrize("apart", [{"cache": "other"}, {"key_prefix": "p"}], ids=str)
+def test_a_page_apart_from_the_middlewares_is_refused_with_what_to_do(site: Site, apart: dict[str, str]) -> None:
+    urlpatterns.append(path("", cache_page(60, **apart)(site.of_kind(lambda request: HttpResponse()))))
+    backend = "cachemw.integrations.django.LocMemCache"
+    both = {name: {"BACKEND": backend, "LOCATION": f"apart {name}"} for name in ("default", "other")}
+    with override_settings(CACHES=both), pytest.raises(TypeError, match="leave out cache and key_prefix here"):
+        site.visitor().get()
+
+
 def test_conditional_is_for_other_frameworks(site: Site) -> None:
     urlpatterns.append(path("", conditional(etag=lambda request: "x")(site.of_kind(lambda request: HttpResponse()))))
     with (
