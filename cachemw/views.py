@@ -36,7 +36,7 @@ from cachemw.headers import (
     patch_cache_control,
     patch_vary_headers,
 )
-from cachemw.rfc9111.fields import format_date, is_token, parse_etag
+from cachemw.rfc9111.fields import format_date, is_token, parse_entity_tags, parse_etag
 from cachemw.rfc9111.messages import Fields, Head, Request
 from cachemw.rfc9111.validation import answer_conditions
 from cachemw.wsgi import WSGIRequest
@@ -250,12 +250,16 @@ class Conditional(ViewDecorator):
             raise TypeError(f"conditional: {describe(view)} is a plain view, so its functions have to be plain, too.")
 
     def around(self, call: Call) -> Any:
+        request, make = _asked(call)
         fields = self.validators(*call.args, **call.kwargs)
-        return _short(call, fields) or with_fields(call.response(call(), self.name), fields)
+        short = short_answer(request, fields, make)
+        return short or validated(request, call.response(call(), self.name), fields)
 
     async def around_async(self, call: Call) -> Any:
+        request, make = _asked(call)
         fields = await self.avalidators(*call.args, **call.kwargs)
-        return _short(call, fields) or with_fields(call.response(await call(), self.name), fields)
+        short = short_answer(request, fields, make)
+        return short or validated(request, call.response(await call(), self.name), fields)
 
     def validators(self, *args: Any, **kwargs: Any) -> Fields:
         """ETag and Last-Modified of what the view would return for these arguments."""
@@ -288,9 +292,10 @@ def conditional(*, etag: ETagFunction | None = None, last_modified: LastModified
                    or None
     last_modified  likewise, a datetime (one without a time zone is UTC) or seconds since the epoch, or None
 
-    What they return is put into the response as ETag and Last-Modified, unless it has them. For coroutine views they
-    may be coroutine functions. On requests that change something, If-Match and If-Unmodified-Since guard against lost
-    updates. Raises: TypeError where no function is given.
+    Where all of them return None there is nothing yet: `If-Match: *` fails, and `If-None-Match: *` lets it be made.
+    What they return is put into the responses to GET and HEAD as ETag and Last-Modified, unless these have them. For
+    coroutine views they may be coroutine functions. On requests that change something, If-Match and If-Unmodified-Since
+    guard against lost updates. Raises: TypeError where no function is given.
     """
     for function in (etag, last_modified):
         if function is not None and not callable(function):
@@ -318,22 +323,18 @@ def _validators(etag: Any, last_modified: Any) -> Fields:
     return tuple(fields)
 
 
-def _short(call: Call, fields: Fields) -> Any | None:
-    """The 304 or 412 that is the whole answer, if one is."""
-    request: Request
-    make: Any
+def _asked(call: Call) -> tuple[Request, Any]:
+    """The request, and what makes a response of its framework."""
     if call.starlette is not None:
         from starlette.responses import Response
 
-        request, make = ASGIRequest(call.starlette.scope), Response
-    elif call.request is None and in_flask():
+        return ASGIRequest(call.starlette.scope), Response
+    if call.request is None and in_flask():
         from flask import current_app
         from flask import request as flask_request
 
-        request, make = WSGIRequest(flask_request.environ), current_app.response_class
-    else:
-        raise TypeError(f"conditional: {describe(call.view)} was called without a request of Flask's or Starlette's.")
-    return short_answer(request, fields, make)
+        return WSGIRequest(flask_request.environ), current_app.response_class
+    raise TypeError(f"conditional: {describe(call.view)} was called without a request of Flask's or Starlette's.")
 
 
 def short_answer(request: Request, fields: Fields, make: Any) -> Any | None:
@@ -344,12 +345,14 @@ def short_answer(request: Request, fields: Fields, make: Any) -> Any | None:
     response = make(None, status)
     if status == 304:
         del response.headers["Content-Type"]
-        with_fields(response, fields)
+        validated(request, response, fields)
     return response
 
 
 def _status(request: Request, head: Head, now: float) -> int:
     """The rules of the cache for GET and HEAD; for what changes something, every condition that fails is a 412."""
+    if not head.fields:  # there is nothing, say the functions: "*" is for what there is (RFC 9110 §13.1.1, §13.1.2)
+        return 412 if parse_entity_tags(request.lines("if-match")) else 0
     if request.method in ("GET", "HEAD"):
         return answer_conditions(request, head, now)
     as_get = Request("GET", fields=[(n, v) for n in _UNSAFE_CONDITIONS for v in request.lines(n)])
@@ -359,9 +362,13 @@ def _status(request: Request, head: Head, now: float) -> int:
 _UNSAFE_CONDITIONS: Final = ("if-match", "if-none-match", "if-unmodified-since")
 
 
-def with_fields(response: Any, fields: Fields) -> Any:
-    """The response, with those of the fields that it does not have yet."""
-    for name, value in fields:
-        if name not in response.headers:
-            response.headers[name] = value
+def validated(request: Request, response: Any, fields: Fields) -> Any:
+    """The response, with those of the fields that it does not have yet.
+
+    What changed something has none of them: they are of what was there before (RFC 9110 §9.3.4).
+    """
+    if request.method in ("GET", "HEAD"):
+        for name, value in fields:
+            if name not in response.headers:
+                response.headers[name] = value
     return response

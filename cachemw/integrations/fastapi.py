@@ -179,24 +179,26 @@ def conditional(
         condition.check(function)
 
         async def answer(*args: Any, **kwargs: Any) -> Any:
-            request, response = operation.taken(kwargs)
+            taken, response = operation.taken(kwargs)
+            request = ASGIRequest(taken.scope)
             fields = await condition.avalidators(*args, **operation.own(kwargs))
-            short = views.short_answer(ASGIRequest(request.scope), fields, Response)
-            return short or _validated(await operation.call(*args, **kwargs), response, fields)
+            short = views.short_answer(request, fields, Response)
+            return short or _validated(request, await operation.call(*args, **kwargs), response, fields)
 
         def answer_in_thread(*args: Any, **kwargs: Any) -> Any:
-            request, response = operation.taken(kwargs)
+            taken, response = operation.taken(kwargs)
+            request = ASGIRequest(taken.scope)
             fields = condition.validators(*args, **operation.own(kwargs))
-            short = views.short_answer(ASGIRequest(request.scope), fields, Response)
-            return short or _validated(operation.call(*args, **kwargs), response, fields)
+            short = views.short_answer(request, fields, Response)
+            return short or _validated(request, operation.call(*args, **kwargs), response, fields)
 
         return cast(OperationT, operation.wrapped(answer if operation.is_async else answer_in_thread))
 
     return decorate
 
 
-def _validated(value: Any, response: Response, fields: Fields) -> Any:
-    views.with_fields(value if isinstance(value, Response) else response, fields)
+def _validated(request: ASGIRequest, value: Any, response: Response, fields: Fields) -> Any:
+    views.validated(request, value if isinstance(value, Response) else response, fields)
     return value
 
 

@@ -458,6 +458,8 @@ def test_what_the_client_has_already(page: Counter, store: LocMemCache, kind: st
     assert client.get("/2", headers={"If-None-Match": '"v1"'}).status_code == 200
     assert client.get("/1", headers={"If-Match": '"other"'}).status_code == 412
     assert page() == "page 3"
+    app.put("/{n}", response_model=None)(view)
+    assert "ETag" not in client.put("/1", headers={"If-Match": '"v1"'}).headers  # of what was there before
     assert [one["name"] for one in app.openapi()["paths"]["/{n}"]["get"]["parameters"]] == ["n"]
 
 

@@ -817,9 +817,26 @@ def test_conditional_guards_against_lost_updates(app: Flask, page: Counter) -> N
     assert client.put("/", headers={"If-Match": '"v1"'}).status_code == 412
     assert client.put("/", headers={"If-None-Match": "*"}).status_code == 412
     assert page.calls == 0
-    assert client.put("/", headers={"If-Match": '"v2"'}).status_code == 200
-    assert client.put("/").status_code == 200
+    done = client.put("/", headers={"If-Match": '"v2"'})
+    assert done.status_code == client.put("/").status_code == 200
+    assert "ETag" not in done.headers  # which would be of what was there before
     assert page.calls == 2
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+@pytest.mark.parametrize("functions", [("etag",), ("etag", "last_modified")], ids="+".join)
+def test_conditional_lets_be_made_what_is_not_there_yet(
+    app: Flask, page: Counter, functions: tuple[str, ...], method: str
+) -> None:
+    nothing: dict[str, Any] = dict.fromkeys(functions, lambda: None)
+    app.add_url_rule("/", view_func=conditional(**nothing)(lambda: page()), methods=["GET", "PUT"])
+    client = app.test_client()
+    for match in ("*", '"v1"'):
+        assert client.open("/", method=method, headers={"If-Match": match}).status_code == 412
+    assert page.calls == 0
+    for fields in ({"If-None-Match": "*"}, {"If-None-Match": '"v1"'}, {}):
+        assert client.open("/", method=method, headers=fields).status_code == 200
+    assert page.calls == 3
 
 
 def test_conditional_within_cache_page_and_without_validators(app: Flask, page: Counter) -> None:
