@@ -69,6 +69,19 @@ def _on_asyncio() -> bool:
     return True
 
 
+def _special(request: ASGIRequest, telling: frozenset[bytes]) -> frozenset[str]:
+    """The fields that the request carries of those in `telling`, and what else `Exchange.begin` has to know."""
+    headers = request.headers
+    special: frozenset[str] = frozenset()
+    if not headers.keys().isdisjoint(telling):
+        special = _names(telling.intersection(headers))
+    if len(headers) != len(request._fields):
+        special |= {"host"}
+    if "user" in request.scope and request.user:
+        special |= {"authorization"}
+    return special
+
+
 class _Middleware(CachingMiddleware):
     """What the three of this interface have in common."""
 
@@ -138,7 +151,7 @@ class _Middleware(CachingMiddleware):
             outer = None
         request = ASGIRequest(scope)
         exchange: Exchange[Line]
-        if self.updates or outer is None or not outer.takes_up():
+        if self.updates or outer is None or not outer.takes_up(request):
             exchange = self.caching.exchange(request)
             exchange.outer = outer
         else:
@@ -183,15 +196,10 @@ class _Middleware(CachingMiddleware):
         locale = request.scope.get(LOCALE)
         if locale is not None:
             exchange.language, exchange.timezone = locale.language, locale.timezone
-        headers = request.headers
         telling = self._special if self.updates else _octets(exchange.engine.special)
-        special: frozenset[str] = frozenset()
-        if not headers.keys().isdisjoint(telling):
-            special = _names(telling.intersection(headers))
-        if len(headers) != len(request._fields):
-            special |= {"host"}
-        if "user" in request.scope and request.user:
-            special |= {"authorization"}
+        special = _special(request, telling)
+        if type(request.before) is ASGIRequest:
+            special |= _special(request.before, telling)
         exchange.begin(request, time.time(), special)
         pages = exchange.engine.pages
         if pages.immediate:

@@ -12,7 +12,7 @@ from cachemw._engine_common import Common
 from cachemw._engine_tokens import any_of
 from cachemw.rfc9111 import keys
 from cachemw.rfc9111.fields import NoVarySearch
-from cachemw.rfc9111.messages import Field, Fields, Head, Request, VaryIndex
+from cachemw.rfc9111.messages import CAME_IN, Field, Fields, Head, Request, VaryIndex
 from cachemw.rfc9111.policy import Policy
 from cachemw.rfc9111.shapes import Shapes
 
@@ -123,6 +123,8 @@ def variant_key(
         else:
             lines = request.lines(name)
             values.append(keys.normalized(name, lines) if normalize and lines else lines)
+            if request.before is not None and tuple(came := request.before.lines(name)) != tuple(lines):
+                values += [(CAME_IN,), keys.normalized(name, came) if normalize and came else came]
     return keys.secondary_key(of, index.generation, values)
 
 

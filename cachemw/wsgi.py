@@ -11,7 +11,7 @@ last, as before hooks run in order and after hooks in reverse (`cachemw.hooks`).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -53,6 +53,13 @@ def _variables(special: frozenset[str]) -> tuple[Mapping[str, str], frozenset[st
     return names, frozenset(names) - {"CONTENT_LENGTH"}
 
 
+def _special(environ: WSGIEnvironment, names: Mapping[str, str], telling: frozenset[str]) -> Collection[str]:
+    """The fields that the request carries of those in `names`; nothing if there are none that tell something."""
+    if environ.keys().isdisjoint(telling) and environ.get("CONTENT_LENGTH") in _NO_BODY:
+        return ()
+    return [names[variable] for variable in names.keys() & environ.keys()]
+
+
 class _Middleware(CachingMiddleware):
     """What the three of this interface have in common."""
 
@@ -89,7 +96,7 @@ class _Middleware(CachingMiddleware):
             outer = None
         request = WSGIRequest(environ)
         exchange: Exchange[Line]
-        if self.updates or outer is None or not outer.takes_up():
+        if self.updates or outer is None or not outer.takes_up(request):
             exchange = self.caching.exchange(request)
             exchange.outer = outer
         else:
@@ -117,9 +124,9 @@ class _Middleware(CachingMiddleware):
         if locale is not None:
             exchange.language, exchange.timezone = locale.language, locale.timezone
         names, telling = self._told if self.updates else _variables(exchange.engine.special)
-        special: Sequence[str] = ()
-        if not environ.keys().isdisjoint(telling) or environ.get("CONTENT_LENGTH") not in _NO_BODY:
-            special = [names[variable] for variable in names.keys() & environ.keys()]
+        special = _special(environ, names, telling)
+        if type(request.before) is WSGIRequest:
+            special = {*special, *_special(request.before.environ, names, telling)}
         exchange.begin(request, time.time(), special)
         lookup = exchange.engine.pages.lookup
         while exchange.wants:

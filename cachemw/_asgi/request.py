@@ -13,7 +13,7 @@ from cachemw.engine import bounded
 from cachemw.exchange.state import EXCHANGE, LEFT_OUT
 from cachemw.paths import below
 from cachemw.rfc9111.keys import quote_path
-from cachemw.rfc9111.messages import CREDENTIALS, Field, Fields, UnreadRequest
+from cachemw.rfc9111.messages import CAME_IN, CREDENTIALS, Field, Fields, UnreadRequest
 
 __all__ = [
     "EXCHANGE",
@@ -66,7 +66,7 @@ def octets(name: str) -> bytes:
 class ASGIRequest(UnreadRequest):
     """A request read from its scope, field by field as the rules ask for them."""
 
-    __slots__ = ("_fields", "_url", "headers", "scope")
+    __slots__ = ("_fields", "_held", "_url", "headers", "scope")
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
@@ -78,11 +78,14 @@ class ASGIRequest(UnreadRequest):
             self.headers = dict(fields)
         self._fields = fields
         self._url: tuple[str, str, str, str, str] | None = None
+        self._held: Hashable = None
+        self.before = None
         self.method = scope["method"]
 
     def hold(self) -> None:
         self._fields = tuple(self._fields)
         self._url = self.url  # at the latest
+        self._held = self.identity
 
     @property
     def url(self) -> tuple[str, str, str, str, str]:
@@ -144,7 +147,7 @@ class ASGIRequest(UnreadRequest):
         """Has Starlette's AuthenticationMiddleware, or one like it, found a user?"""
         user = self.scope.get("user")
         if user is None:
-            return False
+            return self.before is not None and self.before.user
         try:
             return bool(getattr(user, "is_authenticated", True))
         except Exception:  # somebody else's property: a user who is not to be asked may be anybody
@@ -179,6 +182,8 @@ class ASGIRequest(UnreadRequest):
     @property
     def identity(self) -> Hashable:
         """What the scope says of the URL, as it is."""
+        if self._held is not None:
+            return self._held
         get = self.scope.get
         host = self.headers.get(b"host")
         return (
@@ -198,9 +203,14 @@ class ASGIRequest(UnreadRequest):
     def selection(self, native: tuple[bytes, ...]) -> Hashable:
         """The values of these fields; all lines of one that has several."""
         headers = self.headers
+        own: Hashable
         if len(headers) != len(self._fields):
-            return tuple([tuple([v for n, v in self._fields if n == name]) for name in native])
-        return headers.get(native[0]) if len(native) == 1 else tuple(map(headers.get, native))
+            own = tuple([tuple([v for n, v in self._fields if n == name]) for name in native])
+        else:
+            own = headers.get(native[0]) if len(native) == 1 else tuple(map(headers.get, native))
+        if self.before is None or (came := self.before.selection(native)) == own:
+            return own
+        return CAME_IN, own, came
 
     def lines(self, name: str) -> Sequence[str]:
         """All lines of the field, in order."""

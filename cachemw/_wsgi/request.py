@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from cachemw.exchange.state import EXCHANGE, LEFT_OUT
 from cachemw.rfc9111.keys import quote_path
-from cachemw.rfc9111.messages import CREDENTIALS, Fields, UnreadRequest
+from cachemw.rfc9111.messages import CAME_IN, CREDENTIALS, Fields, UnreadRequest
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -75,6 +75,7 @@ class WSGIRequest(UnreadRequest):
 
     def __init__(self, environ: WSGIEnvironment) -> None:
         self.environ = environ
+        self.before = None
         self.method = environ["REQUEST_METHOD"]
 
     def hold(self) -> None:
@@ -102,7 +103,7 @@ class WSGIRequest(UnreadRequest):
     @property
     def user(self) -> bool:
         """Has the server authenticated the client (RFC 3875 §4.1.11)? Then it may have kept Authorization to itself."""
-        return bool(self.environ.get("REMOTE_USER"))
+        return bool(self.environ.get("REMOTE_USER")) or (self.before is not None and self.before.user)
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -130,7 +131,10 @@ class WSGIRequest(UnreadRequest):
     def selection(self, native: tuple[str, ...]) -> Hashable:
         """The values of these variables."""
         get = self.environ.get
-        return get(native[0]) if len(native) == 1 else tuple(map(get, native))
+        own: Hashable = get(native[0]) if len(native) == 1 else tuple(map(get, native))
+        if self.before is None or (came := self.before.selection(native)) == own:
+            return own
+        return CAME_IN, own, came
 
     def lines(self, name: str) -> Sequence[str]:
         """The field as the server gave it: WSGI has combined its lines already.

@@ -144,7 +144,7 @@ class Decision(State[EngineT]):
         request = self.request
         if request.method != "GET" or self.forward == "bypass":
             return False
-        if not self.plain and (request.user or request.lines("authorization") or request.lines("range")):
+        if not self.plain and (request.user or request.told("authorization") or request.lines("range")):
             return False
         return not has_session(request, self.engine.policy)
 

@@ -35,6 +35,16 @@ def _weighed(special: frozenset[str], conditional: frozenset[str]) -> tuple[bool
     return bool(conditions), conditions <= _CONDITIONS, len(conditions) < len(special)
 
 
+def _may_be_for_a_page(request: Request | None) -> bool:
+    if request is None:
+        return True
+    if request.lines("transfer-encoding") or request.lines("upgrade") or request.lines("expect"):
+        return False
+    if any(length.strip(" \t") not in ("", "0") for length in request.lines("content-length")):
+        return False
+    return len(request.lines("host")) < 2
+
+
 class Fetch(Decision[EngineT]):
     """Looks a request up: says which keys it wants, and is told what they held."""
 
@@ -47,6 +57,12 @@ class Fetch(Decision[EngineT]):
         self.request = request
         self.now = now
         self.plain = True
+        before = request.before
+        if before is not None:
+            if before.method != request.method:
+                self.never = True  # a page without the body that HEAD was not sent, or of what came with a POST
+            elif moved := request.moved:
+                self.overrides = f"from:{moved}"
         if request.method != "GET" and request.method != "HEAD":
             self.forward = "method"
             if request.method == "POST" and self.engine.policy.store_post and not self.never:
@@ -62,7 +78,7 @@ class Fetch(Decision[EngineT]):
                 self.forward = "bypass"
                 return
             if more:
-                self.overrides = keys.override_part(request, engine.policy.keyed_fields)
+                self.overrides += keys.override_part(request, engine.policy.keyed_fields)
         learnt = engine.seen.get(request.identity) if not self.ignore else None
         self._learnt = learnt is not None
         if learnt is None:
@@ -91,7 +107,7 @@ class Fetch(Decision[EngineT]):
         self.plain = False
         self.of = self.engine.resource(self.request, self.ignore)
         self.primary = keys.primary_key(self.of)
-        self.overrides = keys.override_part(self.request, self.engine.policy.keyed_fields)
+        self.overrides += keys.override_part(self.request, self.engine.policy.keyed_fields)
         if self.request.rewritten:
             self._note_rewriting()
         self.began = self.engine.stamp(self.now)
@@ -99,12 +115,7 @@ class Fetch(Decision[EngineT]):
 
     def _is_cacheable_request(self) -> bool:
         """A body, a second Host or a protocol switch make a request one for the application alone."""
-        request = self.request
-        if request.lines("transfer-encoding") or request.lines("upgrade") or request.lines("expect"):
-            return False
-        if any(length.strip(" \t") not in ("", "0") for length in request.lines("content-length")):
-            return False
-        return len(request.lines("host")) < 2
+        return all(map(_may_be_for_a_page, (self.request, self.request.before)))
 
     def _ask(self, learnt: Learnt | None) -> None:
         """Ask for everything that this process knows the answer will need: one look-up is one round trip."""

@@ -199,7 +199,7 @@ class State(Generic[EngineT]):
         """What waiting requests may use at once: what was just validated or stored."""
         return {key: record for key, record, _ in self.writes}
 
-    def takes_up(self) -> bool:
+    def takes_up(self, request: Request) -> bool:
         """Does an outer half wait for the inner one to take up this request? It does so once.
 
         If something in between calls the inner half twice, the response is made of two requests, and no key says of
@@ -212,6 +212,7 @@ class State(Generic[EngineT]):
             self.abandoned()
             return False
         self._taken = True
+        request.before = self.request
         return True
 
     def cannot_copy(self) -> None:

@@ -79,7 +79,7 @@ def override_part(request: Request, names: Sequence[str]) -> str:
     """
     parts: list[str] = []
     for name in names:
-        for line in request.lines(name):
+        for line in request.told(name):
             value = mark_forwarded(line) if name == "forwarded" else line
             if value or name != "forwarded":
                 parts += (name, value)

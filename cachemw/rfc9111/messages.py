@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 from cachemw.rfc9111.fields import CacheControl, is_token, parse_cache_control
 
 __all__ = [
+    "CAME_IN",
     "CREDENTIALS",
     "Field",
     "Fields",
@@ -38,6 +39,9 @@ RawFields = tuple[tuple[bytes, bytes], ...]
 
 #: By which a client says who it is; a background refresh, which is for nobody in particular, goes without.
 CREDENTIALS: Final = ("authorization", "cookie", "proxy-authorization")
+
+#: What stands between the lines of a field as the application sees it and those that came in; no line is like it.
+CAME_IN: Final = "\0"
 
 _NONE: Final[tuple[str, ...]] = ()
 _NAME: Final = itemgetter(0)
@@ -61,11 +65,12 @@ def _index(fields: Iterable[Field]) -> dict[str, tuple[str, ...]]:
 class Request:
     """A request as the application sees it. The shells subclass it to read the server's own form lazily.
 
-    `path` and `query` are the raw (percent-encoded) ones, `mount` the raw part of the path that mounts the
+    `before` is the request as it came in, where the two halves of the cache stand apart and this is what the inner one
+    sees. `path` and `query` are the raw (percent-encoded) ones, `mount` the raw part of the path that mounts the
     application (WSGI `SCRIPT_NAME`, ASGI `root_path`); `host` is the `Host` field, `scheme` is in lower case.
     """
 
-    __slots__ = ("_lines", "host", "method", "mount", "path", "query", "scheme")
+    __slots__ = ("_lines", "before", "host", "method", "mount", "path", "query", "scheme")
 
     def __init__(
         self,
@@ -84,7 +89,17 @@ class Request:
         self.mount = mount
         self.path = path
         self.query = query
+        self.before: Request | None = None
         self._lines = _index(fields)
+
+    @property
+    def moved(self) -> str:
+        """The URL that came in, where it is another one than the application sees; "" for none."""
+        before = self.before
+        if before is None or before.identity == self.identity:
+            return ""
+        came, here = [(url[0], url[1], url[2] + url[3], url[4]) for url in (before.url, self.url)]
+        return "" if came == here else "".join([f"{len(part)}:{part}" for part in came])
 
     @property
     def rewritten(self) -> str:
@@ -124,6 +139,16 @@ class Request:
     def lines(self, name: str) -> Sequence[str]:
         """All lines of the field `name` (lower case), in order; empty if the request does not have it."""
         return self._lines.get(name, _NONE)
+
+    def told(self, name: str) -> Sequence[str]:
+        """All lines of the field that anybody has read: those that the application sees, and those that came in.
+
+        What a middleware between the halves takes out of a request, as a login or a session, it has made use of.
+        """
+        lines, before = self.lines(name), self.before
+        if before is None or tuple(came := before.lines(name)) == tuple(lines):
+            return lines
+        return (*lines, CAME_IN, *came)
 
     @property
     def url(self) -> tuple[str, str, str, str, str]:

@@ -65,7 +65,7 @@ def may_reuse(request: Request, stored: StoredResponse, policy: Policy, now: flo
 def _is_personal(request: Request, head: Head) -> bool:
     """Was it selected by who the client is? A background refresh, which is for nobody, would fetch another page."""
     names = nominated(head)
-    return any(name in names and request.lines(name) for name in CREDENTIALS)
+    return any(name in names and request.told(name) for name in CREDENTIALS)
 
 
 def must_validate(
@@ -85,7 +85,7 @@ def age(stored: StoredResponse, now: float) -> int:
 
 def _has_credentials(request: Request, policy: Policy) -> bool:
     """Does it carry Authorization, or has somebody further out read it? To Django, an empty one is none."""
-    lines = request.lines("authorization")
+    lines = request.told("authorization")
     return any(lines) if policy.authorization == "vary" else bool(lines) or request.user
 
 

@@ -119,7 +119,7 @@ def may_store(
     decision = judged or judge(head, policy, seconds=seconds, timeout=timeout, now=now, named=named)
     if not decision.ok:
         return decision
-    if (request.user or (not plain and request.lines("authorization"))) and not _may_answer_credentials(
+    if (request.user or (not plain and request.told("authorization"))) and not _may_answer_credentials(
         request, head, policy
     ):
         return _refused("authorization")
@@ -301,7 +301,7 @@ def needs_vary_authorization(request: Request, head: Head, policy: Policy) -> bo
     """
     return (
         policy.authorization == "vary"
-        and any(request.lines("authorization"))
+        and any(request.told("authorization"))
         and "public" not in control(head, policy)
         and "authorization" not in nominated(head)
     )
@@ -320,7 +320,7 @@ def has_session_cookie(request: Request, policy: Policy) -> bool:
     Whatever a framework might take for white space around a name, or for the end of a cookie, counts as such: a
     session that the application sees and the guard does not would put one visitor's page before all.
     """
-    lines = request.lines("cookie")
+    lines = request.told("cookie")
     if not lines or not policy.session_cookies:
         return False
     cookies = ";" + ";".join(lines)

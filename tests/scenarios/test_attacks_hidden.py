@@ -1,0 +1,215 @@
+"""What a middleware between the halves takes out of a request it has made use of: a login, a session, a tenant.
+
+The inner half sees the request without it, and so would its key; the page that comes of it is somebody's all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any
+
+import pytest
+
+from cachemw import Policy, wsgi
+from tests.scenarios.conftest import Script, Site
+from tests.scenarios.test_attacks_shells import environ_of
+from tests.scenarios.test_halves_hooks_locale import halves
+
+POLICIES = [Policy(), Policy.django(), Policy.rfc9111()]
+
+
+def through(site: Site, change: Callable[[Any], Any], says: list[tuple[str, str]], policy: Policy) -> None:
+    """Halves around a middleware that changes a request, and tells the application what it has changed."""
+    told: list[Any] = []
+
+    def between(app: Any) -> Any:
+        def changed(environ: Any, start_response: Any) -> Any:
+            environ = dict(environ)
+            told[:] = [change(environ)]
+            return app(environ, start_response)
+
+        async def changed_in_task(scope: Any, receive: Any, send: Any) -> None:
+            scope = {**scope, "headers": list(scope["headers"])}
+            told[:] = [change(scope)]
+            await app(scope, receive, send)
+
+        return changed if site.interface == "wsgi" else changed_in_task
+
+    halves(site, between, policy=policy)
+    site.respond = lambda asked: Script(fields=says, body=f"for {told[0]}".encode())
+
+
+def taking(name: str) -> Callable[[Any], str]:
+    def take(request: Any) -> str:
+        if "headers" not in request:
+            return str(request.pop("HTTP_" + name.upper().replace("-", "_"), "nobody"))
+        raw = name.lower().encode()
+        found = b", ".join(value for field, value in request["headers"] if field == raw) or b"nobody"
+        request["headers"][:] = [field for field in request["headers"] if field[0] != raw]
+        return found.decode()
+
+    return take
+
+
+CASES = [
+    ("Cookie", [], Policy()),
+    *[("Cookie", [("Vary", "Cookie"), ("Cache-Control", "max-age=60")], policy) for policy in POLICIES],
+    *[("Authorization", [("Cache-Control", "max-age=60")], policy) for policy in POLICIES],
+    *[("X-API-Key", [("Cache-Control", "max-age=60")], policy) for policy in POLICIES],
+    *[("Accept-Language", [("Vary", "Accept-Language, Accept"), ("Cache-Control", "max-age=60")], p) for p in POLICIES],
+]
+
+
+@pytest.mark.parametrize(("name", "says", "policy"), CASES)
+def test_a_field_that_was_taken_out_tells_visitors_apart(
+    site: Site, name: str, says: list[tuple[str, str]], policy: Policy
+) -> None:
+    through(site, taking(name), says, policy)
+    for _ in range(3):
+        for who in ("session=alice", "session=bob", ""):
+            assert site.get("/", {name: who} if who else {}).body == f"for {who or 'nobody'}".encode()
+    guarded = not says or (name == "Authorization" and policy.authorization != "vary")
+    assert len(site.calls) == (7 if guarded else 3)
+
+
+def test_a_field_that_came_in_is_not_one_that_was_put_there(site: Site) -> None:
+    """Nobody gets another's page by swapping what is taken out with what is left."""
+
+    def swap(request: Any) -> str:
+        if "headers" in request:
+            request["headers"][:] = [(n, v[::-1] if n == b"x-tenant" else v) for n, v in request["headers"]]
+            return str(dict(request["headers"])[b"x-tenant"].decode())
+        request["HTTP_X_TENANT"] = request["HTTP_X_TENANT"][::-1]
+        return str(request["HTTP_X_TENANT"])
+
+    through(site, swap, [("Vary", "X-Tenant"), ("Cache-Control", "max-age=60")], Policy.rfc9111())
+    for _ in range(2):
+        for tenant in ("ab", "ba"):
+            assert site.get("/", {"X-Tenant": tenant}).body == f"for {tenant[::-1]}".encode()
+    assert len(site.calls) == 2
+
+
+def host(request: Any) -> str:
+    if "headers" in request:
+        came = dict(request["headers"])[b"host"].decode()
+        request["headers"][:] = [(n, b"internal" if n == b"host" else v) for n, v in request["headers"]]
+        return str(came)
+    came, request["HTTP_HOST"] = request["HTTP_HOST"], "internal"
+    return str(came)
+
+
+def query(request: Any) -> str:
+    name = "QUERY_STRING" if "QUERY_STRING" in request else "query_string"
+    came = request[name]
+    request[name] = came[:0]
+    return str(came if name == "QUERY_STRING" else came.decode())
+
+
+def path(request: Any) -> str:
+    if "raw_path" in request:
+        request["raw_path"], came = b"/", request["path"]
+        request["path"] = "/"
+        return str(came)
+    came, request["PATH_INFO"] = request["PATH_INFO"], "/"
+    return str(came)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize(
+    ("change", "one", "other"),
+    [
+        (host, ("/", {"Host": "a.example"}), ("/", {"Host": "b.example"})),
+        (query, ("/?token=alice", {}), ("/?token=bob", {})),
+        (path, ("/alice", {}), ("/bob", {})),
+    ],
+)
+def test_a_url_that_was_shortened_is_the_one_that_came_in(
+    site: Site, change: Callable[[Any], str], one: Any, other: Any, policy: Policy
+) -> None:
+    through(site, change, [("Cache-Control", "max-age=60")], policy)
+    first, second = site.get(*one).body, site.get(*other).body
+    assert first != second
+    assert site.get(*one).body == first
+    assert site.get(*other).body == second
+    assert len(site.calls) == 2
+
+
+def test_a_mount_is_no_change() -> None:
+    """A dispatcher, or the language at the start of a path: the same URL in other pieces, and the key that it had."""
+    came = wsgi.WSGIRequest(environ_of("/shop/cart"))
+    mounted = wsgi.WSGIRequest({**environ_of("/cart"), "SCRIPT_NAME": "/shop"})
+    other = wsgi.WSGIRequest(environ_of("/cart"))
+    assert came.moved == mounted.moved == ""
+    mounted.before = other.before = came
+    assert mounted.moved == ""
+    assert other.moved != ""
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_head_that_was_asked_for_as_get_leaves_no_empty_page(site: Site, policy: Policy) -> None:
+    def between(app: Any) -> Any:
+        def bodiless(environ: Any, start_response: Any) -> Any:
+            result = app({**environ, "REQUEST_METHOD": "GET"}, start_response)
+            if environ["REQUEST_METHOD"] != "HEAD":
+                return result
+            with_close = BytesIO()
+            with_close.close = result.close  # type: ignore[method-assign]
+            return with_close
+
+        async def bodiless_in_task(scope: Any, receive: Any, send: Any) -> None:
+            async def sending(message: Any) -> None:
+                await send({**message, "body": b""} if scope["method"] == "HEAD" and "body" in message else message)
+
+            await app({**scope, "method": "GET"}, receive, sending)
+
+        return bodiless if site.interface == "wsgi" else bodiless_in_task
+
+    halves(site, between, policy=policy)
+    site.page(b"a page", cache_control="max-age=60")
+    assert site.request("HEAD").body == b""
+    assert site.get().body == b"a page"
+    assert site.get().body == b"a page"
+    assert [asked.method for asked in site.calls] == ["GET", "GET"]
+
+
+@pytest.mark.parametrize(("method", "length"), [("POST", None), ("GET", "4")])
+def test_a_body_that_was_read_on_the_way_poisons_no_page(site: Site, method: str, length: str | None) -> None:
+    """A form that is turned into a request for a page, or a GET with a body that the application is not shown."""
+    poison = [True]
+
+    def change(request: Any) -> str:
+        if "headers" in request:
+            request["method"] = "GET"
+            request["headers"][:] = [field for field in request["headers"] if field[0] != b"content-length"]
+        else:
+            request["REQUEST_METHOD"] = "GET"
+            request.pop("CONTENT_LENGTH", None)
+        return "evil" if poison.pop() else "all"
+
+    through(site, change, [("Cache-Control", "max-age=60")], Policy.rfc9111())
+    poison[:] = [False, True]
+    assert site.request(method, "/", {"Content-Length": length} if length else {}).body == b"for evil"
+    assert site.get().body == b"for all"
+
+
+def test_a_user_whom_the_server_has_found_is_known_though_the_application_is_not_told(site: Site) -> None:
+    def change(request: Any) -> str:
+        who = request.pop("user" if "headers" in request else "REMOTE_USER", None)
+        return str(who or "nobody")
+
+    through(site, change, [("Cache-Control", "max-age=60")], Policy())
+    inner = site.middleware
+
+    def found(environ: Any, start_response: Any) -> Any:
+        return inner({**environ, "REMOTE_USER": environ.pop("HTTP_X_ASKS", "")}, start_response)
+
+    async def found_in_task(scope: Any, receive: Any, send: Any) -> None:
+        who = dict(scope["headers"]).get(b"x-asks")
+        await inner(scope if who is None else {**scope, "user": who.decode()}, receive, send)
+
+    site.middleware = found if site.interface == "wsgi" else found_in_task
+    for _ in range(2):
+        assert site.get("/", {"X-Asks": "alice"}).body == b"for alice"
+        assert site.get().body == b"for nobody"
+    assert len(site.calls) == 3
