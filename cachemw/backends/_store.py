@@ -258,7 +258,7 @@ class Store(ABC):
         if timeout is None:
             return None
         try:
-            seconds: float = timeout + 0.0
+            seconds = float(timeout + 0.0)  # of a number alone: "5" is none, and what NumPy adds up may be an array
         except OverflowError:
             return None if timeout > 0 else 0.0
         except TypeError:

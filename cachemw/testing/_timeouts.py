@@ -13,6 +13,19 @@ from cachemw.testing._face import Connect, Contract, Face
 __all__ = ["TimeoutContract"]
 
 
+class Several:
+    """Adds up as an array does: to what compares with numbers, and is none."""
+
+    def __add__(self, other: object) -> Several:
+        return self
+
+    def __lt__(self, other: object) -> bool:
+        return True
+
+    def __le__(self, other: object) -> bool:
+        return False
+
+
 class TimeoutContract(Contract):
     def test_the_default_timeout_is_five_minutes(self, connect: Connect) -> None:
         assert connect().cache.default_timeout == 300
@@ -104,7 +117,7 @@ class TimeoutContract(Contract):
         cache.touch("touched", timeout)
         assert set(cache.get_many(["set", "added", "many", "touched"])) == {"set", "added", "many", "touched"}
 
-    @pytest.mark.parametrize("timeout", ["5", math.nan, [], object()], ids=repr)
+    @pytest.mark.parametrize("timeout", ["5", math.nan, [], object(), 5j, Several()], ids=lambda it: type(it).__name__)
     def test_what_is_no_time_is_refused_before_anything_happens(self, cache: Face, timeout: Any) -> None:
         cache.set("key", "old")
         calls: tuple[Callable[[], Any], ...] = (
