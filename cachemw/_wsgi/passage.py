@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cachemw._relay_carriers import ThreadRelay
 from cachemw._wsgi.replies import send_stored
-from cachemw._wsgi.request import EXCHANGE, with_conditions
+from cachemw._wsgi.request import EXCHANGE, WatchedInput, with_conditions
 from cachemw.activation import KEY as LOCALE
 from cachemw.activation import Entered, enter, is_awaited, leave
 from cachemw.caching import CachingMiddleware, Line
@@ -96,6 +96,8 @@ class Passage(ThreadRelay):
         environ = self.environ
         exchange.request.hold()  # the application may change its environment (PEP 3333)
         environ.setdefault(EXCHANGE, exchange)
+        if self._middleware.updates and exchange.request.method in ("GET", "HEAD") and "wsgi.input" in environ:
+            environ["wsgi.input"] = WatchedInput(environ["wsgi.input"], exchange)
         if is_awaited(exchange.engine.properties):
             self._locale = enter(environ)
             environ[LOCALE].keyed = exchange.engine.properties

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from functools import lru_cache
 from io import BytesIO
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cachemw.exchange.state import EXCHANGE, LEFT_OUT
 from cachemw.rfc9111.keys import quote_path
@@ -15,7 +15,9 @@ from cachemw.rfc9111.messages import CAME_IN, CREDENTIALS, Fields, UnreadRequest
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["CALL", "EXCHANGE", "SSL_CLIENT", "WSGIRequest", "sanitised", "variable", "with_conditions"]
+    from cachemw.exchange import Exchange
+
+__all__ = ["CALL", "EXCHANGE", "SSL_CLIENT", "WSGIRequest", "WatchedInput", "sanitised", "variable", "with_conditions"]
 
 #: The subject of the client's certificate, as Apache, uWSGI and cheroot tell it.
 SSL_CLIENT: Final = "SSL_CLIENT_S_DN"
@@ -148,6 +150,38 @@ class WSGIRequest(UnreadRequest):
         if value is None or (value == "" and name in ("content-type", "content-length")):
             return ()
         return (value,)
+
+
+class WatchedInput:
+    """The `wsgi.input` of a request for a page: HTTP/2 does not announce a body, and the answer may depend on it."""
+
+    def __init__(self, given: Any, exchange: Exchange[Any]) -> None:
+        self._given = given
+        self._exchange = exchange
+
+    def _seen(self, data: Any) -> Any:
+        if data:
+            self._exchange.never = True
+            self._exchange.abandoned()
+        return data
+
+    def read(self, *size: int) -> Any:
+        return self._seen(self._given.read(*size))
+
+    def readline(self, *size: int) -> Any:
+        return self._seen(self._given.readline(*size))
+
+    def readlines(self, *hint: int) -> Any:
+        return self._seen(self._given.readlines(*hint))
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(self._seen, self._given)
+
+    def __getattr__(self, name: str) -> Any:
+        given = getattr(self._given, name)
+        if name not in ("peek", "read1", "readall", "readinto", "readinto1"):  # no part of PEP 3333; files have them
+            return given
+        return lambda *arguments: self._seen(given(*arguments))
 
 
 def sanitised(environ: WSGIEnvironment) -> WSGIEnvironment:

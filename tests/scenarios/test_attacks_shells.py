@@ -506,6 +506,54 @@ def test_a_get_with_a_body_is_not_stored(early: bool) -> None:
     assert "hit" in ask_asgi(middleware).trace
 
 
+def readinto(body: Any) -> bytes:
+    octets = bytearray(100)
+    return bytes(octets[: body.readinto(octets)])
+
+
+@pytest.mark.parametrize("early", [True, False], ids=["body read before the head", "after it"])
+@pytest.mark.parametrize("halves", [True, False])
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda body: body.read(),
+        lambda body: body.read(100),
+        lambda body: body.readline(),
+        lambda body: b"".join(body.readlines()),
+        lambda body: b"".join(body),
+        readinto,
+    ],
+)
+def test_a_get_with_a_body_that_no_length_announces_is_not_stored(
+    early: bool, halves: bool, read: Callable[[Any], bytes]
+) -> None:
+    """The same behind servers that speak HTTP/2 and WSGI: `wsgi.input` ends by itself."""
+
+    def app(environ: Any, start_response: Any) -> Any:
+        body = read(environ["wsgi.input"]) if early else b""
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        yield b"you sent "
+        yield body if early else read(environ["wsgi.input"])
+
+    cache = LocMemCache(f"shell-{next(names)}")
+    middleware: Any = wsgi.CacheMiddleware(app, cache=cache)
+    if halves:
+        middleware = wsgi.UpdateCacheMiddleware(wsgi.FetchFromCacheMiddleware(app, cache=cache), cache=cache)
+    with_body: dict[str, Any] = {"wsgi.input_terminated": True, "wsgi.input": BytesIO(b"poison")}
+    without: dict[str, Any] = {"wsgi.input_terminated": True, "wsgi.input": BytesIO()}
+    assert ask_wsgi(middleware, **with_body)[2] == b"you sent poison"
+    assert ask_wsgi(middleware, **without)[2] == b"you sent "
+    assert "hit" in ask_wsgi(middleware, **without)[1]["Cache-Status"]
+
+
+def test_what_a_server_s_input_can_do_besides_it_can_do_behind_the_cache() -> None:
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [str(environ["wsgi.input"].tell()).encode()]
+
+    assert ask_wsgi(wsgi.CacheMiddleware(app, cache=LocMemCache(f"shell-{next(names)}")))[2] == b"0"
+
+
 def test_a_path_that_a_middleware_rewrote_is_another_page() -> None:
     """`raw_path` is what the client sent; a middleware further out has chosen a page by a cookie, say."""
 
