@@ -123,7 +123,7 @@ def variant_key(
         else:
             lines = request.lines(name)
             values.append(keys.normalized(name, lines) if normalize and lines else lines)
-            if request.before is not None and tuple(came := request.before.lines(name)) != tuple(lines):
+            if request.before is not None and tuple(came := request.before.told(name)) != tuple(lines):
                 values += [(CAME_IN,), keys.normalized(name, came) if normalize and came else came]
     return keys.secondary_key(of, index.generation, values)
 

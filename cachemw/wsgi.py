@@ -99,6 +99,8 @@ class _Middleware(CachingMiddleware):
         if self.updates or outer is None or not outer.takes_up(request):
             exchange = self.caching.exchange(request)
             exchange.outer = outer
+            if outer is not None and self.updates:
+                request.before = outer.request
         else:
             exchange = outer
             if outer.within.caching is not self._partner:

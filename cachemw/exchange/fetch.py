@@ -35,9 +35,7 @@ def _weighed(special: frozenset[str], conditional: frozenset[str]) -> tuple[bool
     return bool(conditions), conditions <= _CONDITIONS, len(conditions) < len(special)
 
 
-def _may_be_for_a_page(request: Request | None) -> bool:
-    if request is None:
-        return True
+def _may_be_for_a_page(request: Request) -> bool:
     if request.lines("transfer-encoding") or request.lines("upgrade") or request.lines("expect"):
         return False
     if any(length.strip(" \t") not in ("", "0") for length in request.lines("content-length")):
@@ -57,9 +55,8 @@ class Fetch(Decision[EngineT]):
         self.request = request
         self.now = now
         self.plain = True
-        before = request.before
-        if before is not None:
-            if before.method != request.method:
+        if request.before is not None:
+            if request.first.method != request.method:
                 self.never = True  # a page without the body that HEAD was not sent, or of what came with a POST
             elif moved := request.moved:
                 self.overrides = f"from:{moved}"
@@ -115,7 +112,7 @@ class Fetch(Decision[EngineT]):
 
     def _is_cacheable_request(self) -> bool:
         """A body, a second Host or a protocol switch make a request one for the application alone."""
-        return all(map(_may_be_for_a_page, (self.request, self.request.before)))
+        return all(map(_may_be_for_a_page, (self.request, self.request.first)))
 
     def _ask(self, learnt: Learnt | None) -> None:
         """Ask for everything that this process knows the answer will need: one look-up is one round trip."""

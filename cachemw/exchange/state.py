@@ -172,6 +172,7 @@ class State(Generic[EngineT]):
             self.tags += outer.tags
             self.reads += outer.reads
             self.never = self.never or outer.never
+            self.chosen_within = self.chosen_within or outer.chosen_within  # a third cache, still further in, told it
 
     def _obey_rules(self, status: int, content_type: str | None) -> bool:
         """Take lifetime and tags from the rule for this response, unless a view gave them; False: it is not stored."""

@@ -24,7 +24,15 @@ from cachemw.rfc9111.invalidation import invalidates, is_unsafe, target_uris
 from cachemw.rfc9111.messages import Fields, Head, Mark, Record, Request, StoredResponse, VaryIndex
 from cachemw.rfc9111.partial import whole
 from cachemw.rfc9111.shapes import kept_places
-from cachemw.rfc9111.storing import NO_PAGE, judge, may_store, needs_vary_authorization, nominated, storable_fields
+from cachemw.rfc9111.storing import (
+    NO_PAGE,
+    has_session,
+    judge,
+    may_store,
+    needs_vary_authorization,
+    nominated,
+    storable_fields,
+)
 from cachemw.rfc9111.syntax import OWS
 
 __all__ = ["Update"]
@@ -97,6 +105,8 @@ class Update(State[EngineT]):
         )
         if not storing.ok:
             return self._refuse(storing.reason, self._as_django_tells(given, head, now))
+        if self.chosen_within and has_session(request, policy) and "cookie" not in nominated(head):
+            return self._refuse("session", head)  # the cache that chose the lifetime may go by other cookies
         if request.session == "changed":
             return self._refuse("set-cookie", given)  # as somebody further out will do
         if (left_out := request.left_out) and not set(left_out).isdisjoint(nominated(head)):
@@ -111,7 +121,7 @@ class Update(State[EngineT]):
             self.length = length
             if length > policy.max_body:
                 return self._refuse("too-large", head)
-        if storing.chosen and self.outer is not None:
+        if (storing.chosen or self.chosen_within) and self.outer is not None:
             self.outer.chosen_within = True
         self.keep = True
         self._left = head

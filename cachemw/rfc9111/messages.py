@@ -65,9 +65,9 @@ def _index(fields: Iterable[Field]) -> dict[str, tuple[str, ...]]:
 class Request:
     """A request as the application sees it. The shells subclass it to read the server's own form lazily.
 
-    `before` is the request as it came in, where the two halves of the cache stand apart and this is what the inner one
-    sees. `path` and `query` are the raw (percent-encoded) ones, `mount` the raw part of the path that mounts the
-    application (WSGI `SCRIPT_NAME`, ASGI `root_path`); `host` is the `Host` field, `scheme` is in lower case.
+    `path` and `query` are the raw (percent-encoded) ones, `mount` the raw part of the path that mounts the
+    application (WSGI `SCRIPT_NAME`, ASGI `root_path`); `host` is the `Host` field, `scheme` is in lower case. `before`
+    is the request as a cache further out has it, or the outer half of this one, where they stand apart.
     """
 
     __slots__ = ("_lines", "before", "host", "method", "mount", "path", "query", "scheme")
@@ -93,10 +93,18 @@ class Request:
         self._lines = _index(fields)
 
     @property
+    def first(self) -> Request:
+        """The request as it came in."""
+        request = self
+        while request.before is not None:
+            request = request.before
+        return request
+
+    @property
     def moved(self) -> str:
         """The URL that came in, where it is another one than the application sees; "" for none."""
-        before = self.before
-        if before is None or before.identity == self.identity:
+        before = self.first
+        if before is self or before.identity == self.identity:
             return ""
         came, here = [(url[0], url[1], url[2] + url[3], url[4]) for url in (before.url, self.url)]
         return "" if came == here else "".join([f"{len(part)}:{part}" for part in came])
@@ -146,7 +154,7 @@ class Request:
         What a middleware between the halves takes out of a request, as a login or a session, it has made use of.
         """
         lines, before = self.lines(name), self.before
-        if before is None or tuple(came := before.lines(name)) == tuple(lines):
+        if before is None or tuple(came := before.told(name)) == tuple(lines):
             return lines
         return (*lines, CAME_IN, *came)
 

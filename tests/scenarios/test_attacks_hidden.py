@@ -7,23 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from io import BytesIO
+from itertools import count
 from typing import Any
 
 import pytest
 
-from cachemw import Policy, wsgi
+from cachemw import Policy, asgi, wsgi
+from cachemw.backends.locmem import LocMemCache
 from tests.scenarios.conftest import Script, Site
 from tests.scenarios.test_attacks_shells import environ_of
 from tests.scenarios.test_halves_hooks_locale import halves
 
+names = count()
+
 POLICIES = [Policy(), Policy.django(), Policy.rfc9111()]
 
 
-def through(site: Site, change: Callable[[Any], Any], says: list[tuple[str, str]], policy: Policy) -> None:
-    """Halves around a middleware that changes a request, and tells the application what it has changed."""
+def between(site: Site, change: Callable[[Any], Any]) -> tuple[Callable[[Any], Any], list[Any]]:
+    """A middleware that changes each request; and what it was told last."""
     told: list[Any] = []
 
-    def between(app: Any) -> Any:
+    def around(app: Any) -> Any:
         def changed(environ: Any, start_response: Any) -> Any:
             environ = dict(environ)
             told[:] = [change(environ)]
@@ -36,7 +40,13 @@ def through(site: Site, change: Callable[[Any], Any], says: list[tuple[str, str]
 
         return changed if site.interface == "wsgi" else changed_in_task
 
-    halves(site, between, policy=policy)
+    return around, told
+
+
+def through(site: Site, change: Callable[[Any], Any], says: list[tuple[str, str]], policy: Policy) -> None:
+    """Halves around a middleware that changes a request, and an application to which it tells what it has changed."""
+    around, told = between(site, change)
+    halves(site, around, policy=policy)
     site.respond = lambda asked: Script(fields=says, body=f"for {told[0]}".encode())
 
 
@@ -135,6 +145,43 @@ def test_a_url_that_was_shortened_is_the_one_that_came_in(
     assert len(site.calls) == 2
 
 
+@pytest.mark.parametrize("with_halves", [True, False])
+def test_a_cache_within_another_one_knows_what_that_one_does(site: Site, with_halves: bool) -> None:
+    """The inner one alone could know nothing of it; the outer one has seen it."""
+    module: Any = wsgi if site.interface == "wsgi" else asgi
+    taken, told = between(site, taking("Cookie"))
+    untouched, _ = between(site, lambda request: None)
+
+    def cached(app: Any) -> Any:
+        cache = LocMemCache(f"hidden-{next(names)}")
+        if not with_halves:
+            return module.CacheMiddleware(app, cache=cache)
+        return module.UpdateCacheMiddleware(module.FetchFromCacheMiddleware(app, cache=cache), cache=cache)
+
+    site.build(around=lambda app, interface: cached(taken(cached(untouched(cached(app))))))
+    site.respond = lambda asked: Script(body=f"for {told[0]}".encode())
+    for _ in range(2):
+        for who in ("session=alice", "session=bob", "session=carol"):
+            assert site.get("/", {"Cookie": who}).body == f"for {who}".encode()
+        assert site.get().body == b"for nobody"
+    assert len(site.calls) == 7
+
+
+def test_a_cache_around_one_that_guards_no_sessions_guards_them(site: Site) -> None:
+    module: Any = wsgi if site.interface == "wsgi" else asgi
+
+    def around(app: Any, interface: str) -> Any:
+        within = module.CacheMiddleware(
+            app, cache=LocMemCache(f"hidden-{next(names)}"), policy=Policy(session_cookies=("mine",))
+        )
+        return module.CacheMiddleware(within, cache=LocMemCache(f"hidden-{next(names)}"))
+
+    site.build(around=around)
+    site.page(b"a page")
+    assert "detail=session" in site.get("/", {"Cookie": "session=alice"}).trace
+    assert "stored" in site.get().trace
+
+
 def test_a_mount_is_no_change() -> None:
     """A dispatcher, or the language at the start of a path: the same URL in other pieces, and the key that it had."""
     came = wsgi.WSGIRequest(environ_of("/shop/cart"))
@@ -148,7 +195,7 @@ def test_a_mount_is_no_change() -> None:
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_head_that_was_asked_for_as_get_leaves_no_empty_page(site: Site, policy: Policy) -> None:
-    def between(app: Any) -> Any:
+    def around(app: Any) -> Any:
         def bodiless(environ: Any, start_response: Any) -> Any:
             result = app({**environ, "REQUEST_METHOD": "GET"}, start_response)
             if environ["REQUEST_METHOD"] != "HEAD":
@@ -165,7 +212,7 @@ def test_head_that_was_asked_for_as_get_leaves_no_empty_page(site: Site, policy:
 
         return bodiless if site.interface == "wsgi" else bodiless_in_task
 
-    halves(site, between, policy=policy)
+    halves(site, around, policy=policy)
     site.page(b"a page", cache_control="max-age=60")
     assert site.request("HEAD").body == b""
     assert site.get().body == b"a page"
