@@ -10,6 +10,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -377,7 +378,8 @@ def test_a_build_that_fails_leaves_no_half_files_and_the_old_manifest(
 
 
 def decoders() -> dict[str, Callable[[bytes], bytes]]:
-    br, zstd = importlib.import_module("brotli"), importlib.import_module("backports.zstd")
+    br = importlib.import_module("brotli")
+    zstd = importlib.import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
     return {".gz": gzip.decompress, ".br": br.decompress, ".zst": zstd.decompress}
 
 

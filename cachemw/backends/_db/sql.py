@@ -64,7 +64,9 @@ def row_of(entry: Entry, now: float) -> NewRow:
 
 
 class Connection(sqlite3.Connection):
-    """A connection that knows whether it was closed."""
+    """A connection that knows whether it was closed, and is when nobody has it any more."""
+
+    is_closed = True
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -81,6 +83,11 @@ class Connection(sqlite3.Connection):
         self.__dict__.pop("ask", None)
         super().close()
         self.is_closed = True
+
+    def __del__(self) -> None:
+        """Nobody forgets to close a cache that is dropped: from Python 3.13 on, that would be a ResourceWarning."""
+        if not self.is_closed:
+            self.close()
 
 
 class SQL:
