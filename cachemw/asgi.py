@@ -200,8 +200,10 @@ class _Middleware(CachingMiddleware):
             exchange.language, exchange.timezone = locale.language, locale.timezone
         telling = self._special if self.updates else _octets(exchange.engine.special)
         special = _special(request, telling)
-        if type(request.before) is ASGIRequest:
-            special |= _special(request.before, telling)
+        before = request.before
+        while type(before) is ASGIRequest:
+            special |= _special(before, telling)
+            before = before.before
         exchange.begin(request, time.time(), special)
         pages = exchange.engine.pages
         if pages.immediate:

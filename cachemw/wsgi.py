@@ -127,8 +127,10 @@ class _Middleware(CachingMiddleware):
             exchange.language, exchange.timezone = locale.language, locale.timezone
         names, telling = self._told if self.updates else _variables(exchange.engine.special)
         special = _special(environ, names, telling)
-        if type(request.before) is WSGIRequest:
-            special = {*special, *_special(request.before.environ, names, telling)}
+        before = request.before
+        while type(before) is WSGIRequest:
+            special = {*special, *_special(before.environ, names, telling)}
+            before = before.before
         exchange.begin(request, time.time(), special)
         lookup = exchange.engine.pages.lookup
         while exchange.wants:
