@@ -256,6 +256,19 @@ def test_a_hit_on_redis_is_one_command(
         assert count() - before == first
 
 
+def _catch_up(cache: BaseCache) -> None:
+    """Return when a tier has heard of all changes so far, by the one channel that tells of them in their order."""
+    if not isinstance(cache, TieredCache):
+        return
+    channel = cache._tier.channel
+    if channel is not None:
+        until(lambda: channel.ready, "the tier hears of changes")
+        cache._shared.set("news", "old")
+        assert cache.get("news") == "old"
+        cache._shared.set("news", "new")
+        until(lambda: cache.get("news") == "new", "the tier has heard of the last change")
+
+
 @pytest.mark.parametrize("store", NETWORKED)
 @pytest.mark.parametrize("fields", [[], [("Vary", "Accept-Language")], [("Cache-Tag", "shop, news")], BOTH], ids=KINDS)
 def test_a_hit_is_one_round_trip(store: str, interface: str, fields: list[tuple[str, str]]) -> None:
@@ -267,10 +280,8 @@ def test_a_hit_is_one_round_trip(store: str, interface: str, fields: list[tuple[
             site.fields["/"] = fields
             for _ in range(10):  # psycopg prepares a statement that it has seen a few times
                 site.get("/", request)
-            channel = site.cache._tier.channel if isinstance(site.cache, TieredCache) else None
-            if channel is not None:
-                until(lambda: channel.ready, "the tier hears of changes")
-                site.get("/", request)
+            _catch_up(site.cache)
+            site.get("/", request)
             before = wire.turns
             for _ in range(HITS):
                 assert site.get("/", request).hit
@@ -278,6 +289,7 @@ def test_a_hit_is_one_round_trip(store: str, interface: str, fields: list[tuple[
         with Site(interface, open_networked(store, wire.address, patient=True)) as other:
             other.fields["/"] = fields
             other.get("/another")  # connects
+            _catch_up(other.cache)
             before = wire.turns
             assert other.get("/", request).hit
             assert wire.turns - before <= 2
