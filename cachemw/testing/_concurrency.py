@@ -130,6 +130,38 @@ class ConcurrencyContract(Contract):
 
         asyncio.run(main())
 
+    def test_closing_takes_nothing_from_who_uses_the_cache(self, make_cache: MakeCache) -> None:
+        """As at the end of one request, while others are answered."""
+
+        async def main() -> None:
+            cache = make_cache()
+            await cache.aclear()
+
+            async def use(number: int) -> None:
+                for value in range(20):
+                    await cache.aset(f"key{number}", [value])
+                    assert await cache.aget(f"key{number}") == [value]
+
+            async def close() -> None:
+                for _ in range(20):
+                    await cache.aclose()
+                    await asyncio.sleep(0)
+
+            await asyncio.gather(*(use(number) for number in range(5)), close())
+            await cache.aclose()
+
+        asyncio.run(main())
+
+    def test_closing_takes_nothing_from_the_threads_that_use_the_cache(self, one: BaseCache) -> None:
+        def use(number: int) -> None:
+            for value in range(20):
+                one.set(f"key{number}", [value])
+                assert one.get(f"key{number}") == [value]
+                if number == 0:
+                    one.close()
+
+        in_threads(5, use)
+
     def test_a_cancelled_task_leaves_its_default_to_another(self, make_cache: MakeCache) -> None:
         async def main() -> None:
             cache = make_cache()

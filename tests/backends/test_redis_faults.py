@@ -394,7 +394,7 @@ class TestThreads:
         found: list[Any] = []
 
         def interrupt(frame: Any, event: str, argument: object) -> Any:
-            if not frame.f_code.co_filename.endswith(("redis_threads.py", "threading.py")):
+            if not frame.f_code.co_filename.endswith(("_redis/threads.py", "threading.py")):
                 return None
             found.append(cache.get("b"))
             return interrupt
@@ -687,15 +687,61 @@ class TestTasks:
             cache._forget()
             gc.collect()
 
-    def test_closing_waits_for_a_connection_that_is_being_made(self, server: Server) -> None:
+    def test_closing_leaves_a_connection_that_is_being_made_to_who_waits_for_it(self, server: Server) -> None:
+        async def scenario(cache: RedisCache) -> None:
+            reading = asyncio.create_task(cache.aget("key", "nothing"))
+            await asyncio.sleep(0)
+            await cache.aclose()
+            assert await reading == "nothing"
+            (node,) = cache._routes.nodes()
+            assert node.tasks._channels
+            await cache.aclose()
+            assert not node.tasks._channels
+
+        asyncio.run(scenario(RedisCache(url(server), {"OPTIONS": {"socket_timeout": 5}})))
+
+    def test_closing_waits_for_a_connection_that_nobody_waits_for_any_more(self, server: Server) -> None:
         async def scenario(cache: RedisCache) -> None:
             reading = asyncio.create_task(cache.aget("key"))
             await asyncio.sleep(0)
+            reading.cancel()
+            await asyncio.sleep(0)
+            (node,) = cache._routes.nodes()
+            assert node.tasks._dials
             await cache.aclose()
-            with pytest.raises(BackendUnavailable, match="was dropped"):
-                await reading
+            assert not node.tasks._dials
+            assert not node.tasks._channels
 
-        asyncio.run(scenario(RedisCache(url(server), {})))
+        asyncio.run(scenario(RedisCache(url(server), {"OPTIONS": {"socket_timeout": 5}})))
+
+    def test_closing_waits_for_answers_and_not_for_those_that_nobody_waits_for(self) -> None:
+        async def scenario(cache: RedisCache) -> None:
+            reading = asyncio.create_task(cache.aget("key", "nothing"))
+            await asyncio.to_thread(asked.wait, 5)
+            closing = asyncio.create_task(cache.aclose())
+            await asyncio.sleep(0)
+            assert not closing.done()
+            answered.set()
+            await closing
+            assert await reading == "nothing"
+
+            answered.clear()
+            asked.clear()
+            reading = asyncio.create_task(cache.aget("key"))
+            await asyncio.to_thread(asked.wait, 5)
+            reading.cancel()
+            await asyncio.sleep(0)
+            await asyncio.wait_for(cache.aclose(), 5)  # the answer never comes
+            answered.set()
+
+        def answer(words: list[bytes]) -> bytes:
+            asked.set()
+            answered.wait(20)
+            return b"*1\r\n$-1\r\n"
+
+        asked, answered = threading.Event(), threading.Event()
+        with FakeRedis(answer) as fake:
+            asyncio.run(scenario(RedisCache(fake.url, {"OPTIONS": {"socket_timeout": 20}})))
 
     def test_a_dropped_connection_takes_no_more_calls_and_fails_those_not_yet_sent(self, server: Server) -> None:
         async def scenario(cache: RedisCache) -> None:

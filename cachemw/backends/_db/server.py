@@ -22,6 +22,7 @@ from weakref import finalize
 from sqlalchemy import URL, CursorResult, Engine, inspect
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.util import greenlet_spawn
 
 from cachemw.backends._db.calls import Call, MissingTable, Outcome, ValueTooLarge, shown_url
 from cachemw.backends._db.engines import PATIENCE, EngineMaker, error_code
@@ -51,9 +52,14 @@ class _OnLoop:
     lines: tuple[Line, Line]
 
     async def dispose(self) -> None:
-        """Close the connections; the next calls open others."""
+        """Close the connections: the event loop ends."""
         for engine in self.engines:
             await engine.dispose()
+
+    async def let_go(self) -> None:
+        """Close the connections that nobody uses; see `ServerStore.close`."""
+        for engine in self.engines:
+            await greenlet_spawn(engine.sync_engine.pool.dispose)
 
 
 class ServerStore:
@@ -193,10 +199,14 @@ class ServerStore:
     # -- the end -------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """See `Store.close`."""
+        """See `Store.close`.
+
+        Only the pool is told: an engine that is disposed of takes another, and connections that are in use at that
+        moment would be left to the garbage collector.
+        """
         self._check_process()
         for engine in self._engines:
-            engine.dispose()
+            engine.pool.dispose()
         self._lines = self._make_lines()
 
     async def aclose(self) -> None:
@@ -204,7 +214,7 @@ class ServerStore:
         self.close()
         if (here := self._loops.known()) is not None:
             here.lines = self._make_lines()
-            await here.dispose()
+            await here.let_go()
 
 
 def _dispose(maker: EngineMaker, engines: Sequence[Engine]) -> None:

@@ -166,6 +166,7 @@ class AsyncClient:
         self._most = commands.AT_ONCE if tls is None else commands.RECORD
         self._connection: _Connection | None = None
         self._connecting: asyncio.Task[_Connection] | None = None
+        self._waiting = 0  # tasks that are about to use the connection that is being made
 
     def get(self, keys: Sequence[str]) -> Awaitable[dict[str, Value]]:
         """What is stored of them."""
@@ -225,8 +226,11 @@ class AsyncClient:
         return self._ask(commands.flush())
 
     def close(self) -> None:
-        """Close the connection when the calls on it have their replies; the next call makes another."""
-        if self._connection is not None:
+        """Close the connection when the calls on it have their replies; the next call makes another.
+
+        One that somebody is waiting for stays: who closes the cache meanwhile is no failure of the server's.
+        """
+        if self._connection is not None and not self._waiting:
             self._connection.retire()
             self._connection = None
 
@@ -261,7 +265,11 @@ class AsyncClient:
     async def _connected(self) -> _Connection:
         if self._connecting is None:
             self._connecting = asyncio.create_task(self._connect())
-        return await asyncio.shield(self._connecting)  # others may wait for the same connection
+        self._waiting += 1
+        try:
+            return await asyncio.shield(self._connecting)  # others may wait for the same connection
+        finally:
+            self._waiting -= 1
 
     async def _connect(self) -> _Connection:
         loop = asyncio.get_running_loop()

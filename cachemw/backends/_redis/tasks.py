@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from asyncio import AbstractEventLoop, Future, Task, TimerHandle
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, Final
 
@@ -100,8 +100,7 @@ class Channel(asyncio.Protocol):
             self._settle()
         except CLIENT_ERRORS as error:
             self._fail(error)
-        if self._retired and not self._calls:
-            self.abort()
+        self._end_if_retired()
 
     def _settle(self) -> None:
         read, calls = self._reader.gets, self._calls
@@ -135,8 +134,7 @@ class Channel(asyncio.Protocol):
                     self._fail(TimeoutError("no answer in time"))
                     return
                 call.future.set_exception(unavailable(self._server, "no answer in time"))
-        if self._retired:  # nobody waits any more
-            self.abort()
+        self._end_if_retired()
 
     def eof_received(self) -> None:
         """asyncio: the server closed its end."""
@@ -159,9 +157,12 @@ class Channel(asyncio.Protocol):
                 future.set_exception(unavailable(self._server, error))
 
     def retire(self) -> None:
-        """Close it as soon as the calls under way have their answers."""
+        """Close it as soon as nobody waits for an answer any more."""
         self._retired = True
-        if not self._calls:
+        self._end_if_retired()
+
+    def _end_if_retired(self) -> None:
+        if self._retired and all(call.future.done() for call in self._calls):
             self.abort()
 
     def abort(self) -> None:
@@ -169,8 +170,8 @@ class Channel(asyncio.Protocol):
         self._fail(ConnectionAbortedError("the connection was dropped"))
 
     async def close(self) -> None:
-        """Close it, and wait until it is."""
-        self.abort()
+        """Close it as soon as nobody waits for an answer any more, and wait until it is."""
+        self.retire()
         await self._gone.wait()
 
     async def _until_the_loop_ends(self) -> AsyncGenerator[None, None]:
@@ -178,7 +179,8 @@ class Channel(asyncio.Protocol):
         try:
             yield
         finally:
-            await self.close()
+            self.abort()
+            await self._gone.wait()
 
 
 class Channels:
@@ -191,6 +193,7 @@ class Channels:
         self._patience = patience
         self._channels: dict[AbstractEventLoop, Channel] = {}
         self._dials: dict[AbstractEventLoop, Task[Channel]] = {}
+        self._waiting: Counter[AbstractEventLoop] = Counter()  # tasks that are about to use what is dialled for them
 
     async def call(self, payload: bytes, count: int) -> list[Any]:
         """One conversation. Raises: BackendUnavailable."""
@@ -207,7 +210,13 @@ class Channels:
             self._forget_ended_loops()
             dial = self._dials[loop] = loop.create_task(self._dial(loop))
             dial.add_done_callback(_retrieve)
-        return await asyncio.shield(dial)
+        self._waiting[loop] += 1
+        try:
+            return await asyncio.shield(dial)
+        finally:
+            self._waiting[loop] -= 1
+            if not self._waiting[loop]:
+                del self._waiting[loop]
 
     async def _dial(self, loop: AbstractEventLoop) -> Channel:
         try:
@@ -226,11 +235,11 @@ class Channels:
                 self._channels.pop(loop, None)
 
     async def close(self) -> None:
-        """Close the running loop's channel."""
+        """Close the running loop's channel; one that a task is waiting for stays, to be used."""
         loop = asyncio.get_running_loop()
-        if (dial := self._dials.get(loop)) is not None:
+        if loop not in self._waiting and (dial := self._dials.get(loop)) is not None:
             await asyncio.wait((dial,))
-        if (channel := self._channels.pop(loop, None)) is not None:
+        if loop not in self._waiting and (channel := self._channels.pop(loop, None)) is not None:
             await channel.close()
 
     def retire(self) -> None:
@@ -244,6 +253,7 @@ class Channels:
         """After a fork: the loops and their connections are the parent's."""
         self._channels = {}
         self._dials = {}
+        self._waiting = Counter()
 
 
 def _retrieve(dial: Task[Channel]) -> None:
