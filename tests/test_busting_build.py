@@ -308,6 +308,9 @@ def test_folders_that_cannot_be_are_errors(folder: Folder) -> None:
     for target in [folder.source, folder.source / "build", folder.source.parent]:
         with pytest.raises(ImproperlyConfigured, match="lie in one another"):
             build([folder.source], target)
+    for alone in (folder.source, str(folder.source)):
+        with pytest.raises(TypeError, match="The sources are a list of directories"):
+            build(alone, folder.out)  # type: ignore[arg-type,unused-ignore]
 
 
 def test_of_two_sources_the_first_wins(folder: Folder, tmp_path: Path) -> None:

@@ -88,7 +88,8 @@ def build(
     for references that begin with it. `compress`: some of gzip, br and zstd; left out, those that are installed.
 
     With problems (see `Built.problems`) nothing is written, unless `missing_ok`. Source maps may always be missing.
-    Raises: ImproperlyConfigured for folders, codings or packages that are not there.
+    Raises: ImproperlyConfigured for folders, codings or packages that are not there; TypeError for a lone folder in the
+    place of several.
     """
     roots, out = _checked_folders(sources, target)
     encoders = _encoders(compress)
@@ -110,6 +111,8 @@ def build(
 def _checked_folders(
     sources: Iterable[str | os.PathLike[str]], target: str | os.PathLike[str]
 ) -> tuple[list[Path], Path]:
+    if isinstance(sources, str | os.PathLike):  # a text is an iterable of paths, too: its characters
+        raise TypeError(f"The sources are a list of directories; got {sources!r}: write [{sources!r}].")
     out = Path(target).resolve()
     roots = [Path(source) for source in sources]
     for root in roots:
