@@ -81,6 +81,16 @@ class Relay:
             holder._flight = flight
         return leads
 
+    def _hand_over(self) -> None:
+        """The client is given a piece of the answer, and there is no saying when it will have taken it."""
+        if self._flight is not None:
+            self._flight.sending_since = time.monotonic()
+
+    def _go_on(self) -> None:
+        """The client has taken it."""
+        if self._flight is not None:
+            self._flight.sending_since = 0.0
+
     def _desert(self) -> None:
         """The client has left before the answer was there: one of those who wait for it is to fetch it."""
         flight = self._holder._flight

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
@@ -22,11 +23,14 @@ T = TypeVar("T")
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
+#: Seconds that followers give the leader's client to take what it is sent. One that reads nothing would hold all up.
+PATIENCE: Final = 1.0
+
 
 class Flight(Generic[T]):
     """One call of the application on behalf of everybody who waits for it."""
 
-    __slots__ = ("_flights", "_gates", "_waiters", "deserted", "key", "landed", "leader", "records")
+    __slots__ = ("_flights", "_gates", "_waiters", "deserted", "key", "landed", "leader", "records", "sending_since")
 
     def __init__(self, flights: Flights[T], key: str) -> None:
         self.key = key
@@ -34,6 +38,7 @@ class Flight(Generic[T]):
         self.landed = False
         self.deserted = False  # its leader's client has left: the application has not answered, nor failed
         self.leader = threading.get_ident()
+        self.sending_since = 0.0  # by `time.monotonic`: since then the leader's client is to take what it is sent
         self._flights = flights
         self._gates: list[Any] = []  # locks, each held by the thread that waits for it
         self._waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
@@ -74,7 +79,7 @@ class Flight(Generic[T]):
             self._release()
 
     def wait(self, timeout: float) -> bool:
-        """Block the thread until the flight has landed; False after `timeout` seconds.
+        """Block the thread until the flight has landed; False after `timeout` seconds, or if it is held up.
 
         A thread that leads the flight itself does not wait: a test client asks again before it has read an answer.
         """
@@ -86,21 +91,33 @@ class Flight(Generic[T]):
             if self.landed:
                 return True
             self._gates.append(gate)
-        return gate.acquire(timeout=timeout)
+        until = time.monotonic() + timeout
+        while not gate.acquire(timeout=min(max(until - time.monotonic(), 0.0), PATIENCE)):
+            if time.monotonic() >= until or self._is_held_up():
+                return self.landed
+        return True
 
     async def await_landing(self, timeout: float) -> bool:
-        """Suspend the task until the flight has landed; False after `timeout` seconds."""
+        """Suspend the task until the flight has landed; False after `timeout` seconds, or if it is held up."""
         loop = asyncio.get_running_loop()
         future = loop.create_future()  # before it is asked: what allocates may have the garbage collector land this
         with self._flights.lock:
             if self.landed:
                 return True
             self._waiters.append((loop, future))
-        try:
-            async with asyncio.timeout(timeout):
-                await future
-        except TimeoutError:
+        until = time.monotonic() + timeout
+        while not future.done():
+            await asyncio.wait((future,), timeout=min(max(until - time.monotonic(), 0.0), PATIENCE))
+            if not future.done() and (time.monotonic() >= until or self._is_held_up()):
+                return self.landed
+        return True
+
+    def _is_held_up(self) -> bool:
+        """Does the leader's client not take what it is sent? Then one of those who wait is to fetch the page."""
+        since = self.sending_since
+        if not since or time.monotonic() - since < PATIENCE:
             return False
+        self.deserted = True
         return True
 
 

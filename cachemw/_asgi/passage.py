@@ -255,7 +255,9 @@ class Passage(TaskRelay):
         self._started = True
         if fields is not given.fields:
             message = {**message, "headers": _renewed(headers, given.fields, fields)}
+        self._hand_over()
         await self._send(message)
+        self._go_on()
 
     async def _replace(self) -> None:
         """Send the exchange's reply instead of what the application gave."""
@@ -279,7 +281,9 @@ class Passage(TaskRelay):
             return
         if message.get("more_body", False):
             try:
+                self._hand_over()
                 await self._send(message)
+                self._go_on()
             except BaseException:  # whoever sends it again sends it twice, to us alone
                 self._desert()
                 self._drop()

@@ -185,7 +185,9 @@ class Passage(ThreadRelay):
             self._send_head()
         assert self._write is not None
         self._keep(data)
+        self._hand_over()
         self._write(data)
+        self._go_on()
 
     def _send_head(self, read: bytes = b"") -> bool:
         """Decide about the head and send it; True if the body is another now, and what was read of it is void."""
@@ -288,6 +290,7 @@ class Passage(ThreadRelay):
         return self
 
     def __next__(self) -> bytes:
+        self._go_on()
         try:
             chunk = next(self._iterator)
         except StopIteration:
@@ -308,6 +311,7 @@ class Passage(ThreadRelay):
             self._keep(chunk)
             if self._copied == self._length and self._copy is not None and not self._made:
                 self._make()
+        self._hand_over()
         return chunk
 
     def finish(self) -> None:
