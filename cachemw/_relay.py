@@ -82,12 +82,12 @@ class Relay:
         return leads
 
     def _hand_over(self) -> None:
-        """The client is given a piece of the answer, and there is no saying when it will have taken it."""
+        """It is for the client to go on: it is given a piece of the answer, or to send its request to the end."""
         if self._flight is not None:
             self._flight.sending_since = time.monotonic()
 
     def _go_on(self) -> None:
-        """The client has taken it."""
+        """The client has done so."""
         if self._flight is not None:
             self._flight.sending_since = 0.0
 

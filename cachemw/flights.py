@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
-#: Seconds that followers give the leader's client to take what it is sent. One that reads nothing would hold all up.
+#: Seconds that followers give the leader's client to read what it is sent. One that never does would hold all up.
 PATIENCE: Final = 1.0
 
 
@@ -38,7 +38,7 @@ class Flight(Generic[T]):
         self.landed = False
         self.deserted = False  # its leader's client has left: the application has not answered, nor failed
         self.leader = threading.get_ident()
-        self.sending_since = 0.0  # by `time.monotonic`: since then the leader's client is to take what it is sent
+        self.sending_since = 0.0  # by `time.monotonic`: since then it is for the leader's client to read, or to write
         self._flights = flights
         self._gates: list[Any] = []  # locks, each held by the thread that waits for it
         self._waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
@@ -113,7 +113,7 @@ class Flight(Generic[T]):
         return True
 
     def _is_held_up(self) -> bool:
-        """Does the leader's client not take what it is sent? Then one of those who wait is to fetch the page."""
+        """Does the leader's client let the application wait? Then one of those who follow is to fetch the page."""
         since = self.sending_since
         if not since or time.monotonic() - since < PATIENCE:
             return False

@@ -103,6 +103,7 @@ class Passage(TaskRelay):
 
     # What holds until something else is known: attributes of the class, so that a passage sets only a few.
     place: Mapping[str, Any] = MappingProxyType({})  # what the scope said of the path, before anybody else had it
+    _asked = False  # the request has come to its end
     _started = False  # a head was sent
     _replaced = False  # a reply of ours was sent: what the application sends is dropped
     _retry = False  # the same, because the application is to be called once more
@@ -184,7 +185,13 @@ class Passage(TaskRelay):
         self.exchange.drops = (*self.exchange.drops, *self._unsure)
 
     async def _receiving(self) -> Message:
-        message = await self._receive()
+        if self._asked:
+            message = await self._receive()
+        else:  # HTTP/2: nothing says whether a body comes, and when
+            self._hand_over()
+            message = await self._receive()
+            self._go_on()
+            self._asked = not message.get("more_body", False)
         if message["type"] == "http.disconnect":
             if not self._complete:
                 self.exchange.never = True  # whatever the application sends from now on, it sends to nobody

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cachemw import asgi, wsgi
-from cachemw._asgi.passage import no_body
+from cachemw._asgi.passage import discard, no_body
 from cachemw.backends.locmem import LocMemCache
 from tests.scenarios.test_attacks_shells import ask_wsgi, environ_of, scope_of
 
@@ -67,6 +67,74 @@ def test_tasks_do_not_wait_for_a_client_that_reads_nothing(refused: str, halves:
         assert not leader.done()
         reads.set()
         assert await leader == b"page"
+
+    asyncio.run(story())
+
+
+def test_nor_for_one_that_does_not_end_its_request() -> None:
+    """HTTP/2 lets a GET have a body without a word about it, and some applications ask for one."""
+
+    async def story() -> None:
+        calls, ends, stuck = count(1), asyncio.Event(), asyncio.Event()
+        called = 0
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            nonlocal called
+            called = next(calls)
+            while (await receive()).get("more_body", False):
+                pass
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"page"})
+
+        middleware = with_halves(asgi, app, False)
+        parts = [{"type": "http.request", "body": b"", "more_body": more} for more in (True, False)]
+
+        async def receive() -> Any:
+            if len(parts) == 1:
+                stuck.set()
+                await ends.wait()
+            return parts.pop(0)
+
+        async def client(receive: Any) -> bytes:
+            body = b""
+
+            async def send(message: Any) -> None:
+                nonlocal body
+                body += message.get("body", b"")
+
+            await middleware(scope_of(), receive, send)
+            return body
+
+        leader = asyncio.create_task(client(receive))
+        await stuck.wait()
+        async with asyncio.timeout(10):
+            assert await asyncio.gather(*[client(no_body()) for _ in range(20)]) == [b"page"] * 20
+        assert called == 2
+        ends.set()
+        assert await leader == b"page"
+
+    asyncio.run(story())
+
+
+def test_who_listens_for_a_client_that_leaves_is_waited_for() -> None:
+    """As Starlette's StreamingResponse does while it sends."""
+
+    async def story() -> None:
+        calls = 0
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            nonlocal calls
+            calls += 1
+            await receive()
+            listening = asyncio.create_task(receive())
+            await asyncio.sleep(0.3)
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"page"})
+            listening.cancel()
+
+        middleware = with_halves(asgi, app, False)
+        await asyncio.gather(*[middleware(scope_of(), no_body(), discard) for _ in range(20)])
+        assert calls == 1
 
     asyncio.run(story())
 
