@@ -72,6 +72,11 @@ class TestLocation:
         settings = deployment.settings
         assert (settings.tls, settings.timeout, settings.connection["password"]) == (True, 2.0, "p")
 
+    def test_a_cluster_of_ipv6_addresses(self) -> None:
+        deployment = read("redis+cluster://u:[%2F@[::1],[::2]:1,a,[::3]")
+        assert [address for address, _ in deployment.servers] == [("::1", 6379), ("::2", 1), ("a", 6379), ("::3", 6379)]
+        assert deployment.settings.connection["password"] == "[/"
+
     @pytest.mark.parametrize(
         "location",
         [

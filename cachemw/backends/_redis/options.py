@@ -157,11 +157,10 @@ def _server(url: str, options: Mapping[str, Any]) -> tuple[Address, Settings]:
 
 def _several(url: str, scheme: str, kind: Any, options: Mapping[str, Any]) -> Deployment:
     """redis+sentinel://[user:password@]h1[:port],h2/service[/db] and redis+cluster://[user:password@]h1[:port],h2."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        _refuse_location(url)
-    credentials, _, hosts = parts.netloc.rpartition("@")
+    rest = url.partition("://")[2]
+    place = re.split("[/?#]", rest, maxsplit=1)[0]
+    credentials, _, hosts = place.rpartition("@")
+    parts = urlsplit(f"//h{rest[len(place) :]}")  # one host: Python 3.14 refuses [::1] after another one
     username, _, password = credentials.partition(":")
     given: dict[str, Any] = {"ssl": scheme == "rediss"}
     if credentials:
