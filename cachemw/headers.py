@@ -26,6 +26,7 @@ from cachemw.rfc9111.fields import (
     parse_delta_seconds,
     parse_list,
 )
+from cachemw.settings import Settings
 
 if TYPE_CHECKING:
     from cachemw.backends.base import BaseCache
@@ -131,8 +132,6 @@ def patch_response_headers(headers: Any, cache_timeout: float | None = None, *, 
     is the time, in seconds since the epoch, from which `Expires` is counted.
     """
     if cache_timeout is None:
-        from cachemw.settings import Settings  # further up in the house
-
         site = site_here()
         cache_timeout = Settings.from_environ().lifetime() if site is None else site.caching.seconds
     timeout = max(0, int(cache_timeout))
@@ -199,6 +198,7 @@ def get_cache_key(
 ) -> str | None:
     """The key of the page that would answer a request, None as long as no response to its URL was learnt.
 
+    It is the key for a GET without a body, whatever the request itself is: after a form, that of the page at its URL.
     `request` is any framework's, a WSGI environ or an ASGI scope. `key_prefix` and `cache` (an alias, a URL or a
     store) are, if both are left out, those of the cache that the request came through; one that is left out is that of
     the Django project whose request it is, if it has our integration, of the Flask application at work, if it has the
@@ -222,6 +222,8 @@ def learn_cache_key(
 
     The arguments are those of `get_cache_key`; `response` is any framework's, or its headers. Whatever HEAD learns
     serves GET too. The middlewares do this by themselves.
+
+    Raises: ValueError for a request that no page answers: several Host fields.
     """
     from cachemw._views.keys import learn
 

@@ -341,3 +341,46 @@ def test_a_path_that_somebody_has_rewritten_is_in_the_key() -> None:
     key = get_cache_key(rewritten, cache=store)
     assert _stored(middleware, key)
     assert get_cache_key(scope("/a"), cache=store) != key
+
+
+# -- what the page does not hang on -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"Content-Length": "3", "Content-Type": "text/plain"},
+        {"Transfer-Encoding": "chunked"},
+        {"Expect": "100-continue"},
+        {"Upgrade": "h2c"},
+    ],
+    ids=["length", "chunked", "expect", "upgrade"],
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("keyed", [{}, {"X-Requested-With": "XMLHttpRequest"}], ids=["plain", "ajax"])
+def test_the_key_is_that_of_a_get_without_a_body(
+    request_of: Any, method: str, keyed: dict[str, str], fields: dict[str, str]
+) -> None:
+    """Whoever has just handled a form may ask for the page of its URL."""
+    asked = request_of(**keyed, **fields)
+    inner = getattr(asked, "environ", None) or getattr(asked, "scope", asked)
+    inner["REQUEST_METHOD" if "REQUEST_METHOD" in inner else "method"] = method
+    before = dict(inner)
+    learnt = learn_cache_key(asked, Headers("X-A"))
+    assert get_cache_key(asked) == learnt == get_cache_key(request_of(**keyed))
+    assert inner == before
+
+
+def test_a_request_that_no_page_answers_has_no_key() -> None:
+    learn_cache_key(scope(X_Requested_With="XMLHttpRequest"), Headers())
+    asked = scope(X_Requested_With="XMLHttpRequest")
+    asked["headers"].append((b"host", b"other.example"))
+    assert get_cache_key(asked) is None
+    with pytest.raises(ValueError, match="No page answers this request: it has several Host fields"):
+        learn_cache_key(asked, Headers())
+
+
+@pytest.mark.parametrize(("timeout", "known"), [(None, True), (1, True), (0.5, True), (0, False), (-1, False)])
+def test_how_long_it_is_known(request_of: Any, timeout: float | None, known: bool) -> None:
+    key = learn_cache_key(request_of(), Headers("X-A"), timeout)
+    assert get_cache_key(request_of()) == (key if known else None)

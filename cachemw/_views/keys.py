@@ -9,12 +9,13 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from cachemw import activation
+from cachemw._asgi.request import ASGIRequest, octets
 from cachemw._caching_here import project_of, site_here
 from cachemw._views.page import EXCHANGE
-from cachemw.asgi import ASGIRequest
+from cachemw._wsgi.request import WSGIRequest, variable
 from cachemw.backends.base import BaseCache
 from cachemw.caching import Caching, Line
 from cachemw.exchange import Exchange
@@ -22,16 +23,23 @@ from cachemw.headers import lines_of
 from cachemw.rfc9111.fields import parse_vary
 from cachemw.rfc9111.keys import head_key, primary_key
 from cachemw.rfc9111.messages import Request, StoredResponse, VaryIndex
-from cachemw.wsgi import WSGIRequest
 
 __all__ = ["find", "learn"]
+
+#: What a form has that was sent to the URL, and the page there does not hang on: the request is taken for a plain GET.
+_OF_A_FORM: Final = frozenset(
+    name
+    for field in ("content-length", "expect", "transfer-encoding", "upgrade")
+    for name in (variable(field), octets(field))
+)
 
 
 def find(request: Any, *, key_prefix: str | None, method: str, cache: str | BaseCache | None) -> str | None:
     """See `cachemw.headers.get_cache_key`."""
     exchange = _begun(request, key_prefix, cache)
     of = exchange.of
-    assert of is not None
+    if of is None:
+        return None
     primaries = (primary_key(of), head_key(of)) if method == "HEAD" else (primary_key(of),)
     for primary, record in zip(primaries, exchange.engine.pages.lookup(primaries), strict=True):
         exchange.known = {primary: record}
@@ -49,7 +57,8 @@ def learn(
     """See `cachemw.headers.learn_cache_key`."""
     exchange = _begun(request, key_prefix, cache)
     line, of = exchange.engine, exchange.of
-    assert of is not None
+    if of is None:
+        raise ValueError("No page answers this request: it has several Host fields.")
     primary = primary_key(of)  # what HEAD learns serves GET, too
     names = exchange._names(parse_vary(lines_of(response, "Vary")))
     (record,) = line.pages.lookup((primary,))
@@ -59,12 +68,15 @@ def learn(
         if isinstance(record, VaryIndex):
             names = tuple(dict.fromkeys(record.names + names))
         record = VaryIndex(primary, names, secrets.token_hex(8))
-        line.pages.run(line.pages.commit([(primary, record, timeout or line.seconds)]), False)
+        line.pages.run(line.pages.commit([(primary, record, line.seconds if timeout is None else timeout)]), False)
     return exchange._secondary(record)
 
 
 def _begun(request: Any, key_prefix: str | None, cache: Any) -> Exchange[Line]:
-    """The passage of a GET of this URL, as the middlewares begin it: what its key is made of is decided there."""
+    """The passage of a GET of this URL, as the middlewares begin it: what its key is made of is decided there.
+
+    Where no page answers it, its `of` is None.
+    """
     asked, state = _request(request)
     asked.method = "GET"
     project = project_of(request)
@@ -77,7 +89,7 @@ def _begun(request: Any, key_prefix: str | None, cache: Any) -> Exchange[Line]:
     if locale is not None:
         language, timezone = locale.language, locale.timezone
     exchange.language, exchange.timezone = language, timezone
-    exchange.begin(asked, time.time(), [name for name in exchange.engine.policy.keyed_fields if asked.lines(name)])
+    exchange.begin(asked, time.time(), [*filter(asked.lines, exchange.engine.policy.keyed_fields)])
     return exchange
 
 
@@ -110,13 +122,14 @@ def _exchange(asked: Request, passing: Any, site: Any, key_prefix: str | None, c
 
 
 def _request(request: Any) -> tuple[Request, Mapping[str, Any]]:
-    """The request as the rules see it, and the `environ` or `scope` that it is made of."""
+    """The request as the rules see it, but for its body, and the `environ` or `scope` that it is made of."""
     for name in ("environ", "scope", "META"):
         request = getattr(request, name, request)
     if isinstance(request, Mapping) and "REQUEST_METHOD" in request:
-        return WSGIRequest(dict(request)), request
+        return WSGIRequest({name: value for name, value in request.items() if name not in _OF_A_FORM}), request
     if isinstance(request, Mapping) and "headers" in request and "path" in request:
         scope = dict(request)
+        scope["headers"] = [field for field in request["headers"] if field[0].lower() not in _OF_A_FORM]
         if isinstance(scope.get("query_string"), str):  # as Django's own test client has it
             scope["query_string"] = scope["query_string"].encode()
         return ASGIRequest(scope), request
