@@ -29,7 +29,7 @@ KeyFunction = Callable[[Any, str, Any], str]
 
 #: memcached's limit, by which Django warns for every store.
 MEMCACHED_LENGTH: Final = 250
-_HERE: Final = __name__.rpartition(".")[0] + "."
+_HERE: Final = (__name__.rpartition(".")[0] + ".", "cachemw.integrations.")
 _CONTROL: Final = re.compile(r"[\x00-\x20\x7f]")
 #: Characters that `page_digest` makes.
 _DIGEST_LENGTH: Final = 66
@@ -85,7 +85,7 @@ def _callers_level() -> int:
     return level - 1
 
 
-def validate(key: str, *, strict: bool, limit: int | None) -> None:
+def validate(key: str, *, strict: bool, limit: int | None, warning: type[CacheKeyWarning] = CacheKeyWarning) -> None:
     """Complain about a made key as Django does: a warning, or InvalidCacheKey where the store cannot take it."""
     complaint = _complaint(key)
     if complaint is not None and strict:
@@ -95,7 +95,7 @@ def validate(key: str, *, strict: bool, limit: int | None) -> None:
             f"The store takes keys of at most {limit} characters, and this one has {len(key)}: {key!r}"
         )
     if complaint is not None:
-        warnings.warn(complaint, CacheKeyWarning, stacklevel=_callers_level())
+        warnings.warn(complaint, warning, stacklevel=_callers_level())
 
 
 def page_prefix(key_prefix: str, version: Any, *, strict: bool, limit: int | None) -> str:

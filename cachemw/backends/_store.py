@@ -14,7 +14,7 @@ from cachemw.backends._failopen import FailOpen, Reports
 from cachemw.backends._keys import MEMCACHED_LENGTH, default_key_func, key_function, key_made_by, page_prefix, validate
 from cachemw.backends._once import MISSING, Once
 from cachemw.backends.serializers import PickleSerializer, Seal, make_serializer, secrets_from
-from cachemw.errors import SerializationError, UnserializableValue
+from cachemw.errors import CacheKeyWarning, SerializationError, UnserializableValue
 
 __all__ = ["DEFAULT_TIMEOUT", "FOREVER", "Entry", "Store", "Value", "unserializable"]
 
@@ -51,6 +51,8 @@ class Store(ABC):
     max_key_length: ClassVar[int | None] = None
     #: Does the store refuse the keys that memcached refuses? They then raise InvalidCacheKey instead of warning.
     strict_keys: ClassVar[bool] = False
+    #: What a key that is fine here, and would not be on memcached, is warned of by.
+    key_warning: ClassVar[type[CacheKeyWarning]] = CacheKeyWarning
     #: The names in OPTIONS, in lower case (any case is understood); None: the backend checks its options itself.
     option_names: ClassVar[frozenset[str] | None] = frozenset()
     #: What the page cache keeps of this store (`cachemw.pages.Pages`), as soon as there is one.
@@ -238,7 +240,7 @@ class Store(ABC):
 
     def validate_key(self, key: str) -> None:
         """Warn (CacheKeyWarning) about a made key that memcached would refuse, or raise InvalidCacheKey."""
-        validate(key, strict=self.strict_keys, limit=self.max_key_length)
+        validate(key, strict=self.strict_keys, limit=self.max_key_length, warning=self.key_warning)
 
     def make_and_validate_key(self, key: Any, version: Any = None) -> str:
         """Both; every operation begins with it."""

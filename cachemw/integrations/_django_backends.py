@@ -8,7 +8,6 @@ Rule 2: Django closes its caches after every request; a store's connections outl
 from __future__ import annotations
 
 import threading
-import warnings
 from abc import ABCMeta
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -17,6 +16,7 @@ from typing import Any, Final, cast
 from django.core.cache.backends import base as django_base  # type: ignore[import-untyped]
 
 from cachemw.backends.base import DEFAULT_TIMEOUT, BaseCache
+from cachemw.errors import CacheKeyWarning, InvalidCacheKey
 
 __all__ = ["BACKENDS", "django_cache", "named"]
 
@@ -53,20 +53,29 @@ class _Shared(ABCMeta):
             return made
 
 
+class _KeyWarning(CacheKeyWarning, django_base.CacheKeyWarning):  # type: ignore[misc]
+    """Django's, and ours."""
+
+
+class _InvalidKey(InvalidCacheKey, django_base.InvalidCacheKey):  # type: ignore[misc]
+    """Django's, and ours."""
+
+
 class _Face:
     """What Django expects to be its own: the mark for a left-out timeout, warnings, errors, the end of a request."""
 
-    strict_keys: bool
+    key_warning = _KeyWarning
 
     def _seconds(self, timeout: Any) -> float | None:
         timeout = DEFAULT_TIMEOUT if timeout is django_base.DEFAULT_TIMEOUT else timeout
         return super()._seconds(timeout)  # type: ignore[misc, no-any-return]
 
     def validate_key(self, key: str) -> None:
-        for text in django_base.memcache_key_warnings(key):
-            if self.strict_keys:
-                raise django_base.InvalidCacheKey(text)
-            warnings.warn(text, django_base.CacheKeyWarning, stacklevel=4)
+        """The store's own rule: what it says of a key that it cannot take, or none of memcached's could."""
+        try:
+            super().validate_key(key)  # type: ignore[misc]
+        except InvalidCacheKey as error:
+            raise _InvalidKey(str(error)) from error
 
     def close(self, **kwargs: Any) -> None:
         """The end of a request is not the end of the store's connections."""

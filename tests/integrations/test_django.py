@@ -20,6 +20,7 @@ from django.test import override_settings
 
 from tests.integrations.conftest import Counter
 from tests.scenarios.conftest import Clock
+from tests.servers import shared, start_memcached
 
 django_settings.configure(
     ALLOWED_HOSTS=["*"],
@@ -45,6 +46,7 @@ from django.utils import timezone, translation  # noqa: E402
 
 from cachemw import (  # noqa: E402
     Caches,
+    ImproperlyConfigured,
     InvalidCacheBackendError,
     asgi,
     cache_control,
@@ -213,13 +215,46 @@ def test_threads_share_one_store_and_the_end_of_a_request_closes_nothing(tmp_pat
 
 
 def test_keys_are_checked_as_django_does() -> None:
-    with pytest.warns(CacheKeyWarning, match="characters that will cause errors if used with memcached"):
+    with pytest.warns(CacheKeyWarning, match="characters that will cause errors if used with memcached") as caught:
         caches["default"].set("a key", 1)
+    assert [one.filename for one in caught] == [__file__]
     with pytest.warns(CacheKeyWarning, match="longer than 250"):
         caches["default"].get("k" * 251)
     strict = integration.__getattr__("PyMemcacheCache")("127.0.0.1:1", {})
     with pytest.raises(InvalidCacheKey), warnings.catch_warnings():
         strict.get("a key")
+
+
+@pytest.mark.parametrize("key", ["é" * 200, "\ud800"], ids=["too many bytes", "no UTF-8"])
+@pytest.mark.parametrize("name", ["PyMemcacheCache", "PyLibMCCache"])
+def test_what_a_visitor_writes_into_a_key_takes_no_memcached_server_away(name: str, key: str) -> None:
+    """The server would refuse it, and count as one that does not answer, for everybody."""
+    cache = integration.__getattr__(name)(f"127.0.0.1:{shared(start_memcached).port}", {})
+    for call in (cache.get, cache.delete, cache.incr, lambda bad: cache.get_many(["good", bad])):
+        with pytest.raises(InvalidCacheKey):
+            call(key)
+    cache.set("good", 1)
+    assert cache.get("good") == 1
+    BaseCache.close(cache)
+
+
+def test_a_prefix_that_memcached_refuses_and_ascii_alone() -> None:
+    kind = integration.__getattr__("PyMemcacheCache")
+    with pytest.raises(ImproperlyConfigured, match="KEY_PREFIX"):
+        kind("127.0.0.1:1", {"KEY_PREFIX": "é" * 100})
+    with pytest.raises(InvalidCacheKey, match="not ASCII"):
+        kind("127.0.0.1:1", {"OPTIONS": {"allow_unicode_keys": False}}).get("é")
+
+
+def test_a_stores_own_rule_for_keys_holds() -> None:
+    class Liberal(LocMemCache):
+        def validate_key(self, key: str) -> None:
+            """Takes everything."""
+
+    key = "some key with spaces" * 15
+    cache = integration.django_cache(Liberal)("liberal", {})
+    cache.set(key, "a value")
+    assert cache.get(key) == "a value"
 
 
 def test_every_store_of_ours_has_its_name_here() -> None:
