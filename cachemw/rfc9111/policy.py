@@ -34,6 +34,9 @@ SESSION_COOKIES: Final = (
     "username",  # Flask's quickstart, which reads it from any visitor
     "user",  # Tornado's manual
     "user_id",
+    "account",  # Bottle's tutorial
+    "sid",  # Frappe
+    "identity",  # BlackSheep
     "remember_token",  # Flask-Login
     "access_token*",  # FastAPI's guides, Flask-JWT-Extended
     "access-token*",  # FastAPI-Login, Gradio
@@ -41,6 +44,11 @@ SESSION_COOKIES: Final = (
     "authtkt",  # TurboGears
     "QUART_AUTH",
     "ds_actor",  # Datasette
+    "galaxysession",  # Galaxy
+    "girderToken",  # Girder
+    "trac_auth",  # Trac
+    "MOIN_SESSION*",  # MoinMoin
+    "_streamlit_user",  # Streamlit
     "__ac",  # Plone
     "jupyterhub-*",
     "auth_token",
@@ -59,6 +67,12 @@ SESSION_COOKIES: Final = (
     "next-auth.session-token*",
     "authjs.session-token*",
     "appSession*",  # Auth0
+    "better-auth.session_token",
+    "ory_kratos_session",  # Ory, as is the next one
+    "ory_session_*",
+    "sAccessToken",  # SuperTokens
+    "stytch_session*",
+    "wos-session",  # WorkOS
     "sb-*",  # Supabase
     "_oauth2_proxy*",
     "mod_auth_openidc_session",

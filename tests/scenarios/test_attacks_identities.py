@@ -38,7 +38,22 @@ def test_what_is_for_everybody_is_not_what_a_user_is_shown(site: Site, field: st
 
 
 @pytest.mark.parametrize(
-    "cookie", ["access_token", "access_token_cookie", "token", "auth_tkt", "fastapiusersauth", "_oauth2_proxy_0"]
+    "cookie",
+    [
+        "access_token",
+        "access_token_cookie",
+        "token",
+        "auth_tkt",
+        "fastapiusersauth",
+        "_oauth2_proxy_0",
+        "account",
+        "identity",
+        "sid",
+        "sAccessToken",
+        "wos-session",
+        "MOIN_SESSION_443_ROOT",
+        "ory_session_example",
+    ],
 )
 def test_a_token_in_a_cookie_makes_a_session(site: Site, cookie: str) -> None:
     site.answers(Script(body=b"hello Alice"), Script(body=b"who are you?"))
