@@ -28,21 +28,33 @@ __all__ = [
 def interface_of(app: Any) -> Literal["asgi", "wsgi"]:
     """Which interface an application speaks: a coroutine function, or a callable of three arguments, speaks ASGI.
 
-    Raises: ImproperlyConfigured if it is no application of either kind.
+    Raises: ImproperlyConfigured if it is no application of either kind, or if its signature leaves open of which: to
+    guess wrong would fail at the first request.
     """
     called = app if inspect.isroutine(app) else getattr(app, "__call__", None)  # noqa: B004  to look at it
     if inspect.iscoroutinefunction(inspect.unwrap(app)) or inspect.iscoroutinefunction(called):
         return "asgi"
-    if callable(app) and not inspect.isclass(app):
-        for beneath in (True, False):  # what a decorator wraps, then what it has made of that (werkzeug's responders)
-            if _takes(app, 2, beneath):
-                return "wsgi"
-            if _takes(app, 3, beneath):
-                return "asgi"
+    numbers = [] if not callable(app) or inspect.isclass(app) else [_numbers(app, beneath) for beneath in (True, False)]
+    for taken in numbers:  # what a decorator wraps, then what it has made of that
+        if len(taken) == 1:
+            return "wsgi" if 2 in taken else "asgi"
+    if any(numbers) and (not numbers[0] or getattr(app, "__module__", None) == "wsgiref.validate"):
+        return "wsgi"  # two that take any number: werkzeug's responders, around a function of one, and the validator
+    advice = "take the middleware from cachemw.wsgi or cachemw.asgi."
+    if any(numbers):
+        raise ImproperlyConfigured(
+            f"{app!r} may be a WSGI application (environ, start_response) and an ASGI application (scope, receive, "
+            f"send): by its signature it takes the arguments of both; {advice}"
+        )
     raise ImproperlyConfigured(
         f"{app!r} is no WSGI application (environ, start_response) and no ASGI application (scope, receive, send). "
-        "If it is one after all, take the middleware from cachemw.wsgi or cachemw.asgi."
+        f"If it is one after all, {advice}"
     )
+
+
+def _numbers(app: Any, beneath: bool) -> set[int]:
+    """With how many arguments it can be called: 2, 3, either, or neither."""
+    return {count for count in (2, 3) if _takes(app, count, beneath)}
 
 
 def _takes(app: Any, count: int, beneath: bool) -> bool:
@@ -122,7 +134,7 @@ def CacheMiddleware(app: Any, **options: Any) -> Any:
     interface. Its `caching` is what `purge` and `page_failures` take.
 
     Raises: ImproperlyConfigured, before the first request, for a wrong setting, for an async hook around a WSGI
-    application, and if `app` speaks neither interface.
+    application, and if `app` speaks neither interface, or does not show which.
     """
     return _around(app, asgi.CacheMiddleware, wsgi.CacheMiddleware, options)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from typing import Any
+from wsgiref.validate import validator
 
 import pytest
 import werkzeug
@@ -54,7 +55,8 @@ builtin: Any = max
 
 
 @pytest.mark.parametrize(
-    "app", [wsgi_app, WSGIClass(), WSGIClass().method, functools.partial(wsgi_app), responder, builtin]
+    "app",
+    [wsgi_app, WSGIClass(), WSGIClass().method, functools.partial(wsgi_app), responder, builtin, validator(wsgi_app)],
 )
 def test_wsgi_applications_are_known(app: Any) -> None:
     assert interface_of(app) == "wsgi"
@@ -83,6 +85,46 @@ def test_frameworks_and_wrapped_frameworks_are_known() -> None:
 def test_what_is_no_application_is_refused(app: Any) -> None:
     with pytest.raises(ImproperlyConfigured, match=r"WSGI application .* ASGI application"):
         CacheMiddleware(app)
+
+
+def unnamed(*args: Any, **options: Any) -> Any:
+    """What a decorator without `functools.wraps` has made of an application, of whichever kind."""
+    return asgi_app(*args, **options)
+
+
+class Unnamed:
+    def __call__(self, *args: Any) -> Any:
+        return asgi_app(*args)
+
+
+@functools.wraps(unnamed)
+def unnamed_twice(*args: Any) -> Any:
+    return unnamed(*args)
+
+
+def with_a_third(environ: Any, start_response: Any, other: Any = None) -> list[bytes]:
+    return []
+
+
+@pytest.mark.parametrize(
+    "app", [unnamed, Unnamed(), Unnamed().__call__, unnamed_twice, functools.partial(unnamed), with_a_third]
+)
+def test_what_may_be_either_is_not_guessed(app: Any) -> None:
+    """Taken for the wrong one it would fail at its first request, by an error that names neither."""
+    message = r"may be .* WSGI .* \(environ, start_response\) and .* ASGI .*: .* from cachemw\.wsgi or cachemw\.asgi\."
+    with pytest.raises(ImproperlyConfigured, match=message):
+        CacheMiddleware(app)
+    assert wsgi.CacheMiddleware(app)
+    assert asgi.CacheMiddleware(app)
+
+
+@functools.wraps(unnamed)
+def told_by_its_wrapper(environ: Any, start_response: Any) -> Any:
+    return []
+
+
+def test_a_wrapper_may_say_what_the_application_beneath_does_not() -> None:
+    assert interface_of(told_by_its_wrapper) == "wsgi"
 
 
 @pytest.mark.parametrize("app", [wsgi_app, asgi_app])
