@@ -59,6 +59,9 @@ class TieredCache(BaseCache):
         options.setdefault("fail_open", shared._fail_open is not None)
         options = {**shared.compression.options, **options}
         super().__init__(shared.location, {**config, "OPTIONS": options})
+        if type(self).validate_key is TieredCache.validate_key:
+            self._short, self._any_script = shared._short, shared._any_script
+        vars(shared)["key_warning"] = self.key_warning
         limit = self.options.get("local_timeout")
         self._tier = LocalTier(
             {name: self.options[f"local_{name}"] for name in _LOCAL if f"local_{name}" in self.options},
@@ -70,6 +73,10 @@ class TieredCache(BaseCache):
             channel = self._redis.invalidations(self._tier.forget, self._tier.flush)
             if channel is not None:
                 self._tier.listen_to(channel)
+
+    def validate_key(self, key: str) -> None:
+        """As the shared store does, which takes what it takes whatever is before it."""
+        self._shared.validate_key(key)
 
     # -- values --------------------------------------------------------------------------------------------------
 

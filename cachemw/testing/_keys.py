@@ -199,6 +199,19 @@ class KeyContract(Contract):
                 with pytest.raises(InvalidCacheKey, match=r"k{100}"):
                     operation(cache, long)
 
+    @pytest.mark.parametrize("bad", ["é" * 200, "\ud800"], ids=["many bytes", "half a pair"])
+    def test_a_key_that_cannot_be_written_is_refused_and_costs_the_others_nothing(self, cache: Face, bad: str) -> None:
+        """What a visitor has written may be part of it; a server that complained must not count as broken."""
+        refused = []
+        for name, operation in OPERATIONS.items():
+            try:
+                operation(cache, bad)
+            except InvalidCacheKey:
+                refused.append(name)
+        assert refused in ([], list(OPERATIONS))
+        cache.set("fine", "value")
+        assert cache.get("fine") == "value"
+
     def test_250_characters_are_not_too_many(self, cache: Face) -> None:
         cache.set("k" * 247, "value")
         assert cache.get("k" * 247) == "value"

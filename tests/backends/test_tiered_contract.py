@@ -1,4 +1,7 @@
-"""A local tier keeps the contract of the store behind it: on Redis, which tells of changes, and in a Cluster."""
+"""A local tier keeps the contract of the store behind it: on Redis, which tells of changes, and in a Cluster.
+
+Before Memcached its keys are Memcached's.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,12 @@ import pytest
 from cachemw.backends.base import BaseCache
 from cachemw.backends.tiered import TieredCache
 from cachemw.testing import BackendContract
-from cachemw.testing._face import MakeCache
-from tests.servers import RedisCluster, redis_command, shared, start_redis
+from cachemw.testing._face import Contract, MakeCache
+from cachemw.testing._keys import KeyContract
+from tests.servers import RedisCluster, redis_command, shared, start_memcached, start_redis
 
 
-class OnTiers(BackendContract):
+class OnTiers(Contract):
     @pytest.fixture
     def shared_store(self) -> dict[str, Any]:
         server = shared(start_redis)
@@ -36,11 +40,19 @@ class OnTiers(BackendContract):
         return make
 
 
-class TestOnRedis(OnTiers):
+class TestOnRedis(OnTiers, BackendContract):
     pass
 
 
-class TestInACluster(OnTiers):
+class TestKeysBeforeMemcached(OnTiers, KeyContract):
+    @pytest.fixture
+    def shared_store(self) -> dict[str, Any]:
+        options = {"timeout": 5, "connect_timeout": 5}
+        location = shared(start_memcached).address
+        return {"BACKEND": "cachemw.backends.memcached.PyMemcacheCache", "LOCATION": location, "OPTIONS": options}
+
+
+class TestInACluster(OnTiers, BackendContract):
     @pytest.fixture
     def shared_store(self) -> dict[str, Any]:
         for server in shared(RedisCluster).leaders:

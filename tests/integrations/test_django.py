@@ -220,6 +220,9 @@ def test_keys_are_checked_as_django_does() -> None:
     assert [one.filename for one in caught] == [__file__]
     with pytest.warns(CacheKeyWarning, match="longer than 250"):
         caches["default"].get("k" * 251)
+    tiered = integration.__getattr__("TieredCache")("", {"OPTIONS": {"shared": "redis://127.0.0.1:1"}})
+    with pytest.warns(CacheKeyWarning, match="longer than 250"):
+        tiered.make_and_validate_key("k" * 251)
     strict = integration.__getattr__("PyMemcacheCache")("127.0.0.1:1", {})
     with pytest.raises(InvalidCacheKey), warnings.catch_warnings():
         strict.get("a key")
