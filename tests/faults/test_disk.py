@@ -19,7 +19,7 @@ import pytest
 from cachemw.backends.base import BaseCache
 from cachemw.backends.db import DatabaseCache
 from cachemw.backends.filebased import FileBasedCache
-from tests.faults.site import INTERFACES, Site
+from tests.faults.site import BACK, INTERFACES, Site
 from tests.servers import until
 from tests.serving import ROOT
 
@@ -67,7 +67,7 @@ def test_the_directory_is_removed(site: Site, directory: Path) -> None:
     go_on(site)
     directory.mkdir(exist_ok=True)
     site.get("/")
-    site.until_hit("/")
+    site.until_hit("/", within=BACK)
 
 
 def test_the_directory_is_replaced_by_a_file(site: Site, directory: Path) -> None:
@@ -77,7 +77,7 @@ def test_the_directory_is_replaced_by_a_file(site: Site, directory: Path) -> Non
     assert directory.read_text() == "a file"
     directory.unlink()
     directory.mkdir(mode=0o700)
-    site.until_hit("/")
+    site.until_hit("/", within=BACK)
 
 
 def test_the_disk_is_full(site: Site, store: str, monkeypatch: pytest.MonkeyPatch) -> None:

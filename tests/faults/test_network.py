@@ -10,7 +10,7 @@ from typing import Final
 import pytest
 
 from tests.backends.file_store import in_child
-from tests.faults.site import INTERFACES, Load, Site
+from tests.faults.site import BACK, INTERFACES, Load, Site
 from tests.faults.stores import NETWORKED, open_networked
 from tests.faults.wire import Fault, Wire
 from tests.servers import Server
@@ -57,7 +57,7 @@ def test_a_store_that_is_absent_at_first_is_used_when_it_comes(store: str, serve
         assert len([call for call in site.calls if call.error]) <= 12  # then the breakers are open
         assert sum(call.late for call in site.calls) <= 2
         server.start()
-        site.until_hit("/")
+        site.until_hit("/", within=BACK)
 
 
 def go_without(load: Load) -> None:

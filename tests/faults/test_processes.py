@@ -124,7 +124,7 @@ def test_a_process_killed_while_it_makes_a_page_keeps_the_others_waiting_no_long
 
 
 def test_a_process_forked_after_use_has_connections_and_a_breaker_of_its_own(interface: str, store: str) -> None:
-    with Site(interface, RedisCache(store.partition("?")[0], {})) as site:
+    with Site(interface, RedisCache(store.partition("?")[0], {"OPTIONS": {"socket_timeout": 5}})) as site:
         site.get("/")
         site.until_hit("/")
         before = int(redis_info(shared(start_redis), "stats")["total_connections_received"])

@@ -12,7 +12,7 @@ import pytest
 
 from cachemw.backends.memcached import PyLibMCCache, PyMemcacheCache
 from cachemw.backends.redis import RedisCache
-from tests.faults.site import INTERFACES, Site
+from tests.faults.site import BACK, INTERFACES, Site
 from tests.servers import (
     MemcachedRing,
     RedisCluster,
@@ -49,7 +49,7 @@ def test_redis_without_memory(interface: str) -> None:
         assert site.get("/hot").hit  # what is there may be read
         go_on(site)  # a purge that leaves no mark is none: the store is not read until it does
         redis_command(server, "CONFIG", "SET", "maxmemory", "0")
-        site.until_hit("/")
+        site.until_hit("/", within=BACK)
         go_on(site)
 
 
@@ -64,7 +64,7 @@ def test_a_leader_that_becomes_a_read_only_replica(interface: str) -> None:
         redis_command(server, "REPLICAOF", other.host, other.port)
         go_on(site)
         redis_command(server, "REPLICAOF", "NO", "ONE")
-        site.until_hit("/")
+        site.until_hit("/", within=BACK)
         assert not site.pages.write_breaker.open
 
 
@@ -77,7 +77,7 @@ def test_too_many_clients(interface: str) -> None:
             assert site.pages.counts["store-error"] > 0
             only.sendall(b"CONFIG SET maxclients 100\r\n")
             assert only.recv(100) == b"+OK\r\n"
-        site.until_hit("/")
+        site.until_hit("/", within=BACK)
 
 
 def test_a_page_over_the_item_limit_is_not_kept_and_its_old_version_is_gone(interface: str) -> None:
