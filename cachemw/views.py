@@ -118,8 +118,8 @@ def cache_page(
     a view for some visitors only has to say `vary_on_cookie`, `vary_on_headers("Authorization")` or `private`.
 
     `no-store`, `private`, `Set-Cookie` and `Vary: *` are never stored. A page that read the session or the cookies
-    varies on Cookie.
-    Where the page is cached here on ASGI, `stale-while-revalidate` has no effect: the next request fetches it.
+    varies on Cookie. `stale-while-revalidate` has no effect on a page that is cached here by a view of a Starlette
+    application which is mounted in another one: the next request fetches it.
 
     Raises: ImproperlyConfigured for a timeout (a negative one too), cache or prefix that cannot be meant, TypeError or
     ValueError for such tags, TypeError for a view that is none; at the first request (with an extension of ours, at
