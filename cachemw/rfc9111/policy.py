@@ -130,19 +130,35 @@ KEYED_FIELDS: Final = (
     # Credentials besides Authorization.
     "api-key",
     "apikey",  # Kong, Supabase
+    "auth-token",
+    "authentication",
     "ocp-apim-subscription-key",  # Azure
     "private-token",  # GitLab
     "token",
+    "x-access-key",
     "x-access-token",
     "x-api-key",
+    "x-api-token",
+    "x-apikey",
+    "x-auth",
+    "x-auth-key",
     "x-auth-token",
     "x-authorization",
+    "x-goog-api-key",
     "x-id-token",
+    "x-jwt",
+    "x-jwt-token",
     "x-key",  # with the next one, FastAPI's guide to dependencies
     "x-rapidapi-key",
     "x-session-id",
     "x-session-token",
     "x-token",
+    # By which it says whose data it asks for.
+    "x-account-id",
+    "x-org-id",
+    "x-organization-id",
+    "x-tenant-id",
+    "x-workspace-id",
     # By which a proxy says whom it has authenticated.
     "cf-access-authenticated-user-email",  # Cloudflare Access
     "cf-access-jwt-assertion",  # the same, of a service, which has no address

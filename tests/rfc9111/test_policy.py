@@ -28,6 +28,8 @@ X-Apigateway-Api-Userinfo X-ARR-ClientCert X-Auth-Email X-Auth-User X-Auth-Usern
 X-Authenticated-Userid X-Client-Cert X-Consumer-Id X-Consumer-Username X-Endpoint-API-UserInfo X-JWT-Assertion
 X-MS-Client-Principal X-Pomerium-Claim-Email X-SSL-Client-Cert X-SSL-Client-S-DN X-User X-User-Id X-Username
 X-Vouch-User
+Auth-Token Authentication X-Access-Key X-API-Token X-ApiKey X-Auth X-Auth-Key X-Goog-API-Key X-JWT X-JWT-Token
+X-Account-Id X-Org-Id X-Organization-Id X-Tenant-Id X-Workspace-Id
 HX-Request Origin Turbo-Frame X-Inertia X-PJAX X-Requested-With X-Up-Target
 """
 
