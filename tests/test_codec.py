@@ -496,6 +496,24 @@ def test_what_is_remembered_is_bounded(body: bytes) -> None:
     assert twice(codec, last, payloads[last]) is codec.decode(last, payloads[last])
 
 
+def test_what_came_long_ago_came_never() -> None:
+    """Else what is known of the keys that came once would grow with their number."""
+    codec, payload = Codec(), Codec().encode(page())
+    codec.decode(KEY, payload)
+    for number in range(2_000):
+        codec.decode(f"{KEY}{number}", Codec().encode(Mark(f"{KEY}{number}", "a")))
+    assert codec.decode(KEY, payload) is not codec.decode(KEY, payload)
+
+
+def test_a_page_that_has_become_too_large_leaves_nothing_of_what_it_was() -> None:
+    codec = Codec(remember=40_000)
+    small, large = codec.encode(page()), codec.encode(page(body=b"x" * 20_000))
+    first = twice(codec, KEY, small)
+    assert codec.decode(KEY, small) is first
+    twice(codec, KEY, large)
+    assert codec.decode(KEY, small) is not first
+
+
 class Text(str):
     """As frameworks put into fields: Markup, a translation, a header value with a memory."""
 

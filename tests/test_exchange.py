@@ -809,6 +809,18 @@ def test_memories_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert min(sizes) > 0
 
 
+def test_what_is_known_of_the_variants_of_all_pages_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as there may be of each page are too many of all of them."""
+    monkeypatch.setattr("cachemw.engine._LEARNT", 4)
+    engine = Engine(Policy())
+    store: Store = {}
+    for path in ("/a", "/b", "/c"):
+        for number in range(4):
+            request = request_of("GET", ("accept", str(number)), path=path)
+            fetch(engine, store, head_of(("Vary", "Accept")), request=request)
+    assert sum(len(learnt.room) for learnt in engine.learnt.values()) <= 4
+
+
 # -- the presets, line by line --------------------------------------------------------------------------------------
 
 SESSION = ("Cookie", "sessionid=1")

@@ -473,6 +473,16 @@ def test_attempts_end_when_nobody_asks_and_begin_again_when_somebody_does(monkey
     until(lambda: len(attempts) == 4 and one._thread is None, "one more was made", 2)
 
 
+def test_requests_make_no_attempt_while_a_thread_makes_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A visitor would wait for a store that does not answer."""
+    attempts: list[float] = []
+    one = Recovery(lambda: bool(attempts.append(0.0)))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(one, "_start", lambda: None)  # it has been started, and is about to run
+    monkeypatch.setattr(one, "_next", time.monotonic() + 60)
+    one.wanted(may_block=True)
+    assert attempts == []
+
+
 def test_a_request_does_not_wait_for_the_attempt_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where threads do not run (uWSGI), requests make them."""
     monkeypatch.setattr(recovery, "PERIOD", 0.0)
@@ -606,6 +616,21 @@ def test_a_lease_that_another_process_has_by_now_is_left_to_it(store: Store, pag
     store.clear()
     assert pages.run(pages.commit([(KEY, page(), None)], (key,), (mark_key(OF), "", 1e12), key), None) is False
     assert pages.lookup([KEY]) == [None]
+
+
+@pytest.mark.parametrize("half", ["sync", "async"])
+def test_a_lease_that_is_given_back_is_there_for_the_next_process_at_once(
+    store: Store, pages: Pages, half: str
+) -> None:
+    assert _leased(pages, half) == (True, [])
+    other = Pages(LocMemCache(store.location))
+    assert _leased(other, half)[0] is False
+    if half == "sync":
+        pages.run(pages.drop_lease("lease"), None, ("lease",))
+    else:
+        asyncio.run(pages.arun(pages.drop_lease("lease"), None, ("lease",)))
+    assert _leased(other, half) == (True, [])
+    assert not pages.failures
 
 
 def test_a_lease_whose_end_the_store_did_not_hear_of_ends_when_it_is_back(store: Store, pages: Pages) -> None:

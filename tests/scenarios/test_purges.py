@@ -64,7 +64,8 @@ def test_what_one_middleware_hears_of_a_query_another_one_of_the_store_heeds(sit
     site.middleware = second
     assert site.get("/?b=1&ref=3").hit
     site.get("/?a=1&ref=4")
-    assert site.get("/?a=1&ref=2").hit  # by the new key, though this middleware knew the old one
+    answer = site.get("/?a=1&ref=2")
+    assert (answer.body, answer.hit) == (b"second", True)  # by the new key, though this middleware knew the old one
 
 
 def test_a_policy_that_heeds_no_no_vary_search_does_not_heed_what_another_one_heard(site: Site) -> None:
@@ -133,6 +134,22 @@ CLEARINGS: dict[str, Callable[[Site], Any]] = {
 @pytest.mark.parametrize("clearing", CLEARINGS)
 def test_what_is_made_while_everything_is_removed_is_not_stored(site: Site, clearing: str) -> None:
     while_it_is_made(site, lambda: CLEARINGS[clearing](site))
+    assert site.get().body == b"old"
+    assert site.get().body == b"new"
+    assert site.get().hit
+
+
+class Shared(LocMemCache):
+    """Local memory that other processes are said to see."""
+
+    shared = True
+
+
+def test_what_is_made_while_another_process_removes_everything_is_not_stored(site: Site) -> None:
+    """The lease of whoever makes it is gone with the rest."""
+    site.build(cache=Shared(f"cleared elsewhere {site.interface}"))
+    elsewhere = LocMemCache(site.cache.location)
+    while_it_is_made(site, elsewhere.clear)
     assert site.get().body == b"old"
     assert site.get().body == b"new"
     assert site.get().hit

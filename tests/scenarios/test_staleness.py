@@ -75,6 +75,23 @@ def test_a_304_for_another_representation_asks_again_without_conditions(site: Si
     assert len(site.calls) == 3
 
 
+@pytest.mark.parametrize(("policy", "tag"), [(Policy(), None), (Policy(revalidate=False), '"old"')])
+def test_a_304_to_the_client_s_own_conditions_says_nothing_of_a_stale_page(
+    site: Site, policy: Policy, tag: str | None
+) -> None:
+    """What the client has may be another page than the one that is stored."""
+    fields = [("Cache-Control", "max-age=10, stale-if-error=60"), *([("ETag", tag)] if tag else [])]
+    site.build(policy=policy)
+    site.answers(Script(fields=fields, body=b"old"), Script(304, [], b""))
+    site.get()
+    site.clock.advance(11)
+    answer = site.get("/", {"If-None-Match": '"new"'})
+    assert (answer.status, answer.body) == (304, b"")
+    assert "fwd=stale" in answer.trace
+    site.page(b"new")
+    assert site.get().body == b"new"
+
+
 def test_a_304_cannot_bring_a_cookie_into_the_cache(site: Site) -> None:
     site.answers(
         Script(fields=[("ETag", '"1"'), ("Cache-Control", "max-age=1")]),

@@ -428,6 +428,17 @@ def test_a_page_that_does_not_say_so_any_more_answers_its_own_query(site: Site) 
     assert not site.get("/?utm=3").hit
 
 
+def test_a_query_that_begins_to_matter_is_not_answered_with_the_page_of_another(site: Site) -> None:
+    """Though this process has looked it up before, where the page of all queries is still fresh."""
+    site.respond = lambda asked: Script(fields=[("No-Vary-Search", 'params=("shop")')], body=asked.query.encode())
+    site.get("/?shop=1")
+    for _ in range(2):
+        assert site.get("/?shop=2").body == b"shop=1"
+    site.respond = lambda asked: Script(body=asked.query.encode())
+    site.get("/?new=1&shop=2")
+    assert site.get("/?shop=2").body == b"shop=2"
+
+
 @pytest.mark.parametrize("purged", ["/?utm=1", "/"])
 def test_a_purge_wins_against_the_page_that_says_what_does_not_matter(site: Site, purged: str) -> None:
     caching = site.middleware.caching
@@ -457,6 +468,16 @@ def test_variants_of_a_url_are_bounded(site: Site) -> None:
     kept = variants_kept(site, range(20))
     assert len(kept) == 3
     assert kept[0] == 0, "where the others are to be found"
+
+
+def test_fields_that_are_long_take_the_place_of_nothing_else(site: Site) -> None:
+    """Whoever sends new ones all day takes nobody else's page."""
+    site.build(policy=Policy(max_variants=3, request_directives=True)).page(vary="Accept")
+    for number in range(3):
+        site.get("/", {"Accept": str(number)})
+    for number in range(5):
+        assert site.get("/", {"Accept": f"{number:02000}"}).status == 200
+    assert variants_kept(site, range(3)) == [0, 1, 2]
 
 
 def test_a_variant_that_has_expired_goes_before_one_that_has_not(site: Site) -> None:
