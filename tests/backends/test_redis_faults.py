@@ -124,13 +124,13 @@ class TestHanging(BothHalves):
         assert cache.get("a") == 1
 
     def test_the_deadline_is_the_option_socket_timeout(self, open_cache: OpenCache, server: Server) -> None:
-        cache = open_cache(url(server), socket_timeout="0.02")
+        cache = open_cache(url(server), socket_timeout="0.3")
         cache.set("a", 1)
         server.pause()
         began = time.monotonic()
         with pytest.raises(BackendUnavailable):
             cache.get("a")
-        assert 0.015 < time.monotonic() - began < 0.09
+        assert 0.29 < time.monotonic() - began < 0.3 + SLACK
         server.resume()
 
     def test_a_reply_that_drips_in_ends_at_the_deadline(self, open_cache: OpenCache) -> None:
