@@ -1,4 +1,4 @@
-"""Hooks: functions of the site that run before, after and at the teardown of every request, or of a part of them.
+"""Hooks: functions of the site that run before, after and at the teardown of every HTTP request, or of a part of them.
 
 The order is Flask's, and it is the order of the whole stack:
 
@@ -86,7 +86,7 @@ class Hooks:
     On WSGI hooks are plain functions and get werkzeug's `Request` and `Response`. On ASGI they get Starlette's; an
     `async def` runs on the event loop, a plain `def` in a worker thread, as Starlette does with endpoints: it may
     block, and what it sets in a `ContextVar` holds for the rest of the request. A cheap hook for ASGI is written with
-    `async def`.
+    `async def`. A WebSocket is opened without any hook: a login is to be checked where it is accepted, too.
 
     The response of an after hook has status and fields that may be changed. On WSGI it has its body, too; on ASGI that
     is not there yet, and to set it is an error: a hook that has another body returns another response.
