@@ -7,6 +7,7 @@ Rule 2: Django closes its caches after every request; a store's connections outl
 
 from __future__ import annotations
 
+import os
 import threading
 from abc import ABCMeta
 from collections.abc import Mapping, Sequence
@@ -36,7 +37,7 @@ BACKENDS: Final[Mapping[str, str]] = {
 class _Shared(ABCMeta):
     """Calling the class with a configuration that was seen before gives the store that was made then."""
 
-    _lock = threading.Lock()
+    _lock = threading.RLock()  # a local tier makes the store behind it, which may be one of these
 
     def __init__(cls, *args: Any) -> None:
         super().__init__(*args)
@@ -51,6 +52,14 @@ class _Shared(ABCMeta):
             made: BaseCache = super().__call__(location, dict(given))
             cls._shared_stores.append((location, given, made))
             return made
+
+
+def _after_fork() -> None:
+    """The thread that may have held it is not in the child."""
+    _Shared._lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class _KeyWarning(CacheKeyWarning, django_base.CacheKeyWarning):  # type: ignore[misc]

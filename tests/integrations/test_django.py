@@ -60,6 +60,7 @@ from cachemw.backends.base import BaseCache  # noqa: E402
 from cachemw.backends.locmem import LocMemCache  # noqa: E402
 from cachemw.headers import get_cache_key, learn_cache_key  # noqa: E402
 from cachemw.integrations import django as integration  # noqa: E402
+from cachemw.testing._concurrency import in_processes  # noqa: E402
 
 View = Callable[..., Any]
 urlpatterns: list[Any] = []
@@ -212,6 +213,36 @@ def test_threads_share_one_store_and_the_end_of_a_request_closes_nothing(tmp_pat
     request_finished.send(sender=None)
     assert closed == []
     assert (kind.__name__, kind.__doc__) == ("Noted", Noted.__doc__)
+
+
+def test_a_local_tier_before_another_of_these_stores(tmp_path: Any) -> None:
+    files = {"BACKEND": "cachemw.integrations.django.FileBasedCache", "LOCATION": str(tmp_path)}
+    tier = {"BACKEND": "cachemw.integrations.django.TieredCache", "OPTIONS": {"shared": files}}
+    with override_settings(CACHES={"default": tier, "behind": files}):
+        in_time = threading.Thread(target=lambda: caches["default"].set("key", "value"), daemon=True)
+        in_time.start()
+        in_time.join(10)
+        assert not in_time.is_alive()
+        assert caches["default"].get("key") == caches["behind"].get("key") == "value"
+
+
+def test_a_child_of_fork_has_stores_though_another_thread_was_making_one() -> None:
+    kind = integration.__getattr__("LocMemCache")
+    holding, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with type(kind)._lock:
+            holding.set()
+            done.wait(30)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    holding.wait(30)
+    try:
+        assert in_processes(2, lambda number: kind("of the child", {}).make_key("key")) == [":1:key"] * 2
+    finally:
+        done.set()
+        thread.join()
 
 
 def test_keys_are_checked_as_django_does() -> None:
