@@ -197,7 +197,7 @@ class _Middleware(CachingMiddleware):
         """Begin with a request, and look it up where the store answers without waiting: a coroutine costs more."""
         locale = request.scope.get(LOCALE)
         if locale is not None:
-            exchange.language, exchange.timezone = locale.language, locale.timezone
+            exchange.speak(locale)
         telling = self._special if self.updates else _octets(exchange.engine.special)
         special = _special(request, telling)
         before = request.before

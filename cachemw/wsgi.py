@@ -124,7 +124,7 @@ class _Middleware(CachingMiddleware):
         """Look the request up."""
         locale = environ.get(LOCALE)
         if locale is not None:
-            exchange.language, exchange.timezone = locale.language, locale.timezone
+            exchange.speak(locale)
         names, telling = self._told if self.updates else _variables(exchange.engine.special)
         special = _special(environ, names, telling)
         before = request.before

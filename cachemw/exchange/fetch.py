@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
+from cachemw.activation import Locale
 from cachemw.engine import Learnt
 from cachemw.exchange.decision import Decision
 from cachemw.exchange.state import NOTHING, EngineT
@@ -46,6 +47,20 @@ def _may_be_for_a_page(request: Request) -> bool:
 class Fetch(Decision[EngineT]):
     """Looks a request up: says which keys it wants, and is told what they held."""
 
+    def speak(self, locale: Locale) -> None:
+        """Take up the language and the time zone that were chosen before the look-up.
+
+        What this cache is not told to have in its keys it has all the same, where a middleware around it has chosen:
+        what that one then says in Vary does not come by here.
+        """
+        self.language, self.timezone = locale.language, locale.timezone
+        if not locale.entered or self.within is not None:
+            return
+        for name in (":language", ":timezone"):
+            value = self._property(name)
+            if value is not None and name not in self.engine.properties:
+                self.overrides += f"{name}:{len(value)}:{value}"
+
     def begin(self, request: Request, now: float, special: Collection[str] = ()) -> None:
         """Take up a request as the application will see it.
 
@@ -59,7 +74,7 @@ class Fetch(Decision[EngineT]):
             if request.first.method != request.method:
                 self.never = True  # a page without the body that HEAD was not sent, or of what came with a POST
             elif moved := request.moved:
-                self.overrides = f"from:{moved}"
+                self.overrides += f"from:{moved}"
         if request.method != "GET" and request.method != "HEAD":
             self.forward = "method"
             if request.method == "POST" and self.engine.policy.store_post and not self.never:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cachemw import Policy, asgi, wsgi
+from cachemw import Policy, asgi, get_language, get_timezone, wsgi
 from cachemw.backends.locmem import LocMemCache
 from tests.scenarios.conftest import Script, Site
 from tests.scenarios.test_attacks_shells import environ_of
@@ -260,4 +260,30 @@ def test_a_user_whom_the_server_has_found_is_known_though_the_application_is_not
     for _ in range(2):
         assert site.get("/", {"X-Asks": "alice"}).body == b"for alice"
         assert site.get().body == b"for nobody"
+    assert len(site.calls) == 3
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("around_it", [True, False], ids=["another cache around", "alone"])
+def test_what_was_chosen_around_a_cache_is_in_its_key_though_nobody_said_so(
+    site: Site, around_it: bool, policy: Policy
+) -> None:
+    """The middlewares in the wrong order, without `use_i18n` and `use_tz`: this cache does not see what Vary says."""
+    module: Any = wsgi if site.interface == "wsgi" else asgi
+
+    def around(app: Any, interface: str) -> Any:
+        cached = module.CacheMiddleware(app, cache=LocMemCache(f"hidden-{next(names)}"), policy=policy)
+        chosen = module.TimezoneMiddleware(module.LocaleMiddleware(cached, languages=["en", "de"]), default="UTC")
+        if not around_it:
+            return chosen
+        return module.CacheMiddleware(chosen, cache=LocMemCache(f"hidden-{next(names)}"), policy=policy)
+
+    site.build(around=around)
+    site.respond = lambda asked: Script(
+        fields=[("Cache-Control", "max-age=60")], body=f"{get_language()} {get_timezone()}".encode()
+    )
+    for _ in range(2):
+        assert site.get("/", {"Accept-Language": "de"}).body == b"de UTC"
+        assert site.get("/", {"Cookie": "timezone=Asia/Tokyo"}).body == b"en Asia/Tokyo"
+        assert site.get("/", {"Accept-Language": "en"}).body == b"en UTC"
     assert len(site.calls) == 3
