@@ -38,10 +38,14 @@ class Recent(Generic[V]):
         seen[key] = sign
         return False
 
+    def takes(self, cost: int) -> bool:
+        """Is a value that takes so many bytes kept?"""
+        return cost * _SHARE <= self._size
+
     def keep(self, key: str, value: V, cost: int) -> None:
         """Keep a value that takes `cost` bytes, unless it is too large."""
         self.forget(key)
-        if cost * _SHARE > self._size:
+        if not self.takes(cost):
             return
         if self._taken + cost > self._size:
             self.known.clear()

@@ -179,8 +179,9 @@ class Codec:
             record.tags,
             fields,
         )
-        body, how = self._compression.folded(record.body)
-        return self._sealed(kind, _pack(head), body, how, len(record.body))
+        whole = bytes(record.body)
+        body, how = self._compression.folded(whole)
+        return self._sealed(kind, _pack(head), body, how, len(whole))
 
     def decode(self, key: str, payload: bytes) -> Record | None:
         """The record that was stored under `key`; None, and counted, if the payload is anything else."""
@@ -231,7 +232,9 @@ class Codec:
             body = unfolded(view[body_at:end], how, size)
         if body is None or len(body) != size:
             return "compression"
-        return self._learn(key, payload[:body_at], kept, payload[end:], _page(head, body, raw=kind == _RAW_PAGE))
+        page = _page(head, body, raw=kind == _RAW_PAGE)
+        page.place = body_at if body is kept else None
+        return self._learn(key, payload[:body_at], kept, payload[end:], page)
 
     def _learn(self, key: str, start: bytes, kept: bytes, check: bytes, record: Record) -> Record:
         """Remember what these bytes are, the second time that they come."""

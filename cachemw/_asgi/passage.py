@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import closing
 from types import MappingProxyType
 from typing import Any, Final, cast
 
@@ -27,6 +28,7 @@ from cachemw._asgi.request import (
 from cachemw._relay_carriers import TaskRelay
 from cachemw.activation import KEY as LOCALE
 from cachemw.activation import enter, is_awaited, leave
+from cachemw.backends.base import offload
 from cachemw.caching import CachingMiddleware, Line
 from cachemw.exchange import Exchange, Step
 from cachemw.rfc9111.messages import Fields, Head
@@ -36,6 +38,7 @@ __all__ = ["Passage", "discard", "log", "no_body", "send_stored", "stored_messag
 log = logging.getLogger("cachemw")
 
 _LISTS: Final = (list, tuple)
+_BLOCK: Final = 256 * 1024  # bytes of a large stored body that are in memory at a time
 
 _writing: set[asyncio.Task[Any]] = set()  # the event loop alone would let them be collected
 
@@ -59,9 +62,16 @@ def stored_messages(exchange: Exchange[Line]) -> tuple[Message, Message]:
 
 
 async def send_stored(exchange: Exchange[Line], send: Send) -> None:
-    """Send what is stored, or what was made of it."""
-    for message in stored_messages(exchange):
-        await send(message)
+    """Send what is stored, or what was made of it; a body that nobody has in memory in pieces."""
+    start, message = stored_messages(exchange)
+    await send(start)
+    body = message["body"]
+    if not isinstance(body, bytes):
+        with closing(body.reader()) as reader:  # the thread that has read remembers it for a while
+            while block := await offload(reader.read, _BLOCK):
+                await send({"type": "http.response.body", "body": block, "more_body": True})
+        message["body"] = b""
+    await send(message)
 
 
 def no_body() -> Receive:

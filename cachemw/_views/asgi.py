@@ -200,7 +200,7 @@ def _stored(exchange: Exchange[Line]) -> Response:
 
     hit, reply = exchange.hit, exchange.reply
     if hit is not None:
-        response = Response(hit.body if exchange.request.method == "GET" else None, hit.status)
+        response = Response(bytes(hit.body) if exchange.request.method == "GET" else None, hit.status)
         response.raw_headers = [*hit.raw, *exchange.extra]
     else:
         assert reply is not None

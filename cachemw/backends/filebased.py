@@ -18,7 +18,7 @@ import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Any, BinaryIO, ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from cachemw._values import boolean, integer, refuse
 from cachemw.backends._file import entry
@@ -134,33 +134,9 @@ class FileBasedCache(BlockingCache):
         payload, expires = found
         record = None if type(payload) is int else decode(key, payload)
         if record is not None:
-            self._decoded.learn(key, place.path, began, status, expires, decode, record)
+            offset = entry.HEADER_SIZE + len(place.key)
+            self._decoded.learn(key, place.path, began, status, expires, decode, record, offset)
         return record
-
-    def open_record(self, key: str) -> tuple[BinaryIO, int, int] | None:
-        """A page's payload as an open file, its offset there and its length in bytes; None if there is none.
-
-        The file stands at the offset, and the payload is the last in it, so that a part of it (a large body) goes to
-        the client without passing through memory: seek to where it begins and hand the file to `wsgi.file_wrapper`, or
-        read it in pieces. What was opened stays as it is, whatever is stored under the key meanwhile. The caller closes
-        it. (ASGI's `http.response.pathsend` sends whole files only, and this one begins with a header.)
-
-        Raises: BackendUnavailable.
-        """
-        place = self._shards.place(self.page_key(key))
-        with self._mapped, ExitStack() as stack:
-            descriptor = open_for_reading(place.path)
-            if descriptor is None:
-                return None
-            file = stack.enter_context(open(descriptor, "rb", buffering=0))
-            header = live_header(descriptor, place, time.time())
-            if header is None or header.number is not None:
-                return None
-            if os.fstat(descriptor).st_size != header.offset + header.size:
-                return None
-            file.seek(header.offset)
-            stack.pop_all()
-            return file, header.offset, header.size
 
     def _has(self, key: str) -> bool:
         with self._mapped:

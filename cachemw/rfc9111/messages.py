@@ -14,6 +14,7 @@ from functools import lru_cache
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
+from cachemw.rfc9111.bodies import Body
 from cachemw.rfc9111.fields import CacheControl, is_token, parse_cache_control
 
 __all__ = [
@@ -299,6 +300,7 @@ class StoredResponse:
         "fresh_until",
         "key",
         "lifetime",
+        "place",
         "reason",
         "shown",
         "status",
@@ -312,7 +314,7 @@ class StoredResponse:
         *,
         key: str,
         status: int,
-        body: bytes,
+        body: Body,
         born: float,
         lifetime: float,
         began: float,
@@ -336,6 +338,7 @@ class StoredResponse:
         self._fields = fields
         self._raw = raw
         self.shown: tuple[int, object, tuple[Any, ...]] | None = None  # rendered for one age, by one cache
+        self.place: int | None = None  # of the body in the payload that was decoded, if it stands there as it is
         self.tag: str | None = None  # its entity-tag, when a client's condition first asked for it; "" for none
         self.brief: tuple[object, Any] | None = None  # the 304 in its place, rendered by one cache
         # 0 where every use needs a validation: the path of a hit compares this one number with the clock
@@ -379,19 +382,7 @@ class StoredResponse:
 
 
 #: What a `StoredResponse` is made of.
-_TOLD: Final = (
-    "key",
-    "status",
-    "reason",
-    "fields",
-    "body",
-    "born",
-    "lifetime",
-    "began",
-    "chosen",
-    "validate",
-    "tags",
-)
+_TOLD: Final = ("key", "status", "reason", "fields", "body", "born", "lifetime", "began", "chosen", "validate", "tags")
 
 
 class VaryIndex(NamedTuple):

@@ -40,7 +40,7 @@ Part = tuple[int, int, int | None]
 
 def part_of(stored: StoredResponse) -> Part | None:
     """Which octets a stored 206 holds: (first, last, length of the whole or None); None if it is no sound part."""
-    return _part(stored.head, stored.body) if stored.status == 206 else None
+    return _part(stored.head, bytes(stored.body)) if stored.status == 206 else None
 
 
 def _part(head: Head, body: bytes) -> Part | None:
@@ -127,7 +127,7 @@ def combine(
         return None
     if new[0] > old[1] + 1 or old[0] > new[1] + 1:
         return None
-    joined = _joined(stored.body, old[0], body, new[0])
+    joined = _joined(bytes(stored.body), old[0], body, new[0])
     length = old[2] if new[2] is None else new[2]
     first = min(old[0], new[0])
     last = first + len(joined or b"") - 1
@@ -160,7 +160,7 @@ def whole(stored: StoredResponse) -> StoredResponse:
     if part is None or part[0] != 0 or part[1] + 1 != part[2]:
         return stored
     fields = tuple(f for f in stored.fields if f[0].lower() not in ("content-length", "content-range"))
-    return _with_body(stored, 200, stored.body, (*fields, ("Content-Length", str(len(stored.body)))))
+    return _with_body(stored, 200, bytes(stored.body), (*fields, ("Content-Length", str(len(stored.body)))))
 
 
 def _with_body(stored: StoredResponse, status: int, body: bytes, fields: Fields) -> StoredResponse:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import shutil
 import socket
@@ -122,7 +121,6 @@ OPERATIONS: dict[str, Callable[[FileBasedCache], Any]] = {
     "delete": lambda cache: cache.delete("key"),
     "clear": lambda cache: cache.clear(),
     "read_records": lambda cache: cache.read_records(["page"]),
-    "open_record": lambda cache: cache.open_record("page"),
 }
 
 
@@ -202,7 +200,6 @@ def test_a_damaged_page_is_a_miss_too(cache: FileBasedCache, damage: str) -> Non
     # (a flipped byte in a page's value is its own checksum's business)
     cache.write_records([("page", BIG, None)])
     DAMAGES[damage](Path(cache._shards.place(cache.page_key("page")).path))
-    assert cache.open_record("page") is None
     assert cache.read_records(["page"]) == [None]
 
 
@@ -400,35 +397,7 @@ def test_foreign_files_are_never_touched(cache: FileBasedCache, directory: Path)
     assert not entry(cache, "key").exists()
 
 
-# Large pages without memory
-
-
-def test_a_record_can_be_opened(cache: FileBasedCache) -> None:
-    assert cache.write_records([("page", BIG, 100.0), ("count", b"", None)]) == []
-    opened = cache.open_record("page")
-    assert opened is not None
-    file, offset, length = opened
-    with file:
-        assert isinstance(file, io.RawIOBase)
-        assert (file.tell(), length) == (offset, len(BIG))
-        assert os.fstat(file.fileno()).st_size == offset + length
-        cache.write_records([("page", b"new", 100.0)])
-        cache.drop_records(["page"])
-        assert file.read() == BIG, "what was opened stays as it is"
-    assert cache.open_record("page") is None
-    empty = cache.open_record("count")
-    assert empty is not None
-    with empty[0]:
-        assert empty[0].read() == b""
-
-
-def test_only_a_live_page_can_be_opened(cache: FileBasedCache, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache.write_records([("page", BIG, 100.0)])
-    cache._set([(cache.page_key("number"), 7, None)])
-    assert cache.open_record("number") is None
-    now = time.time() + 101
-    monkeypatch.setattr(time, "time", lambda: now)
-    assert cache.open_record("page") is None
+# Pages and values
 
 
 def test_a_page_never_reads_a_number(cache: FileBasedCache) -> None:

@@ -15,6 +15,7 @@ import pytest
 from cachemw import connect
 from cachemw.backends._quick import QuickReads
 from cachemw.backends.base import BaseCache
+from cachemw.backends.filebased import FileBasedCache
 from cachemw.errors import ImproperlyConfigured
 
 
@@ -89,7 +90,7 @@ def reading_threads(cache: Any, monkeypatch: pytest.MonkeyPatch) -> set[int]:
 
         return reading
 
-    store = cache if hasattr(cache, "open_record") else cache._sqlite
+    store = cache if isinstance(cache, FileBasedCache) else cache._sqlite
     names = ("read_records", "_get") if store is cache else ("get", "get_at_once")
     for name in names:
         monkeypatch.setattr(store, name, watched(getattr(store, name)))

@@ -11,10 +11,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPResponse, IncompleteRead
+from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.real_servers.large_pages import BODY
 from tests.servers import Server
 from tests.serving import ASGI_SERVERS, SERVERS, WSGI_SERVERS, Gates, serve
 
@@ -163,3 +165,20 @@ def test_shutting_down_does_not_wait_for_a_background_refresh(site: Site) -> Non
     began = time.monotonic()
     site.server.stop()
     assert time.monotonic() - began < 4
+
+
+def test_a_page_of_megabytes_comes_from_its_file_whole_and_in_parts(kind: str, tmp_path: Path) -> None:
+    app = f"tests.real_servers.large_pages:{'wsgi' if kind in WSGI_SERVERS else 'asgi'}_app"
+    with (
+        serve(kind, app, environ={"LARGE_PAGES": str(tmp_path / "cache")}) as server,
+        httpx.Client(base_url=f"http://{server.address}", timeout=10, trust_env=False) as client,
+    ):
+        for number in range(6):  # remembered from the third time on, over one connection
+            whole = client.get("/")
+            assert whole.content == BODY
+            assert ("; hit" in whole.headers["cache-status"]) == (number > 0)
+            assert number == 0 or whole.headers["content-length"] == str(len(BODY))
+        part = client.get("/", headers={"Range": "bytes=8000-8015"})
+        assert (part.status_code, part.text) == (206, "0001000\n0001001\n")
+        assert client.head("/").headers["content-length"] == str(len(BODY))
+        assert client.get("/").content == BODY

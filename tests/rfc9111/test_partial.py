@@ -41,7 +41,7 @@ def part(
 
 
 def joined(old: StoredResponse, new: StoredResponse) -> StoredResponse | None:
-    return combine(old, new.head, new.body, STRICT, Answered(request_time=NOW, response_time=NOW, seconds=0))
+    return combine(old, new.head, bytes(new.body), STRICT, Answered(request_time=NOW, response_time=NOW, seconds=0))
 
 
 # §3.3: "a cache that … stores incomplete responses … MUST NOT use an incomplete response to answer requests unless the
@@ -217,7 +217,7 @@ def test_the_combined_response_has_the_new_fields_and_a_new_age() -> None:
     result = combine(
         old,
         new.head,
-        new.body,
+        bytes(new.body),
         Policy.rfc9111(set_cookie="refuse"),
         Answered(request_time=NOW - 1, response_time=NOW, seconds=0),
     )

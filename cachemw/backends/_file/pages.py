@@ -3,7 +3,8 @@
 Rule 1: the file is looked at for every request: one that is gone, another, or written to is noticed at once, whichever
 process did it. What identifies it is its inode, its size and when its status last changed (`st_ctime`, which no program
 can set).
-Rule 2: nothing is remembered of a file that changed so lately that another change could bear the same time: file
+Rule 2: of a page that is too large to be remembered, all but its body is; that is read from the file as it is sent.
+Rule 3: nothing is remembered of a file that changed so lately that another change could bear the same time: file
 systems keep time in ticks, on Linux of up to 10 ms, on some disks of up to 2 s.
 """
 
@@ -15,16 +16,19 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from cachemw._codec_recent import Recent
+from cachemw.backends._file.large import FiledBody
+from cachemw.backends._file.shards import open_for_reading
 from cachemw.backends._footprint import footprint
 
 __all__ = ["Decode", "DecodedPages", "clock"]
 
-#: (key, payload) -> the record, None if the payload is damaged
+#: (key, payload) -> the record, None if the payload is damaged. One with a `body`, a `place` of that in the payload and
+#: `replace` may be given another body, see `cachemw.rfc9111.bodies`.
 Decode = Callable[[str, Any], Any]
 
 #: Bytes of decoded pages that a process keeps, about.
 _SIZE: Final = 8 * 1024 * 1024
-#: Nanoseconds that a file has to have been as it is (rule 2).
+#: Nanoseconds that a file has to have been as it is (rule 3).
 _SETTLED: Final = 2_500_000_000
 
 
@@ -34,6 +38,7 @@ class _Page(NamedTuple):
     expires: float
     decode: Decode
     record: Any
+    body: tuple[int, int] | None = None  # where it is in the file, and its length; None: in the record
 
 
 def clock() -> int:
@@ -57,24 +62,50 @@ class DecodedPages:
         page = self._known.get(key)
         if page is None:
             return None
-        path, signature, expires, by, record = page
+        path, signature, expires, by, record, body = page
         if expires > now and by is decode:
-            try:
-                if _signature(os.lstat(path)) == signature:
+            if body is not None:
+                record = _opened(page, *body)
+                if record is not None:
                     return record
-            except FileNotFoundError:
-                pass
+            else:
+                try:
+                    if _signature(os.lstat(path)) == signature:
+                        return record
+                except FileNotFoundError:
+                    pass
         self._recent.forget(key)
         return None
 
     def learn(
-        self, key: str, path: str, began: int, status: os.stat_result, expires: float, decode: Decode, record: Any
+        self,
+        key: str,
+        path: str,
+        began: int,
+        status: os.stat_result,
+        expires: float,
+        decode: Decode,
+        record: Any,
+        offset: int,
     ) -> None:
         """Remember what was read from a file, the second time that it is.
 
         began: `clock()` before `status` was asked for, which was before the file was read.
+        offset: of the payload in the file.
         """
         signature = _signature(status)
         if began - status.st_ctime_ns > _SETTLED and self._recent.came_before(key, signature):
             page = _Page(path, signature, expires, decode, record)
+            if not self._recent.takes(footprint(page)) and getattr(record, "place", None) is not None:
+                body = offset + record.place, len(record.body)
+                page = page._replace(record=record.replace(body=b""), body=body)
             self._recent.keep(key, page, footprint(page))
+
+
+def _opened(page: _Page, offset: int, size: int) -> Any:
+    """The record with its body as it stands in the file, for one response; None if that is another file by now."""
+    descriptor = open_for_reading(page.path)
+    if descriptor is None:
+        return None
+    body = FiledBody(descriptor, offset, size)  # who closes it
+    return page.record.replace(body=body) if _signature(os.fstat(descriptor)) == page.signature else None

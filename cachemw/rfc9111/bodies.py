@@ -1,0 +1,33 @@
+"""Bodies of stored responses: bytes, or what stands for them where they are too many to be held in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+__all__ = ["Body", "BodyReader", "LargeBody"]
+
+
+class BodyReader(Protocol):
+    """One response's way through a body, from its beginning: a file to whoever reads it, and its blocks to iterate."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
+
+    def close(self) -> None: ...
+
+    def __iter__(self) -> Iterator[bytes]: ...
+
+
+class LargeBody(Protocol):
+    """A body of which the parts are read when they are asked for. It never changes; several may read it at once."""
+
+    def __len__(self) -> int: ...
+
+    def __bytes__(self) -> bytes: ...
+
+    def __getitem__(self, part: slice, /) -> bytes: ...
+
+    def reader(self) -> BodyReader: ...
+
+
+Body = bytes | LargeBody

@@ -1,0 +1,268 @@
+"""Pages of the file store that are too large to be remembered: a body goes from file to client in pieces."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tracemalloc
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from wsgiref.util import FileWrapper, setup_testing_defaults
+from wsgiref.validate import validator
+
+import pytest
+
+from cachemw import asgi, wsgi
+from cachemw.backends import filebased
+from cachemw.backends._file.large import FiledBody
+from cachemw.backends._file.pages import clock
+from cachemw.backends.filebased import FileBasedCache
+from cachemw.locale import WSGITimezoneMiddleware
+from tests.servers import until
+
+SIZE = 4 * 1024 * 1024
+BODY = os.urandom(SIZE)
+FIELDS = [("Content-Type", "application/pdf"), ("Cache-Control", "max-age=600"), ("ETag", '"large"')]
+MINUTE = 60 * 10**9  # nanoseconds
+#: Bytes of Python's memory that an answer may take: a few blocks, and what it is made of.
+LITTLE = SIZE // 4
+
+
+class Client:
+    """Asks for the page by one interface; keeps what it gets, or, where it looks at memory, one block at a time."""
+
+    def __init__(self, interface: str, cache: FileBasedCache) -> None:
+        self.calls = 0
+        self.interface = interface
+        self.cache = cache
+        self.wsgi = wsgi.CacheMiddleware(self._wsgi_app, cache=cache)
+        self.asgi = asgi.CacheMiddleware(self._asgi_app, cache=cache)
+        self.environ: dict[str, Any] = {}
+
+    def _wsgi_app(self, environ: Any, start_response: Any) -> Iterable[bytes]:
+        self.calls += 1
+        start_response("200 OK", FIELDS)
+        return [BODY]
+
+    async def _asgi_app(self, scope: Any, receive: Any, send: Any) -> None:
+        self.calls += 1
+        fields = [(name.lower().encode(), value.encode()) for name, value in FIELDS]
+        await send({"type": "http.response.start", "status": 200, "headers": fields})
+        await send({"type": "http.response.body", "body": BODY})
+
+    def get(self, keep: Callable[[bytes], object], method: str = "GET", **fields: str) -> tuple[int, dict[str, str]]:
+        if self.interface == "wsgi":
+            return self._get_by_wsgi(keep, method, fields)
+        return asyncio.run(self._get_by_asgi(keep, method, fields))
+
+    def body(self, **fields: str) -> bytes:
+        pieces: list[bytes] = []
+        self.get(pieces.append, **fields)
+        return b"".join(pieces)
+
+    def _get_by_wsgi(
+        self, keep: Callable[[bytes], object], method: str, fields: dict[str, str]
+    ) -> tuple[int, dict[str, str]]:
+        environ: dict[str, Any] = {"REQUEST_METHOD": method, "QUERY_STRING": "", **self.environ}
+        environ |= {f"HTTP_{name.upper()}": value for name, value in fields.items()}
+        setup_testing_defaults(environ)
+        started: list[Any] = []
+
+        def start_response(status: str, headers: Any, exc_info: Any = None) -> Any:
+            started[:] = [int(status[:3]), {name.lower(): value for name, value in headers}]
+            return keep
+
+        result: Any = validator(self.wsgi)(environ, start_response)
+        for block in result:
+            keep(block)
+        result.close()
+        return started[0], started[1]
+
+    async def _get_by_asgi(
+        self, keep: Callable[[bytes], object], method: str, fields: dict[str, str]
+    ) -> tuple[int, dict[str, str]]:
+        headers = [(b"host", b"127.0.0.1")]
+        headers += [(name.replace("_", "-").encode(), value.encode()) for name, value in fields.items()]
+        scope = {
+            "type": "http",
+            "method": method,
+            "scheme": "http",
+            "path": "/",
+            "raw_path": b"/",
+            "query_string": b"",
+            "root_path": "",
+            "headers": headers,
+        }
+        started: list[Any] = []
+        ended = []
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                started[:] = [message["status"], {n.decode(): v.decode() for n, v in message["headers"]}]
+            else:
+                keep(message.get("body", b""))
+                ended.append(not message.get("more_body", False))
+
+        await self.asgi(scope, receive, send)
+        assert ended[-1]
+        assert not any(ended[:-1])
+        return started[0], started[1]
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileBasedCache]:
+    """A minute has gone by since anything was written."""
+    monkeypatch.setattr(filebased, "clock", lambda: clock() + MINUTE)
+    cache = FileBasedCache(tmp_path / "cache", {})
+    yield cache
+    cache.close()
+
+
+@pytest.fixture(params=["wsgi", "asgi"])
+def client(request: pytest.FixtureRequest, cache: FileBasedCache) -> Client:
+    """Who has asked for the page so often that all but its body is remembered."""
+    client = Client(request.param, cache)
+    for _ in range(4):
+        assert client.body() == BODY
+    assert client.calls == 1
+    return client
+
+
+def _peak(work: Callable[[], object]) -> int:
+    """Bytes that Python takes meanwhile, at most."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def _opened(cache: FileBasedCache) -> list[str]:
+    """The files of the cache that this process has open."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):  # that of the listing itself
+            found.append(os.readlink(f"/proc/self/fd/{name}"))
+    return [path for path in found if path.startswith(str(cache.location))]
+
+
+def _until_all_is_closed(cache: FileBasedCache) -> None:
+    until(lambda: not _opened(cache), "the thread that has read lets go of the file, too")
+
+
+def test_its_body_is_never_in_memory(client: Client) -> None:
+    assert client.body() == BODY
+    assert _peak(lambda: client.get(len)) < LITTLE
+    status, fields = client.get(len)
+    assert (status, fields["content-length"], fields["etag"]) == (200, str(SIZE), '"large"')
+    assert fields["cache-status"].startswith("cachemw; hit")
+    _until_all_is_closed(client.cache)
+    assert client.calls == 1
+
+
+def test_of_a_part_only_that_is_read(client: Client) -> None:
+    assert client.body(range="bytes=1000000-1000009") == BODY[1_000_000:1_000_010]
+    assert client.body(range="bytes=-5") == BODY[-5:]
+    assert _peak(lambda: client.get(len, range="bytes=100-199")) < LITTLE // 10
+
+
+def test_nothing_of_it_is_read_where_it_is_not_sent(client: Client) -> None:
+    for method, fields, expected in (("HEAD", {}, 200), ("GET", {"if_none_match": '"large"'}, 304)):
+        if client.interface == "asgi":
+            fields = {name.replace("_", "-"): value for name, value in fields.items()}
+        pieces: list[bytes] = []
+        status, _ = client.get(pieces.append, method, **fields)
+        assert (status, b"".join(pieces)) == (expected, b"")
+    _until_all_is_closed(client.cache)
+    assert client.calls == 1
+
+
+def test_a_page_that_is_replaced_while_it_is_sent_is_sent_whole(client: Client) -> None:
+    pieces: list[bytes] = []
+
+    def keep(block: bytes) -> None:
+        if not pieces:
+            assert len(_opened(client.cache)) == 1
+            client.cache.clear()
+        pieces.append(block)
+
+    client.get(keep)
+    assert b"".join(pieces) == BODY
+    assert client.calls == 1
+    assert client.body() == BODY, "which the application has made anew"
+    assert client.calls == 2
+
+
+def test_a_file_of_the_same_name_that_is_another_one_is_read(client: Client, tmp_path: Path) -> None:
+    (file,) = [path for path in (tmp_path / "cache").rglob("*") if path.is_file() and path.stat().st_size > SIZE]
+    data = file.read_bytes()
+    at = data.index(BODY[:100])
+    file.unlink()
+    file.write_bytes(data[: at + 5] + b"?" + data[at + 6 :])  # a byte of the body has gone wrong
+    assert client.body() == BODY
+    assert client.calls == 2
+
+
+def test_a_server_is_given_it_as_a_file(cache: FileBasedCache) -> None:
+    """PEP 3333: it may be read in whatever way is best for the server."""
+    client = Client("wsgi", cache)
+    for _ in range(4):
+        client.body()
+    environ: dict[str, Any] = {"wsgi.file_wrapper": FileWrapper}
+    setup_testing_defaults(environ)
+    result: Any = client.wsgi(environ, lambda *_: len)
+    assert isinstance(result, FileWrapper)
+    assert result.filelike.read(10) == BODY[:10]
+    assert result.filelike.read() == BODY[10:]
+    result.close()
+    assert result.filelike.read() == b""
+
+
+def test_what_stands_between_server_and_cache_is_given_its_pieces(cache: FileBasedCache) -> None:
+    """A middleware between the halves could not do anything with what is the server's."""
+    client = Client("wsgi", cache)
+    told: list[Any] = []
+
+    def between(app: Any) -> Any:
+        def passing(environ: Any, start_response: Any) -> Any:
+            told.append(app(environ, start_response))
+            return told[-1]
+
+        return passing
+
+    inner = WSGITimezoneMiddleware(wsgi.FetchFromCacheMiddleware(client._wsgi_app, cache=cache), cookie="tz")
+    client.wsgi = wsgi.UpdateCacheMiddleware(between(inner), cache=cache)  # type: ignore[assignment]
+    client.environ = {"wsgi.file_wrapper": FileWrapper}
+    for _ in range(5):
+        assert client.body() == BODY
+    assert client.calls == 1
+    assert not any(isinstance(result, FileWrapper) for result in told)
+
+
+def test_a_large_page_is_stored_again_when_it_is_validated(cache: FileBasedCache) -> None:
+    """What has no body in memory is as good a page as any where the rules make another one of it."""
+    client = Client("wsgi", cache)
+    for _ in range(4):
+        client.body()
+    pages = client.wsgi.caching.line.pages
+    (primary,) = [learnt.primary for learnt in client.wsgi.caching.line.learnt.values()]
+    (record,) = pages.lookup((primary,))
+    assert not isinstance(record.body, bytes)  # type: ignore[union-attr]
+    pages.run(pages.commit([(primary, record.replace(lifetime=1200.0), 1200.0)]), None)  # type: ignore[union-attr]
+    assert client.body() == BODY
+    assert client.calls == 1
+
+
+def test_a_body_that_ends_too_early_breaks_off(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"0123456789")
+    body = FiledBody(os.open(file, os.O_RDONLY), 2, 100)
+    assert body[:8] == b"23456789"
+    with pytest.raises(OSError, match="ended at 8 of 100 bytes"):
+        bytes(body)
