@@ -68,7 +68,7 @@ def _caching(project: Any) -> Caching:
     return Caching(**options())
 
 
-def purge(*urls: str, tags: Iterable[str] = (), soft: bool = False) -> int:
+def purge(*urls: str, tags: Iterable[str] | None = None, soft: bool = False) -> int:
     """Remove stored pages of the project by absolute URL or by tag; see `cachemw.purge`.
 
     purge(request.build_absolute_uri(reverse("news")))
@@ -77,7 +77,7 @@ def purge(*urls: str, tags: Iterable[str] = (), soft: bool = False) -> int:
     return purging.purge(*_spellings(urls), tags=tags, soft=soft, caching=caching, mounts=_mounts())
 
 
-async def apurge(*urls: str, tags: Iterable[str] = (), soft: bool = False) -> int:
+async def apurge(*urls: str, tags: Iterable[str] | None = None, soft: bool = False) -> int:
     """`purge` for coroutine views."""
     caching = _caching(django_settings._wrapped)
     return await purging.apurge(*_spellings(urls), tags=tags, soft=soft, caching=caching, mounts=_mounts())
@@ -222,6 +222,8 @@ class _Middleware:
 
     async def _sent(self, passage: ViewPassage, response: Any) -> Any:
         headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in _fields(response)]
+        if response.streaming and not response.is_async:  # Django reads it, later, in a thread
+            passage.exchange.cannot_copy()
         await passage._sending({"type": "http.response.start", "status": response.status_code, "headers": headers})
         if passage._replaced:
             await passage._settle()

@@ -608,6 +608,8 @@ def test_a_stream_of_the_other_kind_passes_and_is_not_stored(site: Site, page: C
         for expected in ("page 1", "page 2"):
             response = site.visitor().get()
             assert response.text_seen == expected
+            assert "detail=passed-on" in response.headers["Cache-Status"]
+            assert "stored" not in response.headers["Cache-Status"]
             response.close()
 
 
