@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import io
 import re
-import tokenize
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -19,7 +17,6 @@ import cachemw
 from cachemw import CacheError, Policy, Settings
 from cachemw.backends.base import BaseCache
 from cachemw.cli import main as command_line
-from cachemw.rfc9111 import policy as policy_module
 
 __all__ = ["PAGES", "main"]
 
@@ -67,7 +64,8 @@ _STORES: Final = """\
 A `Policy` says what to do where the rules of HTTP leave it open. There are three to begin with: `Policy()`,
 `Policy.django()`, which is Django 5.2, and `Policy.rfc9111()`, a strict general-purpose shared cache; `CACHEMW_POLICY`
 chooses one by `default`, `django` or `rfc9111`. Each option but `django_rules` is also a variable, and a key of a
-mapping: `CACHEMW_` and its name in upper case. Times are in seconds, sizes in bytes.
+mapping: `CACHEMW_` and its name in upper case. Times are in seconds, sizes in bytes; a § is one of RFC 9111 where no
+other is named.
 """
 
 
@@ -97,41 +95,20 @@ def _settings_rows() -> Iterator[Sequence[str]]:
 
 def _policy_tables() -> Iterator[str]:
     default, django, rfc9111 = Policy(), Policy.django(), Policy.rfc9111()
-    comments = _comments(inspect.getsource(policy_module))
     rows: list[Sequence[str]] = []
     for one in dataclasses.fields(Policy):
-        section, text = comments[one.name]
-        if section is not None:
+        if section := one.metadata["section"]:
             if rows:
                 yield _table(_POLICY_HEAD, rows)
                 rows = []
-            yield f"\n### {section[0].upper()}{section[1:]}\n"
+            yield f"\n### {section}\n"
         values = [getattr(policy, one.name) for policy in (default, django, rfc9111)]
         others = ["" if value == values[0] else _value(value) or "none" for value in values[1:]]
-        rows.append((f"`{one.name}`", _value(values[0]), *others, text))
+        rows.append((f"`{one.name}`", _value(values[0]), *others, one.metadata["doc"]))
     yield _table(_POLICY_HEAD, rows)
 
 
 _POLICY_HEAD: Final = ("Option", "Default", "`django()`", "`rfc9111()`", "Meaning")
-
-
-def _comments(source: str) -> Mapping[str, tuple[str | None, str]]:
-    """By option: the heading above it, if there is one, and the comment on its lines."""
-    found: dict[str, tuple[str | None, str]] = {}
-    section: str | None = None
-    name: str | None = None
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT and (heading := re.fullmatch(r"# -- (.*?) -+", token.string)):
-            section = heading[1]
-        elif token.type == tokenize.NAME and token.start[1] == 4 and re.match(rf" +{token.string}: ", token.line):
-            name = token.string
-            found[name] = section, ""
-            section = None
-        elif token.type == tokenize.COMMENT and name is not None:
-            found[name] = found[name][0], token.string.removeprefix("# ")
-        elif token.type == tokenize.NEWLINE and name is not None and found[name][1]:
-            name = None
-    return found
 
 
 def _lists() -> str:

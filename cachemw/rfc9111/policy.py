@@ -1,22 +1,26 @@
 """Policy: what a cache decides where the rules leave it a choice, as one frozen value with three presets.
 
-Every option says its unit, its default and where it comes from. `Policy()` is the safe default for a site behind
+Every option says its default, what it means and where it comes from: to readers, to `help(Policy)` and to the manual.
+`Policy()` is the safe default for a site behind
 this cache, `Policy.django()` Django 5.2 to the letter, `Policy.rfc9111()` a strict general-purpose shared cache.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, fields
-from inspect import Parameter, Signature, signature
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, Unpack, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, field, fields
+from inspect import Parameter, Signature, cleandoc, signature
+from textwrap import fill
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, Unpack, get_args, get_origin, get_type_hints
 
 from cachemw._values import LONGEST_WAIT, boolean, integer, members, number, refuse
 from cachemw.rfc9111.policy_options import PolicyOptions
 from cachemw.rfc9111.syntax import is_token
 
 __all__ = ["KEYED_FIELDS", "SESSION_COOKIES", "Policy", "read_option"]
+
+OptionT = TypeVar("OptionT")
 
 #: Cookies by which common frameworks, and proxies that log people in, recognise a session. A trailing "*" matches any
 #: rest of the name; "__Host-" and "__Secure-" before a name are no part of it.
@@ -204,62 +208,111 @@ KEYED_FIELDS: Final = (
 )
 
 
+def _option(default: OptionT, doc: str, section: str = "") -> OptionT:
+    """A field that says what it means; `section` is the heading of what begins with it."""
+    return field(default=default, metadata={"doc": doc, "section": section})
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Policy:
-    """The choices of one cache. Times are in seconds, sizes in bytes.
+    """The choices of one cache where the rules of HTTP leave it some; each option may be left out.
 
-    What each one means: docs/settings.md, and the comments in this module.
+        Policy(grace=10, stale_if_error=3600)
+        Policy.rfc9111(max_body=2**20)
+
+    Times are in seconds, sizes in bytes; a § is one of RFC 9111 where no other is named.
 
     Raises: ImproperlyConfigured for a value that cannot be used; TypeError for an option that there is not.
     """
 
-    # -- what may be stored ---------------------------------------------------------------------------------------
-    seconds: float | None = None  # lifetime chosen where the response says nothing; None: the settings' `seconds`
-    statuses: frozenset[int] = frozenset({200})  # stored without explicit freshness (Django: 200)
-    explicit_statuses: bool = True  # any other final status is stored when the response says how long
-    heuristic_fraction: float = 0.0  # of the age of Last-Modified (RFC 9111 §4.2.2 suggests 0.1); 0: no heuristics
-    heuristic_max: float = 86400  # the longest heuristic lifetime (Apache's CacheMaxExpire: a day)
-    targeted: tuple[str, ...] = ("cdn-cache-control",)  # targeted fields obeyed, first wins (RFC 9213)
-    freshness: tuple[str, ...] = ("s-maxage", "max-age", "expires")  # what states a lifetime, first wins
-    set_cookie: Literal["refuse", "strip", "store"] = "refuse"  # a response with Set-Cookie
-    authorization: Literal["rfc9111", "vary"] = "rfc9111"  # §3.5, or Django's `Vary: Authorization`
-    session_cookies: tuple[str, ...] = SESSION_COOKIES  # requests with one do not share pages of chosen lifetime
-    store_unusable: bool = False  # store what needs validation at once: `no-cache`, `max-age=0`, no freshness at all
-    store_partial: bool = False  # store 206 parts and combine them (§3.3, §3.4)
-    store_post: bool = False  # a POST answer that says it is what GET of this URL gives (RFC 9110 §9.3.3)
-    must_understand: bool = True  # obey must-understand (§5.2.2.3)
-    max_body: int = 8 * 1024 * 1024  # a larger body is relayed and not stored
-    max_variants: int = 100  # per URL; for a further one some other goes
-    keep: float = 3600  # how long a stale response with a validator is kept for validation
-    # -- keys -----------------------------------------------------------------------------------------------------
-    keyed_fields: tuple[str, ...] = KEYED_FIELDS  # fields that are part of the key wherever a request carries one
-    ignore_query: tuple[str, ...] = ()  # parameter names left out of the key; a trailing "*" matches any rest
-    sort_query: bool = False  # parameters in any order are one page
-    no_vary_search: bool = True  # obey No-Vary-Search responses
-    normalize_vary: bool = False  # compare nominated fields after normalising case, space and order where allowed
-    # -- reuse ----------------------------------------------------------------------------------------------------
-    request_directives: bool = False  # obey the request's Cache-Control and Pragma (§5.2.1)
-    stale_while_revalidate: float = 0  # where the response does not say (RFC 5861 §3)
-    stale_if_error: float = 0  # where the response does not say (RFC 5861 §4)
-    grace: float = 0  # stale this long while another request fetches the page (Varnish: 10)
-    disconnected: bool = False  # stale if the application fails, without stale-if-error (§4.2.4)
-    conditions: bool = True  # answer the client's own If-None-Match and If-Modified-Since
-    ranges: bool = True  # answer Range from complete stored responses
-    revalidate: bool = True  # add If-None-Match/If-Modified-Since towards the application
-    freshen_by_head: bool = False  # HEAD responses update or invalidate stored GETs (§4.3.5)
-    invalidate: bool = True  # unsafe methods invalidate (§4.4)
-    # -- towards the client ---------------------------------------------------------------------------------------
-    patch: bool = True  # add Expires and Cache-Control: max-age where this cache chose the lifetime (Django)
-    cache_status: str | None = "cachemw"  # name of this cache in Cache-Status (RFC 9211); None: no such field
-    cache_status_key: bool = False  # tell the key too; for debugging, it may hold what a client should not see
-    # -- concurrent misses ----------------------------------------------------------------------------------------
-    collapse: bool = True  # one call of the application for concurrent misses on one key
-    collapse_timeout: float = 30  # how long a follower waits for the leader before it calls the application itself
-    lease: float = 10  # how long the leader of a miss keeps other processes waiting; 0: no lease in the store
-    hit_for_miss: float = 10  # how long an uncacheable answer keeps requests for its URL from waiting
-    # -- Django ---------------------------------------------------------------------------------------------------
-    django_rules: bool = (
-        False  # Django 5.2's own rules where they are neither RFC 9111 nor a matter of the options above
+    seconds: float | None = _option(
+        None, "lifetime chosen where the response says nothing; None: the settings' `seconds`", "What may be stored"
+    )
+    statuses: frozenset[int] = _option(
+        frozenset({200}), "statuses that are stored where the response does not say for how long (Django: 200)"
+    )
+    explicit_statuses: bool = _option(True, "any other final status is stored when the response says how long")
+    heuristic_fraction: float = _option(
+        0.0,
+        "lifetime of a response that states none, as a part of the age of its Last-Modified (§4.2.2 suggests 0.1); "
+        "0: no heuristics",
+    )
+    heuristic_max: float = _option(86400, "the longest heuristic lifetime (Apache's CacheMaxExpire: a day)")
+    targeted: tuple[str, ...] = _option(
+        ("cdn-cache-control",), "fields that count instead of Cache-Control, the first one there wins (RFC 9213)"
+    )
+    freshness: tuple[str, ...] = _option(
+        ("s-maxage", "max-age", "expires"), "what states a lifetime; the first one there wins"
+    )
+    set_cookie: Literal["refuse", "strip", "store"] = _option(
+        "refuse",
+        "a response with Set-Cookie: refuse to store it, strip the stored one of its cookies, or store it with them",
+    )
+    authorization: Literal["rfc9111", "vary"] = _option(
+        "rfc9111",
+        "answers to requests with Authorization: stored where §3.5 allows it, or with `Vary: Authorization` (Django)",
+    )
+    session_cookies: tuple[str, ...] = _option(
+        SESSION_COOKIES,
+        'requests with one share only pages that state a lifetime or vary on Cookie; a trailing "*" matches any rest',
+    )
+    store_unusable: bool = _option(
+        False, "store what needs validation at once: `no-cache`, `max-age=0`, no freshness at all"
+    )
+    store_partial: bool = _option(False, "store 206 parts and combine them (§3.3, §3.4)")
+    store_post: bool = _option(
+        False, "store a POST answer that says it is what GET of this URL gives (RFC 9110 §9.3.3)"
+    )
+    must_understand: bool = _option(True, "obey must-understand (§5.2.2.3)")
+    max_body: int = _option(8 * 1024 * 1024, "a larger body is relayed and not stored")
+    max_variants: int = _option(100, "variants of one URL; for a further one some other goes")
+    keep: float = _option(3600, "how long a stale response with a validator is kept for validation")
+
+    keyed_fields: tuple[str, ...] = _option(
+        KEYED_FIELDS, "fields that are part of the key wherever a request carries one", "Keys"
+    )
+    ignore_query: tuple[str, ...] = _option((), 'parameter names left out of the key; a trailing "*" matches any rest')
+    sort_query: bool = _option(False, "parameters in any order are one page")
+    no_vary_search: bool = _option(True, "obey No-Vary-Search responses")
+    normalize_vary: bool = _option(
+        False, "compare nominated fields after normalising case, space and order where allowed"
+    )
+
+    request_directives: bool = _option(False, "obey the request's Cache-Control and Pragma (§5.2.1)", "Reuse")
+    stale_while_revalidate: float = _option(
+        0, "how long a stale page is sent while it is fetched anew, where the response does not say (RFC 5861 §3)"
+    )
+    stale_if_error: float = _option(
+        0, "how long a stale page stands in for an error, where the response does not say (RFC 5861 §4)"
+    )
+    grace: float = _option(0, "how long a stale page is sent while another request fetches it (Varnish: 10)")
+    disconnected: bool = _option(False, "send a stale page if the application fails, without stale-if-error (§4.2.4)")
+    conditions: bool = _option(True, "answer the client's own If-None-Match and If-Modified-Since")
+    ranges: bool = _option(True, "answer Range from complete stored responses")
+    revalidate: bool = _option(True, "add If-None-Match/If-Modified-Since towards the application")
+    freshen_by_head: bool = _option(False, "HEAD responses update or invalidate stored GETs (§4.3.5)")
+    invalidate: bool = _option(True, "unsafe methods invalidate (§4.4)")
+
+    patch: bool = _option(
+        True,
+        "add Expires and Cache-Control: max-age where this cache chose the lifetime (Django)",
+        "Towards the client",
+    )
+    cache_status: str | None = _option("cachemw", "name of this cache in Cache-Status (RFC 9211); None: no such field")
+    cache_status_key: bool = _option(False, "tell the key too; for debugging, it may hold what a client should not see")
+
+    collapse: bool = _option(True, "one call of the application for concurrent misses on one key", "Concurrent misses")
+    collapse_timeout: float = _option(
+        30, "how long a follower waits for the leader before it calls the application itself"
+    )
+    lease: float = _option(10, "how long the leader of a miss keeps other processes waiting; 0: no lease in the store")
+    hit_for_miss: float = _option(10, "how long an uncacheable answer keeps requests for its URL from waiting")
+
+    django_rules: bool = _option(
+        False,
+        "what Django 5.2 does besides: a response's Pragma is ignored; nothing is sent stale; max-age and Expires are "
+        "added where the response states a lifetime, too; a 304 of the application gets the fields of its page",
+        "Django",
     )
 
     if TYPE_CHECKING:
@@ -317,6 +370,15 @@ class Policy:
             django_rules=True,
         )
         return cls(**(preset | options))
+
+
+def _explain_options() -> Iterator[str]:
+    """What `help` says of the options."""
+    yield cleandoc(Policy.__doc__ or "")  # none under python -OO
+    for one in fields(Policy):
+        if one.metadata["section"]:
+            yield f"\n{one.metadata['section']}:\n"
+        yield fill(one.metadata["doc"], 120, initial_indent=f"{one.name:<24}", subsequent_indent=" " * 24)
 
 
 def _show_options(preset: Any) -> None:
@@ -408,5 +470,6 @@ _READERS: Final[dict[Any, Callable[[str, Any], Any]]] = {
     int: lambda name, value: integer(name, value, minimum=0),
     tuple: members,
 }
+Policy.__doc__ = "\n".join(_explain_options())
 for _preset in (Policy.django, Policy.rfc9111):
     _show_options(_preset)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+import subprocess
+import sys
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -113,3 +118,20 @@ def test_no_name_means_no_field() -> None:
 def test_an_option_that_there_is_not_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="graze"):
         Policy.rfc9111(graze=5)  # type: ignore[call-arg]
+
+
+def test_help_explains_every_option() -> None:
+    told = inspect.getdoc(Policy) or ""
+    for one in fields(Policy):
+        assert re.search(rf"^{one.name} +\S.*\S$", told, re.M), one.name
+    assert "\nReuse:\n" in told
+
+
+def test_without_docstrings_there_are_policies_all_the_same() -> None:
+    done = subprocess.run(
+        [sys.executable, "-OO", "-c", "from cachemw.rfc9111.policy import Policy; print(Policy().keep)"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("3600\n", "")
