@@ -115,6 +115,13 @@ def test_what_one_response_varies_on_the_next_one_does_not_forget(request_of: An
     assert get_cache_key(request_of(X_A="1")) != get_cache_key(request_of(X_A="2"))
 
 
+def test_what_is_learnt_for_no_time_is_not_known(request_of: Any) -> None:
+    assert learn_cache_key(request_of(), Headers("X-A"), 0)
+    assert get_cache_key(request_of()) is None
+    learnt = learn_cache_key(request_of(), Headers("X-A"), 0.5)
+    assert get_cache_key(request_of()) == learnt
+
+
 def test_prefix_and_cache(request_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     store = LocMemCache("views-keys", {})
     store.clear()
