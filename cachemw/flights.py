@@ -14,10 +14,11 @@ import time
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any, Final, Generic, TypeVar
 
-__all__ = ["Flight", "Flights", "TaskRefresher", "ThreadRefresher"]
+__all__ = ["LED", "Flight", "Flights", "TaskRefresher", "ThreadRefresher"]
 
 T = TypeVar("T")
 
@@ -98,7 +99,12 @@ class Flight(Generic[T]):
         return True
 
     async def await_landing(self, timeout: float) -> bool:
-        """Suspend the task until the flight has landed; False after `timeout` seconds, or if it is held up."""
+        """Suspend the task until the flight has landed; False after `timeout` seconds, or if it is held up.
+
+        A task that works for its leader does not wait: an application may ask itself for a page.
+        """
+        if self in LED.get():
+            return self.landed
         loop = asyncio.get_running_loop()
         future = loop.create_future()  # before it is asked: what allocates may have the garbage collector land this
         with self._flights.lock:
@@ -119,6 +125,10 @@ class Flight(Generic[T]):
             return False
         self.deserted = True
         return True
+
+
+#: The flights that this task leads, or one on whose behalf it works.
+LED: Final[ContextVar[tuple[Flight[Any], ...]]] = ContextVar("cachemw.led", default=())
 
 
 def _release(future: asyncio.Future[None]) -> None:

@@ -31,6 +31,7 @@ from cachemw.activation import enter, is_awaited, leave
 from cachemw.backends.base import offload
 from cachemw.caching import CachingMiddleware, Line
 from cachemw.exchange import Exchange, Step
+from cachemw.flights import LED
 from cachemw.rfc9111.messages import Fields, Head
 
 __all__ = ["Passage", "discard", "log", "no_body", "send_stored", "stored_messages"]
@@ -159,6 +160,9 @@ class Passage(TaskRelay):
         scope = self.scope
         request = cast(ASGIRequest, exchange.request)  # its scope is where the application tells more of the client
         token = None
+        led = LED.get()
+        if (flight := self._holder._flight) is not None:
+            LED.set((*led, flight))
         try:
             request.hold()
             scope.setdefault(EXCHANGE, exchange)
@@ -184,6 +188,7 @@ class Passage(TaskRelay):
             self._desert()
             raise
         finally:
+            LED.set(led)
             if token is not None:
                 leave(token)
             if not self._complete:

@@ -33,6 +33,7 @@ from cachemw.activation import enter, leave
 from cachemw.asgi import ASGIRequest, Message, Receive, Scope, Send
 from cachemw.caching import Line
 from cachemw.exchange import Exchange
+from cachemw.flights import LED
 from cachemw.headers import patch_vary_headers
 
 if TYPE_CHECKING:
@@ -246,10 +247,14 @@ class ViewPassage(Passage):
         if exchange.engine.properties:
             token = enter(scope)
             scope[LOCALE].keyed = exchange.engine.properties
+        led = LED.get()
+        if self._flight is not None:
+            LED.set((*led, self._flight))
         try:
             with noticing(self.asked, COOKIES, exchange):
                 yield
         finally:
+            LED.set(led)
             if token is not None:
                 leave(token)
             if outer is None:

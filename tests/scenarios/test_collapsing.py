@@ -213,6 +213,39 @@ def test_a_leader_that_fails_releases_its_followers(crowd: Crowd) -> None:
     assert crowd.bodies.count(b"page") == 49
 
 
+class Stored(LocMemCache):
+    """Local memory that other processes are said to see; `meanwhile` is what they do before a lease is taken."""
+
+    shared = True
+    meanwhile: Callable[[], object] | None = None
+    leases: tuple[str, ...] = ()
+
+    def add_record(self, key: str, payload: Any, timeout: float | None) -> bool:
+        action, self.meanwhile = self.meanwhile, None
+        if action is not None:
+            action()
+        self.leases += (key,)
+        return super().add_record(key, payload, timeout)
+
+
+def test_who_takes_a_lease_and_finds_the_page_gives_the_lease_back(site: Site) -> None:
+    """Else other processes would wait for nobody, when the page is to be made anew."""
+    store = Stored(f"stored meanwhile {site.interface}")
+    other = Site(site.interface, site.clock).build(cache=store).page(b"of another process")
+    site.build(cache=store).page(b"made once more")
+    store.meanwhile = other.get if site.interface == "wsgi" else lambda: in_a_thread(other.get)
+    answer = site.get()
+    assert (answer.body, answer.hit, len(site.calls)) == (b"of another process", True, 0)
+    assert len(store.leases) == 2
+    assert list(store.read_records(store.leases)) == [None, None]
+
+
+def in_a_thread(work: Callable[[], object]) -> None:
+    """On a loop of its own: that of the request is at work."""
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(work).result()
+
+
 def test_a_follower_that_has_waited_long_enough_goes_alone() -> None:
     from cachemw.flights import Flights
 
@@ -513,3 +546,45 @@ def test_who_comes_after_a_purge_that_the_store_did_not_hear_of_waits_for_nobody
     down = False
     recovery = middleware.caching.line.pages.recovery
     until(lambda: recovery._thread is None, "nobody tries again", 5)
+
+
+def _asking_itself(site: dict[str, Any]) -> Any:
+    """An application whose page contains another answer of its own to the same URL: it asks for it in process."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        inner: list[bytes] = []
+        if (b"x-part", b"1") not in scope["headers"]:
+            request = {**scope, "headers": [*scope["headers"], (b"x-part", b"1")]}
+
+            async def keep(message: Any) -> None:
+                inner.append(message.get("body", b""))
+
+            for name in [name for name in request if name.startswith("cachemw")]:
+                del request[name]
+            await asyncio.gather(site["app"](request, no_body(), keep))  # in a task of its own
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"(" + b"".join(inner) + b")"})
+
+    return app
+
+
+@pytest.mark.parametrize("halves", ["together", "apart"])
+def test_an_application_that_asks_itself_for_the_page_does_not_wait_for_itself(halves: str) -> None:
+    site: dict[str, Any] = {}
+    options: dict[str, Any] = {"cache": LocMemCache(f"crowd-{next(names)}"), "policy": Policy(collapse_timeout=3600)}
+    app = _asking_itself(site)
+    if halves == "together":
+        site["app"] = asgi.CacheMiddleware(app, **options)
+    else:
+        site["app"] = asgi.UpdateCacheMiddleware(asgi.FetchFromCacheMiddleware(app, **options), **options)
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"host", b"site")]}
+    bodies: list[bytes] = []
+
+    async def keep(message: Any) -> None:
+        bodies.append(message.get("body", b""))
+
+    async def ask() -> None:
+        await asyncio.wait_for(site["app"](scope, no_body(), keep), 30)
+
+    asyncio.run(ask())
+    assert b"".join(bodies) == b"(())"
