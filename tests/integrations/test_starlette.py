@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import itertools
 import threading
 from collections.abc import AsyncIterator
@@ -99,7 +100,7 @@ def test_an_endpoint_in_the_table_of_routes(kind: str, page: Counter, cache: Bas
 
 def test_a_coroutine_function_stays_one_and_a_function_a_function(kind: str) -> None:
     decorated = cache_page(60)(vary_on_cookie(view_of(kind, lambda request: Response())))
-    assert asyncio.iscoroutinefunction(decorated) is (kind == "coroutine")
+    assert inspect.iscoroutinefunction(decorated) is (kind == "coroutine")
     assert decorated.__name__ == kind
 
 
