@@ -1,5 +1,7 @@
 """One request's passage through the cache: told what happened, says what to do. No I/O, no clock, no threads.
 
+Chance is allowed, where two that meet have to be told apart; it comes from `cachemw._engine_tokens` alone.
+
 The order of the calls (`Fetch` and `Update` are the two halves; `CacheMiddleware` plays both):
 
     exchange = Exchange(engine)
