@@ -13,6 +13,7 @@ from cachemw.activation import (
 )
 from cachemw.backends.base import BaseCache
 from cachemw.backends.registry import Caches, cache, caches, connect
+from cachemw.caching import Caching
 from cachemw.errors import (
     BackendUnavailable,
     CacheError,
@@ -62,6 +63,7 @@ __all__ = [
     "CacheKeyWarning",
     "CacheMiddleware",
     "Caches",
+    "Caching",
     "FetchFromCacheMiddleware",
     "Hooks",
     "ImproperlyConfigured",

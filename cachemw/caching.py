@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import os
 import threading
+import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
-from typing import Any, Final, TypedDict
+from typing import Any, Final, Protocol, TypedDict
 
+from cachemw._caching_here import site_here
 from cachemw._values import number, refuse, shown, text
 from cachemw.backends.base import BaseCache
-from cachemw.backends.registry import Caches, caches, opened
+from cachemw.backends.registry import Caches, caches, resolve
 from cachemw.engine import Engine
-from cachemw.errors import ImproperlyConfigured, InvalidCacheBackendError
+from cachemw.errors import ImproperlyConfigured
 from cachemw.exchange import Exchange
 from cachemw.flights import Flights
 from cachemw.hooks import Hooks
@@ -24,7 +28,7 @@ from cachemw.rfc9111.policy import Policy
 from cachemw.rules import Rule, Rules
 from cachemw.settings import Settings
 
-__all__ = ["Caching", "CachingMiddleware", "Line", "Options", "pages_of", "settings_of"]
+__all__ = ["Caching", "CachingMiddleware", "HasCaching", "Line", "Options", "cachings_of", "pages_of", "settings_of"]
 
 log = logging.getLogger("cachemw")
 
@@ -81,7 +85,10 @@ class Options(TypedDict, total=False):
 
 
 class Caching:
-    """The configuration of one middleware. Arguments and errors: those of `cachemw.CacheMiddleware`."""
+    """What one middleware caches pages with: its `caching`. Arguments and errors: those of `cachemw.CacheMiddleware`.
+
+    `purge` and `page_failures` take one; a script that has no middleware makes its own: `Caching(cache="redis://…")`.
+    """
 
     def __init__(
         self,
@@ -121,22 +128,7 @@ class Caching:
                 self._lines[rule.cache] = self._open(rule.cache, "cache of a rule")
 
     def _open(self, cache: str | BaseCache, name: str) -> Line:
-        if isinstance(cache, str):
-            if "://" in cache:
-                cache = opened(cache)
-            elif cache in self.caches:
-                cache = self.caches[cache]
-            else:
-                raise InvalidCacheBackendError(
-                    f"{name} is {cache!r}: the connection '{cache}' doesn't exist; allowed: {', '.join(self.caches)}, "
-                    "or a URL such as redis://localhost:6379/0; CACHES or CACHEMW_URL_<ALIAS> names further ones"
-                )
-        if not isinstance(cache, BaseCache):
-            raise ImproperlyConfigured(
-                f"cache={cache!r}: allowed are the alias of a configured cache, a URL such as 'locmem://' or "
-                "'redis://localhost:6379/0', or a store (an instance of BaseCache)."
-            )
-        pages = pages_of(cache)
+        pages = pages_of(resolve(name, cache, self.caches))
         for line in self._lines.values():
             if line.pages is pages:
                 return line
@@ -194,6 +186,40 @@ class Caching:
         return exchange
 
 
+class HasCaching(Protocol):
+    """A middleware, or a site's state: what says in its `caching` what pages are cached with."""
+
+    @property
+    def caching(self) -> Caching: ...
+
+
+#: What the middlewares of this process cache with, in the order in which they were made.
+_at_work: weakref.WeakValueDictionary[int, Caching] = weakref.WeakValueDictionary()
+_numbers = itertools.count()
+
+
+def cachings_of(given: Caching | HasCaching | None) -> Sequence[Caching]:
+    """Whose pages are meant by who names a middleware or its `caching`, or, by None, all that there are here.
+
+    None: those of the Flask application whose context this is, if it has our extension; else those of all middlewares
+    of this process, and of the store that the environment names; of what it has by default if there is neither.
+    Raises: TypeError for what is neither.
+    """
+    if given is not None:
+        caching = getattr(given, "caching", given)
+        if not isinstance(caching, Caching):
+            raise TypeError(f"caching={shown(given)}: a middleware or its `caching` is expected")
+        return [caching]
+    site = site_here()
+    if site is not None:
+        cachings: Sequence[Caching] = site.cachings
+        return cachings
+    found = [caching for one in _at_work.valuerefs() if (caching := one()) is not None]
+    if not found or Settings.from_environ(os.environ).caches is not None:
+        found.append(Caching())
+    return found
+
+
 class CachingMiddleware(ABC):
     """What every middleware has in common, whatever its interface: its arguments, and the halves that it plays.
 
@@ -233,6 +259,7 @@ class CachingMiddleware(ABC):
         if hooks is not None:
             hooks.check(async_allowed=self._async_hooks)
         self.hooks = hooks
+        _at_work[next(_numbers)] = self.caching
         given: dict[str, Any] = {"cache": cache, "policy": policy, "seconds": seconds, "key_prefix": key_prefix}
         given |= {"rules": rules, "settings": settings}
         self._given = [name for name, value in given.items() if value is not None]

@@ -131,7 +131,7 @@ def CacheMiddleware(app: Any, **options: Any) -> Any:
     settings    a `Settings`, or a mapping in Django's shape (Flask's `app.config`); left out: the environment's
 
     What comes back is a `cachemw.wsgi.CacheMiddleware` or a `cachemw.asgi.CacheMiddleware`: an application of the same
-    interface. Its `caching` is what `purge` and `page_failures` take.
+    interface. `purge` and `page_failures` take it, or its `caching`.
 
     Raises: ImproperlyConfigured, before the first request, for a wrong setting, for an async hook around a WSGI
     application, and if `app` speaks neither interface, or does not show which.

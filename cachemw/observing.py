@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 
-from cachemw.caching import Caching
+from cachemw.caching import Caching, HasCaching, cachings_of
 
 __all__ = ["page_failures"]
 
 
-def page_failures(caching: Caching | None = None) -> dict[str, int]:
+def page_failures(caching: Caching | HasCaching | None = None) -> dict[str, int]:
     """How often this process could not read or store a page, by reason; each time the visitor got a page all the same.
 
-    caching: whose pages, a middleware's `caching`; None: those that the environment configures.
+    caching: whose pages, a middleware or its `caching`; None: as for `purge`.
 
     `store-error`: calls of the store that failed. `not-stored`: pages that the store did not take, or that no HTTP
     message can carry. The others are pages that were there and could not be used, which is a miss: `foreign` (not
@@ -21,9 +21,7 @@ def page_failures(caching: Caching | None = None) -> dict[str, int]:
     it), `size` (it would be larger than `max_decompressed`), `key` (it belongs to another one). The log tells of the
     first in each minute.
 
-    Raises: TypeError for what is no `Caching`.
+    Raises: TypeError for what is neither.
     """
-    if caching is not None and not isinstance(caching, Caching):
-        raise TypeError(f"caching={caching!r}: a middleware's `caching` is expected")
-    caching = Caching() if caching is None else caching
-    return dict(sum((pages.failures for pages in caching.stores), Counter()))
+    stores = dict.fromkeys(pages for one in cachings_of(caching) for pages in one.stores)
+    return dict(sum((pages.failures for pages in stores), Counter()))

@@ -16,15 +16,18 @@ import re
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
-from cachemw.caching import Caching, Line
+from cachemw._caching_here import site_here
+from cachemw._values import shown
+from cachemw.caching import Caching, HasCaching, Line, cachings_of
 from cachemw.pages import Kind, Pages
+from cachemw.rfc9111.fields import parse_tags
 from cachemw.rfc9111.keys import quote_path, tag_key
 from cachemw.rfc9111.messages import Request
 
-__all__ = ["apurge", "purge"]
+__all__ = ["apurge", "listed", "purge"]
 
 _USUAL_PORT: Final = {"http": ":80", "https": ":443"}
 _HAS_PORT: Final = re.compile(r":[0-9]*$").search
@@ -34,18 +37,22 @@ def purge(
     *urls: str,
     tags: Iterable[str] | None = None,
     soft: bool = False,
-    caching: Caching | None = None,
+    caching: Caching | HasCaching | None = None,
     mounts: Sequence[str] = (),
 ) -> int:
     """Remove the stored responses of these absolute URLs, all their variants, and of everything with these tags.
 
     soft: keep them, but as stale: they are validated, or served while a new one is fetched, where the policy allows
-    that. caching: whose pages, a middleware's `caching`; None: those that the environment configures. mounts: where
-    the application is mounted, if not at "/" (the paths that this process has seen are known).
+    that. caching: whose pages, a middleware or its `caching`; None: those of the Flask application whose context this
+    is, if it has our extension; else of all middlewares of this process, and of the store that the environment names.
+    mounts: where the application is mounted, if not at "/" (the paths that this process has seen are known).
+
+    The URL's scheme and host are those that the application sees: behind a proxy that ends TLS the scheme is "http",
+    unless the server, or a middleware around the cache, heeds X-Forwarded-Proto.
 
     Returns how many records and tags were touched; 0 also if the store did not answer (the purge is then made up for
-    before the store is read again). Raises: ValueError for a URL that is not absolute, TypeError for what is
-    no URL, and where neither URLs nor tags are given.
+    before the store is read again). Raises: ValueError for a URL that is not absolute and for a tag that no page can
+    have, TypeError for what is no URL, and where neither URLs nor tags are given.
     """
     total = 0
     for pages, kind, of, at in _plan(urls, tags, soft, caching, mounts):
@@ -57,7 +64,7 @@ async def apurge(
     *urls: str,
     tags: Iterable[str] | None = None,
     soft: bool = False,
-    caching: Caching | None = None,
+    caching: Caching | HasCaching | None = None,
     mounts: Sequence[str] = (),
 ) -> int:
     """`purge` without blocking the event loop."""
@@ -67,13 +74,22 @@ async def apurge(
     return total
 
 
+def listed(tags: Iterable[str] | None) -> Any:
+    """Tags that can be read several times, for who purges several caches; what is no list, `purge` refuses."""
+    return tags if tags is None or isinstance(tags, str) else tuple(tags)
+
+
 Plan = Iterable[tuple[Pages, Kind, Sequence[str], float]]
 
 
 def _plan(
-    urls: Sequence[str], tags: Iterable[str] | None, soft: bool, caching: Caching | None, mounts: Sequence[str]
+    urls: Sequence[str],
+    tags: Iterable[str] | None,
+    soft: bool,
+    caching: Caching | HasCaching | None,
+    mounts: Sequence[str],
 ) -> Plan:
-    """What to remove from which pages, and as of when."""
+    """What to remove from which pages, and as of when. Middlewares with one store in common purge it once."""
     if tags is None:
         if not urls:
             raise TypeError("nothing to purge: give absolute URLs, or tags=[…], or both")
@@ -82,18 +98,32 @@ def _plan(
         raise TypeError(f"tags={tags!r}: a list of tags is expected, such as [{tags!r}]")
     if isinstance(mounts, str):
         raise TypeError(f"mounts={mounts!r}: a list of paths is expected, such as [{mounts!r}]")
-    if caching is not None and not isinstance(caching, Caching):
-        raise TypeError(f"caching={caching!r}: a middleware's `caching` is expected")
-    # a tag may be a number, as where it was given to the page
-    tags, mounts = tuple(map(str, tags)), [_decoded(mount).rstrip("/") for mount in mounts]
+    cachings = cachings_of(caching)
+    if caching is None and (site := site_here()) is not None:
+        mounts = (*mounts, *site.mounts)
+    tags, mounts = [_tag(tag) for tag in tags], [_decoded(mount).rstrip("/") for mount in mounts]
     requests = [request for url in urls for request in _requests(url)]
-    caching = Caching() if caching is None else caching
-    for line in caching.lines:
-        now = line.stamp(time.time())
-        resources = [of for request in requests for of in _resources(caching, line, request, mounts)]
-        yield line.pages, "soften" if soft else "purge", list(dict.fromkeys(resources)), now
-        marks = [tag_key(line.space, tag, soft=soft) for tag in tags]
-        yield line.pages, "soften tag" if soft else "purge tag", marks, now
+    found: dict[Pages, tuple[dict[str, None], dict[str, None]]] = {}
+    for one in cachings:
+        for line in one.lines:
+            resources, marks = found.setdefault(line.pages, ({}, {}))
+            resources |= {of: None for request in requests for of in _resources(one, line, request, mounts)}
+            marks |= {tag_key(line.space, tag, soft=soft): None for tag in tags}
+    for pages, (resources, marks) in found.items():
+        now = pages.common.stamp(time.time())
+        yield pages, "soften" if soft else "purge", list(resources), now
+        yield pages, "soften tag" if soft else "purge tag", list(marks), now
+
+
+def _tag(given: object) -> str:
+    """A tag may be a number, as where it was given to the page."""
+    tag = "" if given is None or isinstance(given, bytes) else str(given)
+    if tag not in parse_tags([tag], [tag]):
+        raise ValueError(
+            f"cannot purge the tag {shown(given)}: no page can have it; a tag is a text of at most 1024 characters, "
+            "one of the members of Cache-Tag or Surrogate-Key"
+        )
+    return tag
 
 
 def _requests(url: str) -> list[Request]:

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, overload
 from cachemw._values import number
 from cachemw.errors import ImproperlyConfigured
 from cachemw.paths import readings, spellings
+from cachemw.rfc9111.fields import is_tag
 
 __all__ = ["Rule", "Rules"]
 
@@ -295,8 +296,10 @@ _MEMBERS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
         _texts(re.compile(r"[!#$%&'+.^_`|~0-9a-z-]+/(\*|[!#$%&'+.^_`|~0-9a-z-]+)", re.IGNORECASE | re.ASCII)),
         "a media type without parameters, such as 'text/html' or 'image/*'",
     ),
-    # visible ASCII but for the comma: what Cache-Tag and Surrogate-Key could carry
-    "tags": (_texts(re.compile(r"[!-+\--~]{1,1024}")), "a text without spaces and commas, of at most 1024 characters"),
+    "tags": (
+        lambda value: isinstance(value, str) and is_tag(value),
+        "a text without spaces and commas, of at most 1024 characters",
+    ),
     "ignore_query": (_texts(re.compile(r"[^&=*\s]+\*?|\*")), "a parameter's name, or the start of it with '*'"),
 }
 

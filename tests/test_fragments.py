@@ -365,7 +365,7 @@ def test_a_store_may_be_a_url(use: Use, render: Renderer) -> None:
 
 
 def test_mistakes_in_the_program_are_raised(use: Use, render: Renderer) -> None:
-    with pytest.raises(InvalidCacheBackendError, match="'nowhere' is not configured; known are: default"):
+    with pytest.raises(InvalidCacheBackendError, match="'nowhere' doesn't exist; allowed: default"):
         use(render, "sidebar", using="nowhere")
     with pytest.raises(ImproperlyConfigured, match="fragment: using is 5"):
         use(render, "sidebar", using=5)

@@ -421,9 +421,9 @@ def test_an_error_in_a_fragment_is_the_pages(pages: Pages) -> None:
         ("{% cache 500 sidebar using='other', user %}", "takes using= as the last"),
         (
             "{% cache 500 sidebar using='nowhere' %}",
-            "cannot use that: The cache 'nowhere' is not configured; known are",
+            "cannot use that: The connection 'nowhere' doesn't exist; allowed: default",
         ),
-        ("{% cache 500 sidebar using=5 %}", "cannot use that: The cache 5 is not configured"),
+        ("{% cache 500 sidebar using=5 %}", "cannot use that: The connection '5' doesn't exist"),
         ("{% cache 500 sidebar user, %}", "unexpected 'end of statement block'"),
     ],
 )
@@ -467,8 +467,8 @@ def test_an_argument_that_may_be_undefined_has_a_default(pages: Pages, known: Ca
         ("{% cache 500 sidebar user %}", TypeError, "'sidebar' cannot vary on its argument 1: a .* has no key"),
         ("{% cache 500 sidebar [nobody] %}", TypeError, "cannot vary on its argument 1: a .*Undefined has no key"),
         ("{% cache user sidebar %}", ImproperlyConfigured, "timeout of the fragment 'sidebar' is"),
-        ("{% cache 500 sidebar using=alias %}", InvalidCacheBackendError, "'nowhere' is not configured; known are"),
-        ("{% cache 0 sidebar using=alias %}", InvalidCacheBackendError, "'nowhere' is not configured; known are"),
+        ("{% cache 500 sidebar using=alias %}", InvalidCacheBackendError, "'nowhere' doesn't exist; allowed: default"),
+        ("{% cache 0 sidebar using=alias %}", InvalidCacheBackendError, "'nowhere' doesn't exist; allowed: default"),
     ],
 )
 def test_what_is_wrong_only_when_it_is_rendered_says_what(

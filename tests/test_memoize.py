@@ -697,7 +697,7 @@ def test_a_store_is_named_by_alias_url_or_itself() -> None:
 def test_an_alias_that_is_not_configured_is_a_mistake(memoize: Memoize) -> None:
     memoized = memoize(lambda: 1, cache="nowhere")
     for call in (memoized, memoized.invalidate, memoized.refresh):
-        with pytest.raises(InvalidCacheBackendError, match="'nowhere' is not configured; known are: default"):
+        with pytest.raises(InvalidCacheBackendError, match="'nowhere' doesn't exist; allowed: default"):
             call()
 
 

@@ -17,8 +17,8 @@ from cachemw._caching_here import site_here
 from cachemw._pages_recovery import PERIOD, Breaker
 from cachemw._values import refuse
 from cachemw.backends.base import BaseCache
-from cachemw.backends.registry import Caches, caches, opened
-from cachemw.errors import BackendUnavailable, InvalidCacheBackendError
+from cachemw.backends.registry import NAMES, Caches, caches, opened, resolve
+from cachemw.errors import BackendUnavailable
 from cachemw.flights import Flights
 
 __all__ = ["Guard", "caches_here", "check_store", "guard_of", "store_of"]
@@ -40,7 +40,7 @@ def check_store(name: str, cache: object) -> str | BaseCache | None:
         return opened(cache)
     if cache is None or isinstance(cache, str | BaseCache):
         return cache
-    raise refuse(name, cache, "the alias of a configured cache, a URL, or a store (an instance of BaseCache)")
+    raise refuse(name, cache, NAMES)
 
 
 def store_of(cache: str | BaseCache | None, known: Caches | None, *defaults: str) -> BaseCache:
@@ -52,9 +52,7 @@ def store_of(cache: str | BaseCache | None, known: Caches | None, *defaults: str
         return cache
     known = known or caches_here()
     if cache is None:
-        return known[next((alias for alias in defaults if alias in known), "default")]
-    if cache not in known:
-        raise InvalidCacheBackendError(f"The cache {cache!r} is not configured; known are: {', '.join(known)}")
+        cache = next((alias for alias in defaults if alias in known), "default")
     return known[cache]
 
 
@@ -120,4 +118,6 @@ _guards: weakref.WeakKeyDictionary[BaseCache, Guard] = weakref.WeakKeyDictionary
 def guard_of(cache: BaseCache) -> Guard:
     """The guard of a store: one for all who use it in this process."""
     guard = _guards.get(cache)
-    return _guards.setdefault(cache, Guard(repr(cache))) if guard is None else guard
+    if guard is None:  # or it is `cachemw.cache`, which stands for another one
+        guard = _guards.setdefault(resolve("cache", cache, caches), Guard(repr(cache)))
+    return guard

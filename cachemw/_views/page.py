@@ -7,7 +7,6 @@ Rule 2: the rules are those of the middlewares: what stands here says in which c
 
 from __future__ import annotations
 
-import re
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,11 +19,12 @@ from cachemw._memoize.stores import check_store
 from cachemw._values import number, text
 from cachemw.backends.base import BaseCache
 from cachemw.backends.registry import cache as default_cache
-from cachemw.backends.registry import caches
+from cachemw.backends.registry import caches, resolve
 from cachemw.caching import Caching
 from cachemw.errors import CacheError, ImproperlyConfigured
 from cachemw.exchange import Exchange
 from cachemw.exchange.state import EXCHANGE
+from cachemw.rfc9111.fields import is_tag
 from cachemw.rfc9111.keys import namespace
 from cachemw.settings import Settings
 
@@ -36,9 +36,6 @@ Tags = Iterable[str] | Callable[..., Iterable[str]]
 MiddlewareT = TypeVar("MiddlewareT")
 
 _NO_KEYWORDS: Final[Mapping[str, Any]] = MappingProxyType({})
-
-#: Visible ASCII but for the comma: what Cache-Tag and Surrogate-Key could carry.
-_TAG: Final = re.compile(r"[!-+\--~]{1,1024}").fullmatch
 
 
 class Site(Protocol):
@@ -170,18 +167,14 @@ class Page:
         cache = self._cache
         if site is not None and cache is None:
             return site.caching.line.pages.cache
-        known = caches if site is None else site.caching.caches
         if cache is None:
             cache = Settings.from_environ().alias
-        if not isinstance(cache, str):
-            return known["default"] if cache is default_cache else cache
+        if site is not None and cache is default_cache:  # which a site may have one of its own for
+            cache = "default"
         try:
-            return known[cache]
+            return resolve("cache", cache, caches if site is None else site.caching.caches)
         except CacheError as error:
-            raise ImproperlyConfigured(
-                f"cache_page on {self.name}: cache={cache!r} cannot be used: {error} "
-                f"There are: {', '.join(map(repr, known))}."
-            ) from error
+            raise ImproperlyConfigured(f"cache_page on {self.name}: {error}") from error
 
     @property
     def alone(self) -> Any:
@@ -198,6 +191,6 @@ def _checked(tags: Any) -> tuple[str, ...]:
         raise TypeError(f"cache_page: tags are a list of texts, or a function that returns one; got {tags!r}.")
     checked = tuple(str(tag) for tag in tags)
     for tag in checked:
-        if not _TAG(tag):
+        if not is_tag(tag):
             raise ValueError(f"cache_page: a tag is a text without spaces and commas; got {tag!r}.")
     return checked

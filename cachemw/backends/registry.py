@@ -21,7 +21,13 @@ from cachemw.backends.base import BaseCache
 from cachemw.errors import ImproperlyConfigured, InvalidCacheBackendError
 from cachemw.settings import Settings
 
-__all__ = ["Caches", "cache", "caches", "connect", "make_cache", "opened"]
+__all__ = ["NAMES", "Caches", "cache", "caches", "connect", "make_cache", "opened", "resolve"]
+
+#: By what a store can be named, for errors.
+NAMES: Final = (
+    "the alias of a configured cache, a URL such as 'locmem://' or 'redis://localhost:6379/0', or a store (an instance "
+    "of BaseCache)"
+)
 
 _DEFAULT: Final[Mapping[str, Any]] = {"default": {"BACKEND": "cachemw.backends.locmem.LocMemCache"}}
 
@@ -133,7 +139,10 @@ class Caches:
             if alias not in self._made:
                 configs = self._known()
                 if alias not in configs:
-                    raise InvalidCacheBackendError(f"The connection '{alias}' doesn't exist.")
+                    raise InvalidCacheBackendError(
+                        f"The connection '{alias}' doesn't exist; allowed: {', '.join(configs)}; CACHES or "
+                        "CACHEMW_URL_<ALIAS> names further ones."
+                    )
                 self._made[alias] = self._make(alias, configs[alias])
             return self._made[alias]
 
@@ -275,3 +284,25 @@ class _Default:
 
 #: The default store of this process.
 cache = cast(BaseCache, _Default())
+
+
+def resolve(name: str, given: object, known: Caches) -> BaseCache:
+    """The store that is named by an alias of `known`, by a URL, or by itself; of `cache`, the one that it stands for.
+
+    name: what is to hold it, for errors. Raises: InvalidCacheBackendError for an unknown alias, ImproperlyConfigured
+    for what names no store, and what making the store raises.
+    """
+    if given is cache:
+        return caches["default"]
+    if isinstance(given, BaseCache):
+        return given
+    if not isinstance(given, str):
+        raise refuse(name, given, NAMES)
+    if "://" in given:
+        return opened(given)
+    try:
+        return known[given]
+    except InvalidCacheBackendError as error:
+        if given in known:
+            raise
+        raise InvalidCacheBackendError(f"{name} is {given!r}: {error}") from None

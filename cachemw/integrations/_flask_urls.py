@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from flask import Flask, has_request_context, request
 
 from cachemw.wsgi import WSGIRequest
 
-__all__ = ["absolute", "listed", "mounts"]
-
-
-def listed(tags: Iterable[str]) -> Any:
-    """Tags that can be read several times; what is no list, `purge` refuses."""
-    return tags if isinstance(tags, str) else tuple(tags)
+__all__ = ["absolute", "mounts"]
 
 
 def absolute(urls: Sequence[str], app: Flask) -> list[str]:

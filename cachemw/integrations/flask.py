@@ -42,7 +42,7 @@ from cachemw.caching import Caching
 from cachemw.errors import ImproperlyConfigured
 from cachemw.fragments import CacheExtension
 from cachemw.hooks import Hooks
-from cachemw.integrations._flask_urls import absolute, listed, mounts
+from cachemw.integrations._flask_urls import absolute, mounts
 from cachemw.rfc9111.invalidation import is_unsafe
 from cachemw.rfc9111.policy import Policy
 from cachemw.rules import Rule
@@ -61,20 +61,37 @@ class FlaskSite:
 
     caching   what the site is cached with; `caches` are its stores by alias
     cachings  the same, and those of views that have a cache or a key prefix of their own
+    mounts    where the application is mounted, if not at "/"
     """
 
-    def __init__(self, caching: Caching) -> None:
+    def __init__(self, app: Flask, caching: Caching, pages: Mapping[Any, Page]) -> None:
         self.caching = caching
-        self.cachings: list[Caching] = [caching]
+        self._app = app
+        self._pages = pages  # by blueprint
+        self._of_views: list[Caching] = []
 
     @property
     def caches(self) -> Caches:
         """The application's stores, by alias."""
         return self.caching.caches
 
+    @property
+    def cachings(self) -> list[Caching]:
+        """What the pages are cached with, also those that only other processes were asked for yet."""
+        of_blueprints = (self._pages[one] for one in self._app.blueprints.values() if one in self._pages)
+        for page in (*_pages(self._app), *of_blueprints):
+            if page.is_apart:
+                page.open(make_middleware, self)
+        return [self.caching, *self._of_views]
+
+    @property
+    def mounts(self) -> tuple[str, ...]:
+        """Where the request came in, or APPLICATION_ROOT."""
+        return mounts(self._app)
+
     def opened(self, caching: Caching) -> None:
         """A view has a cache of its own: purges have to reach it."""
-        self.cachings.append(caching)
+        self._of_views.append(caching)
 
 
 class CacheMW:
@@ -148,18 +165,18 @@ class CacheMW:
         inside = bool(caching.line.properties) if self._inside is None else self._inside
         if self._static:
             FlaskVersions.of(app).install()
-        start = _Start(app, FlaskSite(caching), self._pages, chosen)
+        start = _Start(app, FlaskSite(app, caching, self._pages), self._pages, chosen)
         app.wsgi_app = start  # type: ignore[method-assign]
         if self._site:
             kind = wsgi.UpdateCacheMiddleware if inside else wsgi.CacheMiddleware
             outer = kind(start, hooks=self._hooks, **options)
-            start.site.caching = start.site.cachings[0] = outer.caching
+            start.site.caching = outer.caching
             start.inner_half = make_inner_half(**options) if inside else None
             app.wsgi_app = outer  # type: ignore[method-assign]
         else:
             start.invalidate(**options)
         app.extensions[FLASK_EXTENSION] = start.site
-        app.cli.add_command(_commands(start.site, lambda: self._cachings(app)))
+        app.cli.add_command(_commands(start.site))
         _add_tag(app)
         _check_views(app, start.site)
 
@@ -190,7 +207,7 @@ class CacheMW:
         """The stores of the current application, outside of any of the one that the constructor was given, by alias."""
         return self._site_of(self._current()).caches
 
-    def purge(self, *urls: str, tags: Iterable[str] = (), soft: bool = False) -> int:
+    def purge(self, *urls: str, tags: Iterable[str] | None = None, soft: bool = False) -> int:
         """Remove stored pages of the current application by URL, as `url_for` gives it, or by tag.
 
         A URL without a host is taken to be of the current request's, or of SERVER_NAME where there is no request; of
@@ -198,31 +215,24 @@ class CacheMW:
         Raises: ValueError where the host is not known.
         """
         app = self._current()
-        cachings, whole, roots = self._cachings(app), absolute(urls, app), mounts(app)
-        tags = listed(tags)
-        return sum(purging.purge(*whole, tags=tags, soft=soft, caching=caching, mounts=roots) for caching in cachings)
+        site, whole, tags = self._site_of(app), absolute(urls, app), purging.listed(tags)
+        return sum(
+            purging.purge(*whole, tags=tags, soft=soft, caching=caching, mounts=site.mounts)
+            for caching in site.cachings
+        )
 
-    async def apurge(self, *urls: str, tags: Iterable[str] = (), soft: bool = False) -> int:
+    async def apurge(self, *urls: str, tags: Iterable[str] | None = None, soft: bool = False) -> int:
         """`purge` for coroutine views."""
-        app = self._current()
-        cachings, whole, roots = self._cachings(app), absolute(urls, app), mounts(app)
-        tags, total = listed(tags), 0
-        for caching in cachings:
-            total += await purging.apurge(*whole, tags=tags, soft=soft, caching=caching, mounts=roots)
+        app, total = self._current(), 0
+        site, whole, tags = self._site_of(app), absolute(urls, app), purging.listed(tags)
+        for caching in site.cachings:
+            total += await purging.apurge(*whole, tags=tags, soft=soft, caching=caching, mounts=site.mounts)
         return total
 
     def _current(self) -> Flask:
         if self._app is not None and not has_app_context():
             return self._app
         return current_app._get_current_object()  # type: ignore[attr-defined, no-any-return]
-
-    def _cachings(self, app: Flask) -> list[Caching]:
-        """What the pages are cached with, also those that only other processes were asked for yet."""
-        site = self._site_of(app)
-        for page in (*_pages(app), *(self._pages[one] for one in app.blueprints.values() if one in self._pages)):
-            if page.is_apart:
-                page.open(make_middleware, site)
-        return list(site.cachings)
 
     @staticmethod
     def _site_of(app: Flask) -> FlaskSite:
@@ -355,7 +365,7 @@ def _check_views(app: Flask, site: FlaskSite) -> None:
         page.check(site)
 
 
-def _commands(site: FlaskSite, cachings: Callable[[], list[Caching]]) -> click.Group:
+def _commands(site: FlaskSite) -> click.Group:
     """`flask cachemw`: the commands of `cachemw`, on the stores of this application."""
     from cachemw.cli import CACHINGS, main
 
@@ -363,7 +373,7 @@ def _commands(site: FlaskSite, cachings: Callable[[], list[Caching]]) -> click.G
     @click.pass_context
     def group(ctx: click.Context) -> None:
         ctx.obj = site.caches
-        ctx.meta[CACHINGS] = cachings()
+        ctx.meta[CACHINGS] = site.cachings
 
     for name, command in main.commands.items():
         group.add_command(command, name)

@@ -128,7 +128,7 @@ def _stores(caching: Caching) -> list[BaseCache]:
 # -- purging ----------------------------------------------------------------------------------------------------------
 
 
-def purge(of: Any, *urls: Any, tags: Iterable[str] = (), soft: bool = False) -> int:
+def purge(of: Any, *urls: Any, tags: Iterable[str] | None = None, soft: bool = False) -> int:
     """Remove stored pages of an application by URL, as `request.url_for` gives it, or by tag.
 
     of      the application, or a request to it: the pages of its middlewares and of its views
@@ -137,14 +137,14 @@ def purge(of: Any, *urls: Any, tags: Iterable[str] = (), soft: bool = False) -> 
     See `cachemw.purge` for the rest. Raises: ValueError for a URL whose host is not known.
     """
     cachings, absolute, mounts = _plan(of, urls)
-    tags = tags if isinstance(tags, str) else tuple(tags)
+    tags = purging.listed(tags)
     return sum(purging.purge(*absolute, tags=tags, soft=soft, caching=one, mounts=mounts) for one in cachings)
 
 
-async def apurge(of: Any, *urls: Any, tags: Iterable[str] = (), soft: bool = False) -> int:
+async def apurge(of: Any, *urls: Any, tags: Iterable[str] | None = None, soft: bool = False) -> int:
     """`purge` for coroutines."""
     cachings, absolute, mounts = _plan(of, urls)
-    tags, total = tags if isinstance(tags, str) else tuple(tags), 0
+    tags, total = purging.listed(tags), 0
     for one in cachings:
         total += await purging.apurge(*absolute, tags=tags, soft=soft, caching=one, mounts=mounts)
     return total

@@ -7,6 +7,7 @@ The larger fields have their own files; this is the one place to import them fro
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -27,6 +28,7 @@ __all__ = [
     "dump_cache_control",
     "format_date",
     "has_bad_octets",
+    "is_tag",
     "is_token",
     "mark_forwarded",
     "parse_age",
@@ -47,6 +49,7 @@ __all__ = [
 
 _MAX_TAGS: Final = 128
 _MAX_TAG: Final = 1024  # characters (Cloudflare and Fastly: 1024)
+_TAG: Final = re.compile(rf"[!-+\--~]{{1,{_MAX_TAG}}}").fullmatch
 
 
 def parse_vary(lines: Sequence[str]) -> tuple[str, ...]:
@@ -72,3 +75,8 @@ def parse_tags(cache_tag_lines: Sequence[str], surrogate_key_lines: Sequence[str
     tags = [piece.strip(OWS) for line in cache_tag_lines for piece in line.split(",")]
     tags += [tag for line in surrogate_key_lines for tag in line.replace("\t", " ").split(" ")]
     return tuple(tag for tag in dict.fromkeys(tags) if 0 < len(tag) <= _MAX_TAG)[:_MAX_TAGS]
+
+
+def is_tag(text: str) -> bool:
+    """Is it a tag that either field could carry? At most 1024 characters, visible ASCII but for the comma."""
+    return _TAG(text) is not None

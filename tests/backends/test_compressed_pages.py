@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from weakref import WeakValueDictionary
 
 import pytest
 
 from cachemw import (
-    CacheMiddleware,
     Caches,
     ImproperlyConfigured,
     _codec_compression,
@@ -231,15 +231,18 @@ def test_without_a_middleware_it_is_the_environments_pages_that_are_told_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CACHEMW_URL", f"file://{tmp_path}/cache?secret=new")
+    monkeypatch.setattr("cachemw.caching._at_work", WeakValueDictionary())
     with Site("wsgi", connect(f"file://{tmp_path}/cache?secret=old")) as site:
         site.get()
     with Site("wsgi", caches["default"]) as site:
         assert page_failures() == {}
         site.get()
-    assert page_failures() == {"checksum": page_failures()["checksum"]}
+    assert page_failures() == page_failures(site.app) == {"checksum": page_failures()["checksum"]}
+    monkeypatch.setattr("cachemw.caching._at_work", WeakValueDictionary())
+    assert page_failures() == page_failures(site.app)
 
 
 def test_failures_of_what_has_no_pages_are_an_error() -> None:
-    app: Any = CacheMiddleware(lambda environ, start_response: [])
-    with pytest.raises(TypeError, match="a middleware's `caching`"):
-        page_failures(app)
+    alias: Any = "default"
+    with pytest.raises(TypeError, match="a middleware or its `caching`"):
+        page_failures(alias)

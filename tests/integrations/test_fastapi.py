@@ -658,7 +658,7 @@ def test_an_unknown_alias_is_an_error_at_start_up(page: Counter, where: str) -> 
     else:
         router.get("/", dependencies=depends if where == "route" else [])(lambda: page())
     app.include_router(router)
-    with pytest.raises(ImproperlyConfigured, match="cache='typo'"), TestClient(app):
+    with pytest.raises(ImproperlyConfigured, match="cache is 'typo'"), TestClient(app):
         pass
 
 

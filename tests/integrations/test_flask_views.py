@@ -756,7 +756,7 @@ def test_an_unknown_alias_names_the_view_and_what_there_is(app: Flask, page: Cou
     def news() -> str:
         return page()
 
-    with pytest.raises(ImproperlyConfigured, match=r"news .*test_flask_views.py:\d+.*'pages'.*'default'"):
+    with pytest.raises(ImproperlyConfigured, match=r"news .*test_flask_views.py:\d+.*'pages'.*allowed: default;"):
         app.test_client().get("/")
 
 

@@ -919,7 +919,7 @@ def test_the_lifespan_alone() -> None:
 def test_an_unknown_alias_is_an_error_at_start_up() -> None:
     view = cache_page(60, cache="typo")(view_of("coroutine", lambda request: Response()))
     app = Starlette(routes=[Mount("/in", routes=[Route("/", view)])], lifespan=lifespan())
-    with pytest.raises(ImproperlyConfigured, match=r"coroutine .*cache='typo'.*'default'"), TestClient(app):
+    with pytest.raises(ImproperlyConfigured, match=r"coroutine .*cache is 'typo'.*allowed: default"), TestClient(app):
         pass
 
 

@@ -22,6 +22,7 @@ from cachemw import (
     BaseCache,
     CacheMiddleware,
     Caches,
+    Caching,
     FetchFromCacheMiddleware,
     Hooks,
     LocaleMiddleware,
@@ -106,7 +107,10 @@ Starlette(middleware=[Middleware(CacheMiddleware, seconds=60), Middleware(Locale
 FastAPI().add_middleware(CacheMiddleware, cache="locmem://")
 Starlette(middleware=[Middleware(asgi.CacheMiddleware, seconds=60)])
 purge("http://localhost/", caching=CacheMiddleware(wsgi_app).caching)
+purge("http://localhost/", caching=CacheMiddleware(asgi_app))
+purge("http://localhost/", caching=Caching(cache="locmem://", key_prefix="site"))
 assert_type(page_failures(CacheMiddleware(asgi_app).caching), dict[str, int])
+assert_type(page_failures(CacheMiddleware(wsgi_app)), dict[str, int])
 
 
 # -- values of settings: what is documented to work ------------------------------------------------------------------
