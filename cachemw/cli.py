@@ -8,6 +8,7 @@ A command is a function below; one that belongs to a part of its own stands ther
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final, Protocol, runtime_checkable
 
 import click
@@ -15,10 +16,11 @@ import click
 from cachemw import purging
 from cachemw._busting.command import static
 from cachemw.backends.base import BaseCache
+from cachemw.backends.dummy import DummyCache
 from cachemw.backends.registry import Caches
 from cachemw.backends.registry import caches as process_caches
 from cachemw.caching import Caching
-from cachemw.errors import CacheError, InvalidCacheBackendError
+from cachemw.errors import CacheError
 from cachemw.settings import Settings
 
 __all__ = ["CACHINGS", "main"]
@@ -39,10 +41,16 @@ def _caches(ctx: click.Context) -> Caches:
     return ctx.find_object(Caches) or process_caches
 
 
-def _named(caches: Caches, alias: str) -> BaseCache:
-    if alias not in caches:
-        raise InvalidCacheBackendError(f"The connection '{alias}' doesn't exist; allowed: {', '.join(caches)}")
-    return caches[alias]
+def _is_its_own(cache: BaseCache) -> bool:
+    """Does this process alone see what is in it, so that the site's pages are elsewhere?"""
+    return not cache.shared and not isinstance(cache, DummyCache)  # in which nobody has anything
+
+
+def _not_shared(caches: Iterable[BaseCache]) -> click.ClickException:
+    return click.ClickException(
+        f"{', '.join(map(repr, caches))}: the memory of one process, and this command is another one; set CACHEMW_URL, "
+        "or CACHES, to a store that the processes of the site share"
+    )
 
 
 @click.group(cls=_Commands)
@@ -95,7 +103,7 @@ def createcachetable(ctx: click.Context, tables: tuple[str, ...], alias: str | N
 
 
 def _database_caches(caches: Caches, alias: str | None) -> dict[str, _HasTable]:
-    found = {name: _named(caches, name) for name in (caches if alias is None else (alias,))}
+    found = {name: caches[name] for name in (caches if alias is None else (alias,))}
     kept: dict[str, _HasTable] = {name: cache for name, cache in found.items() if isinstance(cache, _HasTable)}
     if alias is not None and not kept:
         raise click.UsageError(f"the cache {alias!r} is a {type(found[alias]).__name__}, which has no table")
@@ -132,16 +140,20 @@ def purge(
     """Remove the stored pages of absolute URLs, in all variants, and those with a tag."""
     if not urls and not tags:
         raise click.UsageError("nothing to purge: give absolute URLs, or --tag TAG, or both")
-    count = 0
-    for caching in _cachings(ctx, alias):
+    cachings, count = _cachings(ctx, alias), 0
+    for caching in cachings:
         try:
             count += purging.purge(*urls, tags=tags, soft=soft, caching=caching, mounts=mounts)
         except ValueError as error:
             raise click.UsageError(str(error)) from error
-        for pages in caching.stores:
-            if pages.owes:  # this process will not be there to make up for it
-                raise click.ClickException(f"{pages.cache!r} did not answer: nobody has been told of this purge")
-            pages.cache.close()
+    stores = dict.fromkeys(pages for caching in cachings for pages in caching.stores)
+    silent = [repr(pages.cache) for pages in stores if pages.owes]  # this process will not be there to make up for it
+    for pages in stores:
+        pages.cache.close()
+    if silent:
+        raise click.ClickException(f"{', '.join(silent)} did not answer: nobody has been told of this purge")
+    if own := [pages.cache for pages in stores if _is_its_own(pages.cache)]:
+        raise _not_shared(own)
     click.echo(f"Purged: {count}")
 
 
@@ -149,7 +161,7 @@ def _cachings(ctx: click.Context, alias: str | None) -> list[Caching]:
     """The configurations of the application that has mounted the commands, or that of the environment."""
     if alias is None and CACHINGS in ctx.meta:
         return list(ctx.meta[CACHINGS])
-    return [Caching(cache=_named(_caches(ctx), alias or Settings.from_environ().alias))]
+    return [Caching(cache=_caches(ctx)[alias or Settings.from_environ().alias])]
 
 
 @main.command()
@@ -159,7 +171,9 @@ def _cachings(ctx: click.Context, alias: str | None) -> list[Caching]:
 def clear(ctx: click.Context, aliases: tuple[str, ...], yes: bool) -> None:
     """Remove every entry of the caches named."""
     caches = _caches(ctx)
-    named = [_named(caches, alias) for alias in aliases]  # an unknown one stops it before anything is asked or removed
+    named = [caches[alias] for alias in aliases]  # what stops it does so before anything is asked or removed
+    if own := [cache for cache in named if _is_its_own(cache)]:
+        raise _not_shared(own)
     if not yes:
         click.confirm("Remove every entry of these caches?", abort=True)
     for cache in named:

@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from flask import Flask
 from werkzeug.test import Client
 
-from cachemw import Caches, wsgi
+from cachemw import Caches, cache_page, connect, wsgi
 from cachemw.backends.base import BaseCache
 from cachemw.cli import main
 from cachemw.integrations.flask import CacheMW
@@ -161,8 +161,8 @@ def test_servers_have_their_tables_created(server: str) -> None:
     caches.close_all()
 
 
-def test_clear_removes_what_is_in_the_named_caches() -> None:
-    caches = Caches({"CACHES": {name: f"locmem://clear-{name}" for name in ("a", "b", "c")}})
+def test_clear_removes_what_is_in_the_named_caches(tmp_path: Path) -> None:
+    caches = Caches({"CACHES": {name: f"file://{tmp_path}/{name}" for name in ("a", "b", "c")}})
     for name in caches:
         caches[name].set("key", name)
     unsure = CliRunner().invoke(main, ["clear", "a"], obj=caches, input="n\n")
@@ -175,6 +175,22 @@ def test_clear_removes_what_is_in_the_named_caches() -> None:
     assert CliRunner().invoke(main, ["clear", "--yes", "c"], obj=caches).exit_code == 0
     assert caches["c"].get("key") is None
     assert CliRunner().invoke(main, ["clear", "--yes"], obj=caches).exit_code == 2
+
+
+def test_a_memory_that_only_the_command_itself_sees_is_not_said_to_be_cleared(tmp_path: Path) -> None:
+    """The site's processes have one each, which no command reaches."""
+    caches = Caches({"CACHES": {"a": f"file://{tmp_path}/a", "own": "locmem://clear-own", "nothing": "dummy://"}})
+    for name in caches:
+        caches[name].set("key", name)
+    result = CliRunner().invoke(main, ["clear", "--yes", "a", "own"], obj=caches)
+    assert result.exit_code == 1
+    assert result.output == (
+        "Error: <LocMemCache clear-own>: the memory of one process, and this command is another one; set CACHEMW_URL, "
+        "or CACHES, to a store that the processes of the site share\n"
+    )
+    assert [caches[name].get("key") for name in caches] == ["a", "own", None]
+    result = CliRunner().invoke(main, ["clear", "--yes", "a", "nothing"], obj=caches)
+    assert (result.exit_code, result.output) == (0, "Cleared: a, nothing\n")
 
 
 def test_the_group_can_be_mounted_under_another(url: str, tmp_path: Path) -> None:
@@ -224,8 +240,9 @@ def _is_hit(site: Client, path: str) -> bool:
     return "; hit" in site.get(path, buffered=True).headers["Cache-Status"]
 
 
-def test_purge_removes_pages_by_url_and_by_tag(monkeypatch: pytest.MonkeyPatch) -> None:
-    caches = Caches({"CACHES": {"default": "locmem://purge-default", "other": "locmem://purge-other"}})
+def test_purge_removes_pages_by_url_and_by_tag(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CACHEMW_CLOCK_SKEW", "0")  # else for a second no page with the tag is used
+    caches = Caches({"CACHES": {"default": f"file://{tmp_path}/default", "other": f"file://{tmp_path}/other"}})
     site, other = _site(caches["default"], "news"), _site(caches["other"], "news")
 
     def purge(*arguments: str) -> Result:
@@ -253,6 +270,7 @@ def test_purge_removes_pages_by_url_and_by_tag(monkeypatch: pytest.MonkeyPatch) 
     [
         ([], "nothing to purge: give absolute URLs, or --tag TAG, or both"),
         (["/a"], "give the absolute URL"),
+        (["--tag", ""], "cannot purge the tag ''"),
         (["--cache", "nowhere", "--tag", "news"], "'nowhere' doesn't exist"),
     ],
 )
@@ -271,15 +289,94 @@ def test_a_purge_that_the_store_does_not_hear_of_is_an_error() -> None:
     assert "did not answer" in result.output
 
 
-def test_purge_under_flask_is_of_the_applications_pages() -> None:
+def command(environ: dict[str, str], *arguments: str) -> tuple[int, str, str]:
+    """Status, output and errors of `cachemw`, as a process of its own."""
+    ran = subprocess.run(
+        (sys.executable, "-m", "cachemw", *arguments),
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return ran.returncode, ran.stdout, ran.stderr
+
+
+def test_the_command_purges_and_clears_what_another_process_has_stored(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CACHEMW_CLOCK_SKEW", "0")
+    url = f"file://{tmp_path}/pages"
+    site, environ = _site(connect(url), "news"), {"CACHEMW_URL": url}
+    for arguments, said in (
+        ("purge http://localhost/a", "Purged: 1\n"),
+        ("purge --tag news", "Purged: 1\n"),
+        ("clear --yes default", "Cleared: default\n"),
+    ):
+        site.get("/a", buffered=True)
+        assert _is_hit(site, "/a")
+        assert command(environ, *arguments.split()) == (0, said, "")
+        assert not _is_hit(site, "/a")
+
+
+def test_the_command_does_not_claim_to_reach_the_memory_of_the_site() -> None:
+    environ = {"CACHEMW_URL": "locmem://pages"}
+    for arguments in (
+        ("purge", "http://localhost/a"),
+        ("purge", "--tag", "news"),
+        ("clear", "--yes", "default"),
+    ):
+        status, output, errors = command(environ, *arguments)
+        assert (status, output) == (1, "")
+        assert "<LocMemCache pages>: the memory of one process" in errors
+        assert "set CACHEMW_URL" in errors
+    assert command(environ, "purge", "/a")[0] == 2  # what is wrong with the call comes first
+    assert command({"CACHEMW_URL": "dummy://"}, "purge", "--tag", "news") == (0, "Purged: 1\n", "")
+
+
+def test_a_purge_reaches_what_it_can_and_says_what_it_could_not(tmp_path: Path) -> None:
+    """A view keeps its pages in local memory, beside a site that has a store for all processes."""
     app = Flask("site")
-    app.config["CACHES"] = {"default": "locmem://purge-flask"}
+    app.config["CACHES"] = {"default": f"file://{tmp_path}/pages", "near": "locmem://purge-near"}
+    app.add_url_rule("/near", endpoint="near", view_func=cache_page(60, cache="near")(lambda: "page"))
+    app.add_url_rule("/", view_func=lambda: "page")
+    CacheMW(app)
+    visitor = app.test_client()
+    visitor.get("/", buffered=True)
+    assert _is_hit(visitor, "/")
+    result = app.test_cli_runner().invoke(args=["cachemw", "purge", "http://localhost/"])
+    assert result.exit_code == 1
+    assert "<LocMemCache purge-near>: the memory of one process" in result.output
+    assert "Purged" not in result.output
+    assert not _is_hit(visitor, "/")
+
+
+def test_a_purge_goes_on_to_the_next_store_where_one_does_not_answer(tmp_path: Path) -> None:
+    app = Flask("site")
+    with closing(socket.socket()) as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        down = f"redis://127.0.0.1:{nobody.getsockname()[1]}/0"
+        app.config["CACHES"] = {"default": down, "files": f"file://{tmp_path}/pages"}
+        app.add_url_rule("/files", endpoint="files", view_func=cache_page(60, cache="files")(lambda: "page"))
+        CacheMW(app)
+        visitor = app.test_client()
+        visitor.get("/files", buffered=True)
+        assert _is_hit(visitor, "/files")
+        result = app.test_cli_runner().invoke(args=["cachemw", "purge", "http://localhost/files"])
+        assert result.exit_code == 1
+        assert "did not answer" in result.output
+        assert not _is_hit(visitor, "/files")
+
+
+def test_purge_under_flask_is_of_the_applications_pages(tmp_path: Path) -> None:
+    app = Flask("site")
+    app.config["CACHES"] = {"default": f"file://{tmp_path}/pages"}
     app.config["CACHEMW_KEY_PREFIX"] = "site"
     CacheMW(app)
     app.add_url_rule("/", view_func=lambda: "page")
     visitor = app.test_client()
-    visitor.get("/")
-    assert "; hit" in visitor.get("/").headers["Cache-Status"]
+    visitor.get("/", buffered=True)
+    assert _is_hit(visitor, "/")
     result = app.test_cli_runner().invoke(args=["cachemw", "purge", "http://localhost/"])
     assert (result.exit_code, result.output) == (0, "Purged: 1\n")
-    assert "; hit" not in visitor.get("/").headers["Cache-Status"]
+    assert not _is_hit(visitor, "/")
