@@ -23,6 +23,7 @@ from cachemw.activation import KEY as LOCALE
 from cachemw.activation import Locale
 from cachemw.caching import CachingMiddleware, Line
 from cachemw.exchange import Exchange
+from cachemw.exchange.state import BEFORE
 from cachemw.flights import TaskRefresher
 from cachemw.locale import ASGILocaleMiddleware as LocaleMiddleware
 from cachemw.locale import ASGITimezoneMiddleware as TimezoneMiddleware
@@ -150,12 +151,14 @@ class _Middleware(CachingMiddleware):
             del scope[EXCHANGE]
             outer = None
         request = ASGIRequest(scope)
+        if self.hooks is not None:
+            request.before = scope.pop(BEFORE, None)
         exchange: Exchange[Line]
         if self.updates or outer is None or not outer.takes_up(request):
             exchange = self.caching.exchange(request)
             exchange.outer = outer
             if outer is not None and self.updates:
-                request.before = outer.request
+                request.first.before = outer.request
         else:
             exchange = outer
             if outer.within.caching is not self._partner:
@@ -233,6 +236,8 @@ class _Middleware(CachingMiddleware):
 
     async def _refreshing(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = ASGIRequest(scope)
+        if self.hooks is not None:
+            request.before = scope.pop(BEFORE, None)
         exchange = self.caching.exchange(request)
         exchange.refreshing = True
         passage = Passage(self, scope, receive, send, exchange)

@@ -25,6 +25,7 @@ from cachemw.caching import CachingMiddleware, Line
 from cachemw.calling import is_async
 from cachemw.errors import ImproperlyConfigured
 from cachemw.exchange import Exchange
+from cachemw.exchange.state import BEFORE
 from cachemw.flights import ThreadRefresher
 from cachemw.locale import WSGILocaleMiddleware as LocaleMiddleware
 from cachemw.locale import WSGITimezoneMiddleware as TimezoneMiddleware
@@ -95,12 +96,14 @@ class _Middleware(CachingMiddleware):
             del environ[EXCHANGE]
             outer = None
         request = WSGIRequest(environ)
+        if self.hooks is not None:
+            request.before = environ.pop(BEFORE, None)
         exchange: Exchange[Line]
         if self.updates or outer is None or not outer.takes_up(request):
             exchange = self.caching.exchange(request)
             exchange.outer = outer
             if outer is not None and self.updates:
-                request.before = outer.request
+                request.first.before = outer.request
         else:
             exchange = outer
             if outer.within.caching is not self._partner:
@@ -155,6 +158,8 @@ class _Middleware(CachingMiddleware):
 
     def _refreshing(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         request = WSGIRequest(environ)
+        if self.hooks is not None:
+            request.before = environ.pop(BEFORE, None)
         exchange = self.caching.exchange(request)
         exchange.refreshing = True
         passage = Passage(self, environ, start_response, exchange)

@@ -6,8 +6,9 @@ from collections import deque
 from functools import cache
 from typing import Any
 
-from cachemw._asgi.request import ASGIApp, Message, Receive, Scope, Send
+from cachemw._asgi.request import ASGIApp, ASGIRequest, Message, Receive, Scope, Send
 from cachemw.calling import HookPlan, arun_after, arun_before, arun_teardown
+from cachemw.exchange.state import BEFORE
 
 __all__ = ["Hooked"]
 
@@ -32,6 +33,9 @@ class Hooked:
         try:
             receive = _Received(self._receive)
             self._request = StarletteRequest(self._scope, receive.first)
+            came = ASGIRequest(self._scope)
+            came.hold()
+            self._scope[BEFORE] = came
             response = await arun_before(self._plan, self._request)
             if response is None:
                 await self._respond(self._scope, receive.again if receive.kept else self._receive, self._sending)

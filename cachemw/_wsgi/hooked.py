@@ -8,7 +8,9 @@ from itertools import chain
 from tempfile import SpooledTemporaryFile
 from typing import TYPE_CHECKING, Any, Final
 
+from cachemw._wsgi.request import WSGIRequest
 from cachemw.calling import HookPlan, run_after, run_before, run_teardown
+from cachemw.exchange.state import BEFORE
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -68,6 +70,9 @@ class Hooked:
     def _before(self, request: WerkzeugRequest) -> Any:
         """Run the before hooks. What they read of the body is there for the application once more."""
         environ = self._environ
+        came = WSGIRequest(environ)
+        came.hold()
+        environ[BEFORE] = came
         if environ.get("CONTENT_LENGTH", "0") in ("", "0") and "HTTP_TRANSFER_ENCODING" not in environ:
             return run_before(self._plan, request)
         given = environ["wsgi.input"]

@@ -17,11 +17,13 @@ from cachemw.rfc9111.shapes import Verdict
 from cachemw.rfc9111.storing import Storing
 from cachemw.rules import Rule, Rules
 
-__all__ = ["EXCHANGE", "LEFT_OUT", "NOTHING", "EngineT", "Reply", "State", "Step", "without_cookies"]
+__all__ = ["BEFORE", "EXCHANGE", "LEFT_OUT", "NOTHING", "EngineT", "Reply", "State", "Step", "without_cookies"]
 
 #: Where a request's exchange stands in its `environ` or `scope`, and in those of a refresh `Request.left_out`.
 EXCHANGE: Final = "cachemw.exchange"
 LEFT_OUT: Final = "cachemw.left_out"
+#: Where a request stands as it came in, on its way from before hooks, which may change it, to the look-up.
+BEFORE: Final = "cachemw.before"
 
 #: Nothing was looked up yet.
 NOTHING: Final[Mapping[str, Record | None]] = MappingProxyType({})
@@ -213,7 +215,7 @@ class State(Generic[EngineT]):
             self.abandoned()
             return False
         self._taken = True
-        request.before = self.request
+        request.first.before = self.request
         return True
 
     def cannot_copy(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cachemw import Policy, asgi, get_language, get_timezone, wsgi
+from cachemw import Hooks, Policy, asgi, get_language, get_timezone, wsgi
 from cachemw.backends.locmem import LocMemCache
 from tests.scenarios.conftest import Script, Site
 from tests.scenarios.test_attacks_shells import environ_of
@@ -287,3 +287,33 @@ def test_what_was_chosen_around_a_cache_is_in_its_key_though_nobody_said_so(
         assert site.get("/", {"Cookie": "timezone=Asia/Tokyo"}).body == b"en Asia/Tokyo"
         assert site.get("/", {"Accept-Language": "en"}).body == b"en UTC"
     assert len(site.calls) == 3
+
+
+@pytest.mark.parametrize("with_halves", [True, False])
+@pytest.mark.parametrize("name", ["Cookie", "Authorization", "X-API-Key"])
+def test_what_a_hook_takes_out_of_a_request_was_in_it(site: Site, name: str, with_halves: bool) -> None:
+    hooks, told = Hooks(), [""]
+    take = taking(name)
+
+    @hooks.before_request
+    def log_in(request: Any) -> None:
+        told[:] = [take(request.environ if site.interface == "wsgi" else request.scope)]
+
+    if with_halves:
+        module: Any = wsgi if site.interface == "wsgi" else asgi
+        cache = LocMemCache(f"hidden-{next(names)}")
+
+        def around(app: Any, interface: str) -> Any:
+            return module.UpdateCacheMiddleware(
+                module.FetchFromCacheMiddleware(app, cache=cache), cache=cache, hooks=hooks
+            )
+
+        site.build(around=around)
+    else:
+        site.build(hooks=hooks)
+    site.respond = lambda asked: Script(body=f"for {told[0]}".encode())
+    for _ in range(2):
+        for who in ("session=alice", "session=bob", "session=carol"):
+            assert site.get("/", {name: who}).body == f"for {who}".encode()
+        assert site.get().body == b"for nobody"
+    assert len(site.calls) == (4 if name == "X-API-Key" else 7)
