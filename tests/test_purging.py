@@ -108,6 +108,22 @@ def test_a_purge_reaches_views_without_a_middleware() -> None:
     assert site.get("/").text == "1"
 
 
+def test_a_view_of_starlettes_purges_the_cache_around_its_application() -> None:
+    """It is no middleware of the application, which does not know of it."""
+    numbers = itertools.count()
+
+    async def view(request: Request) -> PlainTextResponse:
+        if request.method == "POST":
+            return PlainTextResponse(str(await starlette.apurge(request, "/", tags=["t"])))
+        return PlainTextResponse(str(next(numbers)), headers={"Cache-Tag": "t"})
+
+    app = Starlette(routes=[Route("/", view), Route("/change", view, methods=["POST"])])
+    site = TestClient(CacheMiddleware(app, cache="locmem://around starlette"))
+    assert (site.get("/").text, site.get("/").text) == ("0", "0")
+    assert site.post("/change").text == "2"
+    assert site.get("/").text == "1"
+
+
 def test_without_any_middleware_it_is_the_environments_pages(numbered: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     site = CacheMiddleware(numbered)
     assert get(site) == "0"

@@ -27,7 +27,7 @@ from cachemw.asgi import CacheMiddleware, FetchFromCacheMiddleware, UpdateCacheM
 from cachemw.backends.base import BaseCache
 from cachemw.backends.registry import Caches
 from cachemw.backends.registry import caches as process_caches
-from cachemw.caching import Caching
+from cachemw.caching import Caching, cachings_of
 from cachemw.locale import ASGILocaleMiddleware as LocaleMiddleware
 from cachemw.locale import ASGITimezoneMiddleware as TimezoneMiddleware
 from cachemw.views import cache_control, cache_page, conditional, never_cache, vary_on_cookie, vary_on_headers
@@ -158,7 +158,7 @@ def _plan(of: Any, urls: Iterable[Any]) -> tuple[list[Caching], list[str], list[
     absolute = [base + url if (url := str(one)).startswith("/") else url for one in urls]
     routes = _routes(app)
     pages = _all_pages(routes)
-    cachings = list(_around(app)) or [Caching()]
+    cachings = list(_around(app)) or list(cachings_of(None))
     cachings += [page.open(make_middleware).caching for page in pages if page.is_apart]
     root = "" if scope is None else scope.get("app_root_path", scope.get("root_path", ""))
     mounts = [root, *(mount for url in absolute for mount in _mounts(routes, root, urlsplit(url).path))]

@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from cachemw import CacheMiddleware, caching
+from cachemw import CacheMiddleware, Caching, caching
+from cachemw._memoize.stores import guard_of
 from cachemw._values import imported
 from cachemw.backends import registry
 from cachemw.backends.base import BaseCache, BlockingCache, InlineCache
@@ -416,6 +417,33 @@ def test_a_child_of_fork_opens_stores_though_another_thread_was_opening_one() ->
 
     with registry._opening:
         assert in_processes(2, child) == [True, True]
+
+
+def test_a_store_is_named_in_one_way_wherever_it_is_named() -> None:
+    known = three()
+    store = LocMemCache("given")
+    assert registry.resolve("cache", store, known) is store
+    assert registry.resolve("cache", "second", known) is known["second"]
+    by_url = registry.resolve("cache", "locmem://resolved", known)
+    assert by_url is registry.resolve("cache", "locmem://resolved", registry.caches)
+    assert registry.resolve("cache", registry.cache, known) is registry.caches["default"] is not known["default"]
+    with pytest.raises(
+        InvalidCacheBackendError,
+        match=r"^a rule's cache is 'typo': The connection 'typo' doesn't exist; allowed: def",
+    ):
+        registry.resolve("a rule's cache", "typo", known)
+    with pytest.raises(ImproperlyConfigured, match=r"^cache is 5; allowed: the alias of a configured cache, a URL"):
+        registry.resolve("cache", 5, known)
+    with pytest.raises(InvalidCacheBackendError, match=r"^Could not find backend 'nowhere'"):
+        registry.resolve("cache", "wrong", Caches({"CACHES": {"wrong": {"BACKEND": "nowhere"}, "default": "dummy://"}}))
+
+
+def test_what_goes_by_the_name_of_the_default_cache_is_one_with_it() -> None:
+    """Not a second store with pages, a breaker and flights of its own, which nobody else joins."""
+    assert guard_of(registry.cache) is guard_of(registry.caches["default"])
+    by_name, by_alias = Caching(cache=registry.cache), Caching(cache="default")
+    assert by_name.line.pages is by_alias.line.pages
+    assert by_name.line.pages.cache is by_alias.line.pages.cache is registry.caches["default"]
 
 
 def test_the_default_cache_is_looked_up_at_each_use(monkeypatch: pytest.MonkeyPatch) -> None:
