@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from cachemw._asgi.hooked import Hooked
-from cachemw._asgi.passage import Passage, discard, log, no_body, send_stored, stored_messages
+from cachemw._asgi.passage import Passage, discard, no_body, send_stored, stored_messages
 from cachemw._asgi.request import EXCHANGE, ASGIApp, ASGIRequest, Message, Receive, Scope, Send, octets, sanitised
 from cachemw.activation import KEY as LOCALE
 from cachemw.activation import Locale
@@ -223,16 +223,11 @@ class _Middleware(CachingMiddleware):
             plain["state"] = dict(self._state)
         if exchange.engine.properties:
             plain[LOCALE] = Locale.of(exchange.language, exchange.timezone)
-        timeout = exchange.engine.policy.collapse_timeout
 
         async def work() -> None:
-            try:
-                async with asyncio.timeout(timeout):
-                    await self._hooked(self._refreshing, plain, no_body(), discard)
-            except Exception:
-                log.exception("The background refresh of %s failed.", plain["path"])
+            await self._hooked(self._refreshing, plain, no_body(), discard)
 
-        self.refresher.start(exchange.primary, work)
+        self.refresher.start(exchange.primary, work, plain["path"])
 
     async def _refreshing(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = ASGIRequest(scope)

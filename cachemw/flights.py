@@ -8,6 +8,7 @@ knows of HTTP, and nothing waits without a deadline.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 import time
@@ -21,6 +22,11 @@ from typing import Any, Final, Generic, TypeVar
 __all__ = ["LED", "Flight", "Flights", "TaskRefresher", "ThreadRefresher"]
 
 T = TypeVar("T")
+
+_log = logging.getLogger("cachemw")
+
+#: Seconds that a background refresh may take where it can be ended (nginx: `proxy_read_timeout`, 60s).
+_REFRESH: Final = 60.0
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -211,17 +217,26 @@ class _Refresher(_Forkable):
         return len(self._keys)
 
 
+def _failed(path: str) -> None:
+    _log.exception("The background refresh of %s failed.", path)
+
+
 class ThreadRefresher(_Refresher):
     """Refreshes in threads. They are daemons: the end of the process never waits for one."""
 
-    def start(self, key: str, work: Callable[[], object]) -> bool:
-        """Run `work` in the background unless one for `key` is under way or all places are taken."""
+    def start(self, key: str, work: Callable[[], object], path: str = "") -> bool:
+        """Run `work` in the background unless one for `key` is under way or all places are taken.
+
+        path: by which the log speaks of what has failed. A thread cannot be ended: one that hangs keeps its place.
+        """
         if not self._begin(key):
             return False
 
         def run() -> None:
             try:
                 work()
+            except Exception:
+                _failed(path)
             finally:
                 self._end(key)
 
@@ -240,13 +255,21 @@ class TaskRefresher(_Refresher):
         super()._reset()
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def start(self, key: str, work: Callable[[], Awaitable[object]]) -> bool:
-        """Run `work` in the background unless one for `key` is under way or all places are taken."""
+    def start(self, key: str, work: Callable[[], Awaitable[object]], path: str = "") -> bool:
+        """Run `work` in the background unless one for `key` is under way or all places are taken.
+
+        What takes longer than a minute is ended.
+        path: by which the log speaks of what has failed.
+        """
         if not self._begin(key):
             return False
 
         async def run() -> None:
-            await work()
+            try:
+                async with asyncio.timeout(_REFRESH):
+                    await work()
+            except Exception:
+                _failed(path)
 
         task = asyncio.get_running_loop().create_task(run(), name="cachemw-refresh")
         self._tasks.add(task)

@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from cachemw._wsgi.hooked import Hooked
-from cachemw._wsgi.passage import Passage, log
+from cachemw._wsgi.passage import Passage
 from cachemw._wsgi.replies import send_stored
 from cachemw._wsgi.request import EXCHANGE, SSL_CLIENT, WSGIRequest, sanitised, variable
 from cachemw.activation import KEY as LOCALE
@@ -149,12 +149,9 @@ class _Middleware(CachingMiddleware):
             plain[LOCALE] = Locale.of(exchange.language, exchange.timezone)
 
         def work() -> None:
-            try:
-                _drain(self._hooked(self._refreshing, plain, _no_start))
-            except Exception:
-                log.exception("The background refresh of %s failed.", plain.get("PATH_INFO"))
+            _drain(self._hooked(self._refreshing, plain, _no_start))
 
-        self.refresher.start(exchange.primary, work)
+        self.refresher.start(exchange.primary, work, plain.get("PATH_INFO", ""))
 
     def _refreshing(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         request = WSGIRequest(environ)

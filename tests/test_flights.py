@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
+import time
+import weakref
 from typing import Any
 
 import pytest
@@ -85,6 +88,17 @@ def test_who_waited_too_long_is_told() -> None:
     assert not flight.wait(0)
     assert not asyncio.run(flight.await_landing(0))
     flight.end()
+
+
+def test_a_thread_does_not_wait_for_itself() -> None:
+    """A test client asks again before it has read, or closed, the answer to what it asked before."""
+    flights: Flights[int] = Flights()
+    flight, _ = flights.join("a")
+    began = time.monotonic()
+    assert not flight.wait(5.0)
+    assert time.monotonic() - began < 4.0
+    flight.end()
+    assert flight.wait(5.0)
 
 
 def test_a_late_leader_leaves_the_next_flight_alone() -> None:
@@ -182,6 +196,37 @@ def test_refreshes_are_one_per_key_and_bounded() -> None:
         assert ended.acquire(timeout=5)
 
 
+def test_a_refresh_in_a_thread_that_fails_gives_its_place_back(caplog: pytest.LogCaptureFixture) -> None:
+    refresher = ThreadRefresher(limit=1)
+
+    def fails() -> None:
+        raise RuntimeError("the application is down")
+
+    for number in range(1, 4):
+        assert refresher.start("a", fails, "/page")
+        until(lambda: len(refresher) == 0, "it has given its place back", 5)
+        assert caplog.messages == ["The background refresh of /page failed."] * number
+
+
+def test_a_refresh_that_has_ended_is_held_by_nobody() -> None:
+    """A process makes refreshes for as long as it lives."""
+    refresher = TaskRefresher()
+
+    async def main() -> weakref.ref[Any]:
+        async def work() -> None:
+            ended.set()
+
+        ended = asyncio.Event()
+        assert refresher.start("a", work)
+        (task,) = [weakref.ref(task) for task in asyncio.all_tasks() if task.get_name() == "cachemw-refresh"]
+        await ended.wait()
+        return task
+
+    task = asyncio.run(main())
+    gc.collect()
+    assert task() is None
+
+
 def test_a_refresh_in_a_task_that_fails_gives_its_place_back(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         refresher = TaskRefresher(limit=1)
@@ -199,6 +244,28 @@ def test_a_refresh_in_a_task_that_fails_gives_its_place_back(caplog: pytest.LogC
         await refresher.aclose()
 
     asyncio.run(main())
+
+
+def test_a_refresh_in_a_task_that_takes_too_long_gives_its_place_back(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("cachemw.flights._REFRESH", 0.01)
+
+    async def main() -> None:
+        refresher = TaskRefresher(limit=1)
+
+        async def never_ends() -> None:
+            await asyncio.get_running_loop().create_future()
+
+        assert refresher.start("a", never_ends, "/page")
+        await asyncio.wait(refresher._tasks)
+        await asyncio.sleep(0)
+        assert len(refresher) == 0
+        assert refresher.start("b", never_ends)
+        await refresher.aclose()
+
+    asyncio.run(main())
+    assert caplog.messages == ["The background refresh of /page failed."]
 
 
 def test_what_is_under_way_in_another_loop_is_left_to_that() -> None:

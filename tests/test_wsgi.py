@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from io import BytesIO
 from itertools import count
 from pathlib import Path
@@ -142,7 +143,7 @@ def test_what_is_written_is_refreshed_too(monkeypatch: pytest.MonkeyPatch, evict
     assert Server(middleware).finish().body == b"version 1, whole"
     now += 20
     refreshes: list[Callable[[], None]] = []
-    monkeypatch.setattr(middleware.refresher, "start", lambda key, refresh: refreshes.append(refresh))
+    monkeypatch.setattr(middleware.refresher, "start", lambda key, refresh, path: refreshes.append(refresh))
     assert Server(middleware).finish().body == b"version 1, whole"
     if evicted:  # before the refresh has its turn
         middleware.caching.line.pages.cache.clear()
@@ -188,6 +189,24 @@ def test_an_error_after_the_first_byte_is_the_server_s() -> None:
         server.finish()
     server.result.close()
     assert "hit" not in Server(middleware).trace
+
+
+def test_an_error_after_the_first_byte_leaves_no_page_though_the_application_hides_it() -> None:
+    def app(environ: Any, start_response: Start) -> Iterator[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        yield b"half"
+        try:
+            raise LookupError("late")
+        except LookupError:
+            with suppress(LookupError):
+                start_response("500 Oops", [("Content-Type", "text/plain")], sys.exc_info())
+        yield b" and an apology"
+
+    middleware = cached(app)
+    for _ in range(2):
+        server = Server(middleware).finish()
+        assert server.body == b"half and an apology"
+        assert "hit" not in server.trace
 
 
 @pytest.mark.parametrize("read", [[], [b"half"]])

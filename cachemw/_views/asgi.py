@@ -14,7 +14,6 @@ Rule 4: a plain view runs in the worker thread that it was called in; only the c
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
@@ -180,19 +179,14 @@ def _can_renew(scope: Scope) -> bool:
 
 def _renew(middleware: asgi.CacheMiddleware, scope: Scope, exchange: Exchange[Line]) -> None:
     """Have the stale page made again in the background; on its way through, it is stored as any other."""
-    app, timeout = scope["app"], exchange.engine.policy.collapse_timeout
     plain = {name: value for name, value in sanitised(scope).items() if name not in _ROUTED and name[:7] != "fastapi"}
     plain["root_path"] = scope.get("app_root_path", scope.get("root_path", ""))
     plain[_RENEWING] = True
 
     async def work() -> None:
-        try:
-            async with asyncio.timeout(timeout):
-                await app(plain, no_body(), discard)
-        except Exception:
-            log.exception("The background refresh of %s failed.", plain["path"])
+        await scope["app"](plain, no_body(), discard)
 
-    middleware.refresher.start(exchange.primary, work)
+    middleware.refresher.start(exchange.primary, work, plain["path"])
 
 
 def _stored(exchange: Exchange[Line]) -> Response:

@@ -21,7 +21,6 @@ Rule 1: what Django's middlewares make of a response is what is stored; the clie
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from functools import lru_cache
 from io import BytesIO
@@ -36,7 +35,7 @@ from django.urls import get_script_prefix  # type: ignore[import-untyped]
 from django.utils import timezone, translation  # type: ignore[import-untyped]
 
 from cachemw import asgi, purging, wsgi
-from cachemw._asgi.passage import log, no_body, send_stored
+from cachemw._asgi.passage import no_body, send_stored
 from cachemw._asgi.request import sanitised
 from cachemw._views.asgi import ViewPassage
 from cachemw._views.page import EXCHANGE
@@ -204,21 +203,18 @@ class _Middleware:
     def refresh(self, request: Any, scope: Any, exchange: Any) -> None:
         """Have a stale page made again in the background, for nobody in particular, by all that is further in."""
         exchange.refresh = False
-        plain, timeout = sanitised(scope), exchange.engine.policy.collapse_timeout
+        plain = sanitised(scope)
 
         async def work() -> None:
             asked = type(request)(plain, BytesIO())
             asked.META[_REFRESHING] = True
-            try:
-                async with asyncio.timeout(timeout), ThreadSensitiveContext():
-                    response = await self._answer_in_task(asked)
-                    if response.streaming:
-                        async for _ in response:
-                            pass
-            except Exception:
-                log.exception("The background refresh of %s failed.", plain["path"])
+            async with ThreadSensitiveContext():
+                response = await self._answer_in_task(asked)
+                if response.streaming:
+                    async for _ in response:
+                        pass
 
-        self._cache.refresher.start(exchange.primary, work)
+        self._cache.refresher.start(exchange.primary, work, plain["path"])
 
     async def _sent(self, passage: ViewPassage, response: Any) -> Any:
         headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in _fields(response)]
