@@ -5,6 +5,7 @@ The inner half sees the request without it, and so would its key; the page that 
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from io import BytesIO
 from itertools import count
@@ -14,7 +15,7 @@ import pytest
 
 from cachemw import Hooks, Policy, asgi, get_language, get_timezone, wsgi
 from cachemw.backends.locmem import LocMemCache
-from tests.scenarios.conftest import Script, Site
+from tests.scenarios.conftest import Asked, Script, Site
 from tests.scenarios.test_attacks_shells import environ_of
 from tests.scenarios.test_halves_hooks_locale import halves
 
@@ -317,3 +318,43 @@ def test_what_a_hook_takes_out_of_a_request_was_in_it(site: Site, name: str, wit
             assert site.get("/", {name: who}).body == f"for {who}".encode()
         assert site.get().body == b"for nobody"
     assert len(site.calls) == (4 if name == "X-API-Key" else 7)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_stack_of_caches_and_guards_shows_one_visitor_what_another_was_shown(site: Site, seed: int) -> None:
+    """Caches and halves around one another in any order, and between them whatever reads a field and takes it out."""
+    rng, told = random.Random(seed), list[str]()
+    fields = ["Cookie", "Authorization", "X-API-Key", "Remote-User"]
+    policy = rng.choice([Policy(), Policy(grace=30), Policy.rfc9111(), Policy.django()])
+    says = [] if policy.session_cookies else [("Vary", "Cookie"), ("Cache-Control", "max-age=60")]
+    module: Any = wsgi if site.interface == "wsgi" else asgi
+
+    def cached(app: Any, depth: int) -> Any:
+        cache = LocMemCache(f"hidden-{next(names)}")
+        if rng.random() < 0.3:
+            return module.CacheMiddleware(guarded(app, depth), cache=cache, policy=policy)
+        inner = module.FetchFromCacheMiddleware(guarded(app, depth), cache=cache, policy=policy)
+        return module.UpdateCacheMiddleware(guarded(inner, depth), cache=cache, policy=policy)
+
+    def guarded(app: Any, depth: int) -> Any:
+        if depth and rng.random() < 0.5:
+            app = cached(app, depth - 1)
+        if rng.random() < 0.5:
+            take = taking(rng.choice(fields))
+            app = between(site, lambda request: told.append(take(request)))[0](app)
+        return app
+
+    def respond(asked: Asked) -> Script:
+        left = [asked.fields.get(name.lower(), "nobody") for name in fields]
+        return Script(fields=says, body=" ".join([*told, *left]).encode())
+
+    site.build(around=lambda app, interface: cached(app, 2))
+    site.respond = respond
+    for _ in range(40):
+        told.clear()
+        who = rng.choice(["alice", "bobby", "carol", ""])
+        asks = {name: f"session={who}" if name == "Cookie" else who for name in rng.sample(fields, rng.randrange(3))}
+        body = site.get("/", asks if who else {}).body
+        assert [name for name in (b"alice", b"bobby", b"carol") if name in body and name.decode() != who] == []
+        assert (who.encode() in body) is bool(asks and who) or not who
+        site.clock.advance(rng.choice([0, 1, 30]))
