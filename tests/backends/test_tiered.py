@@ -350,23 +350,45 @@ class TestTime:
 
 
 class TestTheChannel:
-    def test_nothing_local_is_answered_before_the_channel_is_heard(self, server: Server, other: RedisCache) -> None:
-        other.set("key", "old")
-        cache = TieredCache(url(server), {})
-        with cache._tier.reading() as reading:
-            cache._tier.keep_values(reading, [":1:key"], {":1:key": (b"never heard of a change", None)})
-        assert cache._tier.values([":1:key"]) == ({}, [":1:key"])
-        until(lambda: cache._tier.usable, "the channel is heard")
-        assert cache.get("key") == "old"
-        cache.close()
+    @pytest.fixture
+    def unheard(self) -> Iterator[tuple[TieredCache, Callable[[], None]]]:
+        """A tier whose channel is heard when the test says so, and not before."""
+        allowed = threading.Event()
 
-    def test_a_read_from_before_the_channel_is_not_kept_after_its_begin(self, server: Server) -> None:
-        cache = TieredCache(url(server), {})
+        def answer(words: list[bytes]) -> bytes:
+            assert words[:2] != [b"CLIENT", b"TRACKING"] or allowed.wait(20)
+            return b"+OK\r\n"
+
+        with FakeRedis(answer) as fake:
+            fake.HANDSHAKE = {b"HELLO": fake.HANDSHAKE[b"HELLO"]}
+            cache = TieredCache(f"{fake.url}?socket_timeout=20", {})
+
+            def hear() -> None:
+                allowed.set()
+                until(lambda: cache._tier.usable, "the channel is heard")
+
+            yield cache, hear
+            allowed.set()
+            cache.close()
+
+    def test_nothing_local_is_answered_before_the_channel_is_heard(
+        self, unheard: tuple[TieredCache, Callable[[], None]]
+    ) -> None:
+        cache, hear = unheard
         with cache._tier.reading() as reading:
-            until(lambda: cache._tier.usable, "the channel is heard")
+            cache._tier.keep_values(reading, ["key"], {"key": (b"never heard of a change", None)})
+        assert cache._tier.values(["key"]) == ({}, ["key"])
+        hear()
+        assert cache._tier.values(["key"]) == ({}, ["key"])
+
+    def test_a_read_from_before_the_channel_is_not_kept_after_its_begin(
+        self, unheard: tuple[TieredCache, Callable[[], None]]
+    ) -> None:
+        cache, hear = unheard
+        with cache._tier.reading() as reading:
+            hear()
             cache._tier.keep_values(reading, ["key"], {"key": (b"old", None)})
         assert cache._tier.values(["key"]) == ({}, ["key"])
-        cache.close()
 
     def test_when_it_breaks_nothing_local_is_answered_until_it_is_back(
         self, open_tier: OpenTier, server: Server, other: RedisCache
