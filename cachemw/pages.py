@@ -46,8 +46,8 @@ class Pages(Procedures):
     answers without waiting, so that a task may use the synchronous half; `inline` that a thread never waits for it.
     """
 
-    def __init__(self, cache: BaseCache, *, codec: Codec | None = None) -> None:
-        super().__init__(None if cache.by_reference else codec or _codec_of(cache))
+    def __init__(self, cache: BaseCache) -> None:
+        super().__init__(None if cache.by_reference else _codec_of(cache))
         self.cache = cache
         self.shared = cache.shared
         self.immediate = cache.by_reference and not cache.shared
@@ -315,15 +315,14 @@ class Pages(Procedures):
         others = {key for key, token in zip(leases, found, strict=True) if token not in ("", self._own)}
         return [key for key in keys if key not in others]
 
-    def _do(self, procedure: Procedure[T]) -> T:
+    def _do(self, procedure: Procedure[object]) -> None:
         """Carry out a procedure, whatever the breakers say. Raises: what the store raises."""
         try:
             name, arguments = next(procedure)
             while True:
                 name, arguments = procedure.send(getattr(self.cache, name)(*arguments))
-        except StopIteration as end:
-            answer: T = end.value
-            return answer
+        except StopIteration:
+            return
         finally:
             procedure.close()
 

@@ -384,6 +384,14 @@ def test_a_damaged_compressed_body_is_a_miss(flags: int, compress: Any) -> None:
     assert codec.refused == {"compression": 6}
 
 
+@pytest.mark.parametrize("options", [{"compress_above": -1}, {"max_decompressed": 0}])
+def test_a_size_that_is_none_is_an_error(options: dict[str, Any]) -> None:
+    smallest = {name: size + 1 for name, size in options.items()}
+    assert packing(**smallest)
+    with pytest.raises(ImproperlyConfigured, match=next(iter(options))):
+        packing(**options)
+
+
 def test_an_unknown_compression_is_an_error() -> None:
     with pytest.raises(ImproperlyConfigured, match="'brotli'"):
         packing(compress="brotli")
@@ -482,9 +490,10 @@ def test_a_number_in_the_place_of_a_remembered_page_is_none() -> None:
     assert codec.decode(KEY, 7) is None  # type: ignore[arg-type]  # the low-level API may have written it
 
 
-@pytest.mark.parametrize("body", [b"", b"x" * 5_000])
-def test_what_is_remembered_is_bounded(body: bytes) -> None:
-    codec, many = Codec(remember=200_000), 2_000
+@pytest.mark.parametrize("compress", [None, "zlib"])
+@pytest.mark.parametrize("body", [b"", b"x" * 10_000])
+def test_what_is_remembered_is_bounded(body: bytes, compress: Any) -> None:
+    codec, many = Codec(remember=200_000, compression=Compression(compress=compress, compress_above=20)), 2_000
     payloads = {f"{KEY}{n}": codec.encode(page(key=f"{KEY}{n}", body=body + b"%d" % n)) for n in range(many)}
     tracemalloc.start()
     for key, payload in payloads.items():
@@ -494,6 +503,23 @@ def test_what_is_remembered_is_bounded(body: bytes) -> None:
     assert held < 400_000
     last = f"{KEY}{many - 1}"
     assert twice(codec, last, payloads[last]) is codec.decode(last, payloads[last])
+
+
+def test_pages_that_are_read_in_turn_are_all_remembered() -> None:
+    codec = Codec()
+    payloads = {f"{KEY}{number}": codec.encode(page(key=f"{KEY}{number}")) for number in range(50)}
+    rounds = [{key: codec.decode(key, payload) for key, payload in payloads.items()} for _ in range(3)]
+    assert all(rounds[1][key] is rounds[2][key] for key in payloads)
+
+
+def test_a_memory_that_was_full_has_room_for_all_that_is_read_from_then_on() -> None:
+    codec = Codec(remember=60_000)
+    payloads = {f"{KEY}{number}": codec.encode(page(key=f"{KEY}{number}")) for number in range(100)}
+    for key, payload in payloads.items():
+        twice(codec, key, payload)
+    latest = {key: twice(codec, key, payload) for key, payload in list(payloads.items())[:10]}
+    kept = [codec.decode(key, payloads[key]) is record for key, record in latest.items()]
+    assert sum(kept) >= 5, "it may begin anew once more"
 
 
 def test_what_came_long_ago_came_never() -> None:

@@ -161,6 +161,20 @@ def test_a_known_page_takes_one_look_up(distant: bool) -> None:
     assert exchange.wants == ()
 
 
+def test_a_page_that_is_learnt_of_takes_no_other_page_s_place() -> None:
+    engine = Engine(Policy())
+    store: Store = {}
+    asked = [request_of(path=path) for path in ("/a", "/b", "/c")]
+    for request in asked:
+        fetch(engine, store, head_of(("Vary", "Accept")), request=request)
+        look_up(engine, store, request)
+    for request in asked:
+        exchange = Exchange(engine)
+        exchange.begin(request, NOW)
+        exchange.found([store.get(key) for key in exchange.wants])
+        assert exchange.hit is not None, "one look-up asks for the index and its variant"
+
+
 @pytest.mark.parametrize("tag", ["t", "other"])
 def test_a_variant_is_looked_up_together_with_the_tags_of_the_first(tag: str) -> None:
     """Which are most likely its own; if not, they are looked up once more, and then known."""
@@ -446,10 +460,11 @@ def test_parts_that_do_not_complete_are_asked_for_again(head: Head, body: bytes,
     assert exchange.answered(head_of(), NOW) is Step.RELAY
 
 
-def test_an_error_in_place_of_a_part_is_asked_about_without_our_range() -> None:
+@pytest.mark.parametrize("status", [400, 416])
+def test_an_error_in_place_of_a_part_is_asked_about_without_our_range(status: int) -> None:
     part = stored(("ETag", '"1"'), ("Content-Range", "bytes 0-2/6"), status=206, body=b"abc")
     exchange = look_up(Engine(Policy.rfc9111()), {part.key: part})
-    assert exchange.answered(head_of(status=416), NOW) is Step.RETRY
+    assert exchange.answered(head_of(status=status), NOW) is Step.RETRY
 
 
 def test_head_renews_or_removes_the_stored_page() -> None:

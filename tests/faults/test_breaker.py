@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 from wsgiref.util import setup_testing_defaults
 
@@ -458,7 +461,7 @@ def test_where_no_thread_runs_a_request_makes_the_attempt(
 
 
 def test_attempts_end_when_nobody_asks_and_begin_again_when_somebody_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recovery, "PERIOD", 0.01)
+    monkeypatch.setattr(recovery, "PERIOD", 0.02)
     attempts: list[float] = []
 
     def attempt() -> bool:
@@ -469,6 +472,7 @@ def test_attempts_end_when_nobody_asks_and_begin_again_when_somebody_does(monkey
     one.wanted()
     until(lambda: one._thread is None, "the thread has ended", 2)
     assert len(attempts) == 3
+    assert min(later - earlier for earlier, later in pairwise(attempts)) >= 0.02, "a store that is down is left alone"
     one.wanted()
     until(lambda: len(attempts) == 4 and one._thread is None, "one more was made", 2)
 
@@ -525,6 +529,31 @@ def test_nobody_waits_for_who_is_about_to_start_the_thread(monkeypatch: pytest.M
     one.wanted()
     assert came == [True]
     until(lambda: one._thread is None, "the thread has ended", 5)
+
+
+def test_two_who_notice_an_outage_at_once_start_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Recovery(lambda: False)
+    started: list[threading.Thread] = []
+    came: list[None] = []
+
+    class Thread(threading.Thread):
+        def __init__(self, **options: Any) -> None:
+            if not came:
+                came.append(None)
+                one.wanted()  # while the first one makes ready to start it
+            super().__init__(**options)
+
+        def start(self) -> None:
+            started.append(self)
+
+    monkeypatch.setattr(threading, "Thread", Thread)
+    one.wanted()
+    assert len(started) == 1
+
+
+def test_a_process_ends_though_its_store_is_down() -> None:
+    program = "from cachemw._pages_recovery import Recovery; Recovery(lambda: True).wanted()"
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=20)
 
 
 def test_where_no_thread_is_to_be_had_the_next_one_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:

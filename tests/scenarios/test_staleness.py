@@ -126,6 +126,17 @@ def test_a_stale_page_stands_in_for_an_application_that_raises(site: Site) -> No
     assert answer.body == b"page"
 
 
+def test_a_stale_page_stands_in_for_nothing_that_has_begun(site: Site) -> None:
+    """The client has the head of the new one already."""
+    begun = Script(fields=[("Cache-Control", "max-age=1")], body=[b"half of "], error=RuntimeError("down"))
+    site.answers(Script(fields=[("Cache-Control", "max-age=1, stale-if-error=60")], body=b"old"), begun)
+    site.get()
+    site.clock.advance(30)
+    answer = site.get()
+    assert isinstance(answer.error, RuntimeError)
+    assert (answer["cache-control"], answer.body) == ("max-age=1", b"half of ")
+
+
 def test_must_revalidate_forbids_stale_answers(site: Site) -> None:
     site.answers(
         Script(fields=[("Cache-Control", "max-age=1, stale-if-error=60, must-revalidate"), ("ETag", '"1"')]),

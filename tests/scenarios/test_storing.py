@@ -31,6 +31,31 @@ def test_a_chosen_lifetime_is_written_into_the_response(site: Site) -> None:
     assert second["age"] == "0"
 
 
+def test_a_page_that_says_how_long_it_lives_leaves_as_it_is(site: Site) -> None:
+    site.page(cache_control="public, max-age=60")
+    answer = site.get()
+    assert "stored" in answer.trace
+    assert (answer["cache-control"], answer["expires"]) == ("public, max-age=60", None)
+
+
+def test_what_is_chosen_is_not_told_where_the_policy_says_so(site: Site) -> None:
+    site.build(policy=Policy(patch=False)).page()
+    assert "ttl=600" in site.get().trace
+    answer = site.get()
+    assert answer.hit
+    assert (answer["cache-control"], answer["expires"]) == (None, None)
+
+
+@pytest.mark.parametrize(("said", "told"), [(60, 60), (900, 300)])
+def test_of_a_rule_s_lifetime_and_the_page_s_own_the_shorter_one_is_told(site: Site, said: int, told: int) -> None:
+    """A cache further out may keep the page as long as that (as Django has it)."""
+    site.build(rules=[{"path": "/", "lifetime": 300}]).page(cache_control=f"public, max-age={said}")
+    answer = site.get()
+    assert answer["cache-control"] == f"public, max-age={told}"
+    expires = parsedate_to_datetime(answer["expires"] or "")
+    assert expires.timestamp() == site.clock.now + told, "no other cache is told otherwise"
+
+
 def test_age_grows_and_the_page_expires(site: Site) -> None:
     site.build(seconds=60).page()
     site.get()
@@ -172,6 +197,16 @@ def test_location_and_content_location_are_invalidated_on_this_origin_only(site:
     site.request("POST", "/a")
     assert not site.get("/b").hit
     assert site.get("/c").hit
+
+
+def test_location_is_invalidated_with_its_query_and_not_without(site: Site) -> None:
+    fields = [("Location", "/news?page=2")]
+    site.respond = lambda asked: Script(fields=fields) if asked.method == "POST" else Script()
+    pages = ("/news?page=1", "/news?page=2", "/news")
+    for path in pages:
+        site.get(path)
+    site.request("POST", "/comments")
+    assert [site.get(path).hit for path in pages] == [True, False, True]
 
 
 @pytest.mark.parametrize("mount", ["/shop", "/shop/", "/Straße", "/Stra%C3%9Fe", "/stra%c3%9fe/7"])
