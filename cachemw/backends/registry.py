@@ -305,4 +305,5 @@ def resolve(name: str, given: object, known: Caches) -> BaseCache:
     except InvalidCacheBackendError as error:
         if given in known:
             raise
-        raise InvalidCacheBackendError(f"{name} is {given!r}: {error}") from None
+        url = "A URL names a store, too, such as redis://localhost:6379/0."
+        raise InvalidCacheBackendError(f"{name} is {given!r}: {error} {url}") from None

@@ -78,5 +78,8 @@ def parse_tags(cache_tag_lines: Sequence[str], surrogate_key_lines: Sequence[str
 
 
 def is_tag(text: str) -> bool:
-    """Is it a tag that either field could carry? At most 1024 characters, visible ASCII but for the comma."""
+    """Can both fields carry it as one tag? At most 1024 characters, visible ASCII but for the comma.
+
+    What only one of them can, as Cache-Tag can blanks, is a tag of the page as well.
+    """
     return _TAG(text) is not None

@@ -22,6 +22,7 @@ from flask import (
 )
 from flask.views import MethodView, View
 
+import cachemw
 from cachemw import (
     ImproperlyConfigured,
     Policy,
@@ -678,6 +679,22 @@ def test_a_store_by_url_and_a_key_prefix_tell_views_apart(app: Flask, page: Coun
         one.add_url_rule("/", view_func=view)
         assert not is_hit(one.test_client().get("/"))
         assert is_hit(one.test_client().get("/"))
+
+
+def test_the_default_cache_of_a_site_with_stores_of_its_own_is_the_sites(app: Flask, page: Counter) -> None:
+    """Of the process there may be another one, which the site's purges do not know."""
+    app.config["CACHES"] = {"default": "locmem://the site's own default"}
+    app.add_url_rule("/", view_func=cache_page(10, cache=cachemw.cache)(lambda: page()))
+    extension = CacheMW(app)
+    client = app.test_client()
+    client.get("/", buffered=True)
+    answer = client.get("/", buffered=True)
+    assert is_hit(answer)
+    assert trace(answer).count("cachemw") == 1
+    assert "ttl=10" in trace(answer)
+    with app.app_context():
+        assert extension.purge("http://localhost/") == 1
+    assert not is_hit(client.get("/", buffered=True))
 
 
 def test_under_the_sites_own_cache_a_view_only_says_how_long(
