@@ -135,6 +135,42 @@ def test_a_page_that_is_made_of_several_is_not_stored_as_the_first_of_them(site:
         assert site.get().body == b"/one/two"
 
 
+def test_nor_is_one_that_is_made_of_several_before_anything_is_sent(site: Site) -> None:
+    def composing(app: Any) -> Any:
+        def between(environ: Any, start_response: Any) -> Any:
+            heads: list[Any] = []
+            body: list[bytes] = []
+
+            def start(*head: Any) -> Any:
+                heads.append(head)
+                return body.append
+
+            for language in ("en", "de"):
+                result = app({**environ, "HTTP_ACCEPT_LANGUAGE": language}, start)
+                body.extend(result)
+                getattr(result, "close", bool)()
+            start_response(*heads[0])
+            return body
+
+        async def between_async(scope: Any, receive: Any, send: Any) -> None:
+            sent = Sent(), Sent()
+            for language, part in zip((b"en", b"de"), sent, strict=True):
+                asked = {**scope, "headers": [*scope["headers"], (b"accept-language", language)]}
+                await app(asked, receive, part)
+            await send(sent[0][0])
+            await send({"type": "http.response.body", "body": b"".join(part.body for part in sent)})
+
+        return between_async if isinstance(app, asgi.FetchFromCacheMiddleware) else between
+
+    halves(site, composing)
+    vary = [("Vary", "Accept-Language")]
+    site.respond = lambda asked: Script(fields=vary, body=asked.fields["accept-language"].encode())
+    for _ in range(3):
+        answer = site.get()
+        assert answer.body == b"ende"
+        assert not answer.hit
+
+
 def test_the_inner_half_heeds_what_the_outer_one_is_told(site: Site) -> None:
     module, cache = shell(site), store()
     policy = Policy(keyed_fields=("x-tenant",), request_directives=True)
@@ -151,6 +187,37 @@ def test_the_inner_half_heeds_what_the_outer_one_is_told(site: Site) -> None:
     assert site.get().body == b"none"
     site.get("/secret", {"Cache-Control": "no-store"})
     assert not site.get("/secret").hit
+
+
+def test_a_request_that_is_made_again_in_its_environment_is_another_one(site: Site) -> None:
+    """As by what asks for the page in another language if there is none in the first."""
+    inside: list[Any] = []
+
+    def around(app: Any, interface: str) -> Any:
+        cached = shell(site).CacheMiddleware(app, cache=store())
+
+        def again(environ: Any, start_response: Any) -> Any:
+            result = cached(environ, lambda *head: bool)
+            b"".join(result)
+            getattr(result, "close", bool)()
+            environ["HTTP_ACCEPT_LANGUAGE"] = "de"
+            return cached(environ, start_response)
+
+        async def again_async(scope: Any, receive: Any, send: Any) -> None:
+            await cached(scope, receive, Sent())
+            scope["headers"] = [*scope["headers"], (b"accept-language", b"de")]
+            await cached(scope, receive, send)
+
+        inside.append(cached)
+        return again if interface == "wsgi" else again_async
+
+    site.build(around=around)
+    vary = [("Vary", "Accept-Language")]
+    site.respond = lambda asked: Script(fields=vary, body=asked.fields.get("accept-language", "none").encode())
+    assert site.get().body == b"de"
+    site.middleware = inside[-1]
+    answer = site.get("/", {"Accept-Language": "de"})
+    assert (answer.body, answer.hit) == (b"de", True)
 
 
 # -- caches in caches -----------------------------------------------------------------------------------------------
