@@ -312,6 +312,20 @@ def call(app: Any, path: str, query: str = "", **environ: Any) -> tuple[str, dic
     return started[0], started[1], b"".join([*started[2:], body])
 
 
+def test_a_page_that_a_guard_sends_in_place_of_a_file_is_not_kept_for_ever(root: Path) -> None:
+    """WSGI leaves it to the server to say how long it is."""
+
+    def guard(environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "text/HTML; charset=utf-8")])
+        return [b"log in"]
+
+    (root / "page.html").write_bytes(b"a page")
+    app = StaticMiddleware(guard, StaticFolder(root))
+    assert "Cache-Control" not in call(app, "/static/style.css", f"v={V}")[1]
+    version = hashlib.sha256(b"a page").hexdigest()[:12]
+    assert call(app, "/static/page.html", f"v={version}")[1]["Cache-Control"] == IMMUTABLE
+
+
 # -- for whom -------------------------------------------------------------------------------------------------------
 
 

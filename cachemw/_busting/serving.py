@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from mimetypes import guess_type
 from typing import BinaryIO, Final
 
 from cachemw._busting.folder import Asked, StaticFolder
@@ -93,13 +94,12 @@ class Serving:
 
     def _is_another(self, head: Head) -> bool:
         """Whether this is no file at all, such as the page with which a guard asks who is there."""
-        says = head.lines("content-length")
-        return (
-            head.status == 200
-            and bool(says)
-            and tuple(says) != (str(self._asked.size),)
-            and not (head.lines("last-modified") or head.lines("content-encoding"))
-        )
+        if head.status != 200 or head.lines("last-modified") or head.lines("content-encoding"):
+            return False
+        if says := head.lines("content-length"):
+            return tuple(says) != (str(self._asked.size),)
+        media_type = (head.value("content-type") or "").partition(";")[0].strip(" \t").lower()
+        return media_type == "text/html" and guess_type(self._asked.name)[0] != media_type  # in pieces, as WSGI allows
 
     def _is_the_file(self, head: Head) -> bool:
         """Whether the application sends the file that has the twins, by all that it says of it."""
