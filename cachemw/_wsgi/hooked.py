@@ -73,13 +73,16 @@ class Hooked:
         came = WSGIRequest(environ)
         came.hold()
         environ[BEFORE] = came
-        if environ.get("CONTENT_LENGTH", "0") in ("", "0") and "HTTP_TRANSFER_ENCODING" not in environ:
+        page = came.method in ("GET", "HEAD") and "wsgi.input" in environ  # HTTP/2 does not announce a body
+        if not page and environ.get("CONTENT_LENGTH", "0") in ("", "0") and "HTTP_TRANSFER_ENCODING" not in environ:
             return run_before(self._plan, request)
         given = environ["wsgi.input"]
         environ["wsgi.input"] = self._input = _Input(given)
         response = run_before(self._plan, request)
         if not self._input.rewind():
             environ["wsgi.input"] = given
+        elif page:
+            came.method = ""  # as if the hooks had made another one of it: what they did may depend on the body
         return response
 
     def _called(self) -> WerkzeugResponse:

@@ -16,7 +16,7 @@ import pytest
 from cachemw import Hooks, Policy, asgi, get_language, get_timezone, wsgi
 from cachemw.backends.locmem import LocMemCache
 from tests.scenarios.conftest import Asked, Script, Site
-from tests.scenarios.test_attacks_shells import environ_of
+from tests.scenarios.test_attacks_shells import ask_asgi, ask_wsgi, environ_of
 from tests.scenarios.test_halves_hooks_locale import halves
 
 names = count()
@@ -318,6 +318,52 @@ def test_what_a_hook_takes_out_of_a_request_was_in_it(site: Site, name: str, wit
             assert site.get("/", {name: who}).body == f"for {who}".encode()
         assert site.get().body == b"for nobody"
     assert len(site.calls) == (4 if name == "X-API-Key" else 7)
+
+
+@pytest.mark.parametrize("announced", [True, False], ids=["with a length", "without, as HTTP/2 allows"])
+def test_a_body_that_a_hook_has_read_poisons_no_page(site: Site, announced: bool) -> None:
+    hooks, read = Hooks(), [b""]
+    if site.interface == "wsgi":
+
+        @hooks.before_request
+        def reads(request: Any) -> None:
+            read[:] = [request.environ["wsgi.input"].read()]
+
+    else:
+
+        @hooks.before_request
+        async def reads_in_task(request: Any) -> None:
+            read[:] = [await request.body()]
+
+    def wsgi_app(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"a hook saw " + read[0]]
+
+    async def asgi_app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"a hook saw " + read[0]})
+
+    cache = LocMemCache(f"hidden-{next(names)}")
+    length = "6" if announced else ""
+    if site.interface == "wsgi":
+        site.middleware = wsgi.CacheMiddleware(wsgi_app, cache=cache, hooks=hooks)
+    else:
+        site.middleware = asgi.CacheMiddleware(asgi_app, cache=cache, hooks=hooks)
+
+    def ask(body: bytes) -> bytes:
+        if site.interface == "wsgi":
+            variables: dict[str, Any] = {"wsgi.input": BytesIO(body), "CONTENT_LENGTH": length if body else ""}
+            return ask_wsgi(site.middleware, **variables)[2]
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        announcement = [(b"content-length", length.encode())] if body and announced else []
+        return ask_asgi(site.middleware, receive, headers=[(b"host", b"example.org"), *announcement]).body
+
+    assert ask(b"poison") == b"a hook saw poison"
+    assert ask(b"") == b"a hook saw "
+    assert ask(b"") == b"a hook saw "
 
 
 @pytest.mark.parametrize("seed", range(40))
