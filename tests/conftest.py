@@ -15,7 +15,7 @@ import pytest
 from cachemw import _pages_recovery
 from cachemw.backends import _memory
 from cachemw.pages import Pages
-from tests.servers import REQUIRED
+from tests import reruns, servers
 
 #: A machine that is busy makes no example a slow one.
 hypothesis.settings.register_profile(
@@ -24,28 +24,11 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("patient")
 
 #: It is C, and has to be built where there is no wheel of it.
-NO_PYLIBMC: Final = find_spec("pylibmc") is None and REQUIRED != "all"
-
-#: Tests that start servers, browsers and processes of their own. Now and then a machine is too busy to start one, or
-#: stops one for longer than a deadline allows: what fails there runs once more, and the summary names it as a rerun.
-#: What fails twice has failed. Everything else has one chance.
-REAL = {
-    "backends",
-    "browser",
-    "downstream",
-    "faults",
-    "integrations",
-    "real_servers",
-    "test_docs.py",
-    "test_examples.py",
-    "test_servers.py",
-}
+NO_PYLIBMC: Final = find_spec("pylibmc") is None and servers.REQUIRED != "all"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if REAL.intersection(item.path.parts):
-            item.add_marker(pytest.mark.flaky(reruns=1))
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(reruns)  # as hooks of this file they would not see fixtures of the whole session
 
 
 @pytest.fixture(autouse=True)

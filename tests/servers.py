@@ -51,6 +51,7 @@ __all__ = [
     "start_redis",
     "start_valkey",
     "until",
+    "uses",
 ]
 
 #: Taken out of the environment: the commands and sites that tests start would warn that it is no setting.
@@ -94,6 +95,7 @@ def require(program: str, *, also_in: Sequence[str] = ()) -> str:
 
     `also_in`: further directories (glob patterns) to look in, for programs that Debian keeps out of `PATH`.
     """
+    _note_use()
     extra = [str(found) for pattern in also_in for found in sorted(Path("/").glob(pattern.lstrip("/")), reverse=True)]
     path = shutil.which(
         program, path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin", *extra])
@@ -165,6 +167,19 @@ def until(condition: Callable[[], bool], what: str, timeout: float = START_TIMEO
         time.sleep(0.01)
 
 
+_uses = 0
+
+
+def _note_use() -> None:
+    global _uses
+    _uses += 1
+
+
+def uses() -> int:
+    """How often this process has asked for a server, or for another program, so far; see `tests.reruns`."""
+    return _uses
+
+
 class Server:
     """A running server process; a context manager that stops it.
 
@@ -204,6 +219,7 @@ class Server:
 
     def start(self) -> Self:
         """Start the process (again) on the same port and directory, and return when it serves."""
+        _note_use()
         argv = self.argv
         if setpriv := shutil.which("setpriv"):  # the server dies with this process, however that ends
             argv = [setpriv, "--pdeathsig", "KILL", *argv]
@@ -345,6 +361,7 @@ _shared: dict[Callable[[], Any], Any] = {}
 
 def shared(starter: Callable[[], Started]) -> Started:
     """Return what `starter()` starts, the same one for the whole run; it is stopped when the run ends."""
+    _note_use()
     if starter not in _shared:
         _shared[starter] = starter()
         atexit.register(_shared[starter].stop)
