@@ -81,6 +81,27 @@ STORES: dict[str, Callable[[Path], BaseCache]] = {
 }
 
 
+#: By name: where replicas are read from, which lag.
+REPLICATED: dict[str, Callable[[], RedisReplication]] = {
+    "redis, replica": lambda: shared(_replicated),
+    "redis, sentinel": lambda: shared(RedisSentinel),
+}
+
+
+def await_replicas(store: str) -> None:
+    """Return when the replicas of a store, if it has any, have what was written."""
+    if store not in REPLICATED:
+        return
+    servers = REPLICATED[store]()
+    written = int(redis_info(servers.leader, "replication")["master_repl_offset"])
+    for replica in servers.replicas:
+        until(functools.partial(_has_read, replica, written), "the replica has what was written")
+
+
+def _has_read(replica: Server, written: int) -> bool:
+    return int(redis_info(replica, "replication")["slave_repl_offset"]) >= written
+
+
 @pytest.fixture(params=STORES)
 def store(request: pytest.FixtureRequest) -> str:
     return str(request.param)
@@ -96,6 +117,7 @@ def site(store: str, interface: str, tmp_path: Path) -> Iterator[Site]:
     """A site over the store, which is empty."""
     cache = STORES[store](tmp_path)
     cache.clear()
+    await_replicas(store)
     with Site(interface, cache) as site:
         yield site
 
@@ -131,39 +153,43 @@ def test_variants_are_apart(site: Site) -> None:
     assert not site.get("/", {}).hit
 
 
-def test_an_unsafe_request_removes_the_page_in_all_variants(site: Site) -> None:
+def test_an_unsafe_request_removes_the_page_in_all_variants(site: Site, store: str) -> None:
     site.fields["/"] = [("Vary", "Accept-Language")]
     for language in ("de", "fr", "de", "fr"):
         site.get("/", {"Accept-Language": language})
     site.post("/")  # `Site` checks that nobody gets an older version
+    await_replicas(store)
     for language in ("de", "fr"):
         assert site.get("/", {"Accept-Language": language}).version == 1
 
 
-def test_a_purge_by_url_and_by_tag(site: Site) -> None:
+def test_a_purge_by_url_and_by_tag(site: Site, store: str) -> None:
     site.fields["/a"] = [("Cache-Tag", "shop, news")]
     site.fields["/b"] = [("Cache-Tag", "shop")]
     for path in ("/a", "/b", "/c"):
         site.get(path)
         site.until_hit(path)
     purge("http://example.org/c", caching=site.app.caching)
+    await_replicas(store)
     site.versions["/c"] += 1
     assert site.get("/c").version == 1
     purge(tags=["news"], caching=site.app.caching)
+    await_replicas(store)
     site.versions["/a"] += 1
     assert site.get("/a").version == 1
     assert site.get("/b").hit
 
 
-def test_a_soft_purge_serves_the_old_page_no_longer_as_fresh(site: Site) -> None:
+def test_a_soft_purge_serves_the_old_page_no_longer_as_fresh(site: Site, store: str) -> None:
     site.get("/")
     site.until_hit("/")
     assert purge("http://example.org/", soft=True, caching=site.app.caching) == 1
+    await_replicas(store)
     site.versions["/"] += 1
     assert site.get("/").version == 1
 
 
-def test_a_purge_wins_over_a_page_that_is_being_made(site: Site) -> None:
+def test_a_purge_wins_over_a_page_that_is_being_made(site: Site, store: str) -> None:
     def purged_meanwhile(path: str) -> None:
         site.before = lambda path: None
         site.pages.run_purge([site.line.resource(_request(path))])
@@ -171,6 +197,7 @@ def test_a_purge_wins_over_a_page_that_is_being_made(site: Site) -> None:
     site.before = purged_meanwhile
     site.get("/slow")
     site.before = lambda path: None
+    await_replicas(store)
     assert not site.get("/slow").hit
     site.until_hit("/slow")
 
@@ -186,6 +213,7 @@ def test_another_process_that_removes_everything_wins_over_a_page_that_is_being_
 
         site.before = cleared_meanwhile
         site.get("/slow")
+        await_replicas(store)
         assert not site.get("/slow").hit
         site.until_hit("/slow")
 
@@ -244,6 +272,8 @@ def test_a_hit_on_redis_is_one_command(
     request = {"Accept-Language": "de"}
     while not site.get("/", request).hit:
         continue
+    await_replicas(store)
+    assert site.get("/", request).hit
     before = count()
     for _ in range(HITS):
         assert site.get("/", request).hit
