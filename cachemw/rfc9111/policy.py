@@ -1,8 +1,8 @@
 """Policy: what a cache decides where the rules leave it a choice, as one frozen value with three presets.
 
 Every option says its default, what it means and where it comes from: to readers, to `help(Policy)` and to the manual.
-`Policy()` is the safe default for a site behind
-this cache, `Policy.django()` Django 5.2 to the letter, `Policy.rfc9111()` a strict general-purpose shared cache.
+`Policy()` is the safe default for a site behind this cache, `Policy.django()` Django 5.2 to the letter,
+`Policy.rfc9111()` a strict general-purpose shared cache.
 """
 
 from __future__ import annotations
@@ -15,197 +15,13 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, Unpack, get_args, get_origin, get_type_hints
 
 from cachemw._values import LONGEST_WAIT, boolean, integer, members, number, refuse
+from cachemw.rfc9111.policy_names import KEYED_FIELDS, SESSION_COOKIES
 from cachemw.rfc9111.policy_options import PolicyOptions
 from cachemw.rfc9111.syntax import is_token
 
-__all__ = ["KEYED_FIELDS", "SESSION_COOKIES", "Policy", "read_option"]
+__all__ = ["Policy", "read_option"]
 
 OptionT = TypeVar("OptionT")
-
-#: Cookies by which common frameworks, and proxies that log people in, recognise a session. A trailing "*" matches any
-#: rest of the name; "__Host-" and "__Secure-" before a name are no part of it.
-SESSION_COOKIES: Final = (
-    "session",  # Flask, Starlette
-    "sessionid",  # Django
-    "session_id",
-    "PHPSESSID",
-    "JSESSIONID",
-    "ASP.NET_SessionId",
-    ".AspNetCore.*",
-    "connect.sid",  # Express
-    "SESSION",  # Spring
-    "__session",  # Clerk, Firebase
-    "username",  # Flask's quickstart, which reads it from any visitor
-    "user",  # Tornado's manual
-    "user_id",
-    "account",  # Bottle's tutorial
-    "sid",  # Frappe
-    "identity",  # BlackSheep
-    "remember_token",  # Flask-Login
-    "access_token*",  # FastAPI's guides, Flask-JWT-Extended
-    "access-token*",  # FastAPI-Login, Gradio
-    "auth_tkt",  # Pyramid
-    "authtkt",  # TurboGears
-    "QUART_AUTH",
-    "ds_actor",  # Datasette
-    "galaxysession",  # Galaxy
-    "girderToken",  # Girder
-    "trac_auth",  # Trac
-    "MOIN_SESSION*",  # MoinMoin
-    "_streamlit_user",  # Streamlit
-    "__ac",  # Plone
-    "jupyterhub-*",
-    "auth_token",
-    "fastapiusersauth",  # FastAPI Users
-    "id_token",
-    "jwt",
-    "auth",
-    "_token",  # Airflow
-    "token",  # Litestar's JWTCookieAuth
-    "beaker.session.id",  # Pyramid, Pylons
-    "_session*",
-    "wordpress_logged_in_*",
-    "laravel_session",
-    "__Host-session*",
-    "__Secure-session*",
-    "next-auth.session-token*",
-    "authjs.session-token*",
-    "appSession*",  # Auth0
-    "better-auth.session_token",
-    "ory_kratos_session",  # Ory, as is the next one
-    "ory_session_*",
-    "sAccessToken",  # SuperTokens
-    "stytch_session*",
-    "wos-session",  # WorkOS
-    "sb-*",  # Supabase
-    "_oauth2_proxy*",
-    "mod_auth_openidc_session",
-    "authelia_session",
-    "CF_Authorization",  # Cloudflare Access
-    "AWSELBAuthSessionCookie*",
-    "AppServiceAuthSession*",  # Azure
-    "GCP_IAAP_AUTH_TOKEN_*",  # with the next one, Google's Identity-Aware Proxy
-    "GCP_IAP_AUTH_TOKEN_*",
-    "_forward_auth",  # Traefik
-    "_pomerium*",
-    "authentik_*",
-    "kc-access*",  # Keycloak's gatekeeper
-    "VouchCookie*",
-)
-
-#: Parts of the key wherever a request carries one: who may have the page, or which page it is, may hang on them, and
-#: applications hardly ever say so in Vary.
-KEYED_FIELDS: Final = (
-    # By which a client may override scheme, host, path or method, and which frameworks honour (web cache poisoning:
-    # "Practical Web Cache Poisoning", Kettle 2018).
-    "forwarded",  # its host and proto parameters only: `for` differs with every client
-    "x-forwarded-host",
-    "x-forwarded-path",
-    "x-forwarded-port",
-    "x-forwarded-prefix",
-    "x-forwarded-proto",
-    "x-forwarded-protocol",
-    "x-forwarded-scheme",
-    "x-forwarded-server",
-    "x-forwarded-ssl",
-    "x-forwarded-uri",
-    "x-host",
-    "x-http-host-override",
-    "x-http-method",
-    "x-http-method-override",
-    "x-method-override",
-    "x-original-host",
-    "x-original-uri",
-    "x-original-url",
-    "x-rewrite-url",
-    "x-scheme",  # Tornado
-    "x-script-name",
-    "x-url-scheme",
-    "front-end-https",
-    # By which scripts ask for a part of the page, or for the page as another site's: applications that forget Vary, as
-    # CORS middlewares do where a request has no Origin, would have the one stored in the place of the other.
-    "hx-request",  # htmx
-    "origin",
-    "turbo-frame",  # Hotwire
-    "x-inertia",
-    "x-pjax",
-    "x-requested-with",  # jQuery
-    "x-up-target",  # Unpoly
-    # Credentials besides Authorization.
-    "api-key",
-    "apikey",  # Kong, Supabase
-    "auth-token",
-    "authentication",
-    "ocp-apim-subscription-key",  # Azure
-    "private-token",  # GitLab
-    "token",
-    "x-access-key",
-    "x-access-token",
-    "x-api-key",
-    "x-api-token",
-    "x-apikey",
-    "x-auth",
-    "x-auth-key",
-    "x-auth-token",
-    "x-authorization",
-    "x-goog-api-key",
-    "x-id-token",
-    "x-jwt",
-    "x-jwt-token",
-    "x-key",  # with the next one, FastAPI's guide to dependencies
-    "x-rapidapi-key",
-    "x-session-id",
-    "x-session-token",
-    "x-token",
-    # By which it says whose data it asks for.
-    "x-account-id",
-    "x-org-id",
-    "x-organization-id",
-    "x-tenant-id",
-    "x-workspace-id",
-    # By which a proxy says whom it has authenticated.
-    "cf-access-authenticated-user-email",  # Cloudflare Access
-    "cf-access-jwt-assertion",  # the same, of a service, which has no address
-    "client-cert",  # RFC 9440
-    "remote-user",  # Authelia
-    "ssl-client-cert",  # with the next one, nginx as an ingress of Kubernetes
-    "ssl-client-subject-dn",
-    "tailscale-user-login",
-    "x-amzn-mtls-clientcert",  # with the next three, AWS
-    "x-amzn-mtls-clientcert-leaf",
-    "x-amzn-mtls-clientcert-subject",
-    "x-amzn-oidc-identity",
-    "x-apigateway-api-userinfo",  # with x-endpoint-api-userinfo, Google
-    "x-arr-clientcert",  # Azure
-    "x-auth-email",  # with x-auth-username, Keycloak's gatekeeper
-    "x-auth-request-email",  # with the next one, oauth2-proxy behind nginx
-    "x-auth-request-user",
-    "x-auth-user",
-    "x-auth-username",
-    "x-authenticated-user",
-    "x-authenticated-userid",  # Kong, with x-consumer-id
-    "x-authentik-username",
-    "x-client-cert",
-    "x-consumer-id",
-    "x-consumer-username",
-    "x-endpoint-api-userinfo",
-    "x-forwarded-client-cert",  # Envoy
-    "x-forwarded-email",
-    "x-forwarded-user",  # oauth2-proxy, Traefik
-    "x-goog-authenticated-user-email",  # Google's Identity-Aware Proxy
-    "x-jwt-assertion",  # WSO2
-    "x-ms-client-principal",  # with the next one, Azure
-    "x-ms-client-principal-id",
-    "x-pomerium-claim-email",
-    "x-remote-user",
-    "x-ssl-client-cert",
-    "x-ssl-client-s-dn",
-    "x-user",
-    "x-user-id",
-    "x-username",
-    "x-vouch-user",
-    "x-webauth-user",
-)
 
 
 def _option(default: OptionT, doc: str, section: str = "") -> OptionT:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from cachemw.rfc9111.fields import format_date
 from cachemw.rfc9111.messages import Fields, Head, Request
-from cachemw.rfc9111.policy import SESSION_COOKIES, Policy
+from cachemw.rfc9111.policy import Policy
+from cachemw.rfc9111.policy_names import SESSION_COOKIES
 from cachemw.rfc9111.storing import (
     Storing,
     has_session,
