@@ -6,13 +6,14 @@ import threading
 from collections.abc import Generator, Iterator
 from importlib.util import find_spec
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 # Its plugin would import it after the last test, and so parse it while what the faults have left is collected: where
 # that is told of with a traceback, which parses too, Python 3.11 fails up to 3.11.7 (python/cpython#106905).
 import hypothesis
 import pytest
 
-from cachemw import _pages_recovery
+from cachemw import _pages_recovery, caching
 from cachemw.backends import _memory
 from cachemw.pages import Pages
 from tests import reruns, servers
@@ -52,6 +53,14 @@ def local_memory_is_empty() -> Iterator[None]:
             with store.lock:
                 for key in list(store.entries):
                     store.take_out(key)
+
+
+@pytest.fixture(autouse=True)
+def middlewares_are_the_tests_own() -> Iterator[None]:
+    """A purge that is told of no cache would reach those, too, that other tests have left, on servers long gone."""
+    others, caching._at_work = caching._at_work, WeakValueDictionary()
+    yield
+    caching._at_work = others
 
 
 def pytest_sessionfinish() -> None:

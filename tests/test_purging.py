@@ -45,12 +45,6 @@ WAYS: dict[str, Callable[[], int]] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def only_the_tests_own_middlewares(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Others that are not collected yet would be purged, too."""
-    monkeypatch.setattr("cachemw.caching._at_work", WeakValueDictionary())
-
-
 @pytest.fixture
 def numbered() -> Callable[[Any, Any], list[bytes]]:
     """An application whose pages are all different, with the tag "t"."""

@@ -231,7 +231,6 @@ def test_without_a_middleware_it_is_the_environments_pages_that_are_told_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CACHEMW_URL", f"file://{tmp_path}/cache?secret=new")
-    monkeypatch.setattr("cachemw.caching._at_work", WeakValueDictionary())
     with Site("wsgi", connect(f"file://{tmp_path}/cache?secret=old")) as site:
         site.get()
     with Site("wsgi", caches["default"]) as site:

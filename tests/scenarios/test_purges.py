@@ -19,9 +19,8 @@ from tests.scenarios.conftest import Asked, Script, Site
 
 
 @pytest.fixture
-def default_site(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    """A site on the cache that the environment configures, as `CacheMiddleware(app)` is; it is the only one."""
-    monkeypatch.setattr("cachemw.caching._at_work", weakref.WeakValueDictionary())
+def default_site(site: Site) -> Iterator[Site]:
+    """A site on the cache that the environment configures, as `CacheMiddleware(app)` is."""
     caches["default"].clear()
     yield site.build(cache=caches["default"])
     caches["default"].clear()
