@@ -7,8 +7,8 @@ import contextlib
 import socket
 import socketserver
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any, Self
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar, Self
 
 import hiredis
 import pytest
@@ -23,7 +23,12 @@ OpenCache = Callable[..., Face]
 
 
 class BothHalves:
-    """Each test of a subclass runs on the synchronous and on the asynchronous half of its caches."""
+    """Each test of a subclass runs on the synchronous and on the asynchronous half of its caches.
+
+    `patience` are options for a machine that is busy, where the tests are not about deadlines.
+    """
+
+    patience: ClassVar[Mapping[str, Any]] = {}
 
     @pytest.fixture(params=["sync", "async"])
     def open_cache(self, request: pytest.FixtureRequest) -> Iterator[OpenCache]:
@@ -33,7 +38,7 @@ class BothHalves:
             run = runner.run if request.param == "async" else None
 
             def open_one(location: Any, params: dict[str, Any] | None = None, **options: Any) -> Face:
-                cache = RedisCache(location, {**(params or {}), "OPTIONS": options})
+                cache = RedisCache(location, {**(params or {}), "OPTIONS": {**self.patience, **options}})
                 opened.append(cache)
                 return Face(cache, run)
 

@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import pytest
 
@@ -158,6 +158,8 @@ class TestHanging(BothHalves):
 
 
 class TestLies(BothHalves):
+    patience: ClassVar = {"socket_timeout": 2}
+
     @pytest.mark.parametrize(
         "reply",
         [
@@ -227,6 +229,8 @@ class TestLies(BothHalves):
 
 
 class TestRefusals(BothHalves):
+    patience: ClassVar = {"socket_timeout": 5}
+
     def test_a_value_that_memory_has_no_room_for_is_reported_and_its_old_value_is_gone(
         self, open_cache: OpenCache
     ) -> None:
