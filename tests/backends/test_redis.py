@@ -9,7 +9,7 @@ import subprocess
 import warnings
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import hiredis
 import pytest
@@ -155,6 +155,8 @@ class Counted:
 
 
 class TestEntries(BothHalves):
+    patience: ClassVar = {"socket_timeout": 5}
+
     def test_entries_look_like_those_of_djangos_redis_cache(self, open_cache: OpenCache, server: Server) -> None:
         cache = open_cache(url(server), {"KEY_PREFIX": "site"})
         cache.set_many({"number": -42, "list": [1]}, 60)
@@ -250,6 +252,8 @@ class TestEntries(BothHalves):
 
 
 class TestClear(BothHalves):
+    patience: ClassVar = {"socket_timeout": 5}
+
     def test_only_this_caches_keys_go_in_every_version(self, open_cache: OpenCache, server: Server) -> None:
         for key in ("other", "site", "sites:1:a", "xsite:1:a", ":1:a"):
             redis_command(server, "SET", key, "theirs")
@@ -342,6 +346,8 @@ class TestClear(BothHalves):
 
 
 class TestCounting(BothHalves):
+    patience: ClassVar = {"socket_timeout": 5}
+
     def test_a_summand_of_more_than_64_bits_counts_if_the_sum_fits(self, open_cache: OpenCache, server: Server) -> None:
         cache = open_cache(url(server))
         with pytest.raises(ValueError, match="not found"):
@@ -360,6 +366,8 @@ class TestCounting(BothHalves):
 
 
 class TestConnecting(BothHalves):
+    patience: ClassVar = {"socket_timeout": 5}
+
     def test_a_unix_socket(self, open_cache: OpenCache, tmp_path: Path) -> None:
         path = tmp_path / "redis socket"
         with start_redis("--unixsocket", str(path)):
