@@ -73,7 +73,7 @@ class FileBasedCache(BlockingCache):
         self._max_bytes = None if given is None else integer("MAX_BYTES", given, minimum=1)
         self._reads = QuickReads(allowed=boolean("OPTIONS['inline_reads']", self.options.get("inline_reads", True)))
         self._mapped = _Mapped(directory)
-        self._decoded = DecodedPages()
+        self._decoded = DecodedPages(in_pieces=not self.secrets)
         self._shards = Shards(directory)
         self._sweeper = Sweeper(self._shards, max_entries=max_entries, max_bytes=self._max_bytes, frequency=frequency)
 

@@ -259,6 +259,18 @@ def test_a_large_page_is_stored_again_when_it_is_validated(cache: FileBasedCache
     assert client.calls == 1
 
 
+@pytest.mark.usefixtures("cache")
+def test_with_a_secret_nothing_is_sent_that_was_not_verified_just_now(tmp_path: Path) -> None:
+    cache = FileBasedCache(tmp_path / "signed", {"SECRET": "s" * 32})
+    client = Client("wsgi", cache)
+    for _ in range(4):
+        assert client.body() == BODY
+    (primary,) = [learnt.primary for learnt in client.wsgi.caching.line.learnt.values()]
+    (record,) = client.wsgi.caching.line.pages.lookup((primary,))
+    assert isinstance(record.body, bytes)  # type: ignore[union-attr]
+    cache.close()
+
+
 def test_a_body_that_ends_too_early_breaks_off(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"0123456789")

@@ -51,9 +51,13 @@ def _signature(status: os.stat_result) -> tuple[int, int, int]:
 
 
 class DecodedPages:
-    """What this process remembers of the pages that it reads over and over, by their full keys."""
+    """What this process remembers of the pages that it reads over and over, by their full keys.
 
-    def __init__(self) -> None:
+    in_pieces: may large bodies be read as they are sent? Not where nobody trusts what has not been verified just now.
+    """
+
+    def __init__(self, *, in_pieces: bool) -> None:
+        self._in_pieces = in_pieces
         self._recent: Recent[_Page] = Recent(_SIZE)
         self._known = self._recent.known
 
@@ -96,7 +100,8 @@ class DecodedPages:
         signature = _signature(status)
         if began - status.st_ctime_ns > _SETTLED and self._recent.came_before(key, signature):
             page = _Page(path, signature, expires, decode, record)
-            if not self._recent.takes(footprint(page)) and getattr(record, "place", None) is not None:
+            large = self._in_pieces and not self._recent.takes(footprint(page))
+            if large and getattr(record, "place", None) is not None:
                 body = offset + record.place, len(record.body)
                 page = page._replace(record=record.replace(body=b""), body=body)
             self._recent.keep(key, page, footprint(page))
