@@ -497,6 +497,10 @@ def test_the_key_is_told_when_asked_and_cannot_break_out() -> None:
     assert '\\"; hit; \\\\ ?' in told
 
 
+def test_a_request_that_is_not_looked_up_has_no_key_to_tell() -> None:
+    assert "key=" not in look_up(Engine(Policy(cache_status_key=True)), {}, request_of("OPTIONS")).trace
+
+
 # -- in other orders ------------------------------------------------------------------------------------------------
 
 
@@ -551,6 +555,14 @@ def test_what_an_application_declares_to_read_is_added_to_what_it_says() -> None
     exchange = look_up(Engine(Policy()), {}, kind(host="a"))
     left = exchange.leaving(head_of(("Vary", "Accept")), NOW)
     assert [value for name, value in left if name == "Vary"] == ["Accept, Accept-Language"]
+
+
+def test_a_body_that_is_longer_than_the_policy_admits_is_not_stored() -> None:
+    for size in (4, 5):
+        store: Store = {}
+        exchange = fetch(Engine(Policy(max_body=4)), store, head_of(), b"x" * size)
+        assert (exchange.detail == "incomplete") is (size > 4)
+        assert bool(store) is (size <= 4)
 
 
 def test_what_cannot_be_seen_is_not_stored() -> None:

@@ -8,6 +8,7 @@ import os
 import threading
 import time
 import weakref
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -266,6 +267,30 @@ def test_a_refresh_in_a_task_that_takes_too_long_gives_its_place_back(
 
     asyncio.run(main())
     assert caplog.messages == ["The background refresh of /page failed."]
+
+
+def test_the_end_of_an_application_does_not_wait_for_a_refresh_that_will_not_end() -> None:
+    async def main() -> None:
+        refresher = TaskRefresher()
+        begun, end = asyncio.Event(), asyncio.Event()
+
+        async def goes_on() -> None:
+            begun.set()
+            while not end.is_set():
+                with suppress(asyncio.CancelledError):
+                    await end.wait()
+
+        assert refresher.start("a", goes_on)
+        await begun.wait()
+        try:
+            async with asyncio.timeout(5):
+                await refresher.aclose(timeout=0.01)
+            assert len(refresher) == 1
+        finally:
+            end.set()
+        await refresher.aclose()
+
+    asyncio.run(main())
 
 
 def test_what_is_under_way_in_another_loop_is_left_to_that() -> None:

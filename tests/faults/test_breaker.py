@@ -396,6 +396,15 @@ def test_what_was_written_once_more_while_it_was_removed_goes_too(store: Store, 
     assert pages.lookup([KEY]) == [None]
 
 
+def test_what_the_store_did_not_hear_was_to_go_goes_when_it_is_back(store: Store, pages: Pages) -> None:
+    """Without anything to be written in its place."""
+    store.down = {"_delete"}
+    pages.run(pages.commit([], (KEY,)), None)
+    store.down = set()
+    until(lambda: settled(pages), "it was told", 2)
+    assert pages.lookup([KEY]) == [None]
+
+
 def test_a_soft_purge_of_what_is_not_stored_is_for_what_is_under_way(store: Store, pages: Pages) -> None:
     store.clear()
     assert pages.remove("soften", [OF], 5.0) == 0
@@ -407,6 +416,7 @@ def test_a_purge_while_a_page_is_made_stale_wins(store: Store, pages: Pages) -> 
     store.meanwhile["_get"] = lambda: store.meanwhile.update(_set=lambda: pages.run_purge([OF]))
     pages.remove("soften", [OF], 5.0)
     assert pages.lookup([KEY]) == [None]
+    assert not pages.failures
 
 
 def test_who_asks_after_a_purge_does_not_join_those_who_asked_before(store: Store, pages: Pages) -> None:

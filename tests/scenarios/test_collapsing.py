@@ -228,6 +228,45 @@ class Stored(LocMemCache):
         return super().add_record(key, payload, timeout)
 
 
+def test_a_task_that_has_waited_for_another_s_page_looks_for_it_without_blocking_the_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        asked.append(scope)
+        await go.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"page"})
+
+    async def main() -> None:
+        async def visit() -> None:
+            bodies: list[bytes] = []
+
+            async def send(message: Any) -> None:
+                bodies.append(message.get("body", b""))
+
+            await middleware({**scope}, no_body(), send)
+            assert b"".join(bodies) == b"page"
+
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"host", b"a")]}
+        async with asyncio.timeout(10), asyncio.TaskGroup() as visitors:
+            for _ in range(3):
+                visitors.create_task(visit())
+                await asyncio.sleep(0.01)
+            go.set()
+
+    def blocks(keys: Any) -> Any:
+        blocked.append(keys)
+        return [None] * len(keys)
+
+    asked: list[Any] = []
+    blocked: list[Any] = []
+    go = asyncio.Event()
+    middleware = asgi.CacheMiddleware(app, cache=Stored(f"distant-{next(names)}"), policy=Policy(lease=0))
+    monkeypatch.setattr(middleware.caching.line.pages, "lookup", blocks)
+    asyncio.run(main())
+    assert (len(asked), blocked) == (1, [])
+
+
 def test_who_takes_a_lease_and_finds_the_page_gives_the_lease_back(site: Site) -> None:
     """Else other processes would wait for nobody, when the page is to be made anew."""
     store = Stored(f"stored meanwhile {site.interface}")
