@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import threading
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,7 +33,6 @@ log = logging.getLogger("cachemw")
 
 _PAGE_METHODS: Final = ("GET", "HEAD")
 _UNSHOWN: Final = ("settings.caches", "settings.secret")  # in no message
-_pages_lock = threading.Lock()
 
 
 def settings_of(given: Settings | Mapping[str, Any] | None) -> Settings:
@@ -50,11 +48,10 @@ def settings_of(given: Settings | Mapping[str, Any] | None) -> Settings:
 
 def pages_of(cache: BaseCache) -> Pages:
     """The pages of a store, which last as long as it: one breaker and one memory for all who use it in this process."""
-    with _pages_lock:
-        pages: Pages | None = cache.page_cache
-        if pages is None:
-            pages = cache.page_cache = Pages(cache)
-        return pages
+    pages: Pages | None = cache.page_cache
+    if pages is None:  # the first of those who do this at once; without a lock, which a fork might catch in use
+        pages = vars(cache).setdefault("page_cache", Pages(cache))
+    return pages
 
 
 class Line(Engine):
