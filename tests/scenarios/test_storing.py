@@ -506,6 +506,14 @@ def test_variants_of_a_url_are_bounded(site: Site) -> None:
     assert kept[0] == 0, "where the others are to be found"
 
 
+def test_a_page_that_varies_on_more_than_can_be_told_apart_is_not_stored(site: Site) -> None:
+    site.page(vary=", ".join(f"X-{number}" for number in range(200)))
+    for _ in range(2):
+        answer = site.get()
+        assert (answer.error, answer.status, answer.body) == (None, 200, b"page")
+    assert len(site.calls) == 2
+
+
 def test_fields_that_are_long_take_the_place_of_nothing_else(site: Site) -> None:
     """Whoever sends new ones all day takes nobody else's page."""
     site.build(policy=Policy(max_variants=3, request_directives=True)).page(vary="Accept")
