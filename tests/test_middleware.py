@@ -131,7 +131,7 @@ def test_a_wrapper_may_say_what_the_application_beneath_does_not() -> None:
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"cache": 5}, ImproperlyConfigured, "cache=5"),
+        ({"cache": 5}, ImproperlyConfigured, "cache is 5; allowed: the alias"),
         ({"cache": "nowhere"}, InvalidCacheBackendError, "nowhere"),
         ({"cache": "gopher://x"}, ImproperlyConfigured, "gopher"),
         ({"rules": [{"path": "nonsense"}]}, ImproperlyConfigured, "nonsense"),
@@ -174,7 +174,8 @@ def test_rules_may_name_another_cache() -> None:
     made = CacheMiddleware(wsgi_app, settings=settings, rules=[cachemw.Rule("/big/*", cache="big")])
     assert [line.pages.cache.location for line in made.caching.lines] == ["e", "f"]
     with pytest.raises(
-        InvalidCacheBackendError, match=r"^cache of a rule is 'gone': .* allowed: default, big, or a URL"
+        InvalidCacheBackendError,
+        match=r"^cache of a rule is 'gone': .* allowed: default, big; .* A URL names a store, too",
     ):
         CacheMiddleware(wsgi_app, settings=settings, rules=[cachemw.Rule("/", cache="gone")])
 
@@ -185,7 +186,7 @@ def test_rules_may_name_another_cache() -> None:
         (
             "CACHEMW_ALIAS",
             "gone",
-            r"CACHEMW_ALIAS.* is 'gone'.* allowed: default, or a URL .*; .* CACHEMW_URL_<ALIAS> names",
+            r"CACHEMW_ALIAS.* is 'gone'.* allowed: default; .* CACHEMW_URL_<ALIAS> names .* A URL names a store",
         ),
         ("CACHEMW_URL", "redis://user:word@host:port/0", r"^CACHEMW_URL: LOCATION is 'redis://\*\*\*@host:port/0'"),
         ("CACHEMW_URL", "locmem://?max_entries=many", "^CACHEMW_URL: MAX_ENTRIES is 'many'"),
