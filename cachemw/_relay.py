@@ -52,7 +52,7 @@ class Relay:
     @property
     def _holder(self) -> Relay:
         """The passage that lands the flight and drops the lease: of the half that stores, where they stand apart."""
-        return self if self._middleware.updates else self.exchange.within or self
+        return self if self._middleware.updates else self.exchange.outer_half or self
 
     def _land(self, records: Mapping[str, Record | None] | None = None) -> None:
         """Release who waits: with records that they may use, or, without any, to go on by themselves."""
@@ -71,7 +71,7 @@ class Relay:
         And for all where nobody stores the answer: an inner half without an outer one.
         """
         exchange = self.exchange
-        holder = self if self._middleware.updates else exchange.within
+        holder = self if self._middleware.updates else exchange.outer_half
         if exchange.flight is None or holder is None:
             return True
         if exchange.lease is not None:

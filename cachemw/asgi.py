@@ -147,7 +147,7 @@ class _Middleware(CachingMiddleware):
         """The exchange of this request, looked up already where that needs no waiting."""
         outer = scope.get(EXCHANGE)
         # what is over is of another request, made before in the same scope
-        if outer is not None and outer.over and outer.within is None:
+        if outer is not None and outer.over and outer.outer_half is None:
             del scope[EXCHANGE]
             outer = None
         request = ASGIRequest(scope)
@@ -161,8 +161,8 @@ class _Middleware(CachingMiddleware):
                 request.first.before = outer.request
         else:
             exchange = outer
-            if outer.within.caching is not self._partner:
-                self._agree(outer.within.caching)
+            if outer.outer_half.caching is not self._partner:
+                self._agree(outer.outer_half.caching)
         if self.fetches:
             self.take_up(exchange, request)
         else:
@@ -174,7 +174,7 @@ class _Middleware(CachingMiddleware):
             scope[EXCHANGE] = exchange
             passage = Passage(self, scope, receive, send, exchange)
             passage.place = {name: scope.get(name, unsaid) for name, unsaid in _PLACE}
-            exchange.within = passage
+            exchange.outer_half = passage
             await passage.call()
             return
         if exchange.wants:
@@ -241,7 +241,7 @@ class _Middleware(CachingMiddleware):
             await passage.board()
             return
         exchange.request = request
-        exchange.within = passage
+        exchange.outer_half = passage
         scope[EXCHANGE] = exchange
         await passage.call()
 

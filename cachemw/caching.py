@@ -279,7 +279,7 @@ class CachingMiddleware(ABC):
 
     def _mind_the_outer_half(self, exchange: Exchange[Line]) -> None:
         """Say once that this is an inner half without an outer one, which alone stores: left out, or further in."""
-        if not (self.updates or self._is_told) and exchange.within is None and exchange.outer is None:
+        if not (self.updates or self._is_told) and exchange.outer_half is None and exchange.outer is None:
             self._is_told = True
             log.warning("%s has no UpdateCacheMiddleware around it: it stores nothing.", type(self).__name__)
 

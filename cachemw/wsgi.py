@@ -92,7 +92,7 @@ class _Middleware(CachingMiddleware):
     def _respond(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         outer = environ.get(EXCHANGE)
         # what is over is of another request, made before in the same environment
-        if outer is not None and outer.over and outer.within is None:
+        if outer is not None and outer.over and outer.outer_half is None:
             del environ[EXCHANGE]
             outer = None
         request = WSGIRequest(environ)
@@ -106,14 +106,14 @@ class _Middleware(CachingMiddleware):
                 request.first.before = outer.request
         else:
             exchange = outer
-            if outer.within.caching is not self._partner:
-                self._agree(outer.within.caching)
+            if outer.outer_half.caching is not self._partner:
+                self._agree(outer.outer_half.caching)
         if not self.fetches:
             exchange.request = request  # whatever is in between may answer without the inner half
             environ[EXCHANGE] = exchange
             passage = Passage(self, environ, start_response, exchange)
             passage.place = {name: environ.get(name, "") for name in ("SCRIPT_NAME", "PATH_INFO", "QUERY_STRING")}
-            exchange.within = passage
+            exchange.outer_half = passage
             return passage.call()
         self.begin(exchange, request, environ)
         if exchange.hit is None and exchange.reply is None:
@@ -164,7 +164,7 @@ class _Middleware(CachingMiddleware):
             self.begin(exchange, request, environ)
             return passage.board()
         exchange.request = request
-        exchange.within = passage
+        exchange.outer_half = passage
         environ[EXCHANGE] = exchange
         return passage.call()
 

@@ -352,8 +352,8 @@ class Passage(TaskRelay):
                     await _finish(pages.arun(*committing))
         finally:
             self._end_flight()
-            if exchange.within is self:
-                exchange.within = None  # no cycle for the garbage collector
+            if exchange.outer_half is self:
+                exchange.outer_half = None  # no cycle for the garbage collector
             if exchange.refresh and self.place:
                 exchange.refresh = False
                 self._middleware.refresh({**self.scope, **self.place}, exchange)

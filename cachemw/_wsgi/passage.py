@@ -355,7 +355,7 @@ class Passage(ThreadRelay):
 
     def close(self) -> None:
         """Close the application's iterable, then write to the store: the client has had its last byte."""
-        waiting = self._close is not None or self._locale is not None or self.exchange.within is not None
+        waiting = self._close is not None or self._locale is not None or self.exchange.outer_half is not None
         if self._finished and self._stored and not waiting:
             return  # as nearly all that is kept in memory: it is there since the last byte, and nothing is left to do
         try:
@@ -386,8 +386,8 @@ class Passage(ThreadRelay):
             token, self._locale = self._locale, None
             leave(token)
         self._commit()
-        if self.exchange.within is self:
-            self.exchange.within = None  # no cycle for the garbage collector
+        if self.exchange.outer_half is self:
+            self.exchange.outer_half = None  # no cycle for the garbage collector
 
     def _commit(self, records: Mapping[str, Record | None] | None = None) -> None:
         """Write to the store; until that is done, who asks for this page gets it from the flight, or these records."""

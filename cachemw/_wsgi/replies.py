@@ -42,7 +42,7 @@ def _blocks(exchange: Exchange[Line], body: LargeBody) -> Iterable[bytes]:
     """A body that nobody has in memory: as a file, where nobody but the server sees it (PEP 3333), else in pieces."""
     reader, request = body.reader(), exchange.request
     wrapper = request.environ.get("wsgi.file_wrapper") if isinstance(request, WSGIRequest) else None
-    if wrapper is None or exchange.outer is not None or exchange.within is not None:
+    if wrapper is None or exchange.outer is not None or exchange.outer_half is not None:
         return reader
     file: Iterable[bytes] = wrapper(reader, _BLOCK)
     return file

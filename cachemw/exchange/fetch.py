@@ -54,7 +54,7 @@ class Fetch(Decision[EngineT]):
         what that one then says in Vary does not come by here.
         """
         self.language, self.timezone = locale.language, locale.timezone
-        if not locale.entered or self.within is not None:
+        if not locale.entered or self.outer_half is not None:
             return
         for name in (":language", ":timezone"):
             value = self._property(name)

@@ -89,7 +89,9 @@ class State(Generic[EngineT]):
     outer: Any = None  # the exchange of another cache, around this one
     over = False  # the head has left: what is asked for now is no part of it
     leased = False  # other processes wait for this answer
-    within: Any = None  # where the halves stand apart: the passage of the outer one, which ends what the inner begins
+    outer_half: Any = (
+        None  # where the halves stand apart: the passage of the outer one, which ends what the inner begins
+    )
 
     # The request's properties that may be part of the key; the shell fills them in.
     language: str | None = None
@@ -208,7 +210,7 @@ class State(Generic[EngineT]):
         If something in between calls the inner half twice, the response is made of two requests, and no key says of
         which: it is not stored.
         """
-        if self.within is None:
+        if self.outer_half is None:
             return False
         if self._taken:
             self.never = True

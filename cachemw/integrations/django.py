@@ -178,7 +178,7 @@ class _Middleware:
         passage.sent = sent
         _tell_locale(request, scope)
         if not cache.fetches:
-            exchange.within = passage  # which lands the flights of the inner half
+            exchange.outer_half = passage  # which lands the flights of the inner half
         else:
             await cache.begin(exchange, asked)
             if not exchange.settled:
