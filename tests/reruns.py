@@ -1,4 +1,4 @@
-"""Who has a second chance: tests under real servers, or with a browser, and nothing else.
+"""Who has a second chance: tests under real servers or with a browser, those that hold disks to deadlines, nothing else.
 
 Now and then a machine is too busy to start a server, or stops one for longer than a deadline allows: what fails there
 runs once more, and the summary names it as a rerun. What fails twice has failed. Whether a test was under a server is
@@ -16,12 +16,15 @@ import pytest
 
 from tests import servers
 
+#: Where processes wait for one another's locks, and disks fail, under deadlines.
+_DISKS: Final = ("tests/faults/", "tests/backends/test_db", "tests/backends/test_filebased")
+
 #: The fixtures of several tests that a server was started for: where they are to be seen, and their names.
 _serving: Final[set[tuple[str, str]]] = set()
 
 
 class UnderServers:
-    """Is true of a test that was."""
+    """Is true of a test that was, or was held to the deadlines of a disk."""
 
     def __init__(self, item: pytest.Item) -> None:
         self._item = item
@@ -34,7 +37,7 @@ class UnderServers:
     def __bool__(self) -> bool:
         names = getattr(self._item, "fixturenames", ())
         shared = any(name in names and self._item.nodeid.startswith(base) for base, name in _serving)
-        return shared or servers.uses() > self._before
+        return shared or self._item.nodeid.startswith(_DISKS) or servers.uses() > self._before
 
 
 _UNDER_SERVERS: Final = pytest.StashKey[UnderServers]()
