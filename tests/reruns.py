@@ -1,4 +1,4 @@
-"""Who has a second chance: tests under real servers or with a browser, those that hold disks to deadlines, nothing else.
+"""Who has a second chance: tests under real servers or with a browser, those that hold disks to deadlines; no other.
 
 Now and then a machine is too busy to start a server, or stops one for longer than a deadline allows: what fails there
 runs once more, and the summary names it as a rerun. What fails twice has failed. Whether a test was under a server is
