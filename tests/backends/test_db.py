@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import re
 import shlex
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -408,6 +410,23 @@ def test_a_new_sqlite_file_is_for_its_owner_alone(tmp_path: Path) -> None:
     finally:
         os.umask(old)
     assert modes == dict.fromkeys(["cache.sqlite3", "cache.sqlite3-wal", "cache.sqlite3-shm"], 0o600)
+
+
+def test_a_cache_in_sqlite_that_is_dropped_leaves_nothing_open_and_warns_of_nothing(tmp_path: Path) -> None:
+    def use() -> None:
+        cache = DatabaseCache(KINDS["sqlite"](tmp_path), {})
+        cache.set("key", 1)
+        assert in_threads(3, lambda number: cache.get("key")) == [1] * 3
+
+    def in_use() -> list[str]:
+        return [name for name in map(os.path.realpath, Path("/proc/self/fd").iterdir()) if str(tmp_path) in name]
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        use()
+        gc.collect()
+    assert [str(one.message) for one in caught] == []
+    assert in_use() == []
 
 
 def test_sqlite_may_be_a_uri(tmp_path: Path) -> None:
