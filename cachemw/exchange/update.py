@@ -116,7 +116,7 @@ class Update(State[EngineT]):
         if (disguised := request.disguised) and not disguised.isdisjoint((*nominated(head), *policy.keyed_fields)):
             return self._refuse("field", head)  # the key does not have what the application may have read
         if policy.patch and (storing.chosen or self.timeout is not None or policy.django_rules):
-            head = _patched(head, storing.lifetime, now, as_django=policy.django_rules)
+            head = _patched(head, storing.lifetime, now)
         if (length := _stated_length(head)) is not None:
             self.length = length
             if length > policy.max_body:
@@ -174,7 +174,7 @@ class Update(State[EngineT]):
             return given
         page = Head(200, varying.fields)
         storing = judge(page, policy, seconds=self.engine.seconds, timeout=self.timeout, now=now)
-        return _patched(varying, storing.lifetime, now, as_django=True) if storing.ok else given
+        return _patched(varying, storing.lifetime, now) if storing.ok else given
 
     def _refuse(self, reason: str, head: Head) -> Fields:
         self.detail = self.detail or reason
@@ -325,18 +325,15 @@ class Update(State[EngineT]):
         return head.fields + self._cookies + self._status_fields()
 
 
-def _patched(head: Head, lifetime: float, now: float, *, as_django: bool) -> Head:
-    """Expires and Cache-Control: max-age for a lifetime that this cache chose, merged with what is there (Django).
-
-    The lower max-age counts. To Django, Expires says the lifetime all the same; to us the two say one thing.
-    """
+def _patched(head: Head, lifetime: float, now: float) -> Head:
+    """Expires and Cache-Control: max-age for a lifetime that this cache chose, merged with what is there (Django)."""
     seconds = int(lifetime)
     control = head.cache_control
     stated = control.seconds("max-age")
     fields = tuple(field for field in head.fields if field[0].lower() != "cache-control")
-    age = seconds if stated is None else min(seconds, stated)
     if not head.lines("expires"):
-        fields += (("Expires", format_date(now + (seconds if as_django else age))),)
+        fields += (("Expires", format_date(now + seconds)),)
+    age = seconds if stated is None else min(seconds, stated)
     kept = (directive for directive in control.directives if directive[0] != "max-age")
     value = f"max-age={age}" if not control else dump_cache_control(CacheControl((*kept, ("max-age", str(age)))))
     return Head(head.status, (*fields, ("Cache-Control", value)), head.reason)
