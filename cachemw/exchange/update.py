@@ -326,7 +326,11 @@ class Update(State[EngineT]):
 
 
 def _patched(head: Head, lifetime: float, now: float) -> Head:
-    """Expires and Cache-Control: max-age for a lifetime that this cache chose, merged with what is there (Django)."""
+    """Expires and Cache-Control: max-age for a lifetime that this cache chose, merged with what is there (Django).
+
+    The lower max-age counts. Expires says the lifetime all the same: nginx keeps nothing that bears one gone by, and
+    would ask here each time for a page that lives longer here than its max-age.
+    """
     seconds = int(lifetime)
     control = head.cache_control
     stated = control.seconds("max-age")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote, unquote, unquote_to_bytes
 
@@ -51,10 +50,7 @@ def test_what_is_chosen_is_not_told_where_the_policy_says_so(site: Site) -> None
 def test_of_a_rule_s_lifetime_and_the_page_s_own_the_shorter_one_is_told(site: Site, said: int, told: int) -> None:
     """A cache further out may keep the page as long as that (as Django has it)."""
     site.build(rules=[{"path": "/", "lifetime": 300}]).page(cache_control=f"public, max-age={said}")
-    answer = site.get()
-    assert answer["cache-control"] == f"public, max-age={told}"
-    expires = parsedate_to_datetime(answer["expires"] or "")
-    assert expires.timestamp() == site.clock.now + told, "no other cache is told otherwise"
+    assert site.get()["cache-control"] == f"public, max-age={told}"
 
 
 def test_age_grows_and_the_page_expires(site: Site) -> None:
