@@ -22,12 +22,23 @@ from cachemw.flights import Flights
 from cachemw.hooks import Hooks
 from cachemw.pages import Pages
 from cachemw.rfc9111.keys import namespace
-from cachemw.rfc9111.messages import Record, Request
+from cachemw.rfc9111.messages import Record
 from cachemw.rfc9111.policy import Policy
+from cachemw.rfc9111.requests import Request
 from cachemw.rules import Rule, Rules
 from cachemw.settings import Settings
 
-__all__ = ["Caching", "CachingMiddleware", "HasCaching", "Line", "Options", "cachings_of", "pages_of", "settings_of"]
+__all__ = [
+    "Caching",
+    "CachingMiddleware",
+    "HasCaching",
+    "Line",
+    "Options",
+    "cachings_of",
+    "log",
+    "pages_of",
+    "settings_of",
+]
 
 log = logging.getLogger("cachemw")
 

@@ -12,8 +12,9 @@ from cachemw._engine_common import Common
 from cachemw._engine_tokens import any_of
 from cachemw.rfc9111 import keys
 from cachemw.rfc9111.fields import NoVarySearch
-from cachemw.rfc9111.messages import CAME_IN, Field, Fields, Head, Request, VaryIndex
+from cachemw.rfc9111.messages import Field, Fields, Head, VaryIndex
 from cachemw.rfc9111.policy import Policy
+from cachemw.rfc9111.requests import CAME_IN, Request
 from cachemw.rfc9111.shapes import Shapes
 
 __all__ = ["Engine", "Learnt", "Variants", "bounded", "variant_key"]
@@ -99,8 +100,9 @@ class Variants:
 
     def select(self, request: Request, properties: Callable[[str], str | None]) -> str:
         """The key of the variant that this request selects; `properties` knows those that are no fields."""
-        index = self.index
-        selection: Hashable = (index.generation, request.selection(self._native))
+        index, native = self.index, self._native
+        values = request.selection(native) if request.before is None else request.told_selection(native)
+        selection: Hashable = (index.generation, values)
         if self._properties:
             selection = (selection, *map(properties, self._properties))
         key = self._memory.get(selection)

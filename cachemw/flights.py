@@ -19,7 +19,7 @@ from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any, Final, Generic, TypeVar
 
-__all__ = ["LED", "Flight", "Flights", "TaskRefresher", "ThreadRefresher"]
+__all__ = ["LED", "Flight", "Flights", "TaskRefresher", "ThreadRefresher", "lead"]
 
 T = TypeVar("T")
 
@@ -135,6 +135,14 @@ class Flight(Generic[T]):
 
 #: The flights that this task leads, or one on whose behalf it works.
 LED: Final[ContextVar[tuple[Flight[Any], ...]]] = ContextVar("cachemw.led", default=())
+
+
+def lead(flight: Flight[Any] | None) -> tuple[Flight[Any], ...]:
+    """Note that this task leads this flight, too; what `LED` is to be set to when that is over."""
+    before = LED.get()
+    if flight is not None:
+        LED.set((*before, flight))
+    return before
 
 
 def _release(future: asyncio.Future[None]) -> None:

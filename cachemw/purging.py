@@ -25,7 +25,7 @@ from cachemw.caching import Caching, HasCaching, Line, cachings_of
 from cachemw.pages import Kind, Pages
 from cachemw.rfc9111.fields import parse_tags
 from cachemw.rfc9111.keys import quote_path, tag_key
-from cachemw.rfc9111.messages import Request
+from cachemw.rfc9111.requests import Request
 
 __all__ = ["apurge", "listed", "purge"]
 

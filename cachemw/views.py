@@ -37,7 +37,8 @@ from cachemw.headers import (
     patch_vary_headers,
 )
 from cachemw.rfc9111.fields import format_date, is_token, parse_entity_tags, parse_etag
-from cachemw.rfc9111.messages import Fields, Head, Request
+from cachemw.rfc9111.messages import Fields, Head
+from cachemw.rfc9111.requests import Request
 from cachemw.rfc9111.validation import answer_conditions
 from cachemw.wsgi import WSGIRequest
 

@@ -14,7 +14,8 @@ from cachemw.engine import Engine
 from cachemw.exchange import Exchange, Step
 from cachemw.rfc9111.dates import format_date
 from cachemw.rfc9111.keys import head_key, lease_key, mark_key, primary_key, tag_key, tag_keys
-from cachemw.rfc9111.messages import Fields, Head, HitForMiss, Mark, Record, Request, StoredResponse, VaryIndex
+from cachemw.rfc9111.messages import Fields, Head, HitForMiss, Mark, Record, StoredResponse, VaryIndex
+from cachemw.rfc9111.requests import Request
 from cachemw.rules import Rule
 
 NOW = 1_800_000_000.0

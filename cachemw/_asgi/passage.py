@@ -7,7 +7,6 @@ Rule 2: only a body that ended as it should, and that the client was there for, 
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import closing
@@ -29,14 +28,12 @@ from cachemw._relay_carriers import TaskRelay
 from cachemw.activation import KEY as LOCALE
 from cachemw.activation import enter, is_awaited, leave
 from cachemw.backends.base import offload
-from cachemw.caching import CachingMiddleware, Line
+from cachemw.caching import CachingMiddleware, Line, log
 from cachemw.exchange import Exchange, Step
-from cachemw.flights import LED
+from cachemw.flights import LED, lead
 from cachemw.rfc9111.messages import Fields, Head
 
-__all__ = ["Passage", "discard", "log", "no_body", "send_stored", "stored_messages"]
-
-log = logging.getLogger("cachemw")
+__all__ = ["Passage", "discard", "no_body", "send_stored", "stored_messages"]
 
 _LISTS: Final = (list, tuple)
 _BLOCK: Final = 256 * 1024  # bytes of a large stored body that are in memory at a time
@@ -160,9 +157,7 @@ class Passage(TaskRelay):
         scope = self.scope
         request = cast(ASGIRequest, exchange.request)  # its scope is where the application tells more of the client
         token = None
-        led = LED.get()
-        if (flight := self._holder._flight) is not None:
-            LED.set((*led, flight))
+        led = lead(self._holder._flight)
         try:
             request.hold()
             scope.setdefault(EXCHANGE, exchange)

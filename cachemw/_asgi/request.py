@@ -13,7 +13,8 @@ from cachemw.engine import bounded
 from cachemw.exchange.state import EXCHANGE, LEFT_OUT
 from cachemw.paths import below
 from cachemw.rfc9111.keys import quote_path
-from cachemw.rfc9111.messages import CAME_IN, CREDENTIALS, Field, Fields, UnreadRequest
+from cachemw.rfc9111.messages import Field, Fields
+from cachemw.rfc9111.requests import CREDENTIALS, UnreadRequest
 
 __all__ = [
     "EXCHANGE",
@@ -203,14 +204,9 @@ class ASGIRequest(UnreadRequest):
     def selection(self, native: tuple[bytes, ...]) -> Hashable:
         """The values of these fields; all lines of one that has several."""
         headers = self.headers
-        own: Hashable
         if len(headers) != len(self._fields):
-            own = tuple([tuple([v for n, v in self._fields if n == name]) for name in native])
-        else:
-            own = headers.get(native[0]) if len(native) == 1 else tuple(map(headers.get, native))
-        if self.before is None or (came := self.before.selection(native)) == own:
-            return own
-        return CAME_IN, own, came
+            return tuple([tuple([v for n, v in self._fields if n == name]) for name in native])
+        return headers.get(native[0]) if len(native) == 1 else tuple(map(headers.get, native))
 
     def lines(self, name: str) -> Sequence[str]:
         """All lines of the field, in order."""

@@ -24,7 +24,8 @@ from cachemw.headers import patch_vary_headers
 from cachemw.rfc9111.dates import parse_date
 from cachemw.rfc9111.entity_tags import parse_etag
 from cachemw.rfc9111.fields import parse_cache_control, parse_vary
-from cachemw.rfc9111.messages import Field, Head, Request
+from cachemw.rfc9111.messages import Field, Head
+from cachemw.rfc9111.requests import Request
 from cachemw.rfc9111.validation import answer_conditions, not_modified_fields
 
 __all__ = ["SHORT", "YEAR", "Serving"]

@@ -23,16 +23,16 @@ from typing import TYPE_CHECKING, Any, Final
 from anyio import from_thread
 
 from cachemw import asgi
-from cachemw._asgi.passage import Passage, discard, log, no_body
+from cachemw._asgi.passage import Passage, discard, no_body
 from cachemw._asgi.request import sanitised
 from cachemw._views.kinds import Call
 from cachemw._views.page import EXCHANGE, Page, noticing
 from cachemw.activation import KEY as LOCALE
 from cachemw.activation import enter, leave
 from cachemw.asgi import ASGIRequest, Message, Receive, Scope, Send
-from cachemw.caching import Line
+from cachemw.caching import Line, log
 from cachemw.exchange import Exchange
-from cachemw.flights import LED
+from cachemw.flights import LED, lead
 from cachemw.headers import patch_vary_headers
 
 if TYPE_CHECKING:
@@ -241,9 +241,7 @@ class ViewPassage(Passage):
         if exchange.engine.properties:
             token = enter(scope)
             scope[LOCALE].keyed = exchange.engine.properties
-        led = LED.get()
-        if self._flight is not None:
-            LED.set((*led, self._flight))
+        led = lead(self._flight)
         try:
             with noticing(self.asked, COOKIES, exchange):
                 yield

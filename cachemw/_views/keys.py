@@ -22,7 +22,8 @@ from cachemw.exchange import Exchange
 from cachemw.headers import lines_of
 from cachemw.rfc9111.fields import parse_vary
 from cachemw.rfc9111.keys import head_key, primary_key
-from cachemw.rfc9111.messages import Request, StoredResponse, VaryIndex
+from cachemw.rfc9111.messages import StoredResponse, VaryIndex
+from cachemw.rfc9111.requests import Request
 
 __all__ = ["find", "learn"]
 

@@ -7,7 +7,6 @@ Rule 2: only a body that ended as it should is stored, and what the application'
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
@@ -16,19 +15,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cachemw._relay_carriers import ThreadRelay
 from cachemw._wsgi.replies import send_stored
-from cachemw._wsgi.request import EXCHANGE, WatchedInput, with_conditions
+from cachemw._wsgi.request import EXCHANGE, watch_input, with_conditions
 from cachemw.activation import KEY as LOCALE
 from cachemw.activation import Entered, enter, is_awaited, leave
-from cachemw.caching import CachingMiddleware, Line
+from cachemw.caching import CachingMiddleware, Line, log
 from cachemw.exchange import Exchange, Step
 from cachemw.rfc9111.messages import Fields, Head, Record
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-__all__ = ["Passage", "log"]
-
-log = logging.getLogger("cachemw")
+__all__ = ["Passage"]
 
 _LISTS: Final = (list, tuple)
 _BYTES: Final = frozenset({bytes})
@@ -96,8 +93,8 @@ class Passage(ThreadRelay):
         environ = self.environ
         exchange.request.hold()  # the application may change its environment (PEP 3333)
         environ.setdefault(EXCHANGE, exchange)
-        if self._middleware.updates and exchange.request.method in ("GET", "HEAD") and "wsgi.input" in environ:
-            environ["wsgi.input"] = WatchedInput(environ["wsgi.input"], exchange)
+        if self._middleware.updates:
+            watch_input(environ, exchange)
         if is_awaited(exchange.engine.properties):
             self._locale = enter(environ)
             environ[LOCALE].keyed = exchange.engine.properties

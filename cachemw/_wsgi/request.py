@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cachemw.exchange.state import EXCHANGE, LEFT_OUT
 from cachemw.rfc9111.keys import quote_path
-from cachemw.rfc9111.messages import CAME_IN, CREDENTIALS, Fields, UnreadRequest
+from cachemw.rfc9111.messages import Fields
+from cachemw.rfc9111.requests import CREDENTIALS, UnreadRequest
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
     from cachemw.exchange import Exchange
 
-__all__ = ["CALL", "EXCHANGE", "SSL_CLIENT", "WSGIRequest", "WatchedInput", "sanitised", "variable", "with_conditions"]
+__all__ = ["CALL", "EXCHANGE", "SSL_CLIENT", "WSGIRequest", "sanitised", "variable", "watch_input", "with_conditions"]
 
 #: The subject of the client's certificate, as Apache, uWSGI and cheroot tell it.
 SSL_CLIENT: Final = "SSL_CLIENT_S_DN"
@@ -133,10 +134,7 @@ class WSGIRequest(UnreadRequest):
     def selection(self, native: tuple[str, ...]) -> Hashable:
         """The values of these variables."""
         get = self.environ.get
-        own: Hashable = get(native[0]) if len(native) == 1 else tuple(map(get, native))
-        if self.before is None or (came := self.before.selection(native)) == own:
-            return own
-        return CAME_IN, own, came
+        return get(native[0]) if len(native) == 1 else tuple(map(get, native))
 
     def lines(self, name: str) -> Sequence[str]:
         """The field as the server gave it: WSGI has combined its lines already.
@@ -152,8 +150,14 @@ class WSGIRequest(UnreadRequest):
         return (value,)
 
 
-class WatchedInput:
-    """The `wsgi.input` of a request for a page: HTTP/2 does not announce a body, and the answer may depend on it."""
+def watch_input(environ: WSGIEnvironment, exchange: Exchange[Any]) -> None:
+    """Have no answer stored to a GET with a body: HTTP/2 does not announce one, and the answer may depend on it."""
+    if exchange.request.method in ("GET", "HEAD") and "wsgi.input" in environ:
+        environ["wsgi.input"] = _WatchedInput(environ["wsgi.input"], exchange)
+
+
+class _WatchedInput:
+    """A `wsgi.input` that tells the exchange when something was read of it."""
 
     def __init__(self, given: Any, exchange: Exchange[Any]) -> None:
         self._given = given

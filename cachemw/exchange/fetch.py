@@ -11,7 +11,8 @@ from cachemw.engine import Learnt
 from cachemw.exchange.decision import Decision
 from cachemw.exchange.state import NOTHING, EngineT
 from cachemw.rfc9111 import keys
-from cachemw.rfc9111.messages import HitForMiss, Mark, Record, Request, StoredResponse, VaryIndex
+from cachemw.rfc9111.messages import HitForMiss, Mark, Record, StoredResponse, VaryIndex
+from cachemw.rfc9111.requests import Request
 from cachemw.rfc9111.storing import has_session
 
 __all__ = ["Fetch"]

@@ -11,7 +11,8 @@ from typing import Any, Final, Generic, TypeVar
 from cachemw.engine import Engine, variant_key
 from cachemw.rfc9111.fields import NoVarySearch, parse_no_vary_search
 from cachemw.rfc9111.keys import MARK
-from cachemw.rfc9111.messages import Fields, Head, HitForMiss, Mark, Record, Request, StoredResponse, VaryIndex
+from cachemw.rfc9111.messages import Fields, Head, HitForMiss, Mark, Record, StoredResponse, VaryIndex
+from cachemw.rfc9111.requests import Request
 from cachemw.rfc9111.reuse import age
 from cachemw.rfc9111.shapes import Verdict
 from cachemw.rfc9111.storing import Storing

@@ -21,8 +21,9 @@ from cachemw.rfc9111.fields import (
 )
 from cachemw.rfc9111.freshness import born
 from cachemw.rfc9111.invalidation import invalidates, is_unsafe, target_uris
-from cachemw.rfc9111.messages import Fields, Head, Mark, Record, Request, StoredResponse, VaryIndex
+from cachemw.rfc9111.messages import Fields, Head, Mark, Record, StoredResponse, VaryIndex
 from cachemw.rfc9111.partial import whole
+from cachemw.rfc9111.requests import Request
 from cachemw.rfc9111.shapes import kept_places
 from cachemw.rfc9111.storing import (
     NO_PAGE,

@@ -11,7 +11,8 @@ import re
 from typing import Final
 from urllib.parse import quote
 
-from cachemw.rfc9111.messages import Head, Request
+from cachemw.rfc9111.messages import Head
+from cachemw.rfc9111.requests import Request
 
 __all__ = ["invalidates", "is_unsafe", "own_target", "same_origin_target", "target_uris"]
 

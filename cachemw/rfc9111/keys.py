@@ -14,8 +14,8 @@ from typing import Final
 from urllib.parse import quote
 
 from cachemw.rfc9111.fields import mark_forwarded, parse_list
-from cachemw.rfc9111.messages import Request
 from cachemw.rfc9111.no_vary_search import parameter_name
+from cachemw.rfc9111.requests import Request
 
 __all__ = [
     "MARK",

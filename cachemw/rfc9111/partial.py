@@ -22,8 +22,9 @@ from __future__ import annotations
 from http import HTTPStatus
 
 from cachemw.rfc9111.fields import ByteRange, parse_content_range
-from cachemw.rfc9111.messages import Fields, Head, Request, StoredResponse
+from cachemw.rfc9111.messages import Fields, Head, StoredResponse
 from cachemw.rfc9111.policy import Policy
+from cachemw.rfc9111.requests import Request
 from cachemw.rfc9111.validation import (
     Answered,
     entity_tag,

@@ -12,8 +12,9 @@ from typing import Final
 
 from cachemw.rfc9111.fields import CacheControl
 from cachemw.rfc9111.freshness import control, current_age, forbids_stale
-from cachemw.rfc9111.messages import CREDENTIALS, Head, Request, StoredResponse
+from cachemw.rfc9111.messages import Head, StoredResponse
 from cachemw.rfc9111.policy import Policy
+from cachemw.rfc9111.requests import CREDENTIALS, Request
 from cachemw.rfc9111.storing import has_session, nominated, request_control, shares_credentials, stated
 
 __all__ = [

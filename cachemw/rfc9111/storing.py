@@ -17,8 +17,9 @@ from typing import Final
 from cachemw.rfc9111.fields import CacheControl, has_bad_octets, parse_cache_control, parse_list, parse_vary
 from cachemw.rfc9111.freshness import control, explicit_lifetime, forbids_stale, heuristic_lifetime
 from cachemw.rfc9111.invalidation import own_target, same_origin_target
-from cachemw.rfc9111.messages import Fields, Head, Request
+from cachemw.rfc9111.messages import Fields, Head
 from cachemw.rfc9111.policy import Policy
+from cachemw.rfc9111.requests import Request
 
 __all__ = [
     "NO_PAGE",

@@ -22,8 +22,9 @@ from cachemw.rfc9111.fields import (
     parse_tags,
 )
 from cachemw.rfc9111.freshness import born, explicit_lifetime, moment
-from cachemw.rfc9111.messages import Fields, Head, Request, StoredResponse
+from cachemw.rfc9111.messages import Fields, Head, StoredResponse
 from cachemw.rfc9111.policy import Policy
+from cachemw.rfc9111.requests import Request
 from cachemw.rfc9111.storing import judge, storable_fields
 
 __all__ = [

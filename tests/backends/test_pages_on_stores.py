@@ -219,7 +219,7 @@ def test_another_process_that_removes_everything_wins_over_a_page_that_is_being_
 
 
 def _request(path: str) -> Any:
-    from cachemw.rfc9111.messages import Request
+    from cachemw.rfc9111.requests import Request
 
     return Request(host="example.org", path=path)
 

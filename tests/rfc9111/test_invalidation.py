@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cachemw.rfc9111.invalidation import invalidates, is_unsafe, own_target, target_uris
-from cachemw.rfc9111.messages import Fields, Head, Request
+from cachemw.rfc9111.messages import Fields, Head
+from cachemw.rfc9111.requests import Request
 
 
 def request(host: str = "example.com", scheme: str = "http", path: str = "/a/b", query: str = "q=1") -> Request:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cachemw.rfc9111 import keys
-from cachemw.rfc9111.messages import Request
+from cachemw.rfc9111.requests import Request
 
 # RFC 9111 §2: "The 'cache key' is the information a cache uses to choose a response and is composed from, at a minimum,
 # the request method and target URI used to retrieve the stored response"

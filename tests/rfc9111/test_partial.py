@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cachemw.rfc9111.messages import Fields, Request, StoredResponse
+from cachemw.rfc9111.messages import Fields, StoredResponse
 from cachemw.rfc9111.partial import combine, missing, part_of, serves, slice_of, whole
 from cachemw.rfc9111.policy import Policy
+from cachemw.rfc9111.requests import Request
 from cachemw.rfc9111.validation import Answered
 
 NOW = 1_763_625_600.0

@@ -13,8 +13,8 @@ import pytest
 
 from cachemw.errors import ImproperlyConfigured
 from cachemw.rfc9111.keys import override_part
-from cachemw.rfc9111.messages import Request
 from cachemw.rfc9111.policy import Policy
+from cachemw.rfc9111.requests import Request
 from cachemw.settings import Settings
 
 #: By which clients choose a page, and by which they or a proxy say who they are.

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cachemw.rfc9111 import reuse
-from cachemw.rfc9111.messages import Fields, Request, StoredResponse
+from cachemw.rfc9111.messages import Fields, StoredResponse
 from cachemw.rfc9111.policy import Policy
+from cachemw.rfc9111.requests import Request
 from cachemw.rfc9111.reuse import (
     Reuse,
     may_reuse,

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cachemw.rfc9111.fields import format_date
-from cachemw.rfc9111.messages import Fields, Head, Request
+from cachemw.rfc9111.messages import Fields, Head
 from cachemw.rfc9111.policy import Policy
 from cachemw.rfc9111.policy_names import SESSION_COOKIES
+from cachemw.rfc9111.requests import Request
 from cachemw.rfc9111.storing import (
     Storing,
     has_session,

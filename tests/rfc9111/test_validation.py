@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cachemw.rfc9111.fields import ETag, format_date
-from cachemw.rfc9111.messages import Fields, Head, Request, StoredResponse
+from cachemw.rfc9111.messages import Fields, Head, StoredResponse
 from cachemw.rfc9111.policy import Policy
+from cachemw.rfc9111.requests import Request
 from cachemw.rfc9111.validation import (
     Answered,
     answer_conditions,

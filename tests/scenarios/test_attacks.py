@@ -206,7 +206,8 @@ def test_64_kb_in_any_field_cost_a_request_little(site: Site, text: str, preset:
 
     from cachemw.engine import Engine
     from cachemw.exchange import Exchange
-    from cachemw.rfc9111.messages import Head, Request
+    from cachemw.rfc9111.messages import Head
+    from cachemw.rfc9111.requests import Request
 
     def cost(asked: list[tuple[str, str]], answered: list[tuple[str, str]]) -> float:
         engine = Engine(preset)
@@ -421,7 +422,7 @@ def test_who_reads_slowly_does_not_outlast_the_mark_of_a_purge(site: Site) -> No
 
 def marked(site: Site) -> str:
     from cachemw.rfc9111.keys import mark_key
-    from cachemw.rfc9111.messages import Request
+    from cachemw.rfc9111.requests import Request
 
     return mark_key(site.middleware.caching.line.resource(Request(host=site.host)))
 
