@@ -28,8 +28,8 @@ class Recent(Generic[V]):
         self._taken = 0
         self._seen: dict[str, object] = {}
 
-    def came_before(self, key: str, sign: object) -> bool:
-        """Was this called with the same sign for the key, lately?"""
+    def note(self, key: str, sign: object) -> bool:
+        """Note that the key came with this sign; True if it did so lately."""
         seen = self._seen
         if seen.get(key) == sign:
             return True

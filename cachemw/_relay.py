@@ -65,10 +65,10 @@ class Relay:
         elif holder is self:
             self._end_flight()
 
-    def _leads_at_once(self) -> bool:
-        """Is it this request's turn already? As it is for most: nobody else asks for the page at this moment.
+    def _lead_at_once(self) -> bool:
+        """Lead the flight, as most do: nobody else asks for the page at this moment; False if it is not our turn.
 
-        And for all where nobody stores the answer: an inner half without an outer one.
+        It is always where nobody stores the answer: an inner half without an outer one.
         """
         exchange = self.exchange
         holder = self if self._middleware.updates else exchange.outer_half
@@ -134,7 +134,7 @@ class Relay:
                 exchange.purged((yield self._look_up, (exchange.wants,)))
 
     def _boarding(self) -> Boarding[None]:
-        """Until it is this request's turn to fetch the page, or it has it. Where `_leads_at_once` says no."""
+        """Until it is this request's turn to fetch the page, or it has it. Where `_lead_at_once` said no."""
         exchange = self.exchange
         flights = exchange.engine.flights
         waited: set[str] = set()
@@ -146,7 +146,7 @@ class Relay:
                 self._holder._flight = flight
                 if exchange.lease is None or (yield from self._leading(exchange.lease)):
                     return
-            elif not exchange.in_grace():
+            elif not exchange.serve_in_grace():
                 until = until or time.monotonic() + exchange.engine.policy.collapse_timeout
                 if not (yield self._wait_for, (flight,)):
                     flights.remove(flight)
@@ -188,7 +188,7 @@ class Relay:
                 return True
             if exchange.lease is None or time.monotonic() > deadline:  # its answer was not cacheable: nobody waits
                 return True
-            if exchange.in_grace():
+            if exchange.serve_in_grace():
                 return False
             waited = True
             yield self._pause, (LEASE_POLL,)

@@ -154,7 +154,7 @@ class _Middleware(CachingMiddleware):
         if self.hooks is not None:
             request.before = scope.pop(BEFORE, None)
         exchange: Exchange[Line]
-        if self.updates or outer is None or not outer.takes_up(request):
+        if self.updates or outer is None or not outer.admit(request):
             exchange = self.caching.exchange(request)
             exchange.outer = outer
             if outer is not None and self.updates:

@@ -238,7 +238,7 @@ class Codec:
 
     def _learn(self, key: str, start: bytes, kept: bytes, check: bytes, record: Record) -> Record:
         """Remember what these bytes are, the second time that they come."""
-        if len(key) <= _LONGEST and self._recent.came_before(key, check or start[-_MAC_SIZE:]):
+        if len(key) <= _LONGEST and self._recent.note(key, check or start[-_MAC_SIZE:]):
             size = len(start) + len(kept) + len(check)
             cost = _OWN_SIZE + size
             if type(record) is StoredResponse and record.body is not kept:  # decompressed

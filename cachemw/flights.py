@@ -100,7 +100,7 @@ class Flight(Generic[T]):
             self._gates.append(gate)
         until = time.monotonic() + timeout
         while not gate.acquire(timeout=min(max(until - time.monotonic(), 0.0), PATIENCE)):
-            if time.monotonic() >= until or self._is_held_up():
+            if time.monotonic() >= until or self._desert_if_held_up():
                 return self.landed
         return True
 
@@ -120,12 +120,12 @@ class Flight(Generic[T]):
         until = time.monotonic() + timeout
         while not future.done():
             await asyncio.wait((future,), timeout=min(max(until - time.monotonic(), 0.0), PATIENCE))
-            if not future.done() and (time.monotonic() >= until or self._is_held_up()):
+            if not future.done() and (time.monotonic() >= until or self._desert_if_held_up()):
                 return self.landed
         return True
 
-    def _is_held_up(self) -> bool:
-        """Does the leader's client let the application wait? Then one of those who follow is to fetch the page."""
+    def _desert_if_held_up(self) -> bool:
+        """Give the leader up whose client lets the application wait: one of those who follow is to fetch the page."""
         since = self.sending_since
         if not since or time.monotonic() - since < PATIENCE:
             return False

@@ -271,12 +271,12 @@ def test_a_stale_page_stands_in(how: str) -> None:
     page = stored(("Cache-Control", "max-age=60, stale-if-error=600"))
     exchange = look_up(Engine(Policy()), {page.key: page}, now=NOW + 100)
     if how == "raises":
-        assert exchange.failed(NOW + 100)
+        assert exchange.serve_on_error(NOW + 100)
     else:
         assert exchange.answered(head_of(status=500), NOW + 100) is Step.REPLY
     assert exchange.hit is page
     assert "fwd=stale" in exchange.trace
-    assert not exchange.failed(NOW + 10_000)
+    assert not exchange.serve_on_error(NOW + 10_000)
 
 
 def test_whoever_waited_looks_again_once() -> None:
@@ -296,9 +296,9 @@ def test_whoever_waited_looks_again_once() -> None:
 def test_in_grace_a_follower_need_not_wait() -> None:
     page = stored(("Cache-Control", "max-age=60"))
     exchange = look_up(Engine(Policy(grace=30)), {page.key: page}, now=NOW + 70)
-    assert exchange.in_grace()
+    assert exchange.serve_in_grace()
     assert exchange.hit is page
-    assert not look_up(Engine(Policy(grace=5)), {page.key: page}, now=NOW + 70).in_grace()
+    assert not look_up(Engine(Policy(grace=5)), {page.key: page}, now=NOW + 70).serve_in_grace()
 
 
 def test_after_an_uncacheable_answer_nobody_waits() -> None:
@@ -589,8 +589,8 @@ def test_answers_must_be_as_many_as_questions() -> None:
 
 
 def test_a_failure_without_a_stale_page_is_the_application_s() -> None:
-    assert not look_up(Engine(Policy()), {}).failed(NOW)
-    assert not look_up(Engine(Policy()), {}, request_of("POST")).failed(NOW)
+    assert not look_up(Engine(Policy()), {}).serve_on_error(NOW)
+    assert not look_up(Engine(Policy()), {}, request_of("POST")).serve_on_error(NOW)
 
 
 def test_a_reply_is_never_stored_by_the_outer_half() -> None:

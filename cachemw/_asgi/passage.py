@@ -136,7 +136,7 @@ class Passage(TaskRelay):
         """Wait for whoever fetches this page already, or fetch it."""
         exchange = self.exchange
         try:
-            at_once = self._leads_at_once()
+            at_once = self._lead_at_once()
             if not at_once:
                 await self._carry_out(self._boarding())
         except BaseException:
@@ -173,7 +173,7 @@ class Passage(TaskRelay):
                 request.scope = self.scope
                 await self._middleware.app(self.scope, self._receiving, self._sending)
         except Exception as error:
-            if self._started or self._replaced or not exchange.failed(time.time()):
+            if self._started or self._replaced or not exchange.serve_on_error(time.time()):
                 self._doubt()
                 raise
             log.error("The application failed; a stale response stands in for it.", exc_info=error)

@@ -73,7 +73,7 @@ class Guard:
 
     def attempt(self, cache: BaseCache, operation: str, arguments: tuple[Any, ...], otherwise: Any) -> Any:
         """What the store answers, or `otherwise` if it does not."""
-        if self._rests():
+        if not self._take_turn():
             return otherwise
         began = time.monotonic()
         try:
@@ -86,7 +86,7 @@ class Guard:
 
     async def aattempt(self, cache: BaseCache, operation: str, arguments: tuple[Any, ...], otherwise: Any) -> Any:
         """`attempt`, without blocking the event loop."""
-        if self._rests():
+        if not self._take_turn():
             return otherwise
         began = time.monotonic()
         try:
@@ -97,15 +97,15 @@ class Guard:
         self._breaker.succeeded()
         return answer
 
-    def _rests(self) -> bool:
-        """Is the store left alone? Once a second somebody asks it."""
+    def _take_turn(self) -> bool:
+        """Be the one who asks the store, as all may while it works, and one a second while it does not."""
         if not self._breaker.open:
-            return False
+            return True
         now = time.monotonic()
         if now < self._rests_until:
-            return True
+            return False
         self._rests_until = now + PERIOD
-        return False
+        return True
 
     def _failed(self, error: Exception, began: float) -> None:
         self._rests_until = time.monotonic() + PERIOD

@@ -102,7 +102,7 @@ async def cached_view_async(page: Page, call: Call) -> Any:
             response = call.response(await call(), "cache_page")
         return await passage.keep(response)
     except BaseException as error:
-        return await passage.failed(error)
+        return await passage.stand_in_for(error)
 
 
 def cached_view(page: Page, call: Call) -> Any:
@@ -268,10 +268,10 @@ class ViewPassage(Passage):
             response.__dict__.pop("_headers", None)
         return _kept()(response, self)
 
-    async def failed(self, error: BaseException) -> Response:
+    async def stand_in_for(self, error: BaseException) -> Response:
         """The view raised: the stale response that stands in for it, or the error again."""
         exchange = self.exchange
-        if isinstance(error, Exception) and exchange.failed(time.time()):
+        if isinstance(error, Exception) and exchange.serve_on_error(time.time()):
             log.error("The view failed; a stale response stands in for it.", exc_info=error)
             await self._replace()
             await self._settle()

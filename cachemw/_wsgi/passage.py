@@ -73,7 +73,7 @@ class Passage(ThreadRelay):
         """Wait for whoever fetches this page already, or fetch it."""
         exchange = self.exchange
         try:
-            at_once = self._leads_at_once()
+            at_once = self._lead_at_once()
             if not at_once:
                 self._carry_out(self._boarding())
         except BaseException:  # a worker's time-out is a SystemExit out of nowhere
@@ -103,7 +103,7 @@ class Passage(ThreadRelay):
         try:
             result = self._enter(environ)
         except BaseException as error:
-            if isinstance(error, Exception) and self._raised(error):
+            if isinstance(error, Exception) and self._stand_in(error):
                 return self
             self.close()  # no server will: it gets no iterable
             raise
@@ -112,7 +112,7 @@ class Passage(ThreadRelay):
             if isinstance(wrapper, type) and isinstance(result, wrapper) and self._status is not None:
                 return self._pass_file(result)
             if self._status is not None and not self._sent:
-                self._send_head()
+                self._send_head_or_replace()
         except BaseException:
             self.close()
             raise
@@ -129,9 +129,9 @@ class Passage(ThreadRelay):
                 self._listed = sum(map(len, result))
         return result
 
-    def _raised(self, error: Exception) -> bool:
-        """The application raised: True if a stale response stands in for what it could not give."""
-        if not self._sent and self.exchange.failed(time.time()):
+    def _stand_in(self, error: Exception) -> bool:
+        """The application raised: send a stale response in its place, if there is one that may be; was there?"""
+        if not self._sent and self.exchange.serve_on_error(time.time()):
             log.error("The application failed; a stale response stands in for it.", exc_info=error)
             self._replace()
             return True
@@ -150,7 +150,7 @@ class Passage(ThreadRelay):
     def _pass_file(self, result: Iterable[bytes]) -> Iterable[bytes]:
         """A file goes to the server as it is, which may send it without reading it (PEP 3333)."""
         self.exchange.cannot_copy()
-        self._send_head()
+        self._send_head_or_replace()
         if not self._sent or self._close is None:
             return self
         self._finished = True
@@ -179,15 +179,15 @@ class Passage(ThreadRelay):
             if self.exchange.stale is not None:  # it may stand in for this one; the application is not done yet
                 self._written = [*self._written, data]
                 return
-            self._send_head()
+            self._send_head_or_replace()
         assert self._write is not None
         self._keep(data)
         self._hand_over()
         self._write(data)
         self._go_on()
 
-    def _send_head(self, read: bytes = b"") -> bool:
-        """Decide about the head and send it; True if the body is another now, and what was read of it is void."""
+    def _send_head_or_replace(self, read: bytes = b"") -> bool:
+        """Decide about the head, and send it or another; True: so is the body, and what was read of it is void."""
         exchange = self.exchange
         if self._broken:
             exchange.never = True  # somebody reads on after an error
@@ -206,7 +206,8 @@ class Passage(ThreadRelay):
                 self._replace()
                 return True
             if step is Step.RETRY:
-                return self._call_again()
+                self._call_again()
+                return True
         if middleware.updates:
             locale = self.environ.get(LOCALE)
             if locale is not None:
@@ -248,7 +249,7 @@ class Passage(ThreadRelay):
                 return Step.RETRY
         return self.exchange.combined(head, b"".join(body), time.time())
 
-    def _call_again(self) -> bool:
+    def _call_again(self) -> None:
         """What came does not fit what is stored: ask once more, with the client's own fields (RFC 9111 §4.3.3)."""
         self._close_application()
         self._status = None
@@ -256,8 +257,7 @@ class Passage(ThreadRelay):
         self._listed = -1
         self._enter(self.environ)
         if self._status is not None and not self._sent:
-            self._send_head()
-        return True
+            self._send_head_or_replace()
 
     def _replace(self) -> None:
         """Send the exchange's reply instead of what the application gave."""
@@ -291,18 +291,18 @@ class Passage(ThreadRelay):
         try:
             chunk = next(self._iterator)
         except StopIteration:
-            if not self._sent and self._status is not None and self._send_head():  # an empty body
+            if not self._sent and self._status is not None and self._send_head_or_replace():  # an empty body
                 return self.__next__()
             self._complete()
             raise
         except Exception as error:
-            if self._raised(error):
+            if self._stand_in(error):
                 return next(self._iterator)
             raise
         except BaseException:  # a worker's time-out may be one, and whoever catches it may read on
             self._abandon()
             raise
-        if not self._sent and self._status is not None and self._send_head(chunk):
+        if not self._sent and self._status is not None and self._send_head_or_replace(chunk):
             return self.__next__()
         if self._copy is not None:
             self._keep(chunk)

@@ -112,7 +112,7 @@ class Once:
             if running is None:
                 calls[name] = mine = _Call(anyio.Event())
                 return await self._alead(calls, name, mine, look if self.ended != seen else None, make)
-            if _leading.get() or not await _patiently(running.done) or running.failed:
+            if _leading.get() or not await _wait_for(running.done) or running.failed:
                 return await make()
             if (value := self._outcome(running, await look())) is not MISSING:
                 return value
@@ -140,7 +140,7 @@ class Once:
             mine.done.set()
 
 
-async def _patiently(done: anyio.Event) -> bool:
+async def _wait_for(done: anyio.Event) -> bool:
     with anyio.move_on_after(_PATIENCE):
         await done.wait()
     return done.is_set()

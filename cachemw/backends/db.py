@@ -207,7 +207,7 @@ class DatabaseCache(BaseCache):
     def _rows(self, entries: Sequence[Entry], now: float) -> list[NewRow]:
         """What SQLite is to store, for which there is room."""
         rows = [row_of(entry, now) for entry in entries]
-        if not self._plans.has_room(len(rows)):
+        if not self._plans.take_room(len(rows)):
             self._drive(self._plans.look_for_room([row[0] for row in rows]))
         return rows
 

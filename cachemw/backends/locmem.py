@@ -224,7 +224,7 @@ class LocMemCache(InlineCache):
     def _add(self, key: str, value: Any, timeout: float | None) -> bool:
         with self._store.lock:
             now = self._now()
-            return self._is_free(key, now) and self._keep(Item, key, value, timeout, now)
+            return self._vacate(key, now) and self._keep(Item, key, value, timeout, now)
 
     def _touch(self, key: str, timeout: float | None) -> bool:
         with self._store.lock:
@@ -263,8 +263,11 @@ class LocMemCache(InlineCache):
 
     # The lock is held by whoever calls these.
 
-    def _is_free(self, key: str, now: float) -> bool:
-        """May a value be added? What has expired is counted out in one step with the look at it, and left in place."""
+    def _vacate(self, key: str, now: float) -> bool:
+        """Make way for a value that is to be added; False if one is there that lives.
+
+        What has expired is counted out in one step with the look at it, and left in place.
+        """
         item = self._store.entries.get(key)
         if item is not None:
             if item.expires > now:
@@ -385,7 +388,7 @@ class LocMemCache(InlineCache):
         made = self._page_prefix + key
         with self._store.lock:
             now = self._now()
-            return self._is_free(made, now) and self._keep(Page, made, payload, timeout, now)
+            return self._vacate(made, now) and self._keep(Page, made, payload, timeout, now)
 
     async def aread_records(self, keys: Sequence[str]) -> list[Any]:
         return self.read_records(keys)

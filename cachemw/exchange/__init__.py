@@ -15,7 +15,7 @@ The order of the calls (`Fetch` and `Update` are the two halves; `CacheMiddlewar
     exchange.answered(head, now)            Fetch    the application's head; the `Step` to take: relay it, send `reply`
                                                      in its place, call again without conditions, or hold it back
     exchange.combined(head, body, now)      Fetch    a held response, whole: the `Step` to take
-    exchange.failed(now)                    Fetch    the application raised; True: `reply` is to be sent instead
+    exchange.serve_on_error(now)            Fetch    the application raised; True: `reply` is to be sent instead
     exchange.leaving(head, now)             Update   the head as it leaves the stack; returns its fields, patched;
                                                      `keep` says whether the body is to be copied aside
     exchange.unpurged(records)              Update   what `wants` holds, before `purges`, if `keep` and there are any

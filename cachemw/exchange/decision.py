@@ -148,8 +148,8 @@ class Decision(State[EngineT]):
             return False
         return not has_session(request, self.engine.policy)
 
-    def in_grace(self) -> bool:
-        """Somebody else fetches this page already: True if `reply`, the stale one, may be sent meanwhile."""
+    def serve_in_grace(self) -> bool:
+        """Somebody else fetches this page already: answer with the stale one meanwhile, if that may be; is it?"""
         stale = self.stale
         if stale is None or self._lacking or not may_serve_in_grace(stale, self.engine.policy, self.now):
             return False
@@ -194,8 +194,8 @@ class Decision(State[EngineT]):
         self._serve_instead(self._renew(fresh, now), now, without_cookies(head)[1])
         return Step.REPLY
 
-    def failed(self, now: float) -> bool:
-        """The application raised before its head left: True if `reply`, a stale response, stands in for it."""
+    def serve_on_error(self, now: float) -> bool:
+        """The application raised before its head left: have a stale response stand in, if one may be sent; is it?"""
         stale = self.stale
         if stale is None or self._lacking or not may_serve_stale_on_error(stale, self.engine.policy, now, status=None):
             return False

@@ -161,7 +161,7 @@ class Fetch(Decision[EngineT]):
                 and not (softened and self._is_before(record, softened))
                 and not record.tags
                 and ((not record.chosen and record.status != 206) or self._is_open(record))
-                and self._hit(record)
+                and self._serve_fresh(record)
             ):
                 return
         found = dict(zip(self.wants, records, strict=True))
@@ -178,8 +178,8 @@ class Fetch(Decision[EngineT]):
             return False
         return not record.chosen or not has_session(self.request, self.engine.policy)
 
-    def _hit(self, record: StoredResponse) -> bool:
-        """The short way: a plain request and a fresh response; False if that is not born yet."""
+    def _serve_fresh(self, record: StoredResponse) -> bool:
+        """Answer the short way: a plain request and a fresh response; False if that is not born yet."""
         age = int(self.now - record.born)
         if age < -_AHEAD:
             return False
@@ -220,7 +220,7 @@ class Fetch(Decision[EngineT]):
             self._forward("vary-miss" if self._index is not None else "uri-miss")
             return
         fresh = self.now < record.fresh_until and not softened
-        if not (self.plain and fresh and self._is_open(record) and self._hit(record)):
+        if not (self.plain and fresh and self._is_open(record) and self._serve_fresh(record)):
             self._judge(record, softened or record.born > self.now + _AHEAD)
 
     def _missing(self) -> tuple[str, ...] | None:

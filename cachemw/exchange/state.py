@@ -205,8 +205,8 @@ class State(Generic[EngineT]):
         """What waiting requests may use at once: what was just validated or stored."""
         return {key: record for key, record, _ in self.writes}
 
-    def takes_up(self, request: Request) -> bool:
-        """Does an outer half wait for the inner one to take up this request? It does so once.
+    def admit(self, request: Request) -> bool:
+        """Have the inner half take up this request here, if an outer half waits for it; False if not. It does so once.
 
         If something in between calls the inner half twice, the response is made of two requests, and no key says of
         which: it is not stored.

@@ -271,7 +271,7 @@ class Update(State[EngineT]):
             return primary, None
         if index is not None and set(names) <= set(index.names):
             variant = self._secondary(index)
-            return (variant if self._has_room(variant) else None), None
+            return (variant if self._make_room(variant) else None), None
         if index is not None:
             names = tuple(dict.fromkeys(index.names + names))
         if len(names) > _MOST_NAMES:
@@ -294,8 +294,8 @@ class Update(State[EngineT]):
             self.of, self.primary, self._index = of, keys.primary_key(of), None
             self.wants = (keys.mark_key(of), keys.mark_key(before))
 
-    def _has_room(self, variant: str) -> bool:
-        """May this variant be stored? Others may have to go for it."""
+    def _make_room(self, variant: str) -> bool:
+        """Have others go for this variant, if need be; False if it may not be stored."""
         assert self.of is not None
         assert self._storing is not None
         until = self.now + self._storing.lifetime

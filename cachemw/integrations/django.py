@@ -164,7 +164,7 @@ class _Middleware:
             scope["query_string"] = scope["query_string"].encode()
         cache, asked = self._cache, ASGIRequest(scope)
         exchange = request.META.get(EXCHANGE) if not cache.updates else None
-        if exchange is None or not exchange.takes_up(asked):
+        if exchange is None or not exchange.admit(asked):
             exchange = cache.caching.exchange(asked)
         exchange.request = asked
         exchange.refreshing = _REFRESHING in request.META
@@ -197,7 +197,7 @@ class _Middleware:
                 self.refresh(request, scope, exchange)
             return await self._sent(passage, response)
         except BaseException as error:
-            await passage.failed(error)
+            await passage.stand_in_for(error)
             return _from_messages(sent)
 
     def refresh(self, request: Any, scope: Any, exchange: Any) -> None:

@@ -91,7 +91,7 @@ def _cached(page: Page, function: OperationT) -> OperationT:
                 value = await operation.call(*args, **kwargs)
             return given.merged(await passage.keep(await response_of(value, request, given.taken(), function)))
         except BaseException as error:
-            return given.merged(await passage.failed(error))
+            return given.merged(await passage.stand_in_for(error))
 
     def answer_in_thread(*args: Any, **kwargs: Any) -> Any:
         request, response = operation.taken(kwargs)
@@ -108,7 +108,7 @@ def _cached(page: Page, function: OperationT) -> OperationT:
             made = from_thread.run(response_of, value, request, given.taken(), function)
             return given.merged(from_thread.run(passage.keep, made))
         except BaseException as error:
-            return given.merged(from_thread.run(passage.failed, error))
+            return given.merged(from_thread.run(passage.stand_in_for, error))
 
     wrapper = operation.wrapped(answer if operation.is_async else answer_in_thread)
     setattr(wrapper, PAGE, page)

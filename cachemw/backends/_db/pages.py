@@ -65,8 +65,8 @@ class DecodedRows:
         known = self._known
         pages = [known.get(key) for key in keys]
         if None in pages:  # what comes for the first time is not kept, so that its version does not matter
-            came_before = self._recent.came_before
-            if [key for key, page in zip(keys, pages, strict=True) if page is None and not came_before(key, True)]:
+            note = self._recent.note
+            if [key for key, page in zip(keys, pages, strict=True) if page is None and not note(key, True)]:
                 return None, None
         others = connection.execute("PRAGMA data_version").fetchone()[0]
         version = Version(connection, others, connection.total_changes)

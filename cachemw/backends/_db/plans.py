@@ -77,7 +77,7 @@ class Plans:
         now = time.time()
         # in order of keys, so that two writers of the same rows do not wait for one another
         rows = [self._row_of(entry, now) for entry in sorted(entries, key=itemgetter(0))]
-        if not self.has_room(len(rows)):
+        if not self.take_room(len(rows)):
             yield from self.look_for_room([row["key"] for row in rows])
         try:
             yield Call("set", rows[0] if len(rows) == 1 else rows)
@@ -101,7 +101,7 @@ class Plans:
     def add(self, entry: Entry) -> Plan[bool]:
         now = time.time()
         row = self._row_of(entry, now)
-        if not self.has_room(1):
+        if not self.take_room(1):
             yield from self.look_for_room([row["key"]])
         try:
             outcome = yield Call("add", {**row, "now": now})
@@ -142,8 +142,8 @@ class Plans:
     def clear(self) -> Plan[None]:
         yield Call("clear", {}, patient=True)
 
-    def has_room(self, rows: int) -> bool:
-        """May so many rows be written without a look at the table?"""
+    def take_room(self, rows: int) -> bool:
+        """Count so many rows as written; False if the table is to be looked at before they are."""
         self._room -= rows
         return self._room >= 0
 

@@ -98,7 +98,7 @@ class DecodedPages:
         offset: of the payload in the file.
         """
         signature = _signature(status)
-        if began - status.st_ctime_ns > _SETTLED and self._recent.came_before(key, signature):
+        if began - status.st_ctime_ns > _SETTLED and self._recent.note(key, signature):
             page = _Page(path, signature, expires, decode, record)
             large = self._in_pieces and not self._recent.takes(footprint(page))
             if large and getattr(record, "place", None) is not None:

@@ -54,14 +54,15 @@ class Sweeper:
         """
         self._entries_left -= entries
         self._bytes_left -= size
-        full = (self._entries_left < 0 or self._bytes_left < 0) and not self._fits(entries, size)
+        full = (self._entries_left < 0 or self._bytes_left < 0) and not self._recount(entries, size)
         if full:
             self.cull(entries=entries, size=size)
         if random.randrange(_HOUSEKEEPING) == 0:  # noqa: S311  chooses a shard, guards no secret
             self._scan(random.randrange(SHARDS), time.time())  # noqa: S311
         return full
 
-    def _fits(self, entries: int, size: int) -> bool:
+    def _recount(self, entries: int, size: int) -> bool:
+        """Add the store up, for what may be written until the next time; do so many more fit?"""
         held = self._shards.usage.totals()
         left = self._max_entries - held.entries - entries
         self._entries_left = min(left, self._max_entries // _PART)
@@ -80,11 +81,11 @@ class Sweeper:
         with suppress(BlockingIOError), _only_one(self._shards.root):
             for _ in range(_ROUNDS):
                 sample = self._sample()
-                if self._fits(entries, size) and not disk_full:  # what was expired is gone
+                if self._recount(entries, size) and not disk_full:  # what was expired is gone
                     return
                 sample.sort(key=attrgetter("written"))
                 self._remove(sample[: max(1, len(sample) // self._frequency)] if self._frequency else sample)
-                if not sample or self._fits(entries, size):
+                if not sample or self._recount(entries, size):
                     return
 
     def _sample(self) -> list[Found]:

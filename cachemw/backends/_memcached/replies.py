@@ -98,11 +98,11 @@ class Values(Reply):
         self.content: dict[str, Value] = {}
 
     def take(self, data: bytes | bytearray, at: int) -> tuple[int, bool]:
-        if at == 0 and type(data) is bytes and (data == _NOTHING or self._at_once(data)):
+        if at == 0 and type(data) is bytes and (data == _NOTHING or self._take_whole(data)):
             return len(data), True
         return self._each(data, at)
 
-    def _at_once(self, data: bytes) -> bool:
+    def _take_whole(self, data: bytes) -> bool:
         """Take it, if it is the whole reply, and nothing else, in the order of the keys, without flags."""
         keys = self._keys
         content = _every(keys, data) if len(keys) >= _MANY and len(data) <= _SMALL * len(keys) else None

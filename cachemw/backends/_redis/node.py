@@ -101,7 +101,7 @@ class Node:
         try:
             connection.connect()
         except ResponseError as error:
-            if not self._speaks_only_resp2(error):
+            if not self._fall_back(error):
                 raise
             return self.connect(timeout)
         except BaseException:
@@ -117,7 +117,7 @@ class Node:
         try:
             await connection.connect()
         except ResponseError as error:
-            if not self._speaks_only_resp2(error):
+            if not self._fall_back(error):
                 raise
             return await self.aconnect()
         except BaseException:
@@ -125,8 +125,8 @@ class Node:
             raise
         return connection
 
-    def _speaks_only_resp2(self, error: ResponseError) -> bool:
-        """Redis before 6, and some proxies, do not know HELLO: from now on this server is spoken to in RESP2."""
+    def _fall_back(self, error: ResponseError) -> bool:
+        """Redis before 6, and some proxies, do not know HELLO: speak RESP2 to this server from now on; was it that?"""
         refused = self._protocol == 3 and ("HELLO" in str(error).upper() or "NOPROTO" in str(error))
         if refused:
             self._protocol = 2
