@@ -119,7 +119,7 @@ def cached_view(page: Page, call: Call) -> Any:
             response = call.response(call(), "cache_page")
         return from_thread.run(passage.keep, response)
     except BaseException as error:
-        return from_thread.run(passage.failed, error)
+        return from_thread.run(passage.stand_in_for, error)
 
 
 async def open_page(
