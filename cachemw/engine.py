@@ -32,7 +32,7 @@ _OWN: Final = frozenset(
 _MOUNTS: Final = 64  # paths at which one application is mounted
 
 #: Request fields that can change what a stored response means for this request. One that carries none of them (and
-#: none of the policy's override fields) is plain: if a fresh response is there, it is the answer.
+#: none of the policy's keyed fields) is plain: if a fresh response is there, it is the answer.
 _CONDITIONAL: Final = frozenset(
     {
         "authorization",
@@ -66,7 +66,7 @@ class Learnt:
     primary   its primary key; `rest` are the keys of the marks that a look-up has to know besides
     variants  where its variants are, if it has any
     room      what counts them: each secondary key, or the hash of a long one -> when its record expires, and whether
-              fields that override something led there
+              what was distinct in a request led there
     """
 
     __slots__ = ("of", "primary", "rest", "room", "variants", "wants")
@@ -206,12 +206,12 @@ class Engine:
         learnt.variants = found
         return found
 
-    def make_room(self, of: str, variant: str, now: float, until: float, *, overrides: bool) -> Sequence[str] | None:
+    def make_room(self, of: str, variant: str, now: float, until: float, *, distinct: bool) -> Sequence[str] | None:
         """Count a variant of this URL, stored until then; which others have to go for it, None if it cannot be stored.
 
         Variants of one URL are bounded: whoever sends new field values all day fills no store. Any other one goes: were
         the newest not stored, a stranger who came first could keep a page from being stored at all; were it the oldest
-        that goes, many visitors in turn would find nothing. What fields that override something led to goes first, and
+        that goes, many visitors in turn would find nothing. What the distinctions of requests led to goes first, and
         takes no other's place; nor does one with a long key, which is not remembered. The variant that came with the
         index is not among those counted, but it counts.
         """
@@ -224,7 +224,7 @@ class Engine:
                     room.pop(other, None)
             while len(room) >= most:
                 victims = [other for other, (_, led) in list(room.items()) if led]
-                if not victims and not overrides and name == variant:
+                if not victims and not distinct and name == variant:
                     victims = list(room)
                 if not victims:
                     return None
@@ -238,7 +238,7 @@ class Engine:
                 self._counted = 1
                 for learnt in list(self.learnt.values()):
                     learnt.room = {}
-        room[name] = until, overrides
+        room[name] = until, distinct
         return gone
 
     @property

@@ -20,7 +20,7 @@ __all__ = ["Fetch"]
 _UNKNOWN: Final[Any] = object()
 
 #: The properties that an index may name; one with another is of a later version.
-_PROPERTIES: Final = frozenset({":language", ":overrides", ":timezone"})
+_PROPERTIES: Final = frozenset({":language", ":distinctions", ":timezone"})
 
 #: Seconds by which the clock of another machine may be ahead. What was stored later than that was stored under a wrong
 #: clock: nobody knows its age.
@@ -60,7 +60,7 @@ class Fetch(Decision[EngineT]):
         for name in (":language", ":timezone"):
             value = self._property(name)
             if value is not None and name not in self.engine.properties:
-                self.overrides += f"{name}:{len(value)}:{value}"
+                self.distinctions += f"{name}:{len(value)}:{value}"
 
     def begin(self, request: Request, now: float, special: Collection[str] = ()) -> None:
         """Take up a request as the application will see it.
@@ -75,7 +75,7 @@ class Fetch(Decision[EngineT]):
             if request.first.method != request.method:
                 self.never = True  # a page without the body that HEAD was not sent, or of what came with a POST
             elif moved := request.moved:
-                self.overrides += f"from:{moved}"
+                self.distinctions += f"from:{moved}"
         if request.method != "GET" and request.method != "HEAD":
             self.forward = "method"
             if request.method == "POST" and self.engine.policy.store_post and not self.never:
@@ -91,7 +91,7 @@ class Fetch(Decision[EngineT]):
                 self.forward = "bypass"
                 return
             if more:
-                self.overrides += keys.override_part(request, engine.policy.keyed_fields)
+                self.distinctions += keys.keyed_part(request, engine.policy.keyed_fields)
         learnt = engine.seen.get(request.identity) if not self.ignore else None
         self._learnt = learnt is not None
         if learnt is None:
@@ -112,7 +112,7 @@ class Fetch(Decision[EngineT]):
 
     def _note_rewriting(self) -> None:
         """The path is not the one in the URL: somebody has chosen it, who may have known more than the URL says."""
-        self.overrides += f"path:{self.request.rewritten}"
+        self.distinctions += f"path:{self.request.rewritten}"
         self._rewritten = True
 
     def _expect_page(self) -> None:
@@ -120,7 +120,7 @@ class Fetch(Decision[EngineT]):
         self.plain = False
         self.of = self.engine.resource(self.request, self.ignore)
         self.primary = keys.primary_key(self.of)
-        self.overrides += keys.override_part(self.request, self.engine.policy.keyed_fields)
+        self.distinctions += keys.keyed_part(self.request, self.engine.policy.keyed_fields)
         if self.request.rewritten:
             self._note_rewriting()
         self.began = self.engine.stamp(self.now)
@@ -152,8 +152,8 @@ class Fetch(Decision[EngineT]):
             softened = 0.0
             if index is not None and type(record) is VaryIndex and record.generation == index.generation:
                 softened = record.stale_before
-                record = None if self.overrides and ":overrides" not in index.names else records[1]
-            elif self.overrides or self.engine.properties:
+                record = None if self.distinctions and ":distinctions" not in index.names else records[1]
+            elif self.distinctions or self.engine.properties:
                 record = None
             if (
                 type(record) is StoredResponse
@@ -266,7 +266,7 @@ class Fetch(Decision[EngineT]):
         if self._index is not None and self._index.key == primary:  # what was learnt is out of date
             self._index = None
             self.engine.remember(of).variants = None
-        if type(record) is StoredResponse and (self.overrides or self.engine.properties):
+        if type(record) is StoredResponse and (self.distinctions or self.engine.properties):
             return None, False, None  # it answered a request without these fields, or before these were in the key
         return record, False, None
 
@@ -280,7 +280,7 @@ class Fetch(Decision[EngineT]):
 
     def _leads(self, index: VaryIndex) -> bool:
         """Do its variants differ by all that this request brings along besides its fields?"""
-        if self.overrides and ":overrides" not in index.names:
+        if self.distinctions and ":distinctions" not in index.names:
             return False
         return all(name in index.names for name in self.engine.properties)
 

@@ -105,7 +105,7 @@ class State(Generic[EngineT]):
     conditional = False  # but, maybe, If-None-Match or If-Modified-Since
     primary = ""  # the primary key
     of: str | None = None  # the resource; None: this request is not looked up
-    overrides = ""  # what the policy's `keyed_fields` add to the key
+    distinctions = ""  # from others to its URL: the policy's `keyed_fields`, and what was chosen before it came here
     forward = "miss"  # RFC 9211 `fwd`
     forward_status = 0
     stored_ttl: float | None = None
@@ -141,8 +141,8 @@ class State(Generic[EngineT]):
         engine = self.engine
         if engine.i18n and self.language is not None:  # the key has what Accept-Language decided, if anybody chose
             names = tuple(name for name in names if name != "accept-language")
-        if self.overrides:
-            return (*names, *engine.properties, ":overrides")
+        if self.distinctions:
+            return (*names, *engine.properties, ":distinctions")
         return names + engine.properties
 
     def _says_so(self, head: Head) -> bool:
@@ -150,7 +150,7 @@ class State(Generic[EngineT]):
         return self._search is None or parse_no_vary_search(head.lines("no-vary-search")) == self._search
 
     def _property(self, name: str) -> str | None:
-        return {":language": self.language, ":timezone": self.timezone, ":overrides": self.overrides}[name]
+        return {":language": self.language, ":timezone": self.timezone, ":distinctions": self.distinctions}[name]
 
     def _token(self, mark: str) -> str:
         """The token that the last purge left in this mark."""

@@ -263,7 +263,7 @@ class Update(State[EngineT]):
         engine, of = self.engine, self.of
         assert of is not None
         names = nominated(head) if self._verdict is None else self._verdict.nominated
-        if engine.properties or self.overrides:
+        if engine.properties or self.distinctions:
             names = self._names(names)
         primary = self.primary if self.request.method != "HEAD" else keys.head_key(of)
         index = self._index if self._index is not None and self._index.key == primary else None
@@ -299,7 +299,7 @@ class Update(State[EngineT]):
         assert self.of is not None
         assert self._storing is not None
         until = self.now + self._storing.lifetime
-        gone = self.engine.make_room(self.of, variant, self.now, until, overrides=bool(self.overrides))
+        gone = self.engine.make_room(self.of, variant, self.now, until, distinct=bool(self.distinctions))
         if gone:
             self.drops = (*self.drops, *gone)
         return gone is not None

@@ -22,11 +22,11 @@ __all__ = [
     "PRIMARY",
     "canonical_query",
     "head_key",
+    "keyed_part",
     "lease_key",
     "mark_key",
     "namespace",
     "normalized",
-    "override_part",
     "primary_key",
     "quote_path",
     "resource",
@@ -69,8 +69,10 @@ def resource(space: str, scheme: str, host: str, mount: str, path: str, query: s
     return f"{space}{len(scheme)}:{scheme}{len(host)}:{host}{len(mount)}:{mount}{len(path)}:{path}{len(query)}:{query}"
 
 
-def override_part(request: Request, names: Sequence[str]) -> str:
-    """The fields of a request by which it may override its URL or say whose it is; "" if it carries none.
+def keyed_part(request: Request, names: Sequence[str]) -> str:
+    """The fields of a request that the policy has in the key: by them it may override its URL, or say whose it is.
+
+    "" if it carries none.
 
     They select a variant as the fields in `Vary` do, so a purge of the URL reaches every page that they led to.
 

@@ -82,7 +82,7 @@ def test_canonical_query(query: str, ignore: tuple[str, ...], sort: bool, expect
 
 def test_override_fields_count_with_all_their_lines() -> None:
     def part(*fields: tuple[str, str]) -> str:
-        return keys.override_part(Request(fields=fields), ("x-forwarded-host", "forwarded", "x-host"))
+        return keys.keyed_part(Request(fields=fields), ("x-forwarded-host", "forwarded", "x-host"))
 
     assert part() == part(("Via", "1.1 a")) == part(("Forwarded", "for=1.2.3.4")) == ""
     different = [

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from cachemw.errors import ImproperlyConfigured
-from cachemw.rfc9111.keys import override_part
+from cachemw.rfc9111.keys import keyed_part
 from cachemw.rfc9111.policy import Policy
 from cachemw.rfc9111.requests import Request
 from cachemw.settings import Settings
@@ -97,7 +97,7 @@ def test_an_empty_list_that_is_the_default_may_be_given_as_such() -> None:
 @pytest.mark.parametrize("name", KEYED.split())
 @pytest.mark.parametrize("policy", [Policy(), Policy.rfc9111(), Policy.django()], ids=["default", "rfc9111", "django"])
 def test_what_pages_hang_on_and_nobody_says_in_vary_is_part_of_every_policys_keys(policy: Policy, name: str) -> None:
-    one, other = (override_part(Request(fields=[(name, f"host={who}")]), policy.keyed_fields) for who in "ab")
+    one, other = (keyed_part(Request(fields=[(name, f"host={who}")]), policy.keyed_fields) for who in "ab")
     assert one != other
     assert "" not in (one, other)
 
