@@ -15,7 +15,7 @@ from jinja2.ext import Extension
 from jinja2.parser import Parser
 
 from cachemw._memoize.passage import arun, passage, run
-from cachemw._memoize.stores import guard_of, store_of
+from cachemw._memoize.stores import keeper_of, store_of
 from cachemw._values import number
 from cachemw.backends.base import BaseCache
 from cachemw.backends.registry import Caches
@@ -87,11 +87,11 @@ class CacheExtension(Extension):
         cache = self.store(using)
         if how is None:
             return body()
-        guard = guard_of(cache)
-        steps = passage(guard, key, how)
+        keeper = keeper_of(cache)
+        steps = passage(keeper, key, how)
         if self.environment.is_async:
-            return arun(cache, guard, steps, partial(_atext, body))
-        return run(cache, guard, steps, lambda: _text(body()))
+            return arun(cache, keeper, steps, partial(_atext, body))
+        return run(cache, keeper, steps, lambda: _text(body()))
 
 
 def _text(body: Any) -> str:

@@ -18,7 +18,8 @@ from typing import Any, Final
 
 from cachemw._asgi.hooked import Hooked
 from cachemw._asgi.passage import Passage, discard, no_body, send_stored, stored_messages
-from cachemw._asgi.request import EXCHANGE, ASGIApp, ASGIRequest, Message, Receive, Scope, Send, octets, sanitised
+from cachemw._asgi.request import EXCHANGE, ASGIRequest, octets, sanitised
+from cachemw._asgi.types import ASGIApp, Message, Receive, Scope, Send
 from cachemw.activation import KEY as LOCALE
 from cachemw.activation import Locale
 from cachemw.caching import CachingMiddleware, Line

@@ -29,7 +29,7 @@ import msgspec
 from cachemw._codec_compression import PLAIN, Compression, unfolded
 from cachemw._codec_recent import Recent
 from cachemw.errors import ImproperlyConfigured
-from cachemw.rfc9111.messages import Fields, HitForMiss, Mark, RawFields, Record, StoredResponse, VaryIndex
+from cachemw.rfc9111.messages import EncodedFields, Fields, HitForMiss, Mark, Record, StoredResponse, VaryIndex
 
 __all__ = ["REFUSALS", "Codec", "Refusal"]
 
@@ -72,7 +72,7 @@ def _plain(value: Any) -> Any:
 _pack = msgspec.msgpack.Encoder(enc_hook=_plain).encode
 # key, status, reason, born, lifetime, began, chosen, validate, tags, fields
 _TextPage = tuple[str, int, str, float, float, float, bool, bool, tuple[str, ...], Fields]
-_RawPage = tuple[str, int, str, float, float, float, bool, bool, tuple[str, ...], RawFields]
+_RawPage = tuple[str, int, str, float, float, float, bool, bool, tuple[str, ...], EncodedFields]
 _UNPACK: Final[dict[int, Callable[[memoryview], tuple[Any, ...]]]] = {
     _TEXT_PAGE: msgspec.msgpack.Decoder(_TextPage).decode,
     _RAW_PAGE: msgspec.msgpack.Decoder(_RawPage).decode,
@@ -161,7 +161,7 @@ class Codec:
         if not isinstance(record, StoredResponse):
             kind, values = _SMALL_VALUES[type(record)]
             return self._sealed(kind, _pack([getattr(record, name) for name in values]), b"", PLAIN, 0)
-        fields: Fields | RawFields
+        fields: Fields | EncodedFields
         if self._raw:
             kind, fields = _RAW_PAGE, record.raw
         else:

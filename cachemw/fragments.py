@@ -33,8 +33,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from markupsafe import Markup
 
 from cachemw._memoize.keys import digest, frame, label
-from cachemw._memoize.passage import Ended, Failed, Held, Made, Passage, Recipe, aproceed, arun, passage, proceed, run
-from cachemw._memoize.stores import Guard, check_store, guard_of, store_of
+from cachemw._memoize.passage import Ended, Failed, Held, Made, Recipe, Steps, aproceed, arun, passage, proceed, run
+from cachemw._memoize.stores import Keeper, check_store, keeper_of, store_of
 from cachemw._values import number
 from cachemw.backends.base import DEFAULT_TIMEOUT, BaseCache
 from cachemw.calling import is_async
@@ -155,11 +155,11 @@ class Part:
 class _Visit:
     """What one use of a fragment is at: its store, and the steps that are left."""
 
-    __slots__ = ("cache", "guard", "part", "steps")
+    __slots__ = ("cache", "keeper", "part", "steps")
 
-    def __init__(self, cache: BaseCache, guard: Guard, steps: Passage) -> None:
+    def __init__(self, cache: BaseCache, keeper: Keeper, steps: Steps) -> None:
         self.cache = cache
-        self.guard = guard
+        self.keeper = keeper
         self.steps = steps
         self.part = Part(None)
 
@@ -191,7 +191,7 @@ class Fragment:
 
     def __enter__(self) -> Part:
         visit = self._begin()
-        return Part(None) if visit is None else visit.begun(proceed(visit.cache, visit.guard, visit.steps))
+        return Part(None) if visit is None else visit.begun(proceed(visit.cache, visit.keeper, visit.steps))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -199,11 +199,11 @@ class Fragment:
         if (visit := self._visit) is not None:
             with closing(visit.steps):
                 if (answer := visit.answer(error)) is not None:
-                    proceed(visit.cache, visit.guard, visit.steps, answer)
+                    proceed(visit.cache, visit.keeper, visit.steps, answer)
 
     async def __aenter__(self) -> Part:
         visit = self._begin()
-        return Part(None) if visit is None else visit.begun(await aproceed(visit.cache, visit.guard, visit.steps))
+        return Part(None) if visit is None else visit.begun(await aproceed(visit.cache, visit.keeper, visit.steps))
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -211,7 +211,7 @@ class Fragment:
         if (visit := self._visit) is not None:
             with closing(visit.steps):
                 if (answer := visit.answer(error)) is not None:
-                    await aproceed(visit.cache, visit.guard, visit.steps, answer)
+                    await aproceed(visit.cache, visit.keeper, visit.steps, answer)
 
     def _begin(self) -> _Visit | None:
         if self._key is None:
@@ -225,8 +225,8 @@ class Fragment:
 
     def _visited(self, key: str, recipe: Recipe) -> _Visit:
         cache = store_of(self._using, None, ALIAS)
-        guard = guard_of(cache)
-        return _Visit(cache, guard, passage(guard, key, recipe))
+        keeper = keeper_of(cache)
+        return _Visit(cache, keeper, passage(keeper, key, recipe))
 
     # -- a decorator ---------------------------------------------------------------------------------------------
 
@@ -247,7 +247,7 @@ class Fragment:
                 return function(*args, **kwargs)
             key = self._key or make_template_fragment_key(self.name, self._vary_on(*args, **kwargs))
             visit = self._visited(key, self._recipe)
-            return run(visit.cache, visit.guard, visit.steps, lambda: function(*args, **kwargs))
+            return run(visit.cache, visit.keeper, visit.steps, lambda: function(*args, **kwargs))
 
         return rendered
 
@@ -258,7 +258,7 @@ class Fragment:
                 return await function(*args, **kwargs)
             key = self._key or make_template_fragment_key(self.name, self._vary_on(*args, **kwargs))
             visit = self._visited(key, self._recipe)
-            return await arun(visit.cache, visit.guard, visit.steps, lambda: function(*args, **kwargs))
+            return await arun(visit.cache, visit.keeper, visit.steps, lambda: function(*args, **kwargs))
 
         return rendered
 

@@ -30,7 +30,7 @@ from cachemw.calling import Hook, HookPlan, check_hook, refuse_async
 from cachemw.errors import ImproperlyConfigured
 from cachemw.paths import decoded, spellings
 
-__all__ = ["Hooks", "Scope"]
+__all__ = ["HookScope", "Hooks"]
 
 HookT = TypeVar("HookT", bound=Hook)
 
@@ -40,8 +40,8 @@ _MEMO_LENGTH: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
-    """A part of the site, by path prefix, whose hooks run for it alone. Made by `Hooks.scope` or `Scope.scope`.
+class HookScope:
+    """A part of the site, by path prefix, whose hooks run for it alone. Made by `Hooks.scope` or `HookScope.scope`.
 
     `prefix` is the whole prefix, those of the outer scopes included; `name` is the dotted name as in Flask ("api.v1").
     """
@@ -50,7 +50,7 @@ class Scope:
     prefix: str
     name: str
 
-    def scope(self, prefix: str, *, name: str) -> Scope:
+    def scope(self, prefix: str, *, name: str) -> HookScope:
         """A scope within this one; "/v1" within "/api" is "/api/v1", and its name is "api.v1"."""
         return self.hooks._add_scope(self, prefix, name)
 
@@ -100,7 +100,7 @@ class Hooks:
 
     def __init__(self) -> None:
         self._lock = RLock()
-        self._scopes: dict[str, Scope] = {}
+        self._scopes: dict[str, HookScope] = {}
         self.sync_only = False
         self._compiled: _Compiled | None = None  # None: to be compiled by the next request
         self.before_request_funcs = _Register(self, "before_request")
@@ -123,7 +123,7 @@ class Hooks:
         self.teardown_request_funcs[None].append(hook)
         return hook
 
-    def scope(self, prefix: str, *, name: str) -> Scope:
+    def scope(self, prefix: str, *, name: str) -> HookScope:
         """The part of the site below the path `prefix`, as a Flask blueprint has it; register hooks on the result.
 
         "/api" is "/api" and all of "/api/…", not "/apix". The path is the one that the application routes by: without
@@ -164,7 +164,7 @@ class Hooks:
             memo[path] = plan
         return plan
 
-    def _add_scope(self, outer: Scope | None, prefix: str, name: str) -> Scope:
+    def _add_scope(self, outer: HookScope | None, prefix: str, name: str) -> HookScope:
         prefix = _literal(prefix)
         if not isinstance(name, str) or not name or "." in name:
             raise ImproperlyConfigured(f"The name of a scope is a text without dots, as in Flask; got {name!r}.")
@@ -174,7 +174,7 @@ class Hooks:
             if name in self._scopes:
                 taken = self._scopes[name].prefix or "/"
                 raise ImproperlyConfigured(f"There is a scope {name!r} already, for {taken!r}: choose another name.")
-            scope = self._scopes[name] = Scope(self, prefix, name)
+            scope = self._scopes[name] = HookScope(self, prefix, name)
             for register in self._registers:
                 register.lists[name] = _Functions(self, register.kind)
         return scope

@@ -10,11 +10,12 @@ Rule 2: a response that depends on a field of the request says so in Vary, unles
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import tzinfo
 from types import EllipsisType
 from typing import Any, AnyStr, Final, Literal
 
+from cachemw._asgi.types import Message, Receive, Scope, Send
 from cachemw.activation import KEY, Entered, Locale, enter, leave
 from cachemw.caching import settings_of
 from cachemw.calling import call, is_async
@@ -245,9 +246,6 @@ class WSGITimezoneMiddleware(_WSGIMiddleware):
 
 # -- ASGI ---------------------------------------------------------------------------------------------------------
 
-Scope = MutableMapping[str, Any]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
 
 class _ASGIMiddleware(ABC):
     """Has a subclass choose, and keeps the choice current while the application runs."""
@@ -261,7 +259,7 @@ class _ASGIMiddleware(ABC):
     async def _choose(self, scope: Scope, locale: Locale) -> tuple[Scope, tuple[str, ...]]:
         """Put the choice into `locale`; returns the scope for the application, and what to name in Vary."""
 
-    async def __call__(self, scope: Scope, receive: Callable[[], Awaitable[Any]], send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
@@ -270,7 +268,7 @@ class _ASGIMiddleware(ABC):
         try:
             scope, vary = await self._choose(scope, locale)
 
-            async def patched(message: MutableMapping[str, Any]) -> None:
+            async def patched(message: Message) -> None:
                 if message["type"] == "http.response.start":
                     language = locale.language if self._names_language else None
                     fields = _patched(message.get("headers", ()), _RAW_NAMES, _raw, language, vary)

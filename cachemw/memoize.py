@@ -33,8 +33,8 @@ from cachemw._memoize.keys import digest, frame, label
 from cachemw._memoize.passage import (
     MARK_TIMEOUT,
     Held,
-    Passage,
     Recipe,
+    Steps,
     arun,
     mark_of,
     new_mark,
@@ -42,7 +42,7 @@ from cachemw._memoize.passage import (
     remade,
     run,
 )
-from cachemw._memoize.stores import Guard, check_store, guard_of, store_of
+from cachemw._memoize.stores import Keeper, check_store, keeper_of, store_of
 from cachemw._values import number
 from cachemw.backends.base import BaseCache
 from cachemw.calling import is_async
@@ -200,14 +200,14 @@ class _Bindable(Decorated, Generic[P, R]):
     def made_of(self) -> tuple[FunctionType, tuple[Any, ...]]:
         return self._function.call, self._bound
 
-    def _prepared(self, make: Callable[[Guard, str, Recipe], Passage], args: Any, kwargs: Any) -> Any:
+    def _prepared(self, make: Callable[[Keeper, str, Recipe], Steps], args: Any, kwargs: Any) -> Any:
         """What `run` needs to carry out a passage for these arguments."""
         function = self._function
         given = (*self._bound, *args)
         key = function.key(given, kwargs)
         cache = function.store()
-        guard = guard_of(cache)
-        return cache, guard, make(guard, key, function.recipe), lambda: function.call(*given, **kwargs)
+        keeper = keeper_of(cache)
+        return cache, keeper, make(keeper, key, function.recipe), lambda: function.call(*given, **kwargs)
 
     def _bind(self, instance: Any, owner: Any) -> Self:
         binds = self._function.binds

@@ -28,7 +28,7 @@ from cachemw.calling import (
     run_teardown,
 )
 from cachemw.errors import ImproperlyConfigured
-from cachemw.hooks import Hooks, Scope
+from cachemw.hooks import Hooks, HookScope
 from cachemw.paths import below, decoded, readings, spellings
 
 
@@ -45,7 +45,7 @@ class Site:
             for number in (1, 2):
                 self.register(place, f"{name}{number}")
 
-    def register(self, place: Hooks | Scope, name: str) -> None:
+    def register(self, place: Hooks | HookScope, name: str) -> None:
         place.before_request(lambda request: self.log.append(f"before {name}"))
         place.after_request(lambda response: self.log.append(f"after {name}"))
         place.teardown_request(lambda error: self.log.append(f"teardown {name}"))

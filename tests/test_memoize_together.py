@@ -16,7 +16,7 @@ import pytest
 
 from cachemw import BackendUnavailable, caches
 from cachemw._memoize import passage as passages
-from cachemw._memoize.stores import guard_of
+from cachemw._memoize.stores import keeper_of
 from cachemw.backends.locmem import LocMemCache
 from cachemw.backends.redis import RedisCache
 from cachemw.flights import Flight
@@ -483,10 +483,10 @@ def test_while_one_looks_whether_a_store_is_back_the_others_do_not_wait(clock: C
 def test_values_that_are_at_fault_do_not_count_against_the_store() -> None:
     """However many of them there are."""
     store = FailingCache("at-fault", {"SERIALIZER": "json"})
-    guard = guard_of(store)
+    keeper = keeper_of(store)
     for _ in range(20):
-        assert guard.attempt(store, "set", ("no-json", object()), "not stored") == "not stored"
-    assert guard.attempt(store, "has_key", ("no-json",), "not asked") is False
+        assert keeper.attempt(store, "set", ("no-json", object()), "not stored") == "not stored"
+    assert keeper.attempt(store, "has_key", ("no-json",), "not asked") is False
     store.clear()
 
 
@@ -547,11 +547,11 @@ def test_a_value_written_while_the_store_begins_to_fail_is_returned(memoize: Mem
 def test_stores_that_are_gone_leave_nothing_behind() -> None:
     store = LocMemCache("gone")
     cached(60, cache=store)(lambda: 1)()
-    guard = weakref.ref(guard_of(store))
-    assert guard() is guard_of(store) is not guard_of(caches["default"])
+    keeper = weakref.ref(keeper_of(store))
+    assert keeper() is keeper_of(store) is not keeper_of(caches["default"])
     del store
     gc.collect()
-    assert guard() is None
+    assert keeper() is None
 
 
 def test_redis_keeps_results_and_its_loss_is_not_noticed(caplog: pytest.LogCaptureFixture) -> None:

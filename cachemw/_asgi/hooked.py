@@ -6,7 +6,8 @@ from collections import deque
 from functools import cache
 from typing import Any
 
-from cachemw._asgi.request import ASGIApp, ASGIRequest, Message, Receive, Scope, Send
+from cachemw._asgi.request import ASGIRequest
+from cachemw._asgi.types import ASGIApp, Message, Receive, Scope, Send
 from cachemw.calling import HookPlan, arun_after, arun_before, arun_teardown
 from cachemw.exchange.state import BEFORE
 

@@ -16,14 +16,11 @@ from typing import Any, Final, cast
 from cachemw._asgi.request import (
     EXCHANGE,
     ASGIRequest,
-    Message,
-    Receive,
-    Scope,
-    Send,
     decoded,
     encoded,
     with_conditions,
 )
+from cachemw._asgi.types import Message, Receive, Scope, Send
 from cachemw._relay_carriers import TaskRelay
 from cachemw.activation import KEY as LOCALE
 from cachemw.activation import enter, is_awaited, leave

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Hashable, MutableMapping, Sequence
+from collections.abc import Hashable, Sequence
 from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import unquote
 
 from cachemw._asgi.declared import declared
+from cachemw._asgi.types import Scope
 from cachemw.activation import KEY as LOCALE
 from cachemw.engine import bounded
 from cachemw.exchange.state import EXCHANGE, LEFT_OUT
@@ -18,24 +19,13 @@ from cachemw.rfc9111.requests import CREDENTIALS, UnreadRequest
 
 __all__ = [
     "EXCHANGE",
-    "ASGIApp",
     "ASGIRequest",
-    "Message",
-    "Receive",
-    "Scope",
-    "Send",
     "decoded",
     "encoded",
     "octets",
     "sanitised",
     "with_conditions",
 ]
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _CONDITIONS: Final = frozenset(
     {b"if-match", b"if-modified-since", b"if-none-match", b"if-range", b"if-unmodified-since", b"range"}

@@ -7,13 +7,14 @@ Rule: the application serves the file, with its guards, hooks and ranges. The sh
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import anyio.to_thread
 
+from cachemw._asgi.types import ASGIApp, Message, Receive, Scope, Send
 from cachemw._busting.folder import StaticFolder
 from cachemw._busting.serving import Serving
 from cachemw.asgi import ASGIRequest
@@ -25,11 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ASGIStatic", "WSGIPassage", "WSGIStatic", "found_in_mount"]
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 #: The folder that the request is for, and the name in it.
 Found = tuple[StaticFolder, str]
 

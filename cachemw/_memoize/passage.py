@@ -22,7 +22,7 @@ from contextlib import closing
 from contextvars import ContextVar
 from typing import Any, Final, NamedTuple, TypeGuard
 
-from cachemw._memoize.stores import Guard
+from cachemw._memoize.stores import Keeper
 from cachemw.backends._once import MISSING
 from cachemw.backends.base import BaseCache
 from cachemw.flights import Flight
@@ -33,8 +33,8 @@ __all__ = [
     "Failed",
     "Held",
     "Made",
-    "Passage",
     "Recipe",
+    "Steps",
     "aproceed",
     "arun",
     "mark_of",
@@ -111,7 +111,7 @@ class Recipe(NamedTuple):
 #: A step of a passage: make the value; wait for a flight; or (operation of the store, arguments, what it is if the
 #: store does not answer).
 CALL: Final[Any] = object()
-Passage = Generator[Any, Any, Any]
+Steps = Generator[Any, Any, Any]
 
 
 #: Seconds; longer than any call takes: only those under way have to see a mark.
@@ -149,9 +149,9 @@ def _is_due(held: Held, recipe: Recipe) -> bool:
     return time.time() + ahead >= held.fresh_until
 
 
-def passage(guard: Guard, key: str, recipe: Recipe) -> Passage:
+def passage(keeper: Keeper, key: str, recipe: Recipe) -> Steps:
     """The value, or the `Failed` call for it."""
-    seen = guard.ended
+    seen = keeper.ended
     held = yield from _read(key, recipe)
     fresh = _is_fresh(held)
     if held is not None and fresh and not _is_due(held, recipe):
@@ -159,9 +159,9 @@ def passage(guard: Guard, key: str, recipe: Recipe) -> Passage:
     if held is not None and time.time() >= held.fresh_until + recipe.stale:
         held = None  # the store's clock is behind ours
     while True:
-        flight, leads = guard.flights.join(key)
+        flight, leads = keeper.flights.join(key)
         if leads:
-            return (yield from _lead(guard, recipe, flight, held, seen))
+            return (yield from _lead(keeper, recipe, flight, held, seen))
         if held is not None and fresh:
             return held.value  # somebody else makes it anew
         value = yield from _follow(recipe, flight, held)
@@ -169,22 +169,22 @@ def passage(guard: Guard, key: str, recipe: Recipe) -> Passage:
             return value
 
 
-def _lead(guard: Guard, recipe: Recipe, flight: Flight[Any], held: Held | None, seen: int) -> Passage:
+def _lead(keeper: Keeper, recipe: Recipe, flight: Flight[Any], held: Held | None, seen: int) -> Steps:
     landing: _Landing | None = None
     try:
-        if guard.ended != seen and _is_fresh(found := (yield from _read(flight.key, recipe))):
+        if keeper.ended != seen and _is_fresh(found := (yield from _read(flight.key, recipe))):
             landing = _Landing()
             return found.value
         value, landing = yield from _make(flight.key, recipe, held)
         return value
     finally:
-        guard.end()
+        keeper.end()
         if landing is not None:
             flight.land({flight.key: landing})
         flight.end()
 
 
-def _follow(recipe: Recipe, flight: Flight[Any], held: Held | None) -> Passage:
+def _follow(recipe: Recipe, flight: Flight[Any], held: Held | None) -> Steps:
     """What somebody else has made; MISSING if he was stopped, and one of those who waited has to take over."""
     if not _leading.get() and (yield flight):
         landing = flight.records.get(flight.key)
@@ -202,7 +202,7 @@ def _follow(recipe: Recipe, flight: Flight[Any], held: Held | None) -> Passage:
     return value
 
 
-def remade(guard: Guard, key: str, recipe: Recipe) -> Passage:
+def remade(keeper: Keeper, key: str, recipe: Recipe) -> Steps:
     """A new value, whatever is stored; who has begun earlier, stores nothing over it."""
     yield "set", (mark_of(key), new_mark(), MARK_TIMEOUT), None
     value, _ = yield from _make(key, recipe, None)
@@ -225,7 +225,7 @@ def _make(key: str, recipe: Recipe, held: Held | None) -> Generator[Any, Any, tu
     return made.value, _Landing()
 
 
-def _call() -> Passage:
+def _call() -> Steps:
     before = _leading.get()
     _leading.set(True)  # and back without a token: a fragment may begin and end in two contexts (streams in threads)
     try:
@@ -257,24 +257,24 @@ class Ended(NamedTuple):
         return self.answer
 
 
-def proceed(cache: BaseCache, guard: Guard, steps: Passage, answer: Any = None) -> Ended | None:
+def proceed(cache: BaseCache, keeper: Keeper, steps: Steps, answer: Any = None) -> Ended | None:
     """Carry out the steps to the end; None: up to a CALL, whose answer is to be brought."""
     try:
         while (step := steps.send(answer)) is not CALL:
-            answer = _wait(step) if type(step) is Flight else guard.attempt(cache, *step)
+            answer = _wait(step) if type(step) is Flight else keeper.attempt(cache, *step)
     except StopIteration as end:
         return Ended(end.value)
     return None
 
 
-async def aproceed(cache: BaseCache, guard: Guard, steps: Passage, answer: Any = None) -> Ended | None:
+async def aproceed(cache: BaseCache, keeper: Keeper, steps: Steps, answer: Any = None) -> Ended | None:
     """`proceed` without blocking the event loop."""
     try:
         while (step := steps.send(answer)) is not CALL:
             if type(step) is Flight:
                 answer = await step.await_landing(_PATIENCE)
             else:
-                answer = await guard.aattempt(cache, *step)
+                answer = await keeper.aattempt(cache, *step)
     except StopIteration as end:
         return Ended(end.value)
     return None
@@ -288,31 +288,31 @@ def _wait(flight: Flight[Any]) -> bool:
     return False
 
 
-def run(cache: BaseCache, guard: Guard, steps: Passage, call: Callable[[], Any]) -> Any:
+def run(cache: BaseCache, keeper: Keeper, steps: Steps, call: Callable[[], Any]) -> Any:
     """The value that the steps lead to. Raises: what the call raises."""
     with closing(steps):
-        end = proceed(cache, guard, steps)
+        end = proceed(cache, keeper, steps)
         if end is None:
             began = time.monotonic()
             try:
                 made: Made | Failed = Made(call(), time.monotonic() - began)
             except Exception as error:
                 made = Failed(error)
-            end = proceed(cache, guard, steps, made)
+            end = proceed(cache, keeper, steps, made)
     assert end is not None  # one call, and it was made
     return end.result()
 
 
-async def arun(cache: BaseCache, guard: Guard, steps: Passage, call: Callable[[], Awaitable[Any]]) -> Any:
+async def arun(cache: BaseCache, keeper: Keeper, steps: Steps, call: Callable[[], Awaitable[Any]]) -> Any:
     """`run` for tasks."""
     with closing(steps):
-        end = await aproceed(cache, guard, steps)
+        end = await aproceed(cache, keeper, steps)
         if end is None:
             began = time.monotonic()
             try:
                 made: Made | Failed = Made(await call(), time.monotonic() - began)
             except Exception as error:
                 made = Failed(error)
-            end = await aproceed(cache, guard, steps, made)
+            end = await aproceed(cache, keeper, steps, made)
     assert end is not None
     return end.result()

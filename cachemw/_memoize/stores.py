@@ -21,7 +21,7 @@ from cachemw.backends.registry import NAMES, Caches, caches, opened, resolve
 from cachemw.errors import BackendUnavailable
 from cachemw.flights import Flights
 
-__all__ = ["Guard", "caches_here", "check_store", "guard_of", "store_of"]
+__all__ = ["Keeper", "caches_here", "check_store", "keeper_of", "store_of"]
 
 
 def caches_here() -> Caches:
@@ -56,7 +56,7 @@ def store_of(cache: str | BaseCache | None, known: Caches | None, *defaults: str
     return known[cache]
 
 
-class Guard:
+class Keeper:
     """A store as those see it who can do without it, and the values that are being made for it in this process."""
 
     def __init__(self, name: str) -> None:
@@ -112,12 +112,12 @@ class Guard:
         self._breaker.failed(error, began, blameless=not isinstance(error, BackendUnavailable))
 
 
-_guards: weakref.WeakKeyDictionary[BaseCache, Guard] = weakref.WeakKeyDictionary()
+_keepers: weakref.WeakKeyDictionary[BaseCache, Keeper] = weakref.WeakKeyDictionary()
 
 
-def guard_of(cache: BaseCache) -> Guard:
-    """The guard of a store: one for all who use it in this process."""
-    guard = _guards.get(cache)
-    if guard is None:  # or it is `cachemw.cache`, which stands for another one
-        guard = _guards.setdefault(resolve("cache", cache, caches), Guard(repr(cache)))
-    return guard
+def keeper_of(cache: BaseCache) -> Keeper:
+    """The keeper of a store: one for all who use it in this process."""
+    keeper = _keepers.get(cache)
+    if keeper is None:  # or it is `cachemw.cache`, which stands for another one
+        keeper = _keepers.setdefault(resolve("cache", cache, caches), Keeper(repr(cache)))
+    return keeper

@@ -18,13 +18,13 @@ from cachemw.rfc9111.bodies import Body
 from cachemw.rfc9111.fields import CacheControl, is_token, parse_cache_control
 
 __all__ = [
+    "EncodedFields",
     "Field",
     "Fields",
     "Head",
     "HitForMiss",
     "Layout",
     "Mark",
-    "RawFields",
     "Record",
     "StoredResponse",
     "VaryIndex",
@@ -32,7 +32,7 @@ __all__ = [
 
 Field = tuple[str, str]
 Fields = tuple[Field, ...]
-RawFields = tuple[tuple[bytes, bytes], ...]
+EncodedFields = tuple[tuple[bytes, bytes], ...]
 
 _NONE: Final[tuple[str, ...]] = ()
 _NAME: Final = itemgetter(0)
@@ -141,7 +141,7 @@ class StoredResponse:
         lifetime: float,
         began: float,
         fields: Fields | None = None,
-        raw: RawFields | None = None,
+        raw: EncodedFields | None = None,
         reason: str = "",
         chosen: bool = False,
         validate: bool = False,
@@ -182,7 +182,7 @@ class StoredResponse:
         return self._fields
 
     @property
-    def raw(self) -> RawFields:
+    def raw(self) -> EncodedFields:
         """The stored fields as bytes, names in lower case (ASGI's form)."""
         if self._raw is None:
             self._raw = tuple([(n.lower().encode("latin-1"), v.encode("latin-1")) for n, v in self._fields or ()])

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from cachemw import CacheMiddleware, Caching, caching
-from cachemw._memoize.stores import guard_of
+from cachemw._memoize.stores import keeper_of
 from cachemw._values import imported
 from cachemw.backends import registry
 from cachemw.backends.base import BaseCache, BlockingCache, InlineCache
@@ -442,7 +442,7 @@ def test_what_goes_by_the_name_of_the_default_cache_is_one_with_it(monkeypatch: 
     """Not a second store with pages, a breaker and flights of its own, which nobody else joins."""
     monkeypatch.setattr(registry, "caches", three())
     store = registry.caches["default"]
-    assert guard_of(registry.cache) is guard_of(store)
+    assert keeper_of(registry.cache) is keeper_of(store)
     assert Caching(cache=registry.cache).line.pages.cache is store
 
 
