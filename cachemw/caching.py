@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import logging
 import os
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
-from typing import Any, Final, Protocol, TypedDict
+from typing import Any, Final, Protocol, TypedDict, TypeVar, Unpack
 
 from cachemw._caching_here import site_here
 from cachemw._values import number, refuse, shown, text
@@ -38,6 +39,7 @@ __all__ = [
     "log",
     "pages_of",
     "settings_of",
+    "showing_options_of",
 ]
 
 log = logging.getLogger("cachemw")
@@ -90,6 +92,22 @@ class Options(TypedDict, total=False):
     rules: Iterable[Rule | Mapping[str, Any]] | None
     hooks: Hooks | None
     settings: Settings | Mapping[str, Any] | None
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def showing_options_of(kind: type) -> Callable[[F], F]:
+    """Let `help` and `inspect.signature` show a class's arguments in the place of the `**options` handed on to it."""
+
+    def shown(function: F) -> F:
+        own = inspect.signature(function)
+        *first, _ = own.parameters.values()
+        handed = [one for name, one in inspect.signature(kind).parameters.items() if name not in own.parameters]
+        vars(function)["__signature__"] = own.replace(parameters=[*first, *handed])
+        return function
+
+    return shown
 
 
 class Caching:
@@ -242,35 +260,15 @@ class CachingMiddleware(ABC):
     _async_hooks = False
     _partner: Caching | None = None  # what the half around this one works with, once the two have been compared
 
-    def __init__(
-        self,
-        app: Any,
-        *,
-        cache: str | BaseCache | None = None,
-        policy: Policy | None = None,
-        seconds: float | None = None,
-        key_prefix: str | None = None,
-        rules: Iterable[Rule | Mapping[str, Any]] | None = None,
-        hooks: Hooks | None = None,
-        settings: Settings | Mapping[str, Any] | None = None,
-    ) -> None:
+    @showing_options_of(Caching)
+    def __init__(self, app: Any, **options: Unpack[Options]) -> None:
         self.app = app
-        self.caching = Caching(
-            cache=cache,
-            policy=policy,
-            seconds=seconds,
-            key_prefix=key_prefix,
-            rules=rules,
-            hooks=hooks,
-            settings=settings,
-        )
-        if hooks is not None:
-            hooks.check(async_allowed=self._async_hooks)
-        self.hooks = hooks
+        self.caching = Caching(**options)
+        self.hooks = self.caching.hooks
+        if self.hooks is not None:
+            self.hooks.check(async_allowed=self._async_hooks)
         _at_work[next(_numbers)] = self.caching
-        given: dict[str, Any] = {"cache": cache, "policy": policy, "seconds": seconds, "key_prefix": key_prefix}
-        given |= {"rules": rules, "settings": settings}
-        self._given = [name for name, value in given.items() if value is not None]
+        self._given = [name for name, value in options.items() if value is not None]
         self._prepare()
 
     def _agree(self, outer: Caching) -> None:

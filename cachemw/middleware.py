@@ -6,10 +6,10 @@ import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import tzinfo
 from types import EllipsisType
-from typing import Any, Literal, TypedDict, TypeVar, Unpack, overload
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 from cachemw import asgi, locale, wsgi
-from cachemw.caching import Options
+from cachemw.caching import Options, showing_options_of
 from cachemw.errors import ImproperlyConfigured
 from cachemw.settings import Settings
 
@@ -71,8 +71,6 @@ def _takes(app: Any, count: int, beneath: bool) -> bool:
 WSGI = Callable[[Any, Any], Any]
 ASGI = Callable[[Any, Any, Any], Awaitable[Any]]
 
-F = TypeVar("F", bound=Callable[..., Any])
-
 
 class LocaleOptions(TypedDict, total=False):
     """The options of `LocaleMiddleware`."""
@@ -93,20 +91,6 @@ class TimezoneOptions(TypedDict, total=False):
     settings: Settings | Mapping[str, Any] | None
 
 
-def _with_options_of(kind: type) -> Callable[[F], F]:
-    """Let `help` and `inspect.signature` show a class's arguments, which a function hands on."""
-
-    def signed(function: F) -> F:
-        signature = inspect.signature(kind)
-        parameters = [
-            one.replace(annotation=Any) if one.name == "app" else one for one in signature.parameters.values()
-        ]
-        vars(function)["__signature__"] = signature.replace(parameters=parameters, return_annotation=Any)
-        return function
-
-    return signed
-
-
 def _around(app: Any, around_asgi: type, around_wsgi: type, options: Mapping[str, Any]) -> Any:
     return (around_asgi if interface_of(app) == "asgi" else around_wsgi)(app, **options)
 
@@ -115,7 +99,7 @@ def _around(app: Any, around_asgi: type, around_wsgi: type, options: Mapping[str
 def CacheMiddleware(app: ASGI, **options: Unpack[Options]) -> asgi.CacheMiddleware: ...
 @overload
 def CacheMiddleware(app: WSGI, **options: Unpack[Options]) -> wsgi.CacheMiddleware: ...
-@_with_options_of(wsgi.CacheMiddleware)
+@showing_options_of(wsgi.CacheMiddleware)
 def CacheMiddleware(app: Any, **options: Any) -> Any:
     """Serve a WSGI or ASGI application's pages from a cache.
 
@@ -143,7 +127,7 @@ def CacheMiddleware(app: Any, **options: Any) -> Any:
 def UpdateCacheMiddleware(app: ASGI, **options: Unpack[Options]) -> asgi.UpdateCacheMiddleware: ...
 @overload
 def UpdateCacheMiddleware(app: WSGI, **options: Unpack[Options]) -> wsgi.UpdateCacheMiddleware: ...
-@_with_options_of(wsgi.UpdateCacheMiddleware)
+@showing_options_of(wsgi.UpdateCacheMiddleware)
 def UpdateCacheMiddleware(app: Any, **options: Any) -> Any:
     """The outer half of the cache, around the middlewares that change what a page depends on.
 
@@ -156,7 +140,7 @@ def UpdateCacheMiddleware(app: Any, **options: Any) -> Any:
 def FetchFromCacheMiddleware(app: ASGI, **options: Unpack[Options]) -> asgi.FetchFromCacheMiddleware: ...
 @overload
 def FetchFromCacheMiddleware(app: WSGI, **options: Unpack[Options]) -> wsgi.FetchFromCacheMiddleware: ...
-@_with_options_of(wsgi.FetchFromCacheMiddleware)
+@showing_options_of(wsgi.FetchFromCacheMiddleware)
 def FetchFromCacheMiddleware(app: Any, **options: Any) -> Any:
     """The inner half of the cache, inside the middlewares that change what a page depends on.
 
@@ -170,7 +154,7 @@ def FetchFromCacheMiddleware(app: Any, **options: Any) -> Any:
 def LocaleMiddleware(app: ASGI, **options: Unpack[LocaleOptions]) -> locale.ASGILocaleMiddleware: ...
 @overload
 def LocaleMiddleware(app: WSGI, **options: Unpack[LocaleOptions]) -> locale.WSGILocaleMiddleware: ...
-@_with_options_of(locale.WSGILocaleMiddleware)
+@showing_options_of(locale.WSGILocaleMiddleware)
 def LocaleMiddleware(app: Any, **options: Any) -> Any:
     """Choose the language of each request, between the two halves of the cache.
 
@@ -184,7 +168,7 @@ def LocaleMiddleware(app: Any, **options: Any) -> Any:
 def TimezoneMiddleware(app: ASGI, **options: Unpack[TimezoneOptions]) -> locale.ASGITimezoneMiddleware: ...
 @overload
 def TimezoneMiddleware(app: WSGI, **options: Unpack[TimezoneOptions]) -> locale.WSGITimezoneMiddleware: ...
-@_with_options_of(locale.WSGITimezoneMiddleware)
+@showing_options_of(locale.WSGITimezoneMiddleware)
 def TimezoneMiddleware(app: Any, **options: Any) -> Any:
     """Choose the time zone of each request, between the two halves of the cache.
 
