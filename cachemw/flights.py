@@ -74,16 +74,8 @@ class Flight(Generic[T]):
 
     def end(self, records: Mapping[str, T] = _NOTHING) -> None:
         """Land, if that has not happened, and be forgotten: the next request leads a new flight."""
-        flights = self._flights
-        with flights.lock:
-            if flights._flying.get(self.key) is self:
-                del flights._flying[self.key]
-            if self.landed:
-                return
-            self.landed = True
-            self.records = records
-        if self._gates or self._waiters:
-            self._release()
+        self._flights.remove(self)
+        self.land(records)
 
     def wait(self, timeout: float) -> bool:
         """Block the thread until the flight has landed; False after `timeout` seconds, or if it is held up.
