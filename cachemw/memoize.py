@@ -28,6 +28,7 @@ from collections.abc import Callable, Coroutine
 from types import CodeType, FunctionType
 from typing import Any, Final, Generic, ParamSpec, Protocol, Self, TypeVar, cast, overload
 
+from cachemw._caching_here import is_view_here
 from cachemw._memoize.closures import Closure, Decorated, code_frame, has_no_key, has_own_globals, named
 from cachemw._memoize.keys import digest, frame, label
 from cachemw._memoize.passage import (
@@ -136,6 +137,15 @@ class _Function:
             f"cached(…, key=lambda {str(inspect.Signature(bare))[1:-1]}: {name}.id)."
         )
 
+    def made(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What the function returns. Raises: TypeError for a view of Flask's: what it reads is no argument of it."""
+        if self._key is None and is_view_here(self.call):
+            raise TypeError(
+                f"cached: {self.name} is a view, and what it read of this request it would show to everybody. Write "
+                "@cache_page(60), which keeps the page; or key=, which says what counts."
+            )
+        return self.call(*args, **kwargs)
+
     def store(self) -> BaseCache:
         """Where its values are. Raises: InvalidCacheBackendError for an alias that is not configured."""
         cache = store_of(self.cache, None)
@@ -207,7 +217,7 @@ class _Bindable(Decorated, Generic[P, R]):
         key = function.key(given, kwargs)
         cache = function.store()
         keeper = keeper_of(cache)
-        return cache, keeper, make(keeper, key, function.recipe), lambda: function.call(*given, **kwargs)
+        return cache, keeper, make(keeper, key, function.recipe), lambda: function.made(given, kwargs)
 
     def _bind(self, instance: Any, owner: Any) -> Self:
         binds = self._function.binds
@@ -368,7 +378,8 @@ def cached(
     awaited where the function is.
 
     Raises: TypeError for what is no function, for a generator, and for such a key; ImproperlyConfigured for any other
-    option. A call raises TypeError if an argument has no key, InvalidCacheBackendError for an alias not configured.
+    option. A call raises TypeError if an argument has no key, and if the function is a view of Flask or Quart and no
+    `key` says what counts; InvalidCacheBackendError for an alias not configured.
     """
     if callable(timeout):
         raise TypeError(f"cached: the timeout is a number of seconds, or None; got {timeout!r}. Write @cached(60).")

@@ -720,6 +720,68 @@ def test_in_flask_the_application_has_the_stores() -> None:
     assert caches["default"].has_key(plain.cache_key())
 
 
+@pytest.mark.parametrize("below", [False, True], ids=["by itself", "below another decorator"])
+def test_a_view_of_flask_is_refused_because_what_it_reads_is_no_argument(below: bool) -> None:
+    from flask import Flask, request
+
+    app = Flask("greetings")
+    app.testing = True
+
+    @cached(60)
+    def greet() -> str:
+        return f"Good day, {request.args['name']}"
+
+    app.add_url_rule("/", "greet", functools.wraps(greet)(lambda: greet()) if below else greet)
+    with pytest.raises(TypeError, match=r"greet is a view, .* Write @cache_page\(60\)"):
+        app.test_client().get("/?name=Ada")
+
+
+def test_a_view_of_flask_may_say_what_counts_and_call_what_is_kept() -> None:
+    from flask import Flask, request
+
+    app = Flask("greetings")
+    app.testing = True
+    calls: list[str] = []
+
+    @cached(60)
+    def article(name: str) -> str:
+        calls.append(name)
+        return f"{name} costs 3"
+
+    @app.get("/keyed")
+    @cached(60, key=lambda: request.args["name"])
+    def keyed() -> str:
+        return article(request.args["name"])
+
+    app.add_url_rule("/plain", "plain", lambda: article(request.args["name"]))
+    visitor = app.test_client()
+    pages = [
+        visitor.get(f"/{path}?name={name}").text for path in ("keyed", "plain") for name in ("lamp", "oar", "lamp")
+    ]
+    assert pages == ["lamp costs 3", "oar costs 3", "lamp costs 3"] * 2
+    assert calls == ["lamp", "oar"]
+    with pytest.raises(TypeError, match="missing a required argument"), app.test_request_context("/nowhere"):
+        article()  # type: ignore[call-arg]
+
+
+def test_a_view_of_quart_is_refused_too() -> None:
+    import quart
+
+    app = quart.Quart("greetings")
+    app.testing = True
+
+    @app.get("/")
+    @cached(60)
+    async def greet() -> str:
+        return quart.request.args["name"]
+
+    async def visit() -> str:
+        answer = await app.test_client().get("/?name=Ada")
+        return await answer.get_data(as_text=True)
+
+    assert "greet is a view" in asyncio.run(visit())
+
+
 def test_a_dummy_store_keeps_nothing(memoize: Memoize) -> None:
     calls: list[int] = []
     memoized = memoize(lambda: calls.append(1), cache=DummyCache("", {}))
