@@ -13,7 +13,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack
 
 from cachemw._caching_here import site_here
@@ -22,6 +21,7 @@ from cachemw.rfc9111.fields import (
     dump_cache_control,
     format_date,
     is_token,
+    merge_vary,
     parse_cache_control,
     parse_delta_seconds,
     parse_list,
@@ -41,7 +41,6 @@ __all__ = [
     "has_vary_header",
     "learn_cache_key",
     "lines_of",
-    "merge_vary",
     "patch_cache_control",
     "patch_response_headers",
     "patch_vary_headers",
@@ -170,19 +169,6 @@ def patch_vary_headers(headers: Any, names: Iterable[str]) -> None:
     lines = lines_of(headers, "Vary")
     if lines or names:
         _set(headers, "Vary", merge_vary(lines, names))
-
-
-def merge_vary(lines: Iterable[str], names: Iterable[str]) -> str:
-    """The value of a Vary field that has these lines, with `names` added; spelling and order of the old names stay."""
-    return _merge_vary(tuple(lines), tuple(names))
-
-
-@lru_cache(maxsize=256)  # an application says few different things here, and says them in every response
-def _merge_vary(lines: tuple[str, ...], names: tuple[str, ...]) -> str:
-    members: dict[str, str] = {}
-    for name in (*parse_list(lines), *names):
-        members.setdefault(name.lower(), name)
-    return "*" if "*" in members else ", ".join(members.values())
 
 
 def has_vary_header(headers: Any, name: str) -> bool:

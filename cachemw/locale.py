@@ -20,9 +20,9 @@ from cachemw.activation import KEY, Entered, Locale, enter, leave
 from cachemw.caching import settings_of
 from cachemw.calling import call, is_async
 from cachemw.errors import ImproperlyConfigured
-from cachemw.headers import merge_vary
 from cachemw.negotiation import LanguageChoice, TimezoneChoice
 from cachemw.paths import below
+from cachemw.rfc9111.fields import merge_vary
 from cachemw.settings import Settings
 
 __all__ = ["ASGILocaleMiddleware", "ASGITimezoneMiddleware", "WSGILocaleMiddleware", "WSGITimezoneMiddleware"]

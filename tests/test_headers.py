@@ -22,12 +22,11 @@ from cachemw.headers import (
     check_directives,
     get_max_age,
     has_vary_header,
-    merge_vary,
     patch_cache_control,
     patch_response_headers,
     patch_vary_headers,
 )
-from cachemw.rfc9111.fields import parse_cache_control
+from cachemw.rfc9111.fields import merge_vary, parse_cache_control
 
 NOW = 784111777.0  # Sun, 06 Nov 1994 08:49:37 GMT, the date of RFC 9110 §5.6.7
 NEVER = "max-age=0, no-cache, no-store, must-revalidate, private"

@@ -15,6 +15,8 @@ from cachemw.rfc9111.fields import (
     CacheControl,
     dump_cache_control,
     format_date,
+    merge_vary,
+    parse_list,
     parse_no_vary_search,
     parse_tags,
     valid_host,
@@ -34,7 +36,6 @@ from cachemw.rfc9111.storing import (
     nominated,
     storable_fields,
 )
-from cachemw.rfc9111.syntax import OWS
 
 __all__ = ["Update"]
 
@@ -45,6 +46,7 @@ _LASTING: Final = frozenset(
         "no-cache",
         "no-lifetime",
         "no-store",
+        "nonce",
         "private",
         "rule",
         "set-cookie",
@@ -350,20 +352,18 @@ def _varying_on(names: Sequence[str], head: Head) -> Head:
     more = [name.title() for name in names if name not in nominates]
     if not more or "*" in nominates:
         return head
-    vary = ", ".join((*head.lines("vary"), *more))
-    kept = tuple(field for field in head.fields if field[0].lower() != "vary")
-    return Head(head.status, (*kept, ("Vary", vary)), head.reason)
+    return Head(head.status, _with_vary(head.fields, merge_vary(head.lines("vary"), more)), head.reason)
 
 
 def _varying_once(fields: Fields) -> Fields:
     """The fields with every member of Vary once, should one be there twice."""
-    members = [member.strip(OWS) for name, value in fields if name.lower() == "vary" for member in value.split(",")]
-    once: dict[str, str] = {}
-    for member in members:
-        once.setdefault(member.lower(), member)
-    if len(once) == len(members):
-        return fields
-    return (*[field for field in fields if field[0].lower() != "vary"], ("Vary", ", ".join(once.values())))
+    lines = [value for name, value in fields if name.lower() == "vary"]
+    once = merge_vary(lines)
+    return fields if len(parse_list([once])) == len(parse_list(lines)) else _with_vary(fields, once)
+
+
+def _with_vary(fields: Fields, value: str) -> Fields:
+    return (*[field for field in fields if field[0].lower() != "vary"], ("Vary", value))
 
 
 def _stated_length(head: Head) -> int | None:

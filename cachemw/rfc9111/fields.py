@@ -8,7 +8,8 @@ The larger fields have their own files; this is the one place to import them fro
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Final
 
 from cachemw.rfc9111.cache_control import CacheControl, dump_cache_control, parse_cache_control, parse_targeted
@@ -31,6 +32,7 @@ __all__ = [
     "is_tag",
     "is_token",
     "mark_forwarded",
+    "merge_vary",
     "parse_age",
     "parse_cache_control",
     "parse_content_range",
@@ -57,6 +59,19 @@ def parse_vary(lines: Sequence[str]) -> tuple[str, ...]:
     pieces = [piece for line in lines for piece in line.lower().split(",")]
     names = dict.fromkeys([name for piece in pieces if (name := piece.strip(OWS))])
     return ("*",) if "*" in names or not all(map(is_token, names)) else tuple(names)
+
+
+def merge_vary(lines: Iterable[str], names: Iterable[str] = ()) -> str:
+    """The value of a Vary field that has these lines, with `names` added; each member once, as it is spelt first."""
+    return _merge_vary(tuple(lines), tuple(names))
+
+
+@lru_cache(maxsize=256)  # an application says few different things here, and says them in every response
+def _merge_vary(lines: tuple[str, ...], names: tuple[str, ...]) -> str:
+    members: dict[str, str] = {}
+    for name in (*parse_list(lines), *names):
+        members.setdefault(name.lower(), name)
+    return "*" if "*" in members else ", ".join(members.values())
 
 
 def parse_age(lines: Sequence[str]) -> int | None:
