@@ -39,7 +39,7 @@ class Hooked:
             self._scope[BEFORE] = came
             response = await arun_before(self._plan, self._request)
             if came.method in ("GET", "HEAD") and any(message.get("body") for message in receive.kept):
-                came.method = ""  # as if the hooks had made another one of it: what they did may depend on the body
+                came.note_body()
             if response is None:
                 await self._respond(self._scope, receive.again if receive.kept else self._receive, self._sending)
             elif not callable(response):

@@ -134,11 +134,11 @@ class ASGIRequest(UnreadRequest):
         return "session" in self.scope or "user" in self.scope
 
     @property
-    def user(self) -> bool:
+    def said_of_user(self) -> bool | None:
         """Has Starlette's AuthenticationMiddleware, or one like it, found a user?"""
         user = self.scope.get("user")
         if user is None:
-            return self.before is not None and self.before.user
+            return None
         try:
             return bool(getattr(user, "is_authenticated", True))
         except Exception:  # somebody else's property: a user who is not to be asked may be anybody

@@ -82,7 +82,7 @@ class Hooked:
         if not self._input.rewind():
             environ["wsgi.input"] = given
         elif page:
-            came.method = ""  # as if the hooks had made another one of it: what they did may depend on the body
+            came.note_body()
         return response
 
     def _called(self) -> WerkzeugResponse:

@@ -104,9 +104,9 @@ class WSGIRequest(UnreadRequest):
         return "REMOTE_USER" in self.environ
 
     @property
-    def user(self) -> bool:
+    def said_of_user(self) -> bool | None:
         """Has the server authenticated the client (RFC 3875 §4.1.11)? Then it may have kept Authorization to itself."""
-        return bool(self.environ.get("REMOTE_USER")) or (self.before is not None and self.before.user)
+        return True if self.environ.get("REMOTE_USER") else None
 
     @property
     def left_out(self) -> tuple[str, ...]:

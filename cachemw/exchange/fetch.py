@@ -73,7 +73,7 @@ class Fetch(Decision[EngineT]):
         self.plain = True
         if request.before is not None:
             if request.first.method != request.method:
-                self.never = True  # a page without the body that HEAD was not sent, or of what came with a POST
+                self.never = True  # a page without the body that HEAD was not sent, or of what came with a body
             elif moved := request.moved:
                 self.distinctions += f"from:{moved}"
         if request.method != "GET" and request.method != "HEAD":

@@ -86,7 +86,15 @@ class Request:
     @property
     def user(self) -> bool:
         """Has somebody further out authenticated the client, by Authorization or by other means?"""
-        return False
+        said = self.said_of_user
+        if said is None:
+            return self.before is not None and self.before.user
+        return said
+
+    @property
+    def said_of_user(self) -> bool | None:
+        """The same by what has come with this request alone; None where nothing was said."""
+        return None
 
     @property
     def session(self) -> str:
@@ -139,6 +147,13 @@ class Request:
 
     def hold(self) -> None:
         """Keep URL and fields as they are: the application may change what they are read from."""
+
+    def note_body(self) -> None:
+        """Somebody further out has read a body of this GET or HEAD: what was done then may depend on it.
+
+        As if another request had been made of this one by now: its method is none that any request has.
+        """
+        self.method = ""
 
     # What follows is for memories of keys: cheap to make, and equal only where the keys made of it would be.
 
