@@ -17,14 +17,14 @@ from __future__ import annotations
 import os
 import sys
 from functools import lru_cache
-from typing import Any
+from typing import Any, overload
 
 from cachemw._busting.build import Built, Problem, build
 from cachemw._busting.folder import CHOSEN, StaticFolder, StaticVersionWarning
 from cachemw._busting.frameworks import FlaskVersions, version_flask, version_jinja, version_starlette
 from cachemw._busting.shells import ASGIStatic, WSGIStatic
 from cachemw.errors import ImproperlyConfigured
-from cachemw.middleware import interface_of
+from cachemw.middleware import ASGI, WSGI, interface_of
 
 __all__ = [
     "Built",
@@ -67,7 +67,11 @@ def _folder_at(directory: str) -> StaticFolder:
     return StaticFolder(directory)
 
 
-class StaticMiddleware:
+@overload
+def StaticMiddleware(app: ASGI, *folders: StaticFolder) -> ASGIStatic: ...
+@overload
+def StaticMiddleware(app: WSGI, *folders: StaticFolder) -> WSGIStatic: ...
+def StaticMiddleware(app: Any, *folders: StaticFolder) -> Any:
     """Say of static files how long they may be kept, where any WSGI or ASGI application serves them.
 
         app = StaticMiddleware(app, StaticFolder("static", url="/static/"))
@@ -77,9 +81,6 @@ class StaticMiddleware:
 
     Raises: ImproperlyConfigured if `app` speaks neither interface, or there is no folder.
     """
-
-    def __new__(cls, app: Any, *folders: StaticFolder) -> Any:
-        """The middleware of the interface that `app` speaks."""
-        if not folders or not all(isinstance(folder, StaticFolder) for folder in folders):
-            raise ImproperlyConfigured("StaticMiddleware(app, folder, …) takes one StaticFolder or several.")
-        return ASGIStatic(app, *folders) if interface_of(app) == "asgi" else WSGIStatic(app, *folders)
+    if not folders or not all(isinstance(folder, StaticFolder) for folder in folders):
+        raise ImproperlyConfigured("StaticMiddleware(app, folder, …) takes one StaticFolder or several.")
+    return ASGIStatic(app, *folders) if interface_of(app) == "asgi" else WSGIStatic(app, *folders)

@@ -540,7 +540,7 @@ def test_a_body_that_is_sent_by_the_server_itself_is_left_to_it(root: Path) -> N
         start_response("200 OK", [])
         return body
 
-    app = StaticMiddleware(wrapping, StaticFolder(root))
+    app: Any = StaticMiddleware(wrapping, StaticFolder(root))
     environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/static/style.css", "QUERY_STRING": f"v={V}"}
     assert app(environ, lambda *arguments: None) is body
 

@@ -273,7 +273,7 @@ def test_a_server_that_sends_files_by_itself_is_given_the_twin(root: Path) -> No
         start_response("200 OK", fields_of(root))
         return Body()
 
-    wrapped = StaticMiddleware(app, StaticFolder(root))
+    wrapped: Any = StaticMiddleware(app, StaticFolder(root))
     fields: dict[str, Any] = {"HTTP_ACCEPT_ENCODING": "gzip", "wsgi.file_wrapper": FileWrapper}
     environ = {"REQUEST_METHOD": "GET", "PATH_INFO": f"/static/{HASHED}", **fields}
     result = wrapped(environ, lambda status, headers: None)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import anyio.to_thread
 
-from cachemw._asgi.types import ASGIApp, Message, Receive, Scope, Send
+from cachemw._asgi.types import ASGIApp, Message, Scope, Send
 from cachemw._busting.folder import StaticFolder
 from cachemw._busting.serving import Serving
 from cachemw.asgi import ASGIRequest
@@ -199,7 +199,8 @@ class ASGIStatic:
         mount = scope.get("root_path", "").rstrip("/")
         return _found(self.folders, mount + below(mount, scope["path"]))
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    # each framework has types of its own for these three, which are not those of another
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         found = self._find(scope) if scope["type"] == "http" and scope["method"] in ("GET", "HEAD") else None
         if found is None:
             await self.app(scope, receive, send)
