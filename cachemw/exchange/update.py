@@ -11,6 +11,7 @@ from cachemw._engine_tokens import token
 from cachemw._times import INDEX_TIMEOUT, LONGEST, SLOWEST
 from cachemw.exchange.state import EngineT, State, without_cookies
 from cachemw.rfc9111 import keys
+from cachemw.rfc9111.echoes import shows_cookie
 from cachemw.rfc9111.fields import (
     CacheControl,
     dump_cache_control,
@@ -211,6 +212,10 @@ class Update(State[EngineT]):
             self.detail = "incomplete"
             self._pass_by()
             return {}
+        if (storing.chosen or self.chosen_within) and self._shows_cookie(head, body):
+            self.stored_ttl = None
+            self.detail = "session"
+            return {}
         if now - self.began > SLOWEST:
             self.detail = "late"
             return {}
@@ -244,6 +249,13 @@ class Update(State[EngineT]):
             return {key: record}
         self._write([(index.key, index, max(timeout, INDEX_TIMEOUT)), (key, record, timeout)])
         return {index.key: index, key: record}
+
+    def _shows_cookie(self, head: Head, body: bytes) -> bool:
+        """Is it a page for one visitor, as it repeats what only theirs has in a cookie, and does not say so in Vary?"""
+        policy = self.engine.policy
+        if policy.django_rules or "cookie" in nominated(head):
+            return False
+        return shows_cookie(self.request, head, body, most=policy.max_body)
 
     def _fields_to_store(self, head: Head, body: bytes) -> Fields:
         """With the body's length, known by now: a hit then needs no chunks. That of HEAD tells nothing of it."""

@@ -78,6 +78,7 @@ SESSION_COOKIES: Final = (
     "authentik_*",
     "kc-access*",  # Keycloak's gatekeeper
     "VouchCookie*",
+    "messages",  # Django's to one visitor, shown once
 )
 
 #: Parts of the key wherever a request carries one: who may have the page, or which page it is, may hang on them, and

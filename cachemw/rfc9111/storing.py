@@ -124,9 +124,23 @@ def may_store(
         request, head, policy
     ):
         return _refused("authorization")
-    if decision.chosen and has_session(request, policy) and "cookie" not in nominated(head):
-        return _refused("session")
+    if decision.chosen:
+        if has_session(request, policy) and "cookie" not in nominated(head):
+            return _refused("session")
+        if not policy.django_rules and _has_nonce(head):
+            return _refused("nonce")
     return decision
+
+
+def _has_nonce(head: Head) -> bool:
+    """Does the page allow scripts by a number that is to be guessed by nobody (CSP 3 §7.1: one for each response)?"""
+    where = head.layout.where
+    return any(
+        "'nonce-" in value.lower()
+        for name in ("content-security-policy", "content-security-policy-report-only")
+        if name in where
+        for value in head.lines(name)
+    )
 
 
 def _unanswerable(method: str, request: Request, head: Head, policy: Policy, now: float) -> str:

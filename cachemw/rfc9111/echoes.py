@@ -1,0 +1,65 @@
+"""Pages that show what a cookie says: the token that a form repeats, a number by which somebody is known.
+
+Middlewares that check such tokens set the cookie once, and say nothing in Vary of the forms that repeat it. Having the
+cookie tells nothing: scripts read it, too, and most pages of a visitor who has one are everybody's.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from cachemw.rfc9111.messages import Head
+from cachemw.rfc9111.requests import CAME_IN, Request
+from cachemw.rfc9111.syntax import OWS
+
+__all__ = ["shows_cookie"]
+
+#: Octets of a value that is in a page by no accident: tokens have 20 and more, words hardly ever as many.
+_TELLING: Final = 16
+#: Octets of a Cookie field, and values in it, that are looked at: servers and browsers hardly let more pass.
+_LONGEST: Final = 16_384
+_MOST: Final = 64
+_WBITS: Final = 32 + zlib.MAX_WBITS  # zlib or gzip, as the header says
+#: In the names of cookies that pages repeat.
+_TOKENS: Final = ("csrf", "xsrf")
+
+
+def shows_cookie(request: Request, head: Head, body: bytes, *, most: int) -> bool:
+    """Does the body repeat the value of a cookie that the request carries?
+
+    One that cannot be read may, should there be a token in a cookie: in a content coding other than gzip, or of more
+    than `most` octets. So may any, where there is too much to look for.
+    """
+    lines = [line for line in request.told("cookie") if line != CAME_IN]
+    if sum(map(len, lines)) > _LONGEST:
+        return True
+    values = {value for line in lines for value in _telling_values(line)}
+    if not values or len(values) > _MOST:
+        return bool(values)
+    plain = _decoded(head, body, most)
+    if plain is None:
+        return any(token in line.lower() for line in lines for token in _TOKENS)
+    return any(value in plain for value in values)
+
+
+def _telling_values(line: str) -> set[bytes]:
+    """The values in a Cookie field that are long enough to tell something, as they are and as many write them."""
+    values = [pair.partition("=")[2].strip(OWS).strip('"').encode("latin-1", "replace") for pair in line.split(";")]
+    return {one for value in values for one in (value, unquote_to_bytes(value)) if len(one) >= _TELLING}
+
+
+def _decoded(head: Head, body: bytes, most: int) -> bytes | None:
+    """The body without its content coding; None where it cannot be had."""
+    coding = ",".join(head.lines("content-encoding")).strip(OWS).lower()
+    if coding in ("", "identity"):
+        return body
+    if coding not in ("gzip", "x-gzip", "deflate"):
+        return None
+    decompressor = zlib.decompressobj(_WBITS)
+    try:
+        plain = decompressor.decompress(body, most)
+    except zlib.error:
+        return None
+    return plain if decompressor.eof else None
