@@ -44,12 +44,13 @@ Kind = Literal["purge", "soften", "purge tag", "soften tag", "everything"]
 class Procedures(ABC):
     """Written once, for both halves of a store.
 
-    codec: None where the store keeps the records themselves. `counts` says how often what happened; `cleared` when this
-    process has last removed everything.
+    codec: None where the store keeps the records themselves. apart: see `Records.bodies_apart`.
+    `counts` says how often what happened; `cleared` when this process has last removed everything.
     """
 
-    def __init__(self, codec: Codec | None) -> None:
+    def __init__(self, codec: Codec | None, *, apart: int | None = None) -> None:
         self.codec = codec
+        self._apart = apart
         self.counts: Counter[str] = Counter()
         self.cleared = 0.0
         self._name = token()
@@ -73,7 +74,10 @@ class Procedures(ABC):
         codec = self.codec
         if codec is None:
             return writes
-        return [(key, codec.encode(record), timeout) for key, record, timeout in writes]
+        apart = self._apart
+        if apart is None:
+            return [(key, codec.encode(record), timeout) for key, record, timeout in writes]
+        return [(key, codec.encode_apart(record, above=apart), timeout) for key, record, timeout in writes]
 
     def commit(
         self,

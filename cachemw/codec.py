@@ -2,7 +2,7 @@
 
     prefix   magic "cmw", version, kind of record, flags, then three lengths: head, body as kept, body as sent
     head     MessagePack of the typed fields, the full cache key first
-    body     as the application sent it, or compressed
+    body     as the application sent it, or compressed; nothing where a store keeps it apart, and checks it itself
     check    CRC-32 of all the above; with a secret a keyed BLAKE2b of 128 bits instead
 
 Rule 1: nothing is decoded before the lengths add up and the check agrees; with secrets nothing unsigned is read.
@@ -29,12 +29,13 @@ import msgspec
 from cachemw._codec_compression import PLAIN, Compression, unfolded
 from cachemw._codec_recent import Recent
 from cachemw.errors import ImproperlyConfigured
+from cachemw.rfc9111.bodies import Body
 from cachemw.rfc9111.messages import EncodedFields, Fields, HitForMiss, Mark, Record, StoredResponse, VaryIndex
 
-__all__ = ["REFUSALS", "Codec", "Refusal"]
+__all__ = ["REFUSALS", "Apart", "Codec", "Refusal"]
 
 #: Why a payload was not used.
-Refusal = Literal["foreign", "version", "length", "checksum", "secret", "head", "compression", "size", "key"]
+Refusal = Literal["foreign", "version", "length", "checksum", "secret", "head", "compression", "size", "key", "body"]
 REFUSALS: Final[Mapping[Refusal, str]] = {
     "foreign": "it was not written by cachemw",
     "version": "another version of cachemw has written it",
@@ -45,6 +46,7 @@ REFUSALS: Final[Mapping[Refusal, str]] = {
     "compression": "its body cannot be decompressed",
     "size": "its body would be larger than max_decompressed",
     "key": "it belongs to another key",
+    "body": "its body, which is kept apart, is missing or damaged",
 }
 
 _MAGIC: Final = b"cmw"
@@ -55,7 +57,8 @@ _MAC_SIZE: Final = 16
 
 _TEXT_PAGE, _RAW_PAGE, _INDEX, _HIT_FOR_MISS, _MARK = range(1, 6)  # a page keeps its fields as text or as bytes
 _UNCOMPRESSED: Final = Compression()
-_SIGNED: Final = 0x80  # flags: this bit, and in the others how the body is compressed
+_SIGNED: Final = 0x80  # flags: this bit, and in the others how the body is compressed,
+_APART: Final = 0x40  # or this alone, if it is kept apart
 
 
 def _plain(value: Any) -> Any:
@@ -110,6 +113,13 @@ class _Known(NamedTuple):
         )
 
 
+class Apart(NamedTuple):
+    """A page in two parts: all but its body, encoded, and that; None for one that is missing or damaged."""
+
+    payload: bytes
+    body: Body | None
+
+
 class Codec:
     """Turns records into bytes and back; safe to share between threads.
 
@@ -161,6 +171,25 @@ class Codec:
         if not isinstance(record, StoredResponse):
             kind, values = _SMALL_VALUES[type(record)]
             return self._sealed(kind, _pack([getattr(record, name) for name in values]), b"", PLAIN, 0)
+        kind, head = self._head(record)
+        whole = bytes(record.body)
+        body, how = self._compression.folded(whole)
+        return self._sealed(kind, head, body, how, len(whole))
+
+    def encode_apart(self, record: Record, *, above: int) -> bytes | Apart:
+        """The same, with a body of more bytes than that apart, unless it is signed or was compressed; as `encode`."""
+        if not isinstance(record, StoredResponse) or len(record.body) <= above or self._signed:
+            return self.encode(record)
+        kind, head = self._head(record)
+        body, size = record.body, len(record.body)
+        if self._compression.compress is not None:
+            folded, how = self._compression.folded(bytes(body))
+            if how != PLAIN:
+                return self._sealed(kind, head, folded, how, size)
+        return Apart(self._sealed(kind, head, b"", _APART, size), body)
+
+    def _head(self, record: StoredResponse) -> tuple[int, bytes]:
+        """The kind of a page, and its head as bytes."""
         fields: Fields | EncodedFields
         if self._raw:
             kind, fields = _RAW_PAGE, record.raw
@@ -179,11 +208,9 @@ class Codec:
             record.tags,
             fields,
         )
-        whole = bytes(record.body)
-        body, how = self._compression.folded(whole)
-        return self._sealed(kind, _pack(head), body, how, len(whole))
+        return kind, _pack(head)
 
-    def decode(self, key: str, payload: bytes) -> Record | None:
+    def decode(self, key: str, payload: bytes | Apart) -> Record | None:
         """The record that was stored under `key`; None, and counted, if the payload is anything else."""
         known = self._known.get(key)
         if known is not None and type(payload) is bytes and known.is_in(payload):
@@ -196,7 +223,11 @@ class Codec:
             return None
         return read
 
-    def _read(self, key: str, payload: bytes) -> Record | Refusal:
+    def _read(self, key: str, payload: bytes | Apart) -> Record | Refusal:
+        apart: Body | None = None
+        is_apart = isinstance(payload, Apart)
+        if isinstance(payload, Apart):
+            payload, apart = payload
         if not isinstance(payload, bytes) or payload[:3] != _MAGIC:  # a store may hold numbers too
             return "foreign"
         if len(payload) < _PREFIX.size:
@@ -219,22 +250,25 @@ class Codec:
             return "head"
         if head[0] != key:
             return "key"
+        how = flags & ~_SIGNED
+        if is_apart != (how == _APART):
+            return "body"
         if kind in _SMALL:
             return self._learn(key, payload, b"", b"", _SMALL[kind](*head))
         _, _, _, born, lifetime, began, *_ = head
         if not isfinite(born + lifetime + began):  # no age can be told of it
             return "head"
+        if is_apart:
+            return "body" if apart is None or len(apart) != size else _page(head, apart, raw=kind == _RAW_PAGE)
         kept = payload[body_at:end]
         body: bytes | None = kept
-        if how := flags & ~_SIGNED:
+        if how:
             if size > self._compression.max_decompressed:
                 return "size"
             body = unfolded(view[body_at:end], how, size)
         if body is None or len(body) != size:
             return "compression"
-        page = _page(head, body, raw=kind == _RAW_PAGE)
-        page.place = body_at if body is kept else None
-        return self._learn(key, payload[:body_at], kept, payload[end:], page)
+        return self._learn(key, payload[:body_at], kept, payload[end:], _page(head, body, raw=kind == _RAW_PAGE))
 
     def _learn(self, key: str, start: bytes, kept: bytes, check: bytes, record: Record) -> Record:
         """Remember what these bytes are, the second time that they come."""
@@ -267,7 +301,7 @@ class Codec:
         return False
 
 
-def _page(head: tuple[Any, ...], body: bytes, *, raw: bool) -> StoredResponse:
+def _page(head: tuple[Any, ...], body: Body, *, raw: bool) -> StoredResponse:
     key, status, reason, born, lifetime, began, chosen, validate, tags, fields = head
     return StoredResponse(
         key=key,

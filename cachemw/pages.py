@@ -47,7 +47,7 @@ class Pages(Procedures):
     """
 
     def __init__(self, cache: BaseCache) -> None:
-        super().__init__(None if cache.by_reference else _codec_of(cache))
+        super().__init__(None if cache.by_reference else _codec_of(cache), apart=cache.bodies_apart)
         self.cache = cache
         self.shared = cache.shared
         self.immediate = cache.by_reference and not cache.shared

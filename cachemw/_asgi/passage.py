@@ -57,16 +57,27 @@ def stored_messages(exchange: Exchange[Line]) -> tuple[Message, Message]:
 
 
 async def send_stored(exchange: Exchange[Line], send: Send) -> None:
-    """Send what is stored, or what was made of it; a body that nobody has in memory in pieces."""
+    """Send what is stored, or what was made of it; a body that nobody has in memory as a file, or in pieces."""
     start, message = stored_messages(exchange)
     await send(start)
     body = message["body"]
     if not isinstance(body, bytes):
+        path = body.path() if _takes_files(exchange) else None
+        if path is not None:
+            await send({"type": "http.response.pathsend", "path": path})
+            return
         with closing(body.reader()) as reader:  # the thread that has read remembers it for a while
             while block := await offload(reader.read, _BLOCK):
                 await send({"type": "http.response.body", "body": block, "more_body": True})
         message["body"] = b""
     await send(message)
+
+
+def _takes_files(exchange: Exchange[Line]) -> bool:
+    """May a body be sent as the path of a file? Not to another cache, which could not store it."""
+    request = exchange.request
+    extensions = request.scope.get("extensions") if isinstance(request, ASGIRequest) else None
+    return exchange.outer is None and "http.response.pathsend" in (extensions or ())
 
 
 def no_body() -> Receive:

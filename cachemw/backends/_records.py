@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from cachemw.backends._keys import page_digest
 from cachemw.backends._store import FOREVER, Entry, Store
@@ -16,6 +16,9 @@ class Records(Store):
 
     It calls the primitives themselves: a failure has to reach the page cache's breaker, `fail_open` or not.
     """
+
+    #: In bytes: the body of a page that has more is given, and given back, as a `cachemw.codec.Apart`. None: none is.
+    bodies_apart: ClassVar[int | None] = None
 
     def page_key(self, key: str) -> str:
         """The store's key for a page's full key "RESOURCE\\x00REST": readable, or digests where keys have a limit."""

@@ -1,7 +1,8 @@
 """FileBasedCache: entries as files of a local directory, bounded, for the processes of one machine.
 
 Rule 1: reading is open, read, close; it takes no lock and writes nothing, but for removing what is expired or damaged.
-Of a page that is read over and over the file is only looked at (`_file.pages`).
+Of a page that is read over and over the file is only looked at (`_file.pages`); of a large one the body is left to
+whoever sends it (`_file.large`).
 Rule 2: a value is replaced by renaming a complete file over it; readers have the old one or the new one, whole.
 Rule 3: what changes an entry in view of what is there (`add`, `incr`, `touch`, `delete`) holds its shard's lock, and
 so does `set`, lest one of those undo it.
@@ -22,6 +23,8 @@ from typing import Any, ClassVar, Final
 
 from cachemw._values import boolean, integer, refuse
 from cachemw.backends._file import entry
+from cachemw.backends._file.entry import Filed
+from cachemw.backends._file.large import UNVERIFIED, Bodies, NewBody, Signature, signature
 from cachemw.backends._file.pages import Decode, DecodedPages, clock
 from cachemw.backends._file.reading import SPOILED, file_size, live_header, peek, read_entry, read_live, rewrite
 from cachemw.backends._file.shards import Place, Shards, open_for_reading
@@ -30,6 +33,7 @@ from cachemw.backends._file.usage import make_directories
 from cachemw.backends._quick import QuickReads
 from cachemw.backends._records import payloads
 from cachemw.backends.base import BlockingCache, Entry
+from cachemw.codec import Apart
 from cachemw.errors import BackendUnavailable
 
 __all__ = ["FileBasedCache"]
@@ -38,6 +42,8 @@ __all__ = ["FileBasedCache"]
 _MAX_ENTRIES: Final = 100_000
 #: Bytes, where MAX_BYTES does not say.
 _MAX_BYTES: Final = 2**30
+#: Bytes above which the body of a page has a file of its own.
+_LARGE: Final = 2 * 2**20
 _INT64: Final = range(-(2**63), 2**63)
 
 
@@ -73,7 +79,10 @@ class FileBasedCache(BlockingCache):
         self._max_bytes = None if given is None else integer("MAX_BYTES", given, minimum=1)
         self._reads = QuickReads(allowed=boolean("OPTIONS['inline_reads']", self.options.get("inline_reads", True)))
         self._mapped = _Mapped(directory)
-        self._decoded = DecodedPages(in_pieces=not self.secrets)
+        self._bodies = Bodies()
+        self._decoded = DecodedPages(self._bodies)
+        if not self.secrets:  # what is signed is verified as a whole, each time, by whoever has read it
+            vars(self)["bodies_apart"] = _LARGE
         self._shards = Shards(directory)
         self._sweeper = Sweeper(self._shards, max_entries=max_entries, max_bytes=self._max_bytes, frequency=frequency)
 
@@ -113,9 +122,23 @@ class FileBasedCache(BlockingCache):
 
     async def aread_decoded(self, keys: Sequence[str], decode: Decode) -> list[Any]:
         """See `read_decoded`."""
-        return await self._reads.run(self.read_decoded, keys, decode)
+        return await self._reads.run(self.read_decoded, keys, decode, at_once=self._read_quickly)
 
-    def _decode_page(self, key: str, now: float, decode: Decode) -> Any:
+    def _read_quickly(self, keys: Sequence[str], decode: Decode) -> list[Any] | None:
+        """`read_decoded`, unless a large body is to be read for that: its first time in this process."""
+        now = time.time()
+        known = self._decoded.get
+        found = []
+        with self._mapped:
+            for key in keys:
+                record = known(key, now, decode) or self._decode_page(key, now, decode, wait=False)
+                if record is UNVERIFIED:
+                    return None
+                found.append(record)
+        return found
+
+    def _decode_page(self, key: str, now: float, decode: Decode, *, wait: bool = True) -> Any:
+        """A page's record from its file; UNVERIFIED if that takes a wait, and none is allowed."""
         place = self._shards.place(self.page_key(key))
         began = clock()
         descriptor = open_for_reading(place.path)
@@ -132,11 +155,27 @@ class FileBasedCache(BlockingCache):
             payload = self._read_again(place, now, verify=False)
             return None if payload is None or type(payload) is int else decode(key, payload)
         payload, expires = found
+        reference = None
+        if type(payload) is Filed:
+            reference = payload.reference
+            payload = self._with_body(place, payload, signature(status), wait=wait)
+            if payload is UNVERIFIED:
+                return UNVERIFIED
         record = None if type(payload) is int else decode(key, payload)
         if record is not None:
-            offset = entry.HEADER_SIZE + len(place.key)
-            self._decoded.learn(key, place.path, began, status, expires, decode, record, offset)
+            self._decoded.learn(key, place.path, began, status, expires, decode, record, reference)
         return record
+
+    def _with_body(self, place: Place, value: Filed, stands: Signature | None = None, *, wait: bool = True) -> Any:
+        """A page with its body, as `Bodies.open`. What lacks its body is of no use to anybody: it is removed."""
+        body = self._bodies.open(place.path, stands, value.reference, wait=wait)
+        if body is UNVERIFIED:
+            return UNVERIFIED
+        if body is None:
+            with suppress(TimeoutError, FileNotFoundError), self._shards.locked(place.shard, wait=False) as directory:
+                if read_entry(place, time.time(), verify=False) == value:  # else it has been stored anew
+                    self._shards.remove_entry(directory, place)
+        return Apart(value.page, body)
 
     def _has(self, key: str) -> bool:
         with self._mapped:
@@ -158,6 +197,8 @@ class FileBasedCache(BlockingCache):
             value = read_entry(place, now, verify=verify)
             if value is SPOILED:
                 value = self._read_again(place, now, verify=verify)
+            elif type(value) is Filed:
+                value = self._with_body(place, value)
             if value is not None:
                 found[key] = value
         return found
@@ -175,7 +216,7 @@ class FileBasedCache(BlockingCache):
                     self._shards.remove_entry(directory, place)
         except (TimeoutError, FileNotFoundError):
             value = read_entry(place, now, verify=verify)
-        return None if value is SPOILED else value
+        return self._with_body(place, value) if type(value) is Filed else None if value is SPOILED else value
 
     # -- writing -------------------------------------------------------------------------------------------------
 
@@ -192,9 +233,14 @@ class FileBasedCache(BlockingCache):
         """Store one entry (unless there is one that lives, if not `replace`); was it stored?"""
         place = self._shards.place(key)
         number, data = (value, b"") if type(value) is int else (None, value)
+        body = None
+        if type(value) is Apart:
+            body = NewBody(value.body)
+            data = entry.pack_filed(Filed(body.reference, value.payload))
         expires = entry.FOREVER if timeout is None else time.time() + timeout
-        head = entry.pack(place.key, expires=expires, number=number, size=len(data), crc=entry.checksum(data))
-        size = len(head) + len(data)
+        crc = entry.checksum(data)
+        head = entry.pack(place.key, expires=expires, number=number, size=len(data), crc=crc, is_filed=body is not None)
+        size = len(head) + len(data) + (0 if body is None else body.reference.size)
         if self._max_bytes is not None and size > self._max_bytes:
             if replace:
                 self._remove_one(place)
@@ -203,29 +249,40 @@ class FileBasedCache(BlockingCache):
         culled = self._sweeper.admit(entries=1 if old is None else 0, size=size - (old or 0))
         if culled and old is not None and file_size(place.path) is None:  # what it was to replace is gone
             self._sweeper.admit(entries=1, size=size)
+        if culled and body is not None and not self._sweeper.recount(0, size):  # what is in use stays for a while
+            if replace:
+                self._remove_one(place)
+            return False
         try:
-            return self._write(place, (head, data), over=old is not None, replace=replace)
+            return self._write(place, (head, data), body, over=old is not None, replace=replace)
         except FileNotFoundError:  # the directory was removed while we wrote there: once more, in a new one
-            return self._write(place, (head, data), over=False, replace=replace)
+            return self._write(place, (head, data), body, over=False, replace=replace)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 self._sweeper.cull(disk_full=True)  # too late for this entry, but the next one finds room
             raise
 
-    def _write(self, place: Place, parts: tuple[bytes, bytes], *, over: bool, replace: bool) -> bool:
+    def _write(
+        self, place: Place, parts: tuple[bytes, bytes], body: NewBody | None, *, over: bool, replace: bool
+    ) -> bool:
         shards = self._shards
+        temporaries: list[str] = []
         with shards.opened(place.shard, create=True) as directory:
-            temporary = shards.create(directory, parts, allocate=over)
             try:
+                if body is not None:
+                    temporaries.append(body.create(shards, directory))
+                temporaries.append(shards.create(directory, parts, allocate=over))
                 with shards.lock(directory):
-                    if not replace and peek(place, time.time()) is not None:
-                        shards.remove(directory, temporary)
-                        return False
-                    shards.publish(directory, temporary, place, len(parts[0]) + len(parts[1]))
-                    return True
+                    if replace or peek(place, time.time()) is None:
+                        size = len(parts[0]) + len(parts[1])
+                        filed = None if body is None else (temporaries[0], body.reference)
+                        shards.publish(directory, temporaries[-1], place, size, filed)
+                        return True
             except BaseException:
-                shards.remove(directory, temporary)
+                shards.remove(directory, *temporaries)
                 raise
+            shards.remove(directory, *temporaries)
+        return False
 
     def _touch(self, key: str, timeout: float | None) -> bool:
         now = time.time()

@@ -29,5 +29,12 @@ class LargeBody(Protocol):
 
     def reader(self) -> BodyReader: ...
 
+    def path(self) -> str | None:
+        """The absolute path of a file that holds the body alone, for a server that opens it within the next minute.
+
+        None if there is none, or if it may not be there by then.
+        """
+        ...
+
 
 Body = bytes | LargeBody

@@ -122,7 +122,6 @@ class StoredResponse:
         "fresh_until",
         "key",
         "lifetime",
-        "place",
         "reason",
         "shown",
         "status",
@@ -160,7 +159,6 @@ class StoredResponse:
         self._fields = fields
         self._raw = raw
         self.shown: tuple[int, object, tuple[Any, ...]] | None = None  # rendered for one age, by one cache
-        self.place: int | None = None  # of the body in the payload that was decoded, if it stands there as it is
         self.tag: str | None = None  # its entity-tag, when a client's condition first asked for it; "" for none
         self.brief: tuple[object, Any] | None = None  # the 304 in its place, rendered by one cache
         # 0 where every use needs a validation: the path of a hit compares this one number with the clock

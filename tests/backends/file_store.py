@@ -23,6 +23,11 @@ def entries(directory: Path) -> list[Path]:
     return sorted(path for path in directory.glob("*/*/*.cmw") if len(path.stem) == 40)
 
 
+def bodies(directory: Path) -> list[Path]:
+    """The files of large pages' bodies."""
+    return sorted(directory.glob("*/*/*.cmw-body"))
+
+
 def temporaries(directory: Path) -> list[Path]:
     """The files that were not finished."""
     return sorted(directory.glob("*/*/.*.cmw-new"))

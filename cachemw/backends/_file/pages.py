@@ -3,7 +3,7 @@
 Rule 1: the file is looked at for every request: one that is gone, another, or written to is noticed at once, whichever
 process did it. What identifies it is its inode, its size and when its status last changed (`st_ctime`, which no program
 can set).
-Rule 2: of a page that is too large to be remembered, all but its body is; that is read from the file as it is sent.
+Rule 2: of a page whose body has a file of its own, all but the body is remembered.
 Rule 3: nothing is remembered of a file that changed so lately that another change could bear the same time: file
 systems keep time in ticks, on Linux of up to 10 ms, on some disks of up to 2 s.
 """
@@ -16,14 +16,13 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from cachemw._codec_recent import Recent
-from cachemw.backends._file.large import FiledBody
-from cachemw.backends._file.shards import open_for_reading
+from cachemw.backends._file.entry import Reference
+from cachemw.backends._file.large import Bodies, FiledBody, Signature, signature
 from cachemw.backends._footprint import footprint
 
 __all__ = ["Decode", "DecodedPages", "clock"]
 
-#: (key, payload) -> the record, None if the payload is damaged. One with a `body`, a `place` of that in the payload and
-#: `replace` may be given another body, see `cachemw.rfc9111.bodies`.
+#: (key, payload) -> the record, None if the payload is damaged. That of an `Apart` has a `body` and `replace`.
 Decode = Callable[[str, Any], Any]
 
 #: Bytes of decoded pages that a process keeps, about.
@@ -34,11 +33,11 @@ _SETTLED: Final = 2_500_000_000
 
 class _Page(NamedTuple):
     path: str
-    signature: tuple[int, int, int]
+    signature: Signature
     expires: float
     decode: Decode
     record: Any
-    body: tuple[int, int] | None = None  # where it is in the file, and its length; None: in the record
+    body: Reference | None  # where it has a file of its own; the record then has none
 
 
 def clock() -> int:
@@ -46,18 +45,11 @@ def clock() -> int:
     return time.clock_gettime_ns(time.CLOCK_REALTIME)
 
 
-def _signature(status: os.stat_result) -> tuple[int, int, int]:
-    return status.st_ino, status.st_ctime_ns, status.st_size
-
-
 class DecodedPages:
-    """What this process remembers of the pages that it reads over and over, by their full keys.
+    """What this process remembers of the pages that it reads over and over, by their full keys."""
 
-    in_pieces: may large bodies be read as they are sent? Not where nobody trusts what has not been verified just now.
-    """
-
-    def __init__(self, *, in_pieces: bool) -> None:
-        self._in_pieces = in_pieces
+    def __init__(self, bodies: Bodies) -> None:
+        self._bodies = bodies
         self._recent: Recent[_Page] = Recent(_SIZE)
         self._known = self._recent.known
 
@@ -66,18 +58,17 @@ class DecodedPages:
         page = self._known.get(key)
         if page is None:
             return None
-        path, signature, expires, by, record, body = page
+        path, stands, expires, by, record, reference = page
         if expires > now and by is decode:
-            if body is not None:
-                record = _opened(page, *body)
-                if record is not None:
-                    return record
-            else:
-                try:
-                    if _signature(os.lstat(path)) == signature:
+            try:
+                if signature(os.lstat(path)) == stands:
+                    if reference is None:
                         return record
-                except FileNotFoundError:
-                    pass
+                    body = self._bodies.open(path, stands, reference, wait=False)
+                    if isinstance(body, FiledBody):
+                        return record.replace(body=body)
+            except FileNotFoundError:
+                pass
         self._recent.forget(key)
         return None
 
@@ -90,27 +81,15 @@ class DecodedPages:
         expires: float,
         decode: Decode,
         record: Any,
-        offset: int,
+        body: Reference | None,
     ) -> None:
         """Remember what was read from a file, the second time that it is.
 
         began: `clock()` before `status` was asked for, which was before the file was read.
-        offset: of the payload in the file.
+        body: where it has a file of its own.
         """
-        signature = _signature(status)
-        if began - status.st_ctime_ns > _SETTLED and self._recent.note(key, signature):
-            page = _Page(path, signature, expires, decode, record)
-            large = self._in_pieces and not self._recent.takes(footprint(page))
-            if large and getattr(record, "place", None) is not None:
-                body = offset + record.place, len(record.body)
-                page = page._replace(record=record.replace(body=b""), body=body)
+        stands = signature(status)
+        if began - status.st_ctime_ns > _SETTLED and self._recent.note(key, stands):
+            known = record if body is None else record.replace(body=b"")
+            page = _Page(path, stands, expires, decode, known, body)
             self._recent.keep(key, page, footprint(page))
-
-
-def _opened(page: _Page, offset: int, size: int) -> Any:
-    """The record with its body as it stands in the file, for one response; None if that is another file by now."""
-    descriptor = open_for_reading(page.path)
-    if descriptor is None:
-        return None
-    body = FiledBody(descriptor, offset, size)  # who closes it
-    return page.record.replace(body=body) if _signature(os.fstat(descriptor)) == page.signature else None

@@ -30,7 +30,10 @@ def read_entry(place: Place, now: float, *, verify: bool) -> Any:
 
 
 def read_live(descriptor: int, place: Place, now: float, *, verify: bool) -> Any:
-    """(value, expiry) of a live entry, of a file opened just now; else as `read_entry`."""
+    """(value, expiry) of a live entry, of a file opened just now; else as `read_entry`.
+
+    Of a page whose body has a file of its own the value is a `Filed`, always verified: it is no larger than its head.
+    """
     try:
         block = os.read(descriptor, max(entry.BLOCK, entry.HEADER_SIZE + len(place.key)))
     except (IsADirectoryError, BlockingIOError):  # a directory, or a pipe, in the entry's place
@@ -47,6 +50,9 @@ def read_live(descriptor: int, place: Place, now: float, *, verify: bool) -> Any
         value = os.pread(descriptor, header.size, header.offset)
     else:
         return SPOILED
+    if header.is_filed:
+        filed = entry.filed(value) if entry.checksum(value) == header.crc else None
+        return SPOILED if filed is None else (filed, header.expires)
     return SPOILED if verify and entry.checksum(value) != header.crc else (value, header.expires)
 
 
@@ -73,7 +79,8 @@ def peek(place: Place, now: float) -> entry.Header | None:
 
 def rewrite(descriptor: int, place: Place, header: entry.Header) -> None:
     """Replace the header of an entry in place; its shard's lock is held."""
-    packed = entry.pack(place.key, expires=header.expires, number=header.number, size=header.size, crc=header.crc)
+    expires, number, size, crc, _, is_filed = header
+    packed = entry.pack(place.key, expires=expires, number=number, size=size, crc=crc, is_filed=is_filed)
     os.pwrite(descriptor, packed[: entry.HEADER_SIZE], 0)
 
 

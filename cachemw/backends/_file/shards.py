@@ -3,6 +3,7 @@
 Rule 1: whatever changes an entry holds its shard's lock, `flock` on the directory itself: no lock files to leave
 behind, and it excludes threads as well as processes. Reading takes no lock: an entry comes and goes by rename.
 Rule 2: only regular files with a name of ours are removed; only directories of ours are entered; no link is followed.
+Rule 3: the file of a large page's body goes when no entry of its shard names it; not while it is in use (`GRACE`).
 """
 
 from __future__ import annotations
@@ -20,17 +21,24 @@ from hashlib import blake2b
 from typing import Final, NamedTuple
 
 from cachemw.backends._file import entry
+from cachemw.backends._file.entry import Reference
 from cachemw.backends._file.usage import SHARDS, UsageFile, make_directories, write_all
 
-__all__ = ["Found", "Place", "Shards", "open_for_reading"]
+__all__ = ["BODY_SUFFIX", "GRACE", "Found", "Place", "Shards", "is_in_use", "open_for_reading", "temporary_name"]
 
 _NAMES: Final = tuple(f"{shard >> 5:02x}/{shard & 31:02x}" for shard in range(SHARDS))
 _SUFFIX: Final = ".cmw"
 _ENTRY: Final = re.compile(r"[0-9a-f]{40}\.cmw")
+_BODY: Final = re.compile(r"[0-9a-f]{32}\.cmw-body")
+#: What follows a body's name (`entry.Reference`) in that of its file.
+BODY_SUFFIX: Final = ".cmw-body"
 _TEMPORARY: Final = re.compile(r"\.[0-9a-f]{16}\.cmw-new")
 
 #: Seconds after which a temporary file is taken for the leftover of a killed writer.
 _ORPHAN_AGE: Final = 300.0
+#: Seconds for which a body that was in use stays: it was read, or its path told to a server, which opens it as soon as
+#: it comes to it. A minute is for one that is swapped out, or waits for a slow disk.
+GRACE: Final = 60.0
 #: Seconds to wait for a shard's lock. It is held for one rename, but a rename waits for a disk that is busy.
 _LOCK_TIMEOUT: Final = 1.0
 
@@ -56,6 +64,17 @@ class Found(NamedTuple):
     written: int
     shard: int
     name: str
+    is_in_use: bool  # it has a body that would stay if it were removed
+
+
+def is_in_use(status: os.stat_result, now: float) -> bool:
+    """Was the body in this file used of late: after it was written, and less than `GRACE` seconds ago?"""
+    return status.st_atime_ns > status.st_mtime_ns and abs(now - status.st_atime) < GRACE
+
+
+def temporary_name() -> str:
+    """What a file is called until it is complete."""
+    return f".{os.urandom(8).hex()}.cmw-new"
 
 
 def open_for_reading(path: str, *, update: bool = False) -> int | None:
@@ -77,6 +96,8 @@ class Shards:
     def __init__(self, root: str) -> None:
         self.root = root
         self.usage = UsageFile(f"{root}/usage", self._contents)
+        #: The shards in which this process has left bodies that were in use, and when they may go (seconds).
+        self.left: dict[int, float] = {}
         self._prefixes = tuple(f"{root}/{name}/" for name in _NAMES)
 
     def place(self, key: str) -> Place:
@@ -133,7 +154,7 @@ class Shards:
 
         allocate: it is to be renamed over another; see `_allocate`.
         """
-        name = f".{os.urandom(8).hex()}.cmw-new"
+        name = temporary_name()
         descriptor = os.open(name, _CREATE, 0o600, dir_fd=directory)
         try:
             try:
@@ -148,26 +169,46 @@ class Shards:
         return name
 
     @staticmethod
-    def remove(directory: int, name: str) -> None:
-        """Remove a file of the shard, if it is there."""
-        with suppress(FileNotFoundError):
-            os.unlink(name, dir_fd=directory)
+    def remove(directory: int, *names: str) -> None:
+        """Remove files of the shard that are there."""
+        for name in names:
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=directory)
 
-    def publish(self, directory: int, temporary: str, place: Place, size: int) -> None:
-        """Rename a complete file of `size` bytes over the entry's, in a locked shard, and count that."""
+    def publish(
+        self, directory: int, temporary: str, place: Place, size: int, body: tuple[str, Reference] | None = None
+    ) -> None:
+        """Rename a complete file of `size` bytes over the entry's, in a locked shard, and count that.
+
+        body: the temporary file of the body that it names, which comes before it, and its reference.
+        """
         with self.usage.opened() as slots:
             old = self.size(directory, place.name)
-            os.rename(temporary, place.name, src_dir_fd=directory, dst_dir_fd=directory)
-            slots.add(place.shard, 1 if old is None else 0, size - (old or 0))
+            size -= old or 0
+            before = None
+            if body is not None:
+                before = _body_of(directory, place.name)  # else it is left for a scan: to look costs another file
+                self._rename(directory, body[0], body[1].name + BODY_SUFFIX)
+                size += body[1].size
+            try:
+                self._rename(directory, temporary, place.name)
+            except BaseException:
+                if body is not None:
+                    self.remove(directory, body[1].name + BODY_SUFFIX)
+                raise
+            if before is not None:
+                size += self._remove_body(directory, place.shard, before.name + BODY_SUFFIX) - before.size
+            slots.add(place.shard, 1 if old is None else 0, size)
+
+    @staticmethod
+    def _rename(directory: int, old: str, new: str) -> None:
+        os.rename(old, new, src_dir_fd=directory, dst_dir_fd=directory)
 
     @staticmethod
     def size(directory: int, name: str) -> int | None:
         """Bytes of the regular file of this name; None if there is none."""
-        try:
-            found = os.stat(name, dir_fd=directory, follow_symlinks=False)
-        except FileNotFoundError:
-            return None
-        return found.st_size if stat.S_ISREG(found.st_mode) else None
+        found = _status(directory, name)
+        return None if found is None else found.st_size
 
     @staticmethod
     def written(directory: int, name: str) -> int | None:
@@ -178,12 +219,27 @@ class Shards:
             return None
 
     def remove_entry(self, directory: int, place: Place | Found) -> None:
-        """Remove the regular file of this name from a locked shard, and count that."""
+        """Remove the regular file of this name from a locked shard, with the body that it names, and count that."""
         with self.usage.opened() as slots:
             size = self.size(directory, place.name)
             if size is not None:
+                body = _body_of(directory, place.name)
                 self.remove(directory, place.name)
+                if body is not None:
+                    size += body.size - self._remove_body(directory, place.shard, body.name + BODY_SUFFIX)
                 slots.add(place.shard, -1, -size)
+
+    def _remove_body(self, directory: int, shard: int, name: str) -> int:
+        """Remove a body that no record names, unless it is in use; returns the bytes that it goes on taking."""
+        found = _status(directory, name)
+        if found is None:
+            return 0
+        now = time.time()
+        if is_in_use(found, now):
+            self.left[shard] = now + GRACE
+            return found.st_size
+        self.remove(directory, name)
+        return 0
 
     def scan(self, directory: int, shard: int, now: float) -> list[Found]:
         """Look through a locked shard: what is expired, damaged or left over goes; returns what lives, and counts it.
@@ -191,6 +247,7 @@ class Shards:
         `now`: the time in seconds since the epoch that expiries are compared with.
         """
         found: list[Found] = []
+        named: set[str] = set()
         size = 0
         with os.scandir(directory) as files:
             names = [file.name for file in files if file.is_file(follow_symlinks=False)]
@@ -199,11 +256,20 @@ class Shards:
                 live = _look(directory, name, now)
                 if live is None:
                     self.remove(directory, name)
-                else:
-                    found.append(Found(live.st_mtime_ns, shard, name))
-                    size += live.st_size
+                    continue
+                status, body = live
+                found.append(
+                    Found(status.st_mtime_ns, shard, name, body is not None and is_in_use(body.status, time.time()))
+                )
+                size += status.st_size
+                if body is not None:
+                    named.add(body.name)
+                    size += body.status.st_size
             elif _TEMPORARY.fullmatch(name):
                 self._remove_orphan(directory, name)
+        for name in names:
+            if _BODY.fullmatch(name) and name not in named:
+                size += self._remove_body(directory, shard, name)
         with self.usage.opened() as slots:
             slots.state(shard, len(found), size)
         return found
@@ -222,13 +288,14 @@ class Shards:
         random.shuffle(found)
         return found
 
-    def _contents(self) -> Iterator[tuple[int, int]]:
-        """(shard, bytes) of every entry's file: a look through the whole store."""
+    def _contents(self) -> Iterator[tuple[int, int, int]]:
+        """(shard, entries, bytes) of every entry's and body's file: a look through the whole store."""
         for shard in self.existing():
             with suppress(FileNotFoundError), os.scandir(self._prefixes[shard]) as files:
                 for file in files:
-                    if _ENTRY.fullmatch(file.name) and file.is_file(follow_symlinks=False):
-                        yield shard, file.stat(follow_symlinks=False).st_size
+                    is_entry = _ENTRY.fullmatch(file.name) is not None
+                    if (is_entry or _BODY.fullmatch(file.name)) and file.is_file(follow_symlinks=False):
+                        yield shard, int(is_entry), file.stat(follow_symlinks=False).st_size
 
 
 def _directories(path: str) -> list[str]:
@@ -279,15 +346,59 @@ def _allocate(descriptor: int, size: int) -> None:
             raise
 
 
-def _look(directory: int, name: str, now: float) -> os.stat_result | None:
-    """The status of a live entry's file; None if it is expired or damaged."""
+class _Body(NamedTuple):
+    name: str
+    status: os.stat_result
+
+
+def _look(directory: int, name: str, now: float) -> tuple[os.stat_result, _Body | None] | None:
+    """The status of a live entry's file, and its body's if it has one; None if it is expired or damaged."""
     try:
         descriptor = os.open(name, _READ, dir_fd=directory)
     except FileNotFoundError:
         return None
     try:
         status = os.fstat(descriptor)
-        expires = entry.expiry(os.pread(descriptor, entry.HEADER_SIZE, 0), status.st_size)
+        life = entry.life(os.pread(descriptor, entry.HEADER_SIZE, 0), status.st_size)
+        if life is None or not life.expires > now:
+            return None
+        reference = _reference(descriptor, life)
     finally:
         os.close(descriptor)
-    return status if expires is not None and expires > now else None
+    if life.body_at is None:
+        return status, None
+    body = None if reference is None else _status(directory, reference.name + BODY_SUFFIX)
+    if reference is None or body is None or body.st_size != reference.size:
+        return None
+    return status, _Body(reference.name + BODY_SUFFIX, body)
+
+
+def _body_of(directory: int, name: str) -> Reference | None:
+    """The body that an entry names, whether it is there or not."""
+    try:
+        descriptor = os.open(name, _READ, dir_fd=directory)
+    except OSError:  # there is no entry, or something in its place; should it name a body, a scan finds that
+        return None
+    try:
+        life = entry.life(os.pread(descriptor, entry.HEADER_SIZE, 0), os.fstat(descriptor).st_size)
+        return None if life is None else _reference(descriptor, life)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def _reference(descriptor: int, life: entry.Life) -> Reference | None:
+    if life.body_at is None:
+        return None
+    value = entry.filed(os.pread(descriptor, entry.REFERENCE_SIZE, life.body_at))
+    return None if value is None else value.reference
+
+
+def _status(directory: int, name: str) -> os.stat_result | None:
+    """The status of the regular file of this name; None if there is none."""
+    try:
+        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    return found if stat.S_ISREG(found.st_mode) else None

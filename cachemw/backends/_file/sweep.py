@@ -2,7 +2,8 @@
 
 What the shards hold is added up once in a while, and before a bound can be reached. Over a bound, a sample of the
 shards is looked through: what is expired goes, else the part of the sample that was written longest ago. A store no
-larger than the sample is therefore culled exactly; a larger one nearly by age.
+larger than the sample is therefore culled exactly; a larger one nearly by age. A page whose body is in use is passed
+over: it would free nothing for the time being.
 """
 
 from __future__ import annotations
@@ -54,14 +55,16 @@ class Sweeper:
         """
         self._entries_left -= entries
         self._bytes_left -= size
-        full = (self._entries_left < 0 or self._bytes_left < 0) and not self._recount(entries, size)
+        full = (self._entries_left < 0 or self._bytes_left < 0) and not self.recount(entries, size)
         if full:
             self.cull(entries=entries, size=size)
+        if self._shards.left:
+            self._look_where_something_was_left()
         if random.randrange(_HOUSEKEEPING) == 0:  # noqa: S311  chooses a shard, guards no secret
             self._scan(random.randrange(SHARDS), time.time())  # noqa: S311
         return full
 
-    def _recount(self, entries: int, size: int) -> bool:
+    def recount(self, entries: int, size: int) -> bool:
         """Add the store up, for what may be written until the next time; do so many more fit?"""
         held = self._shards.usage.totals()
         left = self._max_entries - held.entries - entries
@@ -80,12 +83,12 @@ class Sweeper:
         """
         with suppress(BlockingIOError), _only_one(self._shards.root):
             for _ in range(_ROUNDS):
-                sample = self._sample()
-                if self._recount(entries, size) and not disk_full:  # what was expired is gone
+                sample = [file for file in self._sample() if not file.is_in_use]
+                if self.recount(entries, size) and not disk_full:  # what was expired is gone
                     return
                 sample.sort(key=attrgetter("written"))
                 self._remove(sample[: max(1, len(sample) // self._frequency)] if self._frequency else sample)
-                if not sample or self._recount(entries, size):
+                if not sample or self.recount(entries, size):
                     return
 
     def _sample(self) -> list[Found]:
@@ -96,6 +99,12 @@ class Sweeper:
             if len(sample) >= _SAMPLE and self._frequency:
                 break
         return sample
+
+    def _look_where_something_was_left(self) -> None:
+        now = time.time()
+        for shard in [shard for shard, due in self._shards.left.copy().items() if due <= now]:
+            self._shards.left.pop(shard, None)
+            self._scan(shard, now)
 
     def _scan(self, shard: int, now: float) -> list[Found]:
         try:

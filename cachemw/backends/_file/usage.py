@@ -53,9 +53,9 @@ class Slots:
 
 
 class UsageFile:
-    """The file at `path`. contents: (shard, bytes) of every entry, to count anew."""
+    """The file at `path`. contents: (shard, entries, bytes) of every file of the store, to count anew."""
 
-    def __init__(self, path: str, contents: Callable[[], Iterable[tuple[int, int]]]) -> None:
+    def __init__(self, path: str, contents: Callable[[], Iterable[tuple[int, int, int]]]) -> None:
         self._path = path
         self._contents = contents
 
@@ -79,7 +79,8 @@ class UsageFile:
 
     def occupied(self) -> list[int]:
         """The shards that hold something, in random order."""
-        found = [shard for shard, entries in enumerate(self._all()[::2]) if entries > 0]
+        slots = self._all()
+        found = [shard for shard in range(SHARDS) if slots[2 * shard] > 0 or slots[2 * shard + 1] > 0]
         random.shuffle(found)
         return found
 
@@ -97,8 +98,8 @@ class UsageFile:
         """Make the file, with what is there: it is the directory's first use, or someone removed the file."""
         make_directories(os.path.dirname(self._path))
         slots = array("q", bytes(SHARDS * _SLOT.size))
-        for shard, size in self._contents():
-            slots[2 * shard] += 1
+        for shard, entries, size in self._contents():
+            slots[2 * shard] += entries
             slots[2 * shard + 1] += size
         temporary = f"{self._path}-{os.urandom(8).hex()}"
         descriptor = os.open(temporary, _CREATE, 0o600)
