@@ -716,6 +716,10 @@ def test_a_frozen_server_is_given_up_in_time(server: Server, make: Make) -> None
         with pytest.raises(BackendUnavailable):
             cold.get("key")
         assert time.monotonic() - began < 1.2
+        for thread in threading.enumerate():
+            if thread.name == "cachemw-connect":  # an outage of hours must not cost a thread and a socket each second
+                thread.join(10)
+                assert not thread.is_alive()
     patiently(lambda: cache.set("key", 7))
     for _ in range(20):
         assert cache.get_many(["key", "other"]) == {"key": 7, "other": 1}

@@ -113,6 +113,8 @@ class EngineMaker:
         def connect_in_time(_dialect: Any, _record: Any, arguments: Any, parameters: Any) -> Any:
             # the line grants one at a time, but who is quick may take what was given back to another, who then opens
             opening, seconds = self.opening, 2 * self._timeout
+            # the driver's own limit ends the attempt that nobody waits for any more: psycopg's is two minutes
+            parameters.setdefault("connect_timeout", math.ceil(seconds))
             if not opening.acquire(timeout=seconds):
                 raise TimeoutError(f"no connection within {seconds:g} s: others are being made")
             try:
