@@ -8,12 +8,12 @@ Rule 3: one log record per breaker and minute, however often it fails.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
-import weakref
 from collections.abc import Callable, Sequence
 from typing import Final
+
+from cachemw._forks import Forkable
 
 __all__ = ["PERIOD", "Breaker", "Recovery"]
 
@@ -26,7 +26,7 @@ PATIENCE: Final = 1.0  # seconds that an attempt may be overdue before a request
 WINDOW: Final = 60.0  # seconds; one log record per breaker and window
 
 
-class Breaker:
+class Breaker(Forkable):
     """Open while a store fails: requests then pass it by.
 
     name: what fails, and users: who does without it, for the log. `asked` are the keys that it failed for: a cluster
@@ -42,7 +42,7 @@ class Breaker:
         self._next_log = 0.0
         self._unlogged = 0
         self._logged = False  # the log has said that it fails, and not yet that it works again
-        _reset_after_fork(self)
+        super().__init__()
 
     def _reset(self) -> None:
         self._lock = threading.Lock()
@@ -79,7 +79,7 @@ class Breaker:
         log.warning(report, self.name, count, self.users, error)
 
 
-class Recovery:
+class Recovery(Forkable):
     """Makes attempts, one a second, while somebody is interested.
 
     attempt: does what has to be done before the store is used again, as far as that is possible now. It returns
@@ -90,7 +90,7 @@ class Recovery:
         self._attempt = attempt
         self._next = 0.0
         self._asked = False
-        _reset_after_fork(self)
+        super().__init__()
 
     def _reset(self) -> None:
         self._lock = threading.Lock()  # who holds it sets or unsets the thread
@@ -137,20 +137,3 @@ class Recovery:
             return self._attempt()
         finally:
             self._at_work.release()
-
-
-_forked: weakref.WeakSet[Breaker | Recovery] = weakref.WeakSet()
-
-
-def _reset_after_fork(one: Breaker | Recovery) -> None:
-    """A lock that another thread held during a fork is held for ever in the child, where no other thread is."""
-    one._reset()
-    _forked.add(one)
-
-
-def _after_fork() -> None:
-    for one in list(_forked):
-        one._reset()
-
-
-os.register_at_fork(after_in_child=_after_fork)

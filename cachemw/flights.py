@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import threading
 import time
-import weakref
-from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any, Final, Generic, TypeVar
+
+from cachemw._forks import Forkable
 
 __all__ = ["LED", "Flight", "Flights", "TaskRefresher", "ThreadRefresher", "lead"]
 
@@ -142,30 +141,7 @@ def _release(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-class _Forkable(ABC):
-    """State of one process: a fork starts anew, because the threads that would end what is under way stay behind."""
-
-    def __init__(self) -> None:
-        self._reset()
-        _forkables.add(self)
-
-    @abstractmethod
-    def _reset(self) -> None:
-        """Begin as if nothing were under way."""
-
-
-_forkables: weakref.WeakSet[_Forkable] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for forkable in list(_forkables):
-        forkable._reset()
-
-
-os.register_at_fork(after_in_child=_after_fork)
-
-
-class Flights(_Forkable, Generic[T]):
+class Flights(Forkable, Generic[T]):
     """The flights under way in this process, by key."""
 
     def _reset(self) -> None:
@@ -191,7 +167,7 @@ class Flights(_Forkable, Generic[T]):
         return len(self._flying)
 
 
-class _Refresher(_Forkable):
+class _Refresher(Forkable):
     """At most `limit` refreshes at once, one per key; what comes on top is left out, the next request tries again."""
 
     def __init__(self, limit: int = 8) -> None:

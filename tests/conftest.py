@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 import hypothesis
 import pytest
 
-from cachemw import _pages_recovery, caching
+from cachemw import _forks, _pages_recovery, caching
 from cachemw.backends import _memory
 from cachemw.pages import Pages
 from tests import reruns, servers
@@ -36,7 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def nothing_is_owed() -> Iterator[None]:
     """What a test's store is still owed ends with the test: a dead one would be asked for as long as the tests run."""
     yield
-    for one in list(_pages_recovery._forked):
+    for one in list(_forks._all):
         if isinstance(one, _pages_recovery.Recovery) and one._thread is not None:
             pages = getattr(one._attempt, "__self__", None)
             if isinstance(pages, Pages):

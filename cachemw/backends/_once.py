@@ -7,15 +7,15 @@ taken over by one of them.
 
 from __future__ import annotations
 
-import os
 import threading
-import weakref
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, Final
 
 import anyio
 from anyio.lowlevel import RunVar
+
+from cachemw._forks import Forkable
 
 __all__ = ["MISSING", "Once"]
 
@@ -43,18 +43,17 @@ class _Call:
 _tasks: RunVar[dict[tuple[Once, str], _Call]] = RunVar("cachemw.once")
 
 
-class Once:
+class Once(Forkable):
     """The running calls of one cache, by key: those of threads here, those of tasks beside their event loop."""
 
-    __slots__ = ("__weakref__", "_calls", "_lock", "ended")
+    __slots__ = ("_calls", "_lock", "ended")
 
     def __init__(self) -> None:
         #: Grows with each call that ended: who looked before that has to look again.
         self.ended = 0
-        self._begin()
-        _all.add(self)
+        super().__init__()
 
-    def _begin(self) -> None:
+    def _reset(self) -> None:
         # reentrant: a finalizer or a signal handler may use the cache at any point of this thread's own work
         self._lock = threading.RLock()
         self._calls: dict[str, _Call] = {}
@@ -144,16 +143,3 @@ async def _wait_for(done: anyio.Event) -> bool:
     with anyio.move_on_after(_PATIENCE):
         await done.wait()
     return done.is_set()
-
-
-#: Those of this process, for the child of a fork.
-_all: weakref.WeakSet[Once] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    """The calls are made by the parent's threads, for which nobody shall wait here."""
-    for once in list(_all):
-        once._begin()
-
-
-os.register_at_fork(after_in_child=_after_fork)
