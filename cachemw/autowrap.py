@@ -49,6 +49,8 @@ def application(environ: Mapping[str, str]) -> Any:
     try:
         interface_of(made)
     except ImproperlyConfigured as error:
+        if path == name and inspect.isfunction(made) and not inspect.signature(made).parameters:
+            raise ImproperlyConfigured(f"{_NAME} is {place!r}, a function; did you mean '{place}()'?") from None
         raise ImproperlyConfigured(f"{_NAME} is {place!r}: {error} Allowed: {_ALLOWED}") from None
     return made
 

@@ -263,6 +263,9 @@ class CachingMiddleware(ABC):
     @showing_options_of(Caching)
     def __init__(self, app: Any, **options: Unpack[Options]) -> None:
         self.app = app
+        if unknown := options.keys() - Options.__annotations__.keys():
+            allowed = ", ".join(Options.__annotations__)
+            raise TypeError(f"{type(self).__name__} has no option {min(unknown)!r}; allowed: {allowed}")
         self.caching = Caching(**options)
         self.hooks = self.caching.hooks
         if self.hooks is not None:

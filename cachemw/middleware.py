@@ -46,9 +46,13 @@ def interface_of(app: Any) -> Literal["asgi", "wsgi"]:
             f"{app!r} may be a WSGI application (environ, start_response) and an ASGI application (scope, receive, "
             f"send): by its signature it takes the arguments of both; {advice}"
         )
+    if getattr(app, "__module__", "").startswith("django."):
+        advice = "in Django's MIDDLEWARE, name those of cachemw.integrations.django."
+    else:
+        advice = f"If it is one after all, {advice}"
     raise ImproperlyConfigured(
         f"{app!r} is no WSGI application (environ, start_response) and no ASGI application (scope, receive, send). "
-        f"If it is one after all, {advice}"
+        f"{advice[0].upper()}{advice[1:]}"
     )
 
 

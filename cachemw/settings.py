@@ -38,6 +38,14 @@ _MAPPINGS: Final = frozenset({"policy_options", "caches"})
 _PREFIX: Final = readers.PREFIX
 _DJANGO: Final = "CACHE_MIDDLEWARE_"
 
+#: What those would write who know other caches.
+_MEANT: Final = {
+    **dict.fromkeys(("CACHEMW_DEFAULT_TIMEOUT", "CACHEMW_TIMEOUT", "CACHEMW_TTL"), "CACHEMW_SECONDS"),
+    **dict.fromkeys(("CACHEMW_BACKEND", "CACHEMW_LOCATION", "CACHEMW_REDIS_URL", "CACHEMW_STORE"), "CACHEMW_URL"),
+    **dict.fromkeys(("CACHEMW_DISABLED", "CACHEMW_ENABLED"), "CACHEMW_URL=dummy://"),
+    "CACHEMW_PREFIX": "CACHEMW_KEY_PREFIX",
+}
+
 #: Reads one value, given its name for errors.
 Reader = Callable[[str, Any], Any]
 
@@ -167,7 +175,7 @@ class Settings:
         values = _known(mapping)
         if unknown := _strange(mapping):
             raise ImproperlyConfigured(
-                f"{' and '.join(unknown)}: no setting of cachemw. Take it out; cachemw.Settings has those that are."
+                f"{' and '.join(unknown)}: no setting of cachemw. Take it out; {_advice(unknown[0])}"
             )
         if base is None:
             return cls(**values)
@@ -206,7 +214,11 @@ _APP: Final = _PREFIX + "APP"  # which application `cachemw.autowrap` wraps: no 
 @cache
 def _warn_of(name: str) -> None:
     """Once: the environment is read again by every middleware, and by functions that are told of no settings."""
-    _log.warning("%s is no setting of cachemw, and does nothing; cachemw.Settings has those that are", name)
+    _log.warning("%s is no setting of cachemw, and does nothing; %s", name, _advice(name))
+
+
+def _advice(name: str) -> str:
+    return f"did you mean {_MEANT[name]}?" if name in _MEANT else "cachemw.Settings has those that are."
 
 
 def _known(mapping: Mapping[str, Any]) -> dict[str, Any]:

@@ -92,6 +92,12 @@ class CachePage(ViewDecorator):
                     f"cache_page on {describe(call.view)}: in Django, all pages are in the store of the middleware, "
                     "under its key prefix; leave out cache and key_prefix here, or name those of the middleware."
                 )
+            if hasattr(call.request, "META"):
+                raise TypeError(
+                    f"cache_page on {describe(call.view)}: in Django, it only says for how long. Put "
+                    "'cachemw.integrations.django.CacheMiddleware' into MIDDLEWARE; with CACHE_MIDDLEWARE_SECONDS = 0 "
+                    "that stores no other pages than those of such views."
+                )
             raise TypeError(
                 f"cache_page: {describe(call.view)} was called without a request of Flask's or Starlette's. In "
                 "FastAPI, take cache_page from cachemw.integrations.fastapi; elsewhere put CacheMiddleware around the "

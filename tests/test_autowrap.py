@@ -95,9 +95,8 @@ def test_a_wrong_name_is_one_clear_error(place: str | None, message: str, monkey
 
 
 def test_a_factory_without_its_brackets_is_told_of_them(shop: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(
-        ImproperlyConfigured, match=rf"^CACHEMW_APP is '{shop}:make_app': .*, or module:make_app\(\) for"
-    ):
+    meant = rf"^CACHEMW_APP is '{shop}:make_app', a function; did you mean '{shop}:make_app\(\)'\?$"
+    with pytest.raises(ImproperlyConfigured, match=meant):
         wrapped(monkeypatch, f"{shop}:make_app")
 
 

@@ -212,6 +212,23 @@ def test_a_wrong_variable_of_another_cache_is_named(monkeypatch: pytest.MonkeyPa
         cachemw.Caches({"CACHES": {"a": "locmem://?timeout=x"}})["a"]
 
 
+@pytest.mark.parametrize("app", [wsgi_app, asgi_app], ids=["wsgi", "asgi"])
+@pytest.mark.parametrize("name", ["CacheMiddleware", "UpdateCacheMiddleware", "FetchFromCacheMiddleware"])
+def test_an_option_that_there_is_not_is_named_with_those_that_there_are(name: str, app: Any) -> None:
+    message = f"{name} has no option 'timeout'; allowed: cache, policy, seconds, key_prefix, rules, hooks, settings"
+    with pytest.raises(TypeError, match=f"^{message}$"):
+        getattr(cachemw, name)(app, timeout=60, ttl=1)
+
+
+def test_in_the_place_of_a_middleware_of_django_s_the_right_one_is_named() -> None:
+    from django.core.handlers.base import BaseHandler  # type: ignore[import-untyped]
+
+    with pytest.raises(
+        ImproperlyConfigured, match=r"In Django's MIDDLEWARE, name those of cachemw.integrations.django"
+    ):
+        CacheMiddleware(BaseHandler()._get_response)
+
+
 def test_the_environment_s_settings_reach_the_middleware(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CACHEMW_SECONDS", "42")
     monkeypatch.setenv("CACHEMW_KEY_PREFIX", "site")

@@ -330,6 +330,27 @@ def test_a_strange_name_of_ours_does_nothing_and_a_warning_says_so(name: str, ca
     assert caplog.text.count(f"{name} is no setting of cachemw") == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("CACHEMW_TIMEOUT", "did you mean CACHEMW_SECONDS?"),
+        ("CACHEMW_REDIS_URL", "did you mean CACHEMW_URL?"),
+        ("CACHEMW_ENABLED", "did you mean CACHEMW_URL=dummy://?"),
+        ("CACHEMW_SECRET_KEY", "cachemw.Settings has those that are."),
+    ],
+)
+def test_who_knows_other_caches_is_told_what_it_is_called_here(
+    name: str, advice: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings_module._warn_of.cache_clear()
+    with caplog.at_level(logging.WARNING, "cachemw"):
+        Settings.from_environ({name: "60"})
+    with pytest.raises(ImproperlyConfigured) as caught:
+        Settings.from_mapping({name: 60})
+    assert caplog.messages == [f"{name} is no setting of cachemw, and does nothing; {advice}"]
+    assert str(caught.value) == f"{name}: no setting of cachemw. Take it out; {advice}"
+
+
 def test_what_kubernetes_tells_of_a_service_of_our_name_is_no_news(caplog: pytest.LogCaptureFixture) -> None:
     names = (
         "SERVICE_HOST",

@@ -16,7 +16,7 @@ from inspect import isabstract
 from typing import Any, Final, cast
 
 from cachemw._urls import cache_from_url
-from cachemw._values import refuse
+from cachemw._values import refuse, without_password
 from cachemw.backends.base import BaseCache
 from cachemw.errors import ImproperlyConfigured, InvalidCacheBackendError
 from cachemw.settings import Settings
@@ -34,6 +34,9 @@ _DEFAULT: Final[Mapping[str, Any]] = {"default": {"BACKEND": "cachemw.backends.l
 #: A Django project's `CACHES` works as it is: each of its stores has its counterpart here.
 _DJANGO: Final = "django.core.cache.backends."
 
+_EXAMPLE: Final = "cachemw.backends.redis.RedisCache"
+_URL: Final = "a URL stands in the place of the whole mapping"
+
 
 def make_cache(config: Mapping[str, Any]) -> BaseCache:
     """The store that one entry of `CACHES` describes.
@@ -46,7 +49,10 @@ def make_cache(config: Mapping[str, Any]) -> BaseCache:
     backend = params.pop("BACKEND", None)
     kind = _imported(backend) if isinstance(backend, str) else backend
     if not isinstance(kind, type) or not issubclass(kind, BaseCache):
-        raise InvalidCacheBackendError(f"BACKEND is {backend!r}; allowed: a subclass of BaseCache, or its dotted path")
+        raise InvalidCacheBackendError(
+            f"BACKEND is {backend!r}; allowed: a subclass of BaseCache, or its dotted path, such as {_EXAMPLE!r}; "
+            f"{_URL}"
+        )
     if isabstract(kind):
         missing = ", ".join(sorted(kind.__abstractmethods__))
         raise InvalidCacheBackendError(
@@ -75,8 +81,8 @@ def _imported(path: str) -> Any:
         path = f"cachemw.backends.{path.removeprefix(_DJANGO)}"
     module, _, name = path.rpartition(".")
     try:
-        if not module:
-            raise ImportError(f"{path!r} is no dotted path")
+        if not module or not {":", "/"}.isdisjoint(path):
+            raise ImportError(f"that is no dotted path, such as {_EXAMPLE!r}; {_URL}")
         return getattr(import_module(module), name)
     except ModuleNotFoundError as error:
         if path.startswith("cachemw.backends.db.") and error.name in ("sqlalchemy", "greenlet"):
@@ -86,7 +92,7 @@ def _imported(path: str) -> Any:
             ) from error
         raise InvalidCacheBackendError(f"Could not find backend {path!r}: {error}") from error
     except (ImportError, AttributeError) as error:
-        raise InvalidCacheBackendError(f"Could not find backend {path!r}: {error}") from error
+        raise InvalidCacheBackendError(f"Could not find backend {without_password(path)!r}: {error}") from error
 
 
 def connect(url: str) -> BaseCache:

@@ -301,9 +301,9 @@ def _mind_visitor(request: Any, response: Any, exchange: Any) -> None:
     """Where sessions, messages and CSRF tokens are further out, they say too late that the page has them."""
     session, messages = getattr(request, "session", None), getattr(request, "_messages", None)
     if getattr(session, "modified", False) or request.META.get("CSRF_COOKIE_NEEDS_UPDATE"):
-        exchange.never = True
+        exchange.never, exchange.detail = True, "set-cookie"
     if getattr(messages, "added_new", False) or getattr(messages, "_loaded_data", None):
-        exchange.never = True
+        exchange.never, exchange.detail = True, "session"
     if getattr(session, "accessed", False) or (session is not None and response.streaming):  # which may still read it
         patch_vary_headers(response, ["Cookie"])
 

@@ -17,6 +17,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from starlette.applications import Starlette
+from starlette.datastructures import URL
 from starlette.routing import Match, Mount
 
 from cachemw import purging
@@ -65,6 +67,8 @@ def lifespan(inner: Lifespan | None = None, *, caches: Caches | None = None) -> 
     """
     if inner is not None and not callable(inner):
         raise TypeError(f"lifespan takes the application's own lifespan, a function of the application; got {inner!r}.")
+    if isinstance(inner, Starlette):
+        raise TypeError("lifespan is called where it is handed to the application: Starlette(lifespan=lifespan()).")
 
     @asynccontextmanager
     async def around(app: Any) -> AsyncIterator[Any]:
@@ -152,6 +156,8 @@ async def apurge(of: Any, *urls: Any, tags: Iterable[str] | None = None, soft: b
 
 def _plan(of: Any, urls: Iterable[Any]) -> tuple[list[Caching], list[str], list[str]]:
     """What the application caches with, the absolute URLs, and where its pages may be mounted."""
+    if isinstance(of, str | URL):
+        raise TypeError(f"cannot purge of {str(of)!r}: the request, or the application, comes first, then the URLs")
     scope = getattr(of, "scope", None)
     app = of if scope is None else scope["app"]
     base = "" if scope is None else str(of.base_url.replace(path="", query=""))

@@ -203,7 +203,12 @@ def test_what_the_memcached_stores_have_in_common_is_no_store() -> None:
     [
         ("no.such.module.Cache", "Could not find backend 'no.such.module.Cache': No module named 'no'"),
         ("cachemw.backends.locmem.Nothing", "Could not find backend 'cachemw.backends.locmem.Nothing': module"),
-        ("Cache", "Could not find backend 'Cache': 'Cache' is no dotted path"),
+        (
+            "Cache",
+            "Could not find backend 'Cache': that is no dotted path, such as 'cachemw.backends.redis.RedisCache'; ",
+        ),
+        ("redis://:pass@host.org", "Could not find backend 'redis://***@host.org': that is no dotted path"),
+        ("shop.stores:Cache", "Could not find backend 'shop.stores:Cache': that is no dotted path"),
         ("cachemw.errors.CacheError", "BACKEND is 'cachemw.errors.CacheError'; allowed: a subclass of BaseCache"),
         (None, "BACKEND is None; allowed"),
         (dict, "BACKEND is <class 'dict'>; allowed"),

@@ -451,7 +451,7 @@ def test_a_session_is_never_shown_to_a_stranger(site: Site, page: Counter) -> No
     with override_settings(MIDDLEWARE=HALVES):
         anne, bob, stranger = (site.visitor() for _ in range(3))
         for name, one in (("Anne", anne), ("Bob", bob)):
-            one.get(f"/login/{name}")
+            assert "detail=set-cookie" in one.get(f"/login/{name}").headers["Cache-Status"]
             assert one.get().text_seen == one.get().text_seen
             assert one.get().text_seen.startswith(name)
         assert stranger.get().text_seen == "None page 3"
@@ -957,7 +957,12 @@ def test_decorators_on_djangos_views(site: Site, page: Counter, clock: Clock) ->
 
 def test_without_the_middleware_cache_page_says_what_to_do(site: Site) -> None:
     urlpatterns.append(path("", cache_page(60)(site.of_kind(lambda request: HttpResponse()))))
-    with override_settings(MIDDLEWARE=[]), pytest.raises(TypeError, match="put CacheMiddleware around the application"):
+    with (
+        override_settings(MIDDLEWARE=[]),
+        pytest.raises(
+            TypeError, match=r"in Django, it only says .* Put 'cachemw\.integrations\.django\.CacheMiddleware' into"
+        ),
+    ):
         site.visitor().get()
 
 
@@ -978,6 +983,15 @@ def test_a_page_apart_from_the_middlewares_is_refused_with_what_to_do(site: Site
     both = {name: {"BACKEND": backend, "LOCATION": f"apart {name}"} for name in ("default", "other")}
     with override_settings(CACHES=both), pytest.raises(TypeError, match="leave out cache and key_prefix here"):
         site.visitor().get()
+
+
+@pytest.mark.usefixtures("django_pages")
+def test_single_views_alone(site: Site, page: Counter) -> None:
+    view = site.of_kind(lambda request: HttpResponse(page()))
+    urlpatterns.extend([path("", cache_page(60)(view)), path("other", view)])
+    with override_settings(CACHE_MIDDLEWARE_SECONDS=0):
+        visitor = site.visitor()
+        assert [is_hit(visitor.get(url)) for url in ("/", "/", "/other", "/other")] == [False, True, False, False]
 
 
 def test_conditional_is_for_other_frameworks(site: Site) -> None:

@@ -822,6 +822,14 @@ def test_purging_what_url_for_gives_in_another_process(
         assert [is_hit(site.get(path)) for path in paths.values()] == [one != name for one in paths]
 
 
+@pytest.mark.parametrize("url", ["http://testserver/", URL("http://testserver/")])
+def test_purging_without_saying_whose_pages_is_a_mistake(url: Any) -> None:
+    with pytest.raises(TypeError, match="cannot purge of 'http://testserver/': the request, or the application, comes"):
+        purge(url)
+    with pytest.raises(TypeError, match="comes first, then the URLs"):
+        asyncio.run(apurge(url))
+
+
 def test_purging_an_application(page: Counter, store: LocMemCache) -> None:
     """Outside of a request: by absolute URL or by tag, also of a cache around the application."""
     app = purging_site(page, store, whole=False, plain=False)
@@ -909,6 +917,9 @@ def test_the_lifespan_gives_up_what_goes_on_in_the_background(page: Counter, clo
 def test_what_is_no_lifespan_is_refused_when_it_is_given() -> None:
     with pytest.raises(TypeError, match="a function of the application; got 'own'"):
         lifespan("own")  # type: ignore[arg-type]
+    app = Starlette(lifespan=lifespan)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"Starlette\(lifespan=lifespan\(\)\)"), TestClient(app):
+        pass
 
 
 def test_the_lifespan_alone() -> None:
