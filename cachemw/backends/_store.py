@@ -120,7 +120,7 @@ class Store(ABC):
             raise refuse("OPTIONS", given, "a mapping")
         if self.option_names is None:
             return dict(given)
-        allowed = self.option_names | {"fail_open"} | (frozenset() if self.by_reference else _COMPRESSION)
+        allowed = {*self.option_names, "fail_open"} | (frozenset() if self.by_reference else _COMPRESSION)
         options: dict[str, Any] = {}
         for name, value in given.items():
             if str(name).lower() not in allowed:

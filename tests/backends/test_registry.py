@@ -504,3 +504,17 @@ def test_a_fork_while_another_thread_makes_a_cache_leaves_no_held_lock() -> None
     finally:
         done.set()
         thread.join()
+
+
+@pytest.mark.parametrize("names", [("size",), ["size"], {"size"}, frozenset({"size"})])
+def test_a_store_of_one_s_own_names_its_options_in_any_collection(names: Any) -> None:
+    class OwnCache(LocMemCache):
+        option_names = names
+
+        def __init__(self, location: str, params: dict[str, Any]) -> None:
+            super().__init__(location, params)
+            self.size = self.options["size"]
+
+    assert OwnCache("", {"OPTIONS": {"SIZE": 3}}).size == 3
+    with pytest.raises(ImproperlyConfigured, match="An option of OwnCache is 'length'; allowed: fail_open, size"):
+        OwnCache("", {"OPTIONS": {"length": 3}})
