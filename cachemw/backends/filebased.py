@@ -24,10 +24,11 @@ from typing import Any, ClassVar, Final
 from cachemw._values import boolean, integer, refuse
 from cachemw.backends._file import entry
 from cachemw.backends._file.entry import Filed
+from cachemw.backends._file.files import open_for_reading
 from cachemw.backends._file.large import UNVERIFIED, Bodies, NewBody, Signature, signature
 from cachemw.backends._file.pages import Decode, DecodedPages, clock
 from cachemw.backends._file.reading import SPOILED, file_size, live_header, peek, read_entry, read_live, rewrite
-from cachemw.backends._file.shards import Place, Shards, open_for_reading
+from cachemw.backends._file.shards import Place, Shards
 from cachemw.backends._file.sweep import Sweeper
 from cachemw.backends._file.usage import make_directories
 from cachemw.backends._quick import QuickReads
@@ -169,13 +170,19 @@ class FileBasedCache(BlockingCache):
     def _with_body(self, place: Place, value: Filed, stands: Signature | None = None, *, wait: bool = True) -> Any:
         """A page with its body, as `Bodies.open`. What lacks its body is of no use to anybody: it is removed."""
         body = self._bodies.open(place.path, stands, value.reference, wait=wait)
-        if body is UNVERIFIED:
-            return UNVERIFIED
-        if body is None:
-            with suppress(TimeoutError, FileNotFoundError), self._shards.locked(place.shard, wait=False) as directory:
-                if read_entry(place, time.time(), verify=False) == value:  # else it has been stored anew
-                    self._shards.remove_entry(directory, place)
-        return Apart(value.page, body)
+        if body is None and (newer := self._read_bodiless(place, value)) is not None:
+            value, body = newer, self._bodies.open(place.path, None, newer.reference, wait=wait)
+        return UNVERIFIED if body is UNVERIFIED else Apart(value.page, body)
+
+    def _read_bodiless(self, place: Place, value: Filed) -> Filed | None:
+        """Look once more at an entry whose body was not there; it is removed, unless another is there by now: that."""
+        with suppress(TimeoutError, FileNotFoundError), self._shards.locked(place.shard, wait=False) as directory:
+            found = read_entry(place, time.time(), verify=False)
+            if found == value:
+                self._shards.remove_entry(directory, place)
+            elif type(found) is Filed:
+                return found
+        return None
 
     def _has(self, key: str) -> bool:
         with self._mapped:

@@ -14,6 +14,7 @@ import pytest
 from cachemw.backends._file import shards as file_shards
 from cachemw.backends._file import sweep as file_sweep
 from cachemw.backends._file.entry import Header
+from cachemw.backends._file.files import live_entry
 from cachemw.backends._file.reading import peek
 from cachemw.backends._file.shards import Place
 from cachemw.backends.filebased import FileBasedCache
@@ -303,15 +304,14 @@ def test_files_that_somebody_removes_meanwhile_are_not_counted(
 ) -> None:
     cache = FileBasedCache(directory, {"OPTIONS": {"max_entries": 5}})
     cache.set_many({f"key{number}": number for number in range(5)})
-    look = file_shards._look
 
     def remove_then_look(*args: Any) -> Any:
         for one in entries(directory):
             one.unlink()
-        return look(*args)
+        return live_entry(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(file_shards, "_look", remove_then_look)
+        patch.setattr(file_shards, "live_entry", remove_then_look)
         cache.set("new", 1)
     assert cache._shards.usage.totals() == held(cache) == (1, held(cache)[1])
 

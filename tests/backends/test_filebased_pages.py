@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from cachemw.backends import filebased
+from cachemw.backends._file.files import open_for_reading
 from cachemw.backends._file.pages import clock
 from cachemw.backends._file.reading import read_live
-from cachemw.backends._file.shards import open_for_reading
 from cachemw.backends.filebased import FileBasedCache
 from cachemw.errors import BackendUnavailable
 from tests.backends.file_store import in_child

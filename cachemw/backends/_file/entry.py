@@ -52,9 +52,14 @@ FOREVER: Final = math.inf
 class Reference(NamedTuple):
     """The file that a page's body has to itself, and what is in it."""
 
-    name: str  # of 32 hexadecimal digits, chosen at random; the file's own has a suffix
+    name: str  # 32 hexadecimal digits, chosen at random
     size: int  # bytes
     crc: int
+
+    @property
+    def file(self) -> str:
+        """What the file is called."""
+        return f"{self.name}.cmw-body"
 
 
 class Filed(NamedTuple):

@@ -20,7 +20,8 @@ from enum import Enum
 from typing import Any, Final
 
 from cachemw.backends._file.entry import Reference
-from cachemw.backends._file.shards import BODY_SUFFIX, Shards, is_in_use, open_for_reading, temporary_name
+from cachemw.backends._file.files import is_in_use, open_for_reading, temporary_name
+from cachemw.backends._file.shards import Shards
 
 __all__ = ["BLOCK", "UNVERIFIED", "Bodies", "FiledBody", "NewBody", "Signature", "Unverified", "signature"]
 
@@ -219,7 +220,7 @@ class Bodies:
 
         Raises: OSError.
         """
-        file = f"{entry[: entry.rindex('/') + 1]}{reference.name}{BODY_SUFFIX}"
+        file = os.path.join(os.path.dirname(entry), reference.file)
         try:
             descriptor = open_for_reading(file)
             if descriptor is None:

@@ -9,7 +9,8 @@ import os
 from typing import Any, Final
 
 from cachemw.backends._file import entry
-from cachemw.backends._file.shards import Place, open_for_reading
+from cachemw.backends._file.files import open_for_reading
+from cachemw.backends._file.shards import Place
 
 __all__ = ["SPOILED", "file_size", "live_header", "peek", "read_entry", "read_live", "rewrite"]
 

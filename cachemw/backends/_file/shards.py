@@ -12,7 +12,6 @@ import errno
 import fcntl
 import os
 import random
-import re
 import stat
 import time
 from collections.abc import Iterator
@@ -20,32 +19,30 @@ from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
-from cachemw.backends._file import entry
 from cachemw.backends._file.entry import Reference
+from cachemw.backends._file.files import (
+    BODY_NAME,
+    CREATE,
+    ENTRY_NAME,
+    ENTRY_SUFFIX,
+    GRACE,
+    TEMPORARY_NAME,
+    body_of,
+    is_in_use,
+    live_entry,
+    status_of,
+    temporary_name,
+)
 from cachemw.backends._file.usage import SHARDS, UsageFile, make_directories, write_all
 
-__all__ = ["BODY_SUFFIX", "GRACE", "Found", "Place", "Shards", "is_in_use", "open_for_reading", "temporary_name"]
+__all__ = ["Found", "Place", "Shards"]
 
 _NAMES: Final = tuple(f"{shard >> 5:02x}/{shard & 31:02x}" for shard in range(SHARDS))
-_SUFFIX: Final = ".cmw"
-_ENTRY: Final = re.compile(r"[0-9a-f]{40}\.cmw")
-_BODY: Final = re.compile(r"[0-9a-f]{32}\.cmw-body")
-#: What follows a body's name (`entry.Reference`) in that of its file.
-BODY_SUFFIX: Final = ".cmw-body"
-_TEMPORARY: Final = re.compile(r"\.[0-9a-f]{16}\.cmw-new")
-
 #: Seconds after which a temporary file is taken for the leftover of a killed writer.
 _ORPHAN_AGE: Final = 300.0
-#: Seconds for which a body that was in use stays: it was read, or its path told to a server, which opens it as soon as
-#: it comes to it. A minute is for one that is swapped out, or waits for a slow disk.
-GRACE: Final = 60.0
 #: Seconds to wait for a shard's lock. It is held for one rename, but a rename waits for a disk that is busy.
 _LOCK_TIMEOUT: Final = 1.0
 
-# A FIFO that stands where an entry should be must not block whoever opens it: O_NONBLOCK.
-_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_UPDATE: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -67,29 +64,6 @@ class Found(NamedTuple):
     is_in_use: bool  # it has a body that would stay if it were removed
 
 
-def is_in_use(status: os.stat_result, now: float) -> bool:
-    """Was the body in this file used of late: after it was written, and less than `GRACE` seconds ago?"""
-    return status.st_atime_ns > status.st_mtime_ns and abs(now - status.st_atime) < GRACE
-
-
-def temporary_name() -> str:
-    """What a file is called until it is complete."""
-    return f".{os.urandom(8).hex()}.cmw-new"
-
-
-def open_for_reading(path: str, *, update: bool = False) -> int | None:
-    """A descriptor of the entry's file; None if there is none, or a link in its place."""
-    try:
-        return os.open(path, _UPDATE if update else _READ)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        # ELOOP: a symlink; ENXIO: a socket; EISDIR: a directory opened for writing. None of them is ours
-        if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
-            return None
-        raise
-
-
 class Shards:
     """The directories below `root`, an absolute path."""
 
@@ -105,7 +79,7 @@ class Shards:
         data = key.encode("utf-8", "surrogatepass")
         digest = blake2b(data, digest_size=20).digest()
         shard = digest[0] << 2 | digest[1] >> 6
-        name = digest.hex() + _SUFFIX
+        name = digest.hex() + ENTRY_SUFFIX
         return Place(data, shard, name, self._prefixes[shard] + name)
 
     @contextmanager
@@ -155,7 +129,7 @@ class Shards:
         allocate: it is to be renamed over another; see `_allocate`.
         """
         name = temporary_name()
-        descriptor = os.open(name, _CREATE, 0o600, dir_fd=directory)
+        descriptor = os.open(name, CREATE, 0o600, dir_fd=directory)
         try:
             try:
                 if allocate:
@@ -187,17 +161,17 @@ class Shards:
             size -= old or 0
             before = None
             if body is not None:
-                before = _body_of(directory, place.name)  # else it is left for a scan: to look costs another file
-                self._rename(directory, body[0], body[1].name + BODY_SUFFIX)
+                before = body_of(directory, place.name)  # else it is left for a scan: to look costs another file
+                self._rename(directory, body[0], body[1].file)
                 size += body[1].size
             try:
                 self._rename(directory, temporary, place.name)
             except BaseException:
                 if body is not None:
-                    self.remove(directory, body[1].name + BODY_SUFFIX)
+                    self.remove(directory, body[1].file)
                 raise
             if before is not None:
-                size += self._remove_body(directory, place.shard, before.name + BODY_SUFFIX) - before.size
+                size -= self._remove_body(directory, place.shard, before.file)
             slots.add(place.shard, 1 if old is None else 0, size)
 
     @staticmethod
@@ -207,7 +181,7 @@ class Shards:
     @staticmethod
     def size(directory: int, name: str) -> int | None:
         """Bytes of the regular file of this name; None if there is none."""
-        found = _status(directory, name)
+        found = status_of(directory, name)
         return None if found is None else found.st_size
 
     @staticmethod
@@ -223,23 +197,23 @@ class Shards:
         with self.usage.opened() as slots:
             size = self.size(directory, place.name)
             if size is not None:
-                body = _body_of(directory, place.name)
+                body = body_of(directory, place.name)
                 self.remove(directory, place.name)
                 if body is not None:
-                    size += body.size - self._remove_body(directory, place.shard, body.name + BODY_SUFFIX)
+                    size += self._remove_body(directory, place.shard, body.file)
                 slots.add(place.shard, -1, -size)
 
     def _remove_body(self, directory: int, shard: int, name: str) -> int:
-        """Remove a body that no record names, unless it is in use; returns the bytes that it goes on taking."""
-        found = _status(directory, name)
+        """Remove a body that no record names, unless it is in use; returns the bytes that this frees."""
+        found = status_of(directory, name)
         if found is None:
             return 0
         now = time.time()
         if is_in_use(found, now):
             self.left[shard] = now + GRACE
-            return found.st_size
+            return 0
         self.remove(directory, name)
-        return 0
+        return found.st_size
 
     def scan(self, directory: int, shard: int, now: float) -> list[Found]:
         """Look through a locked shard: what is expired, damaged or left over goes; returns what lives, and counts it.
@@ -252,24 +226,25 @@ class Shards:
         with os.scandir(directory) as files:
             names = [file.name for file in files if file.is_file(follow_symlinks=False)]
         for name in names:
-            if _ENTRY.fullmatch(name):
-                live = _look(directory, name, now)
+            if ENTRY_NAME.fullmatch(name):
+                live = live_entry(directory, name, now)
                 if live is None:
                     self.remove(directory, name)
                     continue
                 status, body = live
-                found.append(
-                    Found(status.st_mtime_ns, shard, name, body is not None and is_in_use(body.status, time.time()))
-                )
                 size += status.st_size
+                in_use = False
                 if body is not None:
-                    named.add(body.name)
                     size += body.status.st_size
-            elif _TEMPORARY.fullmatch(name):
+                    named.add(body.name)
+                    in_use = is_in_use(body.status, time.time())
+                found.append(Found(status.st_mtime_ns, shard, name, in_use))
+            elif TEMPORARY_NAME.fullmatch(name):
                 self._remove_orphan(directory, name)
         for name in names:
-            if _BODY.fullmatch(name) and name not in named:
-                size += self._remove_body(directory, shard, name)
+            if BODY_NAME.fullmatch(name) and name not in named:
+                left = self.size(directory, name) or 0
+                size += left - self._remove_body(directory, shard, name)
         with self.usage.opened() as slots:
             slots.state(shard, len(found), size)
         return found
@@ -293,8 +268,8 @@ class Shards:
         for shard in self.existing():
             with suppress(FileNotFoundError), os.scandir(self._prefixes[shard]) as files:
                 for file in files:
-                    is_entry = _ENTRY.fullmatch(file.name) is not None
-                    if (is_entry or _BODY.fullmatch(file.name)) and file.is_file(follow_symlinks=False):
+                    is_entry = ENTRY_NAME.fullmatch(file.name) is not None
+                    if (is_entry or BODY_NAME.fullmatch(file.name)) and file.is_file(follow_symlinks=False):
                         yield shard, int(is_entry), file.stat(follow_symlinks=False).st_size
 
 
@@ -344,61 +319,3 @@ def _allocate(descriptor: int, size: int) -> None:
     except OSError as error:
         if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENODEV):
             raise
-
-
-class _Body(NamedTuple):
-    name: str
-    status: os.stat_result
-
-
-def _look(directory: int, name: str, now: float) -> tuple[os.stat_result, _Body | None] | None:
-    """The status of a live entry's file, and its body's if it has one; None if it is expired or damaged."""
-    try:
-        descriptor = os.open(name, _READ, dir_fd=directory)
-    except FileNotFoundError:
-        return None
-    try:
-        status = os.fstat(descriptor)
-        life = entry.life(os.pread(descriptor, entry.HEADER_SIZE, 0), status.st_size)
-        if life is None or not life.expires > now:
-            return None
-        reference = _reference(descriptor, life)
-    finally:
-        os.close(descriptor)
-    if life.body_at is None:
-        return status, None
-    body = None if reference is None else _status(directory, reference.name + BODY_SUFFIX)
-    if reference is None or body is None or body.st_size != reference.size:
-        return None
-    return status, _Body(reference.name + BODY_SUFFIX, body)
-
-
-def _body_of(directory: int, name: str) -> Reference | None:
-    """The body that an entry names, whether it is there or not."""
-    try:
-        descriptor = os.open(name, _READ, dir_fd=directory)
-    except OSError:  # there is no entry, or something in its place; should it name a body, a scan finds that
-        return None
-    try:
-        life = entry.life(os.pread(descriptor, entry.HEADER_SIZE, 0), os.fstat(descriptor).st_size)
-        return None if life is None else _reference(descriptor, life)
-    except OSError:
-        return None
-    finally:
-        os.close(descriptor)
-
-
-def _reference(descriptor: int, life: entry.Life) -> Reference | None:
-    if life.body_at is None:
-        return None
-    value = entry.filed(os.pread(descriptor, entry.REFERENCE_SIZE, life.body_at))
-    return None if value is None else value.reference
-
-
-def _status(directory: int, name: str) -> os.stat_result | None:
-    """The status of the regular file of this name; None if there is none."""
-    try:
-        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
-    except FileNotFoundError:
-        return None
-    return found if stat.S_ISREG(found.st_mode) else None
