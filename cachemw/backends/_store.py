@@ -309,12 +309,8 @@ class Store(ABC):
         if self._seal is None:
             loads = self._loads
             with suppress(Exception):  # of one that is damaged, which is told of below, where the others are found
-                return {
-                    key: value if type(value := stored[made]) is int else loads(value)
-                    for made, key in keys.items()
-                    if made in stored
-                }
-        values = {key: self._decode(made, stored[made]) for made, key in keys.items() if made in stored}
+                return {keys[made]: value if type(value) is int else loads(value) for made, value in stored.items()}
+        values = {keys[made]: self._decode(made, value) for made, value in stored.items()}
         return {key: value for key, value in values.items() if value is not MISSING}
 
     def _entries(

@@ -166,8 +166,7 @@ class DatabaseCache(BaseCache):
                     rows = sqlite.get_one(text_key(keys[0]), time.time())
                     return {keys[0]: rows[0][0]} if rows else {}
                 if 0 < len(keys) <= KEYS_AT_ONCE:
-                    found = sqlite.values(text_keys(keys), time.time())
-                    return {keys[place]: value for place, value in found}
+                    return _present(keys, sqlite.values(text_keys(keys), time.time()))
             except MissingTable:
                 pass  # the plan makes it
         return self._drive(self._plans.get(keys))
@@ -181,8 +180,8 @@ class DatabaseCache(BaseCache):
                     key = text_key(keys[0])
                     rows = await self._reads.run(sqlite.get_one, key, now, at_once=sqlite.get_one_at_once)
                     return {keys[0]: rows[0][0]} if rows else {}
-                found = await self._reads.run(sqlite.values, text_keys(keys), now, at_once=sqlite.values_at_once)
-                return {keys[place]: value for place, value in found}
+                rows = await self._reads.run(sqlite.values, text_keys(keys), now, at_once=sqlite.values_at_once)
+                return _present(keys, rows)
             except MissingTable:
                 pass  # the plan makes it
         return await self._adrive(self._plans.get(keys))
@@ -363,6 +362,11 @@ class DatabaseCache(BaseCache):
         if self._sqlite is not None:
             return await offload(self.add_and_read, key, payload, timeout, latest)
         return await super().aadd_and_read(key, payload, timeout, latest)
+
+
+def _present(keys: Sequence[str], rows: Sequence[tuple[Any]]) -> dict[str, Any]:
+    """What is stored of the keys, whose rows these are, in their order."""
+    return {key: value for key, (value,) in zip(keys, rows, strict=False) if value is not None}
 
 
 def _values(columns: Sequence[ColumnKey], rows: Sequence[Row]) -> list[Any]:

@@ -105,6 +105,30 @@ def test_many_rows_take_few_statements(make: Make, rows: int, value: object, ins
     assert cache.get_many(data) == data
 
 
+@pytest.mark.parametrize("count", [1, 12])
+def test_numbers_and_values_are_stored_together(make: Make, path: Path, clock: Clock, count: int) -> None:
+    cache = make()
+    numbers = {f"number{index}": index for index in range(count)}
+    values = {
+        f"{kind}{index}": value for index in range(count) for kind, value in (("small", "x"), ("large", "y" * 9000))
+    }
+    kinds = "SELECT substr(cache_key, 4, 5), typeof(number), typeof(value), count(*) FROM cachemw GROUP BY 1, 2, 3"
+    stored = [
+        ("large", "null", "blob", count),
+        ("numbe", "integer", "null", count),
+        ("small", "null", "blob", count),
+    ]
+    for timeout in (100, 150, 50):  # new, again, and sooner than they are due
+        assert cache.set_many({**numbers, **values}, timeout) == []
+        assert cache.get_many([*numbers, *values]) == {**numbers, **values}
+        assert asked(path, kinds) == stored
+        assert {expires for _, expires in due(path).values()} == {clock.now + timeout}
+    assert {is_due for is_due, _ in due(path).values()} == {clock.now + 50}
+    swapped = {**dict.fromkeys(numbers, "a value"), **dict.fromkeys(values, 7)}
+    cache.set_many(swapped, 60)
+    assert cache.get_many(swapped) == swapped
+
+
 def test_what_is_due_but_lives_on_is_put_off(make: Make, path: Path, clock: Clock) -> None:
     cache = make()
     began = clock.now

@@ -24,18 +24,17 @@ from sqlalchemy import (
     Executable,
     Index,
     Insert,
-    Integer,
     LargeBinary,
     MetaData,
     Select,
     Table,
     Text,
+    and_,
     bindparam,
     cast,
     column,
     delete,
     func,
-    literal_column,
     or_,
     select,
     union_all,
@@ -153,17 +152,13 @@ class Statements:
 
     @cached_property
     def get_values(self) -> Executable:
-        """Rows (place among the keys, number or value) of the live ones: SQLite then sorts no keys and copies none.
+        """One row (number or value; NULL if there is none alive) for each of the keys, in their order, for SQLite.
 
-        The parameters stand in the order of the keys, now.
+        It then sorts no keys, and copies none. The parameters stand in the order of the keys, now.
         """
-        wanted = (
-            values(column("place", Integer), column("wanted", LargeBinary), name="wanted")
-            .data([(literal_column(str(place)), key) for place, key in enumerate(self._each_key)])
-            .cte()
-        )
-        found = wanted.join(self.table, self._key == wanted.c.wanted)
-        return select(wanted.c.place, self._stored).select_from(found).where(self._is_live)
+        wanted = values(column("wanted", LargeBinary), name="wanted").data([(key,) for key in self._each_key]).cte()
+        found = wanted.outerjoin(self.table, and_(self._key == wanted.c.wanted, self._is_live))
+        return select(self._stored).select_from(found)
 
     @cached_property
     def peek(self) -> Executable:
@@ -172,16 +167,24 @@ class Statements:
 
     @cached_property
     def set(self) -> Executable:
-        """Store one row, or replace it. With `due`, the parameters stand in the order of `set_again`."""
+        """Store one row, or replace it. With `due`, the parameters stand in the order of the columns."""
         return self._insert(lambda new, old: new)
 
     @cached_property
     def set_again(self) -> Executable:
-        """Store `how_many` rows as `set` does, but leave `due` alone: where it would be too late, the whole row is.
+        """Store `how_many` values as `set` does, but leave `due` alone: where it would be too late, the whole row is.
 
-        The parameters stand in the order key, expires, expires, number, value, once for each row.
+        The parameters stand in the order key, expires, expires, value, once for each row.
         """
-        names = ("cache_key", "expires", "due", "number", "value")
+        return self._again("value")
+
+    @cached_property
+    def set_number_again(self) -> Executable:
+        """The same with numbers."""
+        return self._again("number")
+
+    def _again(self, stored: str) -> Insert:
+        names = ("cache_key", "expires", "due", stored)
         rows: list[dict[str, Any]]
         rows = [{name: bindparam(f"{name}_{number}") for name in names} for number in range(self._how_many)]
         statement = sqlite.insert(self.table).values(rows)

@@ -26,8 +26,8 @@ __all__ = ["DIALECT", "SQL", "Connection", "NewRow", "Prepared", "filled_up", "r
 
 DIALECT: Final = make_dialect(paramstyle="qmark")
 
-#: Key, expires, due, number, value.
-NewRow = tuple[ColumnKey, float | None, float | None, int | None, Any]
+#: Key, expires, due, number or value.
+NewRow = tuple[ColumnKey, float | None, float | None, Any]
 
 #: Numbers of keys that there are statements for.
 _SIZES: Final = (*range(1, 17), 20, 25, 32, 40, 50, 64, 80, 100, 125, 160, 200, 250, 320, 400, KEYS_AT_ONCE)
@@ -35,6 +35,9 @@ _SIZES: Final = (*range(1, 17), 20, 25, 32, 40, 50, 64, 80, 100, 125, 160, 200, 
 _BATCHES: Final = (100, 10)
 #: Bytes of values in one statement, which a connection keeps until the statement is used again.
 _BATCH_SIZE: Final = 128 * 1024
+#: Bytes up to which a value is copied into a bytearray: what is `bytes`, or None, sqlite3 looks for an adapter of each
+#: time, which takes longer.
+_SMALL: Final = 4096
 #: Rows that have expired, or are put off, in one statement, and seconds after which it is enough: who comes upon it
 #: must not be held up, nor another writer be kept waiting until it gives up.
 _STEP: Final = 200
@@ -58,9 +61,15 @@ def row_of(entry: Entry, now: float) -> NewRow:
     """What is stored for an entry."""
     key, value, timeout = entry
     expires = None if timeout is None else now + timeout
-    if type(value) is int:
-        return text_key(key), expires, expires, value, None
-    return text_key(key), expires, expires, None, value
+    if type(value) is bytes and len(value) <= _SMALL:
+        value = bytearray(value)
+    return text_key(key), expires, expires, value
+
+
+def _by_columns(row: NewRow) -> tuple[Any, ...]:
+    """The same with a number and a value, one of them None."""
+    *rest, stored = row
+    return (*rest, stored, None) if type(stored) is int else (*rest, None, stored)
 
 
 class Connection(sqlite3.Connection):
@@ -126,27 +135,40 @@ class SQL:
     def _set_again(self) -> str:
         return self.prepared("set_again", 1).sql
 
+    @cached_property
+    def _set_number_again(self) -> str:
+        return self.prepared("set_number_again", 1).sql
+
     def store_one(self, connection: Connection, row: NewRow) -> None:
         """Store a row; in two statements where one that expires later, or never, is replaced."""
-        if connection.ask(self._set_again, row).rowcount <= 0:
-            connection.ask(self._set, row)
+        sql = self._set_number_again if type(row[3]) is int else self._set_again
+        if connection.ask(sql, row).rowcount <= 0:
+            connection.ask(self._set, _by_columns(row))
 
     def store(self, connection: Connection, rows: Sequence[NewRow]) -> None:
         """Store several rows. The caller has begun a transaction."""
+        numbers = [row for row in rows if type(row[3]) is int]
+        values = [row for row in rows if type(row[3]) is not int] if numbers else rows
+        stored = self._store_again(connection, "set_number_again", numbers)
+        stored += self._store_again(connection, "set_again", values)
+        if stored < len(rows):
+            connection.executemany(self._set, [_by_columns(row) for row in rows])
+
+    def _store_again(self, connection: Connection, statement: str, rows: Sequence[NewRow]) -> int:
+        """Store rows by one of the statements that leave `due` alone; how many were."""
         stored = start = 0
         for size in _BATCHES:
             while len(rows) - start >= size:
                 batch = rows[start : start + size]
                 start += size
-                if sum([len(row[4]) for row in batch if row[4] is not None]) > _BATCH_SIZE:
-                    stored += connection.executemany(self._set_again, batch).rowcount
+                if sum([len(row[3]) for row in batch if type(row[3]) is not int]) > _BATCH_SIZE:
+                    stored += connection.executemany(self.prepared(statement, 1).sql, batch).rowcount
                 else:
                     arguments = list(chain.from_iterable(batch))
-                    stored += connection.execute(self.prepared("set_again", size).sql, arguments).rowcount
+                    stored += connection.execute(self.prepared(statement, size).sql, arguments).rowcount
         if start < len(rows):
-            stored += connection.executemany(self._set_again, rows[start:]).rowcount
-        if stored < len(rows):
-            connection.executemany(self._set, rows)
+            stored += connection.executemany(self.prepared(statement, 1).sql, rows[start:]).rowcount
+        return stored
 
     def drop_expired(self, connection: Connection, now: float, limit: int) -> int:
         """Remove expired rows, and put off those that are due but live on; how many were removed."""

@@ -103,11 +103,11 @@ class SQLiteStore:
         except BusyError:
             return None
 
-    def values(self, keys: Sequence[ColumnKey], now: float) -> list[tuple[int, Any]]:
-        """Of each key that is there, its place among them and what is stored."""
+    def values(self, keys: Sequence[ColumnKey], now: float) -> list[tuple[Any]]:
+        """What is stored under each of the keys, None where there is nothing; there may be more rows than keys."""
         return self._use(Connection.rows, *self._asking(keys, now))
 
-    def values_at_once(self, keys: Sequence[ColumnKey], now: float) -> list[tuple[int, Any]] | None:
+    def values_at_once(self, keys: Sequence[ColumnKey], now: float) -> list[tuple[Any]] | None:
         """The same over a connection that is there; None if there is none, or if another has the lock."""
         try:
             return self._use(Connection.rows, *self._asking(keys, now), patient=False)
