@@ -26,6 +26,7 @@ from itertools import chain
 from threading import RLock
 from typing import Any, Final, TypeVar, overload
 
+from cachemw._forks import Forkable
 from cachemw.calling import Hook, HookPlan, check_hook, refuse_async
 from cachemw.errors import ImproperlyConfigured
 from cachemw.paths import decoded, spellings
@@ -70,7 +71,7 @@ class HookScope:
         return hook
 
 
-class Hooks:
+class Hooks(Forkable):
     """The hooks of a site: for all requests, and for the scopes of it.
 
         hooks = Hooks()
@@ -99,7 +100,7 @@ class Hooks:
     """
 
     def __init__(self) -> None:
-        self._lock = RLock()
+        super().__init__()
         self._scopes: dict[str, HookScope] = {}
         self.sync_only = False
         self._compiled: _Compiled | None = None  # None: to be compiled by the next request
@@ -107,6 +108,9 @@ class Hooks:
         self.after_request_funcs = _Register(self, "after_request")
         self.teardown_request_funcs = _Register(self, "teardown_request")
         self._registers = (self.before_request_funcs, self.after_request_funcs, self.teardown_request_funcs)
+
+    def _reset(self) -> None:
+        self._lock = RLock()
 
     def before_request(self, hook: HookT) -> HookT:
         """Run `hook(request)` before each request; a response that it returns is the answer."""

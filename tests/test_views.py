@@ -324,21 +324,19 @@ def test_the_default_cache_by_its_own_name() -> None:
     cache.clear()
 
 
-def test_a_page_whose_cache_another_thread_has_just_made() -> None:
+def test_a_page_whose_cache_another_thread_has_made_meanwhile() -> None:
     page = Page(60, cache=None, key_prefix=None, tags=())
-    made = object()
+    made: list[object] = []
 
-    class Meanwhile:
-        """The lock, of which the other thread has just let go."""
+    def make(**options: Any) -> object:
+        mine = object()
+        made.append(mine)
+        if len(made) == 1:
+            page.open(make)
+        return mine
 
-        def __enter__(self) -> None:
-            page._alone = made
-
-        def __exit__(self, *exc_info: object) -> None:
-            """Nothing was made twice."""
-
-    page._lock = Meanwhile()  # type: ignore[assignment]
-    assert page.open(lambda **options: pytest.fail("made twice")) is made
+    assert page.open(make) is page.open(make) is made[1]
+    assert len(made) == 2
 
 
 # -- types ------------------------------------------------------------------------------------------------------------

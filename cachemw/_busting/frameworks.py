@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cachemw._busting.folder import StaticFolder
 from cachemw._busting.shells import WSGIPassage, WSGIStatic
+from cachemw._forks import Forkable
 from cachemw.errors import ImproperlyConfigured
 
 if TYPE_CHECKING:
@@ -46,14 +47,14 @@ def version_flask(app: Flask, *, fixed: bool | None = None, follow_symlinks: boo
     FlaskVersions.of(app).ask(fixed, follow_symlinks)
 
 
-class FlaskVersions:
+class FlaskVersions(Forkable):
     """The static folders of one application, by the endpoints that serve them."""
 
     @classmethod
     def of(cls, app: Flask) -> FlaskVersions:
         """Those of this application. Nothing of it is changed before `install`."""
-        versions: FlaskVersions = app.extensions.setdefault(_EXTENSION, cls(app))
-        return versions
+        versions: FlaskVersions | None = app.extensions.get(_EXTENSION)
+        return app.extensions.setdefault(_EXTENSION, cls(app)) if versions is None else versions
 
     def __init__(self, app: Flask) -> None:
         self._app = app
@@ -63,6 +64,9 @@ class FlaskVersions:
         self._installed = False
         self._folders: dict[str, StaticFolder] = {}
         self._prefixes: tuple[str, ...] | None = None
+        super().__init__()
+
+    def _reset(self) -> None:
         self._lock = threading.Lock()
 
     def ask(self, fixed: bool | None, follow_symlinks: bool) -> None:

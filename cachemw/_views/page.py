@@ -7,8 +7,6 @@ Rule 2: the rules are those of the middlewares: what stands here says in which c
 
 from __future__ import annotations
 
-import threading
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -44,8 +42,9 @@ class Site(Protocol):
     @property
     def caching(self) -> Caching: ...
 
-    def opened(self, caching: Caching) -> None:
-        """A view has a cache of its own: purges have to reach it."""
+    @property
+    def middlewares(self) -> dict[Page, Any]:
+        """What caches the pages of views that are not left to a cache around the site: purges have to reach it."""
 
 
 @contextmanager
@@ -78,9 +77,9 @@ class Page:
         self._cache = check_store("cache_page: cache", cache)
         self._key_prefix = None if key_prefix is None else text("cache_page: key_prefix", key_prefix)
         self._tags = tags if callable(tags) else _checked(tags)
-        self._lock = threading.Lock()
-        self._alone: Any = None
-        self._in_sites: weakref.WeakKeyDictionary[Caching, Any] = weakref.WeakKeyDictionary()
+
+    #: The middleware that caches the page alone, without a site; None as long as that was not needed.
+    alone: Any = None
 
     @property
     def needs_arguments(self) -> bool:
@@ -128,24 +127,13 @@ class Page:
 
         make: `wsgi.CacheMiddleware`, or what takes the same options. Raises: ImproperlyConfigured, naming the view.
         """
-        middleware: MiddlewareT | None = self._known(site)
+        middleware: MiddlewareT | None = self.alone if site is None else site.middlewares.get(self)
         if middleware is None:
-            with self._lock:
-                middleware = self._known(site)
-                if middleware is None:
-                    middleware = self._make(make, site)
-        return middleware
-
-    def _known(self, site: Site | None) -> Any:
-        return self._alone if site is None else self._in_sites.get(site.caching)
-
-    def _make(self, make: Callable[..., Any], site: Site | None) -> Any:
-        middleware = make(**self._options(site))
-        if site is None:
-            self._alone = middleware
-        else:
-            self._in_sites[site.caching] = middleware
-            site.opened(middleware.caching)
+            made = make(**self._options(site))
+            if site is None:  # the first of those who do this at once; without a lock, which a fork might catch in use
+                middleware = vars(self).setdefault("alone", made)
+            else:
+                middleware = site.middlewares.setdefault(self, made)
         return middleware
 
     def _options(self, site: Site | None) -> dict[str, Any]:
@@ -175,11 +163,6 @@ class Page:
             return resolve("cache", cache, caches if site is None else site.caching.caches)
         except CacheError as error:
             raise ImproperlyConfigured(f"cache_page on {self.name}: {error}") from error
-
-    @property
-    def alone(self) -> Any:
-        """The middleware that caches the page alone, without a site; None as long as that was not needed."""
-        return self._alone
 
     def check(self, site: Site | None = None) -> None:
         """Raise now what the first request would raise. Raises: ImproperlyConfigured."""

@@ -25,6 +25,7 @@ from fastapi import Request, Response, params, routing
 from fastapi.dependencies.utils import get_typed_signature
 
 from cachemw import views
+from cachemw._forks import Forkable
 from cachemw._views.asgi import COOKIES, ViewPassage, open_page, open_page_in_thread
 from cachemw._views.kinds import PAGE, ViewDecorator, describe
 from cachemw._views.page import EXCHANGE, Page, Tags, noticing
@@ -223,7 +224,7 @@ class PageDependency:
     def _take_over(self, dependant: Any) -> None:
         """Put the page around the operation. FastAPI looks at what is set here when all dependencies have run, so it
         counts from this request on; a decorator's `cache_page` counts more, and the last dependency most of them."""
-        with _taking_over:
+        with _taking_over.lock:
             if hasattr(dependant.call, PAGE):
                 return
             found = [one.call for one in dependant.dependencies if isinstance(one.call, PageDependency)]
@@ -233,7 +234,14 @@ class PageDependency:
             dependant.response_param_name = dependant.response_param_name or response
 
 
-_taking_over = threading.Lock()
+class _TakingOver(Forkable):
+    """Held by who puts a page around an operation."""
+
+    def _reset(self) -> None:
+        self.lock = threading.Lock()
+
+
+_taking_over = _TakingOver()
 
 
 def page(

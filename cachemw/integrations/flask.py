@@ -32,6 +32,7 @@ from flask import Blueprint, Flask, current_app, has_app_context, request
 
 from cachemw import purging, wsgi
 from cachemw._busting.frameworks import FlaskVersions
+from cachemw._forks import Forkable
 from cachemw._values import boolean
 from cachemw._views.kinds import PAGE
 from cachemw._views.page import EXCHANGE, Page, Tags
@@ -59,16 +60,17 @@ _SESSION_COOKIES: Final = ("SESSION_COOKIE_NAME", "REMEMBER_COOKIE_NAME", "JWT_A
 class FlaskSite:
     """The state of one application, in `app.extensions["cachemw"]`.
 
-    caching   what the site is cached with; `caches` are its stores by alias
-    cachings  the same, and those of views that have a cache or a key prefix of their own
-    mounts    where the application is mounted, if not at "/"
+    caching      what the site is cached with; `caches` are its stores by alias
+    cachings     the same, and those of views that have a cache or a key prefix of their own
+    middlewares  by page, those of views that are not left to the cache around the site
+    mounts       where the application is mounted, if not at "/"
     """
 
     def __init__(self, app: Flask, caching: Caching, pages: Mapping[Any, Page]) -> None:
         self.caching = caching
         self._app = app
         self._pages = pages  # by blueprint
-        self._of_views: list[Caching] = []
+        self.middlewares: dict[Page, Any] = {}
 
     @property
     def caches(self) -> Caches:
@@ -82,16 +84,12 @@ class FlaskSite:
         for page in (*_pages(self._app), *of_blueprints):
             if page.is_apart:
                 page.open(make_middleware, self)
-        return [self.caching, *self._of_views]
+        return [self.caching, *[middleware.caching for middleware in list(self.middlewares.values())]]
 
     @property
     def mounts(self) -> tuple[str, ...]:
         """Where the request came in, or APPLICATION_ROOT."""
         return mounts(self._app)
-
-    def opened(self, caching: Caching) -> None:
-        """A view has a cache of its own: purges have to reach it."""
-        self._of_views.append(caching)
 
 
 class CacheMW:
@@ -271,7 +269,7 @@ def _chosen_by_babel(app: Flask) -> list[str]:
     ]
 
 
-class _Start:
+class _Start(Forkable):
     """The application. Before its first request, when all is registered, it sets what has to be last in its place."""
 
     def __init__(self, app: Flask, site: FlaskSite, pages: Mapping[Any, Page], chosen: Sequence[str]) -> None:
@@ -283,6 +281,9 @@ class _Start:
         self._writing: Any = None
         self._pages = pages
         self._started = False
+        super().__init__()
+
+    def _reset(self) -> None:
         self._lock = threading.Lock()
 
     def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
