@@ -51,18 +51,19 @@ def signature(status: os.stat_result) -> Signature:
 
 
 def _body_signature(status: os.stat_result) -> Signature:
-    """Of a body: noting that it was used changes its `st_ctime`."""
-    return status.st_ino, status.st_mtime_ns, status.st_size
+    """Of a body: noting that it was used changes its `st_ctime`. What is no file is of no size."""
+    return status.st_ino, status.st_mtime_ns, status.st_size if stat.S_ISREG(status.st_mode) else -1
 
 
 class FiledBody:
     """The whole of an open file, which is closed in the end. See `cachemw.rfc9111.bodies`.
 
+    stands: the file's signature, when it was opened.
     entry: the file of the record that names it, and its signature, where they are known.
     What cannot be read raises OSError: a response must break off rather than end early.
     """
 
-    __slots__ = ("_descriptor", "_entry", "_file", "reference")
+    __slots__ = ("_descriptor", "_entry", "_file", "reference", "stands")
 
     def __init__(
         self, descriptor: int, file: str, reference: Reference, entry: tuple[str, Signature] | None = None
@@ -71,6 +72,7 @@ class FiledBody:
         self._file = file
         self.reference = reference
         self._entry = entry
+        self.stands = _body_signature(os.fstat(descriptor))
 
     def __len__(self) -> int:
         return self.reference.size
@@ -90,10 +92,6 @@ class FiledBody:
             at += len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def status(self) -> os.stat_result:
-        """Of the open file. Raises: OSError."""
-        return os.fstat(self._descriptor)
-
     def reader(self) -> FiledBodyReader:
         """One response's way through it."""
         return FiledBodyReader(self)
@@ -107,22 +105,22 @@ class FiledBody:
         if self._entry is None:
             return None
         try:
-            before = self.status()
-            now = int(time.time() * 1e9)
-            os.utime(self._descriptor, ns=(max(now, before.st_mtime_ns + 1), before.st_mtime_ns))
+            if _body_signature(os.fstat(self._descriptor)) != self.stands:
+                return None
+            written = self.stands[1]
+            os.utime(self._descriptor, ns=(max(int(time.time() * 1e9), written + 1), written))
             found = os.lstat(self._file)
             entry, stands = self._entry
             named = signature(os.lstat(entry)) == stands
         except OSError:  # it is gone, or may not be touched
             return None
-        same = _body_signature(found) == _body_signature(before) and stat.S_ISREG(found.st_mode)
-        return self._file if named and same and is_in_use(found, time.time()) else None
+        return self._file if named and _body_signature(found) == self.stands and is_in_use(found, time.time()) else None
 
     def reopened(self) -> int:
         """A descriptor of its own for whoever reads by one, as its position is moved. Raises: OSError."""
         descriptor = open_for_reading(self._file)
         if descriptor is not None:
-            if os.path.sameopenfile(descriptor, self._descriptor):
+            if _body_signature(os.fstat(descriptor)) == self.stands:
                 return descriptor
             os.close(descriptor)
         raise io.UnsupportedOperation("The file is to be had by `read` alone: another one stands in its place")
@@ -132,7 +130,7 @@ class FiledBody:
         name = temporary_name()
         try:
             os.link(self._file, name, dst_dir_fd=directory, follow_symlinks=False)
-            if os.path.samestat(os.stat(name, dir_fd=directory, follow_symlinks=False), self.status()):
+            if _body_signature(os.stat(name, dir_fd=directory, follow_symlinks=False)) == self.stands:
                 return name
             os.unlink(name, dir_fd=directory)
         except OSError:  # it is gone, the file system has no links, or this one no more
@@ -226,11 +224,9 @@ class Bodies:
             if descriptor is None:
                 return None
             body = FiledBody(descriptor, file, reference, None if stands is None else (entry, stands))  # who closes it
-            status = body.status()
-            if status.st_size != reference.size or not stat.S_ISREG(status.st_mode):
+            if body.stands[2] != reference.size:
                 return None
-            found = _body_signature(status)
-            if self._verified.get(file) == found:
+            if self._verified.get(file) == body.stands:
                 return body
             if not wait:
                 return UNVERIFIED
@@ -245,5 +241,5 @@ class Bodies:
             return None
         if len(self._verified) >= _MOST:
             self._verified.clear()
-        self._verified[file] = found
+        self._verified[file] = body.stands
         return body

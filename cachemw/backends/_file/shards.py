@@ -208,9 +208,9 @@ class Shards:
         found = status_of(directory, name)
         if found is None:
             return 0
-        now = time.time()
-        if is_in_use(found, now):
-            self.left[shard] = now + GRACE
+        if is_in_use(found, time.time()):
+            due = found.st_atime + GRACE
+            self.left[shard] = min(self.left.get(shard, due), due)
             return 0
         self.remove(directory, name)
         return found.st_size
@@ -250,9 +250,10 @@ class Shards:
         return found
 
     def _remove_orphan(self, directory: int, name: str) -> None:
-        with suppress(FileNotFoundError):
-            if time.time() - os.stat(name, dir_fd=directory, follow_symlinks=False).st_mtime > _ORPHAN_AGE:
-                self.remove(directory, name)
+        found = status_of(directory, name)
+        # a second name of a stored body is as old as that, and takes no room
+        if found is not None and found.st_nlink == 1 and time.time() - found.st_mtime > _ORPHAN_AGE:
+            self.remove(directory, name)
 
     def existing(self) -> list[int]:
         """The shards that have a directory, in random order."""
