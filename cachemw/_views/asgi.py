@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 __all__ = [
-    "COOKIES",
+    "READ",
     "ViewPassage",
     "cached_application",
     "cached_view",
@@ -52,8 +52,9 @@ __all__ = [
 
 _VIEW: Final = "cachemw.view"
 
-#: Where Starlette's request keeps its cookies.
-COOKIES: Final = "_cookies"
+_COOKIES: Final = "_cookies"
+#: Where Starlette's request keeps what it has parsed.
+READ: Final = {_COOKIES: "cookie"}
 _RENEWING: Final = "cachemw.renewing"
 
 #: What routing leaves in a scope; it is written anew.
@@ -92,7 +93,7 @@ async def cached_view_async(page: Page, call: Call) -> Any:
     """Answer from the cache, or by calling the coroutine view, which returns a response."""
     request = call.starlette
     if page.join(outer := request.scope.get(EXCHANGE), call.args, call.kwargs):
-        with noticing(request, COOKIES, outer):
+        with noticing(request, READ, outer):
             return await call()
     passage = await open_page(page, request, call.args, call.kwargs)
     if not isinstance(passage, ViewPassage):
@@ -109,7 +110,7 @@ def cached_view(page: Page, call: Call) -> Any:
     """The same for a plain view, in the worker thread that Starlette calls it in."""
     request = call.starlette
     if page.join(outer := request.scope.get(EXCHANGE), call.args, call.kwargs):
-        with noticing(request, COOKIES, outer):
+        with noticing(request, READ, outer):
             return call()
     passage = open_page_in_thread(page, request, call.args, call.kwargs)
     if not isinstance(passage, ViewPassage):
@@ -243,7 +244,7 @@ class ViewPassage(Passage):
             scope[LOCALE].keyed = exchange.engine.properties
         led = lead(self._flight)
         try:
-            with noticing(self.asked, COOKIES, exchange):
+            with noticing(self.asked, READ, exchange):
                 yield
         finally:
             LED.set(led)
@@ -284,13 +285,13 @@ class ViewPassage(Passage):
         """Send the view's response, and store it when its last byte has left."""
         self._receive, self._send = receive, send
         kept = vars(self.asked)
-        kept.pop(COOKIES, None)
+        kept.pop(_COOKIES, None)
 
         async def sending(message: Message) -> None:
             if self._started_at_once and message["type"] == "http.response.start":
                 await send(message)
                 return
-            if COOKIES in kept and not self.exchange.reads:  # by a stream, whose head has left
+            if _COOKIES in kept and "cookie" not in self.exchange.reads:  # by a stream, whose head has left
                 self._drop()
             await self._sending(message)
 

@@ -48,18 +48,19 @@ class Site(Protocol):
 
 
 @contextmanager
-def noticing(request: Any, name: str, exchange: Any) -> Iterator[None]:
-    """Notice whether a view reads the cookies: its page is then another one for each visitor.
+def noticing(request: Any, fields: Mapping[str, str], exchange: Any) -> Iterator[None]:
+    """Notice what a view reads of the cookies and the like: its page is then another one for each visitor.
 
-    name: where the framework's request keeps them, once they have been asked for.
+    fields: by the attribute where the framework's request keeps it once it has been asked for, the field it is made of.
     """
     kept = vars(request)
-    kept.pop(name, None)
+    before = [field for name, field in fields.items() if kept.pop(name, None) is not None]
+    exchange.suspected = (*exchange.suspected, *before)
     try:
         yield
     finally:
-        if name in kept:
-            exchange.reads = ("cookie",)
+        read = [field for name, field in fields.items() if name in kept]
+        exchange.reads = tuple(dict.fromkeys((*exchange.reads, *read)))
 
 
 class Page:

@@ -5,14 +5,15 @@ and what comes out becomes a response again, for the decorators and after hooks 
 
 Rule 1: what a view returned is what is stored, before anything further out changes it: that will happen to hits too.
 Rule 2: a view that read the session, or the cookies, varies on Cookie, one that changed the session is not stored,
-        though Flask says so only when the response leaves (`SessionInterface.save_session`).
+        though Flask says so only when the response leaves (`SessionInterface.save_session`). Nor is one that read a
+        session which is not in its cookie: what is in it tomorrow goes by the same cookie.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from cachemw import wsgi
 from cachemw._views.kinds import Call
@@ -38,8 +39,9 @@ __all__ = [
 #: Where the extension keeps its state, in `app.extensions`.
 FLASK_EXTENSION = "cachemw"
 
-#: Where its request keeps the cookies, of which a session is opened before the view is called.
-_COOKIES = "cookies"
+#: Where its request keeps what it has parsed: the cookies, of which a session is opened before the view is called, and
+#: what may have been counted before it.
+_READ: Final = {"cookies": "cookie", "user_agent": "user-agent"}
 
 
 def _call_view(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -81,7 +83,7 @@ def cached_view(page: Page, call: Call, invoke: Callable[[], Any] | None = None)
     invoke = invoke or call
     site: Site | None = current_app.extensions.get(FLASK_EXTENSION)
     if page.join(outer := request.environ.get(EXCHANGE), call.args, call.kwargs, site=site):
-        with noticing(_current(), _COOKIES, outer):
+        with noticing(_current(), _READ, outer):
             return invoke()
 
     def tell(exchange: Any) -> None:
@@ -99,7 +101,7 @@ async def cached_view_async(page: Page, call: Call) -> Any:
 
     site: Site | None = current_app.extensions.get(FLASK_EXTENSION)
     if page.join(outer := request.environ.get(EXCHANGE), call.args, call.kwargs, site=site):
-        with noticing(_current(), _COOKIES, outer):
+        with noticing(_current(), _READ, outer):
             return await call()
     loop = asyncio.get_running_loop()
 
@@ -132,7 +134,7 @@ def respond(
         request.environ[EXCHANGE] = exchange  # decorators further in join this cache
         try:
             tell(exchange)
-            with noticing(_current(), _COOKIES, exchange):
+            with noticing(_current(), _READ, exchange):
                 response = app.make_response(invoke())
         finally:
             if outer is None:
@@ -170,7 +172,7 @@ def _watched(response: Response, request: Any, exchange: Any) -> Iterable[bytes]
 
     def relayed() -> Iterator[Any]:
         yield from parts
-        if _COOKIES in vars(request) and not exchange.reads:
+        if not {field for name, field in _READ.items() if name in vars(request)}.issubset(exchange.reads):
             exchange.abandoned()
 
     return ClosingIterator(relayed(), getattr(parts, "close", None))
@@ -191,7 +193,7 @@ def _refreshed(app: Flask, invoke: Any, tell: Any, environ: dict[str, Any], star
     exchange = environ[EXCHANGE]
     tell(exchange)
     value = app.preprocess_request()
-    with noticing(_current(), _COOKIES, exchange):
+    with noticing(_current(), _READ, exchange):
         response = app.make_response(invoke() if value is None else value)
     exchange.never = exchange.never or value is not None
     _mind_session(exchange, response)
@@ -226,6 +228,17 @@ def _mind_session(exchange: Any, response: Response) -> None:
         exchange.never = True
     if getattr(session, "accessed", False) or (session and response.is_streamed):  # a stream may still read it
         patch_vary_headers(response, ["Cookie"])
+        exchange.never = exchange.never or _is_kept_elsewhere(session)
+
+
+def _is_kept_elsewhere(session: Any) -> bool:
+    """Is there more in the session than its cookie says: may it change, and the cookie stay the same?"""
+    from flask import current_app, request
+    from flask.sessions import SecureCookieSession
+
+    if isinstance(session, SecureCookieSession):
+        return False
+    return current_app.session_interface.get_cookie_name(current_app) in request.cookies
 
 
 def _tell_locale(app: Flask, locale: Locale) -> None:

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from cachemw._relay_carriers import ThreadRelay
+from cachemw._wsgi.noticed import Witness
 from cachemw._wsgi.replies import send_stored
 from cachemw._wsgi.request import EXCHANGE, watch_input, with_conditions
 from cachemw.activation import KEY as LOCALE
@@ -36,6 +37,8 @@ class Passage(ThreadRelay):
 
     # What holds until something else is known: attributes of the class, so that a passage sets only a few.
     place: Mapping[str, str] = MappingProxyType({})  # the path's variables, before anybody else had the request
+    _entered: Mapping[str, Any] = MappingProxyType({})  # the environment that the application was given
+    _witness: Witness | None = None
     _locale: Entered | None = None
     _status: str | None = None  # None: the application has not called start_response yet
     _headers: Fields = ()
@@ -119,6 +122,7 @@ class Passage(ThreadRelay):
         return self
 
     def _enter(self, environ: WSGIEnvironment) -> Iterable[bytes]:
+        self._entered = environ
         result: Iterable[bytes] = self._middleware.app(environ, self._start)
         self._close = getattr(result, "close", None)
         if self._written:
@@ -168,6 +172,7 @@ class Passage(ThreadRelay):
                 exc_info = None
         elif exc_info is None and self._status is not None:
             raise AssertionError("start_response was called twice without exc_info (PEP 3333)")
+        self._witness = Witness(self._entered)
         self._status = status
         self._headers = tuple(map(tuple, headers))  # type: ignore[arg-type]  # some send lists, which could change later
         self._exc_info = exc_info
@@ -198,6 +203,8 @@ class Passage(ThreadRelay):
         fields = self._headers
         head = Head(int(code) if code.isdecimal() and code.isascii() else 0, fields, status[4:])
         middleware = self._middleware
+        if self._witness is not None:
+            self._witness.tell(exchange)
         if middleware.fetches and exchange.stale is not None:
             step = exchange.answered(head, now)
             if step is Step.HOLD:
@@ -332,6 +339,8 @@ class Passage(ThreadRelay):
         assert self._copy is not None
         self._made = True
         exchange = self.exchange
+        if self._witness is not None:
+            self._witness.tell(exchange)  # of what was read for the body alone
         records = exchange.completed(b"".join(self._copy), time.time())
         if exchange.engine.pages.inline:
             self._stored = exchange.writes

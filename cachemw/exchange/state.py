@@ -82,6 +82,7 @@ class State(Generic[EngineT]):
     tags: tuple[str, ...] = ()
     never = False
     reads: tuple[str, ...] = ()  # the fields that a view was seen to read
+    suspected: tuple[str, ...] = ()  # more of them, which count where nobody said for how long
     chosen_within = False  # a cache further in has chosen the lifetime, and written it into the response
     ignore: tuple[str, ...] = ()  # query parameters that a rule leaves out of the key
     ignored: Callable[[Request], tuple[str, ...]] | None = None  # the same for another URL, which this may invalidate
@@ -176,6 +177,7 @@ class State(Generic[EngineT]):
             self.timeout = outer.timeout if self.timeout is None else self.timeout
             self.tags += outer.tags
             self.reads += outer.reads
+            self.suspected += outer.suspected
             self.never = self.never or outer.never
             self.chosen_within = self.chosen_within or outer.chosen_within  # a third cache, still further in, told it
 

@@ -22,7 +22,7 @@ from cachemw.rfc9111.fields import (
     parse_tags,
     valid_host,
 )
-from cachemw.rfc9111.freshness import born
+from cachemw.rfc9111.freshness import born, explicit_lifetime
 from cachemw.rfc9111.invalidation import invalidates, is_unsafe, target_uris
 from cachemw.rfc9111.messages import Fields, Head, Mark, Record, StoredResponse, VaryIndex
 from cachemw.rfc9111.partial import whole
@@ -30,6 +30,7 @@ from cachemw.rfc9111.requests import Request
 from cachemw.rfc9111.shapes import kept_places
 from cachemw.rfc9111.storing import (
     NO_PAGE,
+    Storing,
     has_session,
     judge,
     may_store,
@@ -91,7 +92,7 @@ class Update(State[EngineT]):
         given = head
         if policy.authorization == "vary" and needs_vary_authorization(request, head, policy):
             head = _varying_on(("authorization",), head)
-        if page and (reads := (*request.declared, *self.reads)):
+        if page and (reads := self._reads_of(head, now)):
             head = _varying_on(reads, head)
         if request.session == "read":
             head = _varying_on(("cookie",), head)
@@ -134,6 +135,17 @@ class Update(State[EngineT]):
         self._born = since = born(head, request_time=self.now, response_time=now)
         self.stored_ttl = int(storing.lifetime) - (int(now - since) if now > since else 0)  # as a hit says it now
         return self._marked(head)
+
+    def _reads_of(self, head: Head, now: float) -> tuple[str, ...]:
+        """The fields that the page depends on, as is known by other means than its Vary."""
+        reads = (*self.request.declared, *self.reads)
+        if (
+            not self.suspected
+            or self.timeout is not None
+            or explicit_lifetime(head, self.engine.policy, now) is not None
+        ):
+            return reads
+        return (*reads, *self.suspected)
 
     def _said_once(self, head: Head) -> Fields:
         """A stored response as it leaves: what the middlewares in between have added to it again is in it already.
@@ -212,6 +224,10 @@ class Update(State[EngineT]):
             self.detail = "incomplete"
             self._pass_by()
             return {}
+        if self._reads_more(storing, head):
+            self.stored_ttl = None
+            self.detail = "late"
+            return {}
         if (storing.chosen or self.chosen_within) and self._shows_cookie(head, body):
             self.stored_ttl = None
             self.detail = "session"
@@ -249,6 +265,11 @@ class Update(State[EngineT]):
             return {key: record}
         self._write([(index.key, index, max(timeout, INDEX_TIMEOUT)), (key, record, timeout)])
         return {index.key: index, key: record}
+
+    def _reads_more(self, storing: Storing, head: Head) -> bool:
+        """Has a field been read while the body was made, and Vary, which had left, does not name it?"""
+        reads = (*self.reads, *self.suspected) if storing.chosen else self.reads
+        return bool(reads) and not set(reads).issubset(nominated(head))
 
     def _shows_cookie(self, head: Head, body: bytes) -> bool:
         """Is it a page for one visitor, as it repeats what only theirs has in a cookie, and does not say so in Vary?"""

@@ -26,7 +26,7 @@ from fastapi.dependencies.utils import get_typed_signature
 
 from cachemw import views
 from cachemw._forks import Forkable
-from cachemw._views.asgi import COOKIES, ViewPassage, open_page, open_page_in_thread
+from cachemw._views.asgi import READ, ViewPassage, open_page, open_page_in_thread
 from cachemw._views.kinds import PAGE, ViewDecorator, describe
 from cachemw._views.page import EXCHANGE, Page, Tags, noticing
 from cachemw.asgi import ASGIRequest, CacheMiddleware
@@ -82,7 +82,7 @@ def _cached(page: Page, function: OperationT) -> OperationT:
         request, response = operation.taken(kwargs)
         own = operation.own(kwargs)
         if page.join(outer := request.scope.get(EXCHANGE), args, own):
-            with noticing(request, COOKIES, outer):
+            with noticing(request, READ, outer):
                 return await operation.call(*args, **kwargs)
         passage, given = await open_page(page, request, args, own), Given(response)
         if not isinstance(passage, ViewPassage):
@@ -98,7 +98,7 @@ def _cached(page: Page, function: OperationT) -> OperationT:
         request, response = operation.taken(kwargs)
         own = operation.own(kwargs)
         if page.join(outer := request.scope.get(EXCHANGE), args, own):
-            with noticing(request, COOKIES, outer):
+            with noticing(request, READ, outer):
                 return operation.call(*args, **kwargs)
         passage, given = open_page_in_thread(page, request, args, own), Given(response)
         if not isinstance(passage, ViewPassage):

@@ -37,6 +37,7 @@ from cachemw._values import boolean
 from cachemw._views.kinds import PAGE
 from cachemw._views.page import EXCHANGE, Page, Tags
 from cachemw._views.wsgi import FLASK_EXTENSION, make_inner_half, make_middleware, respond
+from cachemw._wsgi.noticed import COOKIES_WATCHED
 from cachemw.backends.base import BaseCache
 from cachemw.backends.registry import Caches
 from cachemw.caching import Caching
@@ -163,7 +164,7 @@ class CacheMW:
         inside = bool(caching.line.properties) if self._inside is None else self._inside
         if self._static:
             FlaskVersions.of(app).install()
-        start = _Start(app, FlaskSite(app, caching, self._pages), self._pages, chosen)
+        start = _Start(app, FlaskSite(app, caching, self._pages), self._pages, chosen, watches=self._site)
         app.wsgi_app = start  # type: ignore[method-assign]
         if self._site:
             kind = wsgi.UpdateCacheMiddleware if inside else wsgi.CacheMiddleware
@@ -272,7 +273,9 @@ def _chosen_by_babel(app: Flask) -> list[str]:
 class _Start(Forkable):
     """The application. Before its first request, when all is registered, it sets what has to be last in its place."""
 
-    def __init__(self, app: Flask, site: FlaskSite, pages: Mapping[Any, Page], chosen: Sequence[str]) -> None:
+    def __init__(
+        self, app: Flask, site: FlaskSite, pages: Mapping[Any, Page], chosen: Sequence[str], *, watches: bool
+    ) -> None:
         self.site = site
         self._chosen = chosen
         self.inner_half: Any = None
@@ -280,6 +283,7 @@ class _Start(Forkable):
         self._wsgi_app = app.wsgi_app
         self._writing: Any = None
         self._pages = pages
+        self._watches = watches
         self._started = False
         super().__init__()
 
@@ -311,6 +315,8 @@ class _Start(Forkable):
         pages = {name: self._pages[one] for name, one in app.blueprints.items() if one in self._pages}
         for page in pages.values():
             page.check(self.site)
+        if self._watches:
+            app.before_request_funcs.setdefault(None, []).insert(0, _watch_cookies)
         if pages or self.inner_half is not None:
             for level in (None, *app.blueprints):
                 app.before_request_funcs.setdefault(level, []).append(self._looker(level, pages))
@@ -336,6 +342,12 @@ class _Start(Forkable):
         if self.inner_half is None:
             return None
         return respond(self.inner_half, dispatch, _nothing, inner_half=True)
+
+
+def _watch_cookies() -> None:
+    """The first of the before functions: whoever looks at the cookies from now on makes another page of it for each."""
+    vars(request._get_current_object()).pop("cookies", None)  # type: ignore[attr-defined]
+    request.environ[COOKIES_WATCHED] = True
 
 
 def _nothing(exchange: Any) -> None:

@@ -1,0 +1,60 @@
+"""What an application was seen to read of a request: frameworks keep what they have parsed where others can see it.
+
+Rule 1: who has looked at what a client accepts has chosen by it: the page varies on that.
+Rule 2: who has looked at its cookies, or at what browser it is, may have counted visitors, no more: such a page varies
+        on it where nobody has said for how long it is everybody's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from cachemw.exchange import Exchange
+
+__all__ = ["COOKIES_WATCHED", "Witness"]
+
+#: Where Werkzeug's request keeps what it has parsed of which field.
+_NEGOTIATED: Final[Mapping[str, str]] = MappingProxyType(
+    {"accept_charsets": "accept-charset", "accept_languages": "accept-language", "accept_mimetypes": "accept"}
+)
+#: Set where a request had forgotten its cookies after Flask had opened the session, which reads them always.
+COOKIES_WATCHED: Final = "cachemw.cookies_watched"
+#: Where Bottle, and WebOb with Pyramid, keep cookies that they have parsed.
+_COOKIES: Final = ("bottle.request.cookies", "webob._parsed_cookies")
+
+
+class Witness:
+    """Has seen an application begin its response; holds on to what it will take out of its environment when it ends."""
+
+    __slots__ = ("_environ", "_request")
+
+    def __init__(self, environ: Mapping[str, Any]) -> None:
+        self._environ = environ
+        self._request = environ.get("werkzeug.request")
+
+    def tell(self, exchange: Exchange[Any]) -> None:
+        """Tell the exchange what the application has read by now."""
+        kept = () if self._request is None else vars(self._request)
+        reads = [field for name, field in _NEGOTIATED.items() if name in kept]
+        suspected = ["user-agent"] if "user_agent" in kept else []
+        if ("cookies" in kept and COOKIES_WATCHED in self._environ) or self._knows_cookies():
+            suspected.append("cookie")
+        if reads or suspected:
+            exchange.reads = tuple(dict.fromkeys((*exchange.reads, *reads)))
+            exchange.suspected = tuple(dict.fromkeys((*exchange.suspected, *suspected)))
+
+    def _knows_cookies(self) -> bool:
+        environ = self._environ
+        return any(name in environ for name in _COOKIES) or _was_read(environ.get("beaker.session"))
+
+
+def _was_read(session: Any) -> bool:
+    """Beaker's session, of a middleware further in, says so."""
+    accessed = getattr(session, "accessed", None)
+    try:
+        return callable(accessed) and bool(accessed())
+    except Exception:  # somebody else's: it may have been
+        return True

@@ -1,0 +1,334 @@
+"""Extensions of Flask, Bottle and Pyramid: what they make pages depend on, and do not say in Vary."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import pytest
+from flask import Flask, g, request, session, stream_with_context
+from flask.sessions import SessionInterface, SessionMixin
+from werkzeug.datastructures import CallbackDict
+from werkzeug.test import Client
+
+from cachemw import CacheMiddleware, FetchFromCacheMiddleware, UpdateCacheMiddleware, cache_page
+from cachemw.backends.locmem import LocMemCache
+from cachemw.integrations.flask import CacheMW
+
+_numbers = itertools.count()
+Around = Callable[[Any], Any]
+
+
+def _store() -> LocMemCache:
+    return LocMemCache(f"extensions-{next(_numbers)}")
+
+
+def _halves(app: Any) -> Any:
+    store = _store()
+    return UpdateCacheMiddleware(FetchFromCacheMiddleware(app, cache=store), cache=store)
+
+
+def _extended(app: Any, **options: Any) -> Any:
+    CacheMW(app, cache=_store(), static=False, **options)
+    return app
+
+
+AROUND: dict[str, Around] = {
+    "whole": lambda app: CacheMiddleware(app, cache=_store()),
+    "halves": _halves,
+}
+AROUND_FLASK: dict[str, Around] = {
+    **AROUND,
+    "extension": _extended,
+    "inside": lambda app: _extended(app, inside=True),
+}
+
+
+def ask(site: Any, path: str = "/", **fields: str) -> Any:
+    headers = {name.replace("_", "-"): value for name, value in fields.items()}
+    return Client(site, use_cookies=False).get(path, headers=headers, buffered=True)
+
+
+def is_hit(response: Any) -> bool:
+    return "; hit" in response.headers["Cache-Status"]
+
+
+# -- what a visitor accepts -------------------------------------------------------------------------------------------
+
+NEGOTIATED: dict[str, tuple[Callable[[], Any], list[str]]] = {
+    "Accept-Language": (lambda: request.accept_languages.best_match(["en", "de"]), ["de", "en", "de-AT,en;q=0.1"]),
+    "Accept": (lambda: request.accept_mimetypes.best_match(["text/html", "text/json"]), ["text/json", "text/html"]),
+    "Accept-Charset": (lambda: request.accept_charsets.best_match(["utf-8", "latin-1"]), ["latin-1", "utf-8"]),
+}
+
+
+@pytest.mark.parametrize("said", ["", "public, max-age=60"])
+@pytest.mark.parametrize("field", NEGOTIATED)
+@pytest.mark.parametrize("around", AROUND_FLASK)
+def test_what_was_chosen_by_what_a_visitor_accepts_is_for_who_accepts_it(around: str, field: str, said: str) -> None:
+    """Flask-Babel's selectors, the representations of Flask-RESTful and Flask-RESTX."""
+    app = Flask(__name__)
+    choose, values = NEGOTIATED[field]
+
+    @app.before_request
+    def select() -> None:
+        g.chosen = choose()
+
+    @app.get("/")
+    def page() -> Any:
+        return str(g.chosen), {"Cache-Control": said} if said else {}
+
+    site = AROUND_FLASK[around](app)
+    for value in values * 2:
+        response = ask(site, **{field: value})
+        assert response.text == ask(app, **{field: value}).text
+        assert response.headers["Vary"] == field
+    assert is_hit(response)
+
+
+@pytest.mark.parametrize("field", [*NEGOTIATED, "User-Agent"])
+def test_so_it_is_in_one_view(field: str) -> None:
+    app = Flask(__name__)
+    choose, values = {**NEGOTIATED, "User-Agent": (lambda: request.user_agent.string, ["phone", "desk"])}[field]
+
+    @app.get("/")
+    @cache_page(60, cache=_store())
+    def page() -> str:
+        return str(choose())
+
+    first = [ask(app, **{field: value}).text for value in values]
+    again = [ask(app, **{field: value}) for value in values]
+    assert [response.text for response in again] == first
+    assert len(set(first)) > 1
+    assert all(is_hit(response) for response in again)
+    assert again[0].headers["Vary"] == field
+
+
+def test_what_was_chosen_while_the_body_was_made_is_not_stored() -> None:
+    app = Flask(__name__)
+
+    @app.get("/")
+    def page() -> Any:
+        def body() -> Iterator[str]:
+            yield "in "
+            yield str(request.accept_languages.best)
+
+        return app.response_class(stream_with_context(body()))
+
+    site = CacheMiddleware(app, cache=_store())
+    assert [ask(site, Accept_Language=language).text for language in ("de", "en")] == ["in de", "in en"]
+
+
+# -- what a visitor brings along --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["before", "view"])
+@pytest.mark.parametrize("around", ["extension", "inside"])
+def test_a_page_made_by_a_cookie_that_nobody_knows_is_for_who_has_it(around: str, where: str) -> None:
+    """A theme, a currency, a consent, a variant under test: Flask's session alone is no reason to vary on cookies."""
+    app = Flask(__name__)
+    app.secret_key = "k"
+
+    @app.before_request
+    def select() -> None:
+        if where == "before" and request.path == "/":
+            g.theme = request.cookies.get("theme", "light")
+
+    @app.get("/")
+    def page() -> str:
+        return str(g.theme if where == "before" else request.cookies.get("theme", "light"))
+
+    app.add_url_rule("/leaflet", view_func=lambda: "the same for all")
+    site = AROUND_FLASK[around](app)
+    for _ in range(2):
+        for theme in ("dark", "light", "dark"):
+            response = ask(site, Cookie=f"theme={theme}")
+            assert response.text == theme
+            assert response.headers["Vary"] == "Cookie"
+    assert is_hit(response)
+    ask(site, "/leaflet", Cookie="theme=dark")
+    assert is_hit(ask(site, "/leaflet", Cookie="theme=light"))
+
+
+def test_what_says_for_how_long_is_for_all_whatever_was_counted_before() -> None:
+    app = Flask(__name__)
+    app.before_request(
+        lambda: g.setdefault("counted", (request.cookies.get("_ga"), request.user_agent.string)) and None
+    )
+    app.add_url_rule("/", view_func=lambda: ("page", {"Cache-Control": "max-age=60"}))
+    app.add_url_rule("/timed", view_func=cache_page(60)(lambda: "page"), endpoint="timed")
+    site = _extended(app)
+    for path in ("/", "/timed"):
+        ask(site, path, Cookie="_ga=1", User_Agent="a")
+        assert is_hit(ask(site, path, Cookie="_ga=2", User_Agent="b"))
+
+
+@pytest.mark.parametrize("around", AROUND_FLASK)
+def test_a_page_for_phones_is_not_one_for_desks(around: str) -> None:
+    app = Flask(__name__)
+    app.add_url_rule("/", view_func=lambda: "narrow" if "Phone" in request.user_agent.string else "wide")
+    site = AROUND_FLASK[around](app)
+    for _ in range(2):
+        assert ask(site, User_Agent="Phone").text == "narrow"
+        assert ask(site, User_Agent="Desk").text == "wide"
+
+
+def on_bottle() -> Any:
+    import bottle  # type: ignore[import-untyped]
+
+    app = bottle.Bottle()
+    app.get("/", callback=lambda: f"hello {bottle.request.get_cookie('member', secret='k')}")
+    app.get("/leaflet", callback=lambda: "the same for all")
+
+    @app.get("/login")  # type: ignore[untyped-decorator]
+    def login() -> str:
+        bottle.response.set_cookie("member", bottle.request.query["name"], secret="k", path="/")
+        return "welcome"
+
+    return app
+
+
+def on_pyramid() -> Any:
+    from pyramid.config import Configurator  # type: ignore[import-untyped]
+    from pyramid.response import Response  # type: ignore[import-untyped]
+    from pyramid.session import SignedCookieSessionFactory  # type: ignore[import-untyped]
+
+    def login(request: Any) -> Any:
+        request.session["name"] = request.params["name"]
+        return Response("welcome")
+
+    views = {
+        "": lambda request: Response(f"hello {request.session.get('name')}"),
+        "leaflet": lambda request: Response("the same for all"),
+        "login": login,
+    }
+    with Configurator() as config:
+        config.set_session_factory(SignedCookieSessionFactory("k", cookie_name="biscuit"))
+        for name, view in views.items():
+            config.add_route(name, f"/{name}")
+            config.add_view(view, route_name=name)
+        return config.make_wsgi_app()
+
+
+class Session(dict[str, Any]):
+    """Of Beaker: it knows whether it was looked at."""
+
+    opened = False
+
+    def accessed(self) -> bool:
+        return self.opened
+
+    def get(self, *arguments: Any) -> Any:
+        self.opened = True
+        return super().get(*arguments)
+
+
+def on_beaker() -> Any:
+    """Its middleware, in ten lines."""
+
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        kept = environ["beaker.session"] = Session(name=environ.get("HTTP_COOKIE", "").partition("=")[2] or None)
+        fields = [("Content-Type", "text/plain")]
+        if environ["PATH_INFO"] == "/login":
+            fields.append(("Set-Cookie", f"biscuit={environ['QUERY_STRING'].partition('=')[2]}"))
+        start_response("200 OK", fields)
+        return [b"the same for all" if environ["PATH_INFO"] != "/" else f"hello {kept.get('name')}".encode()]
+
+    return app
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # of the frameworks' own
+@pytest.mark.parametrize("around", AROUND)
+@pytest.mark.parametrize("make", [on_bottle, on_pyramid, on_beaker])
+def test_a_page_that_read_cookies_is_another_one_for_each(make: Callable[[], Any], around: str) -> None:
+    """Signed cookies and sessions by a name that nobody could know."""
+    site = AROUND[around](make())
+    visitors = {name: Client(site) for name in ("alice", "bobby", "None")}
+    for name in ("alice", "bobby"):
+        visitors[name].get("/login", query_string={"name": name})
+    for _ in range(2):
+        for name, visitor in visitors.items():
+            response = visitor.get("/", buffered=True)
+            assert response.text == f"hello {name}"
+            assert "Cookie" in response.headers["Vary"]
+    assert is_hit(response)
+    visitors["alice"].get("/leaflet", buffered=True)
+    assert is_hit(visitors["bobby"].get("/leaflet", buffered=True))
+
+
+def test_a_session_that_cannot_be_asked_may_have_been_read() -> None:
+    class Broken:
+        def accessed(self) -> bool:
+            raise ConnectionError
+
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        environ["beaker.session"] = Broken()
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"page"]
+
+    assert ask(CacheMiddleware(app, cache=_store())).headers["Vary"] == "Cookie"
+
+
+# -- sessions that are kept on the server -----------------------------------------------------------------------------
+
+
+class OnServer(CallbackDict[str, Any], SessionMixin):
+    """Of Flask-Session: the cookie has a number, and what is in the session is elsewhere."""
+
+    accessed = modified = False
+
+    def __init__(self, kept: dict[str, Any]) -> None:
+        super().__init__(kept, lambda session: setattr(session, "modified", True))
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.accessed = True
+        return super().get(key, default)
+
+
+class Interface(SessionInterface):
+    def __init__(self) -> None:
+        self.kept: dict[str, dict[str, Any]] = {}
+
+    def open_session(self, app: Flask, request: Any) -> OnServer:
+        return OnServer(self.kept.get(request.cookies.get("session"), {}))
+
+    def save_session(self, app: Flask, session: Any, response: Any) -> None:
+        number = request.cookies.get("session") or f"number-{len(self.kept)}"
+        if session or number in self.kept:
+            self.kept[number] = dict(session)
+            if number not in request.cookies.values():
+                response.set_cookie("session", number)
+        if session.accessed:
+            response.vary.add("Cookie")
+
+
+@pytest.mark.parametrize("streams", [False, True])
+@pytest.mark.parametrize("extended", [False, True])
+def test_who_logs_in_under_the_same_number_is_greeted_at_once(extended: bool, streams: bool) -> None:
+    app = Flask(__name__)
+    app.session_interface = Interface()
+    store = None if extended else _store()
+
+    @app.get("/")
+    @cache_page(60, cache=store)
+    def home() -> Any:
+        def body() -> Iterator[str]:
+            yield f"hello {session.get('name')}"
+
+        return app.response_class(stream_with_context(body())) if streams else "".join(body())
+
+    @app.post("/login")
+    def login() -> str:
+        session["name"] = request.form["name"]
+        return "welcome"
+
+    if extended:
+        _extended(app, site=False)
+    visitor, stranger = app.test_client(), app.test_client()
+    visitor.post("/login", data={"name": "nobody"})
+    for name in ("Alice", "Anne"):
+        visitor.post("/login", data={"name": name})
+        assert visitor.get("/").text == visitor.get("/").text == f"hello {name}"
+    assert stranger.get("/").text == stranger.get("/").text == "hello None"
+    assert streams or is_hit(stranger.get("/"))
