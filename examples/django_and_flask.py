@@ -64,20 +64,20 @@ django_app: Any = get_wsgi_application()
 
 flask_app = Flask(__name__)
 flask_app.config["CACHES"] = settings.CACHES  # the very same: Django's names are understood
-cachemw = CacheMW(flask_app)
+site_cache = CacheMW(flask_app)
 
 
 @flask_app.get("/")
 @cache_page(5)
 def index() -> str:
     """What Django has put into the store."""
-    return f"How often Django made the news: {cachemw.caches['default'].get('news-made', 0)}\n"
+    return f"How often Django made the news: {site_cache.caches['default'].get('news-made', 0)}\n"
 
 
 @flask_app.post("/refresh")
 def refresh() -> str:
     """Flask purges the page that Django has stored."""
-    return f"purged: {cachemw.purge('/news')}\n"
+    return f"purged: {site_cache.purge('/news')}\n"
 
 
 def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:

@@ -17,13 +17,13 @@ from flask.views import MethodView
 from cachemw import cache_control, cache_page, conditional, never_cache, vary_on_cookie, vary_on_headers
 from cachemw.integrations.flask import CacheMW
 
-__all__ = ["app", "cachemw"]
+__all__ = ["app", "site_cache"]
 
 app = Flask(__name__)
 app.secret_key = "only an example"
 app.config["CACHEMW_KEY_PREFIX"] = "views_flask"
 
-cachemw = CacheMW(app, site=False)  # not the whole site: only what asks for it
+site_cache = CacheMW(app, site=False)  # not the whole site: only what asks for it
 entries = {1: ("Fog", datetime(2026, 3, 1, tzinfo=UTC)), 2: ("Ice", datetime(2026, 3, 2, tzinfo=UTC))}
 
 
@@ -54,7 +54,7 @@ def entry(number: int) -> str:
 def change(number: int) -> str:
     """What has changed is purged by its tag, and the list of all by its URL."""
     entries[number] = request.get_data(as_text=True), datetime.now(UTC)
-    cachemw.purge(url_for("index"), tags=[f"entry-{number}"])
+    site_cache.purge(url_for("index"), tags=[f"entry-{number}"])
     return "changed\n"
 
 
@@ -100,7 +100,7 @@ def year(year: int) -> str:
     return f"{year}, made at {now()}\n"
 
 
-app.register_blueprint(cachemw.blueprint(archive, timeout=86400))
+app.register_blueprint(site_cache.blueprint(archive, timeout=86400))
 
 
 if __name__ == "__main__":
