@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, TypeVar
 
 from cachemw._engine_tokens import token
 from cachemw._times import INDEX_TIMEOUT, MARK_TIMEOUT, TAG_TIMEOUT
+from cachemw.backends._records import decoded
 from cachemw.codec import Codec
 from cachemw.errors import BackendUnavailable
 from cachemw.rfc9111.keys import head_key, mark_key, primary_key
@@ -65,10 +66,7 @@ class Procedures(ABC):
         """Nobody knows whether these were written, and nobody compared them with the marks: they have to go."""
 
     def _decoded(self, keys: Sequence[str], payloads: Sequence[Any]) -> Sequence[Record | None]:
-        decode = self._decode
-        if decode is None:
-            return payloads
-        return [None if payload is None else decode(key, payload) for key, payload in zip(keys, payloads, strict=True)]
+        return payloads if self._decode is None else decoded(keys, payloads, self._decode)
 
     def _encoded(self, writes: Sequence[Write]) -> Sequence[tuple[str, Any, float | None]]:
         codec = self.codec

@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from cachemw._engine_common import Common
 from cachemw._pages_procedures import Kind, Procedure, Procedures
@@ -55,7 +55,6 @@ class Pages(Procedures):
         self.breaker = Breaker(f"reading pages from {cache!r}")
         self.write_breaker = Breaker(f"writing pages to {cache!r}")
         self.recovery = Recovery(self._recover)
-        self._tier: Any = cache if hasattr(cache, "read_decoded") else None  # it keeps what was decoded
         self.common = Common()  # to all engines of the store
         self.purges = 0  # begun by this process, whether the store heard of them or not
         self._removals = 0  # by this process
@@ -80,12 +79,11 @@ class Pages(Procedures):
         began = time.monotonic()
         try:
             found: Sequence[Record | None]
-            if self._tier is not None:
-                found = self._tier.known(keys, self._decode) or self._tier.read_decoded(keys, self._decode)
+            cache, decode = self.cache, self._decode
+            if decode is None:
+                found = cache.read_records(keys)
             else:
-                found = self.cache.read_records(keys)
-                if self._decode is not None:
-                    found = self._decoded(keys, found)
+                found = cache.known(keys, decode) or cache.read_decoded(keys, decode)
         except Exception as error:  # whatever a store raises is a miss
             self._failed(breaker, error, began, keys)
             return self._unread(keys)
@@ -102,10 +100,11 @@ class Pages(Procedures):
         began = time.monotonic()
         try:
             found: Sequence[Record | None]
-            if self._tier is not None:
-                found = self._tier.known(keys, self._decode) or await self._tier.aread_decoded(keys, self._decode)
+            cache, decode = self.cache, self._decode
+            if decode is None:
+                found = await cache.aread_records(keys)
             else:
-                found = self._decoded(keys, await self.cache.aread_records(keys))
+                found = cache.known(keys, decode) or await cache.aread_decoded(keys, decode)
         except Exception as error:
             self._failed(breaker, error, began, keys)
             return self._unread(keys)

@@ -20,12 +20,10 @@ from math import inf
 from typing import Any, Final, Protocol
 
 from cachemw.backends._memory import Item, Page, forget
+from cachemw.backends._records import Decode
 from cachemw.backends.locmem import LocMemCache
 
-__all__ = ["Channel", "Decode", "LocalTier", "Reading", "Timed"]
-
-#: What turns a page's payload into the record that is kept: (full key, payload) -> record, None if it is damaged.
-Decode = Callable[[str, Any], Any]
+__all__ = ["Channel", "LocalTier", "Reading", "Timed"]
 
 #: What the shared store has under a key, and the seconds it has left (None: for ever, or not told).
 Timed = tuple[Any, float | None]

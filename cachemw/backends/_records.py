@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from cachemw.backends._keys import page_digest
 from cachemw.backends._store import FOREVER, Entry, Store
 
-__all__ = ["Records", "payloads"]
+__all__ = ["Decode", "Records", "decoded", "payloads"]
+
+#: Makes a record of a key and its payload; None of one that cannot be read.
+Decode = Callable[[str, Any], Any]
 
 
 class Records(Store):
@@ -28,6 +31,17 @@ class Records(Store):
         """The pages' records in the order of `keys`, None where there is none. Raises: BackendUnavailable."""
         made = [self.page_key(key) for key in keys]
         return payloads(made, self._get(made))
+
+    def known(self, keys: Sequence[str], decode: Decode) -> list[Any] | None:
+        """What `read_decoded` gives, where that is known without a look at the store; None where it is not."""
+        return None
+
+    def read_decoded(self, keys: Sequence[str], decode: Decode) -> list[Any]:
+        """The records that `decode(key, payload)` makes of the payloads, None where there is none: a page's hit.
+
+        A store may remember them, so that what is asked for often is not decoded each time. Raises: BackendUnavailable.
+        """
+        return decoded(keys, self.read_records(keys), decode)
 
     def read_latest(self, keys: Sequence[str]) -> list[Any]:
         """The same for one who has just written, where a replica or a local tier could still tell what was before."""
@@ -82,6 +96,10 @@ class Records(Store):
         """See `read_records`."""
         made = [self.page_key(key) for key in keys]
         return payloads(made, await self._aget(made))
+
+    async def aread_decoded(self, keys: Sequence[str], decode: Decode) -> list[Any]:
+        """See `read_decoded`."""
+        return decoded(keys, await self.aread_records(keys), decode)
 
     async def aread_latest(self, keys: Sequence[str]) -> list[Any]:
         """See `read_latest`."""
@@ -146,3 +164,8 @@ def _bounded(timeout: float | None) -> float | None:
 def payloads(made: Sequence[str], stored: Mapping[str, Any]) -> list[Any]:
     """What is stored, in the order of the keys. Only what can be a page: an integer is the low-level API's."""
     return [None if type(payload := stored.get(key)) is int else payload for key in made]
+
+
+def decoded(keys: Sequence[str], payloads: Sequence[Any], decode: Decode) -> list[Any]:
+    """What `decode` makes of these payloads, None where there is none."""
+    return [None if payload is None else decode(key, payload) for key, payload in zip(keys, payloads, strict=True)]

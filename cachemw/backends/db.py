@@ -18,7 +18,6 @@ from sqlalchemy import URL
 from cachemw._values import LONGEST_WAIT, boolean, integer, number, refuse
 from cachemw.backends._db.calls import Call, MissingTable, Outcome, Store, ValueTooLarge
 from cachemw.backends._db.keys import ColumnKey, text_key, text_keys
-from cachemw.backends._db.pages import Decode
 from cachemw.backends._db.plans import MAX_DELTA, Plan, Plans, adrive, drive
 from cachemw.backends._db.replicas import Replicas
 from cachemw.backends._db.schema import KEYS_AT_ONCE, Statements, make_table
@@ -27,6 +26,7 @@ from cachemw.backends._db.sql import NewRow, row_of
 from cachemw.backends._db.sqlite import Row, SQLiteStore
 from cachemw.backends._db.urls import kind_of, replica_urls, table_and_url
 from cachemw.backends._quick import QuickReads
+from cachemw.backends._records import Decode
 from cachemw.backends.base import BaseCache, Entry, offload
 from cachemw.errors import BackendUnavailable
 
@@ -282,10 +282,6 @@ class DatabaseCache(BaseCache):
         prefix = self._page_prefix  # a page's key in a store without limits
         return text_keys([prefix + key for key in keys])
 
-    def known(self, keys: Sequence[str], decode: Decode) -> list[Any] | None:
-        """What `read_decoded` gives, if that is known without asking the database: it never is."""
-        return None
-
     def read_decoded(self, keys: Sequence[str], decode: Decode) -> list[Any]:
         """The records that `decode(key, payload)` makes of the payloads, None where there is none: a page's hit.
 
@@ -296,7 +292,7 @@ class DatabaseCache(BaseCache):
                 return self._sqlite.pages(keys, self._columns, time.time(), decode)
             except MissingTable:
                 pass  # the plan makes it
-        return _decoded(keys, self.read_records(keys), decode)
+        return super().read_decoded(keys, decode)
 
     async def aread_decoded(self, keys: Sequence[str], decode: Decode) -> list[Any]:
         """See `read_decoded`."""
@@ -307,7 +303,7 @@ class DatabaseCache(BaseCache):
                 return await self._reads.run(sqlite.pages, *arguments, at_once=sqlite.pages_at_once)
             except MissingTable:
                 pass  # the plan makes it
-        return _decoded(keys, await self.aread_records(keys), decode)
+        return await super().aread_decoded(keys, decode)
 
     def read_records(self, keys: Sequence[str]) -> list[Any]:
         """See `BaseCache.read_records`."""
@@ -373,7 +369,3 @@ def _values(columns: Sequence[ColumnKey], rows: Sequence[Row]) -> list[Any]:
     """The values in the order of the columns, None where there is none, or a number."""
     found = {key: value for key, _, value, _ in rows}
     return [found.get(column) for column in columns]
-
-
-def _decoded(keys: Sequence[str], found: Sequence[Any], decode: Decode) -> list[Any]:
-    return [None if payload is None else decode(key, payload) for key, payload in zip(keys, found, strict=True)]

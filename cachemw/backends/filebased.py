@@ -26,13 +26,13 @@ from cachemw.backends._file import entry
 from cachemw.backends._file.entry import Filed
 from cachemw.backends._file.files import open_for_reading
 from cachemw.backends._file.large import UNVERIFIED, Bodies, NewBody, Signature, signature
-from cachemw.backends._file.pages import Decode, DecodedPages, clock
+from cachemw.backends._file.pages import DecodedPages, clock
 from cachemw.backends._file.reading import SPOILED, file_size, live_header, peek, read_entry, read_live, rewrite
 from cachemw.backends._file.shards import Place, Shards
 from cachemw.backends._file.sweep import Sweeper
 from cachemw.backends._file.usage import make_directories
 from cachemw.backends._quick import QuickReads
-from cachemw.backends._records import payloads
+from cachemw.backends._records import Decode, payloads
 from cachemw.backends.base import BlockingCache, Entry
 from cachemw.codec import Apart
 from cachemw.errors import BackendUnavailable
@@ -106,10 +106,6 @@ class FileBasedCache(BlockingCache):
     async def aread_records(self, keys: Sequence[str]) -> list[Any]:
         """See `read_records`."""
         return await self._reads.run(self.read_records, keys)
-
-    def known(self, keys: Sequence[str], decode: Decode) -> list[Any] | None:
-        """What `read_decoded` gives, if that is known without a look at the files: it never is."""
-        return None
 
     def read_decoded(self, keys: Sequence[str], decode: Decode) -> list[Any]:
         """The records that `decode(key, payload)` makes of the payloads, None where there is none: a page's hit.

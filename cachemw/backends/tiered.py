@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 
 from cachemw._urls import cache_from_url
 from cachemw._values import number, refuse
-from cachemw.backends._local_tier import Decode, LocalTier, Reading, Timed
+from cachemw.backends._local_tier import LocalTier, Reading, Timed
+from cachemw.backends._records import Decode
 from cachemw.backends.base import BaseCache, Entry
 from cachemw.backends.redis import RedisCache
 from cachemw.backends.registry import make_cache

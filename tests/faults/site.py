@@ -61,7 +61,6 @@ class Call:
 
 
 _CALLS = (
-    "read_records",
     "read_decoded",
     "read_latest",
     "write_records",

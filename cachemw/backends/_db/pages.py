@@ -9,16 +9,14 @@ Rule 3: where somebody writes all the time the question is in vain: it is then a
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from cachemw._codec_recent import Recent
 from cachemw.backends._footprint import footprint
+from cachemw.backends._records import Decode
 
-__all__ = ["Decode", "DecodedRows", "Version"]
-
-#: (key, payload) -> the record, None if the payload is damaged
-Decode = Callable[[str, Any], Any]
+__all__ = ["DecodedRows", "Version"]
 
 #: Bytes of decoded pages that a process keeps, about.
 _SIZE: Final = 8 * 1024 * 1024

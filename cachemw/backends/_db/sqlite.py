@@ -20,9 +20,10 @@ from cachemw._values import refuse
 from cachemw.backends._db.calls import Call, MissingTable, Outcome, ValueTooLarge, shown_url
 from cachemw.backends._db.connections import BusyError, Connections
 from cachemw.backends._db.keys import ColumnKey
-from cachemw.backends._db.pages import Decode, DecodedRows
+from cachemw.backends._db.pages import DecodedRows
 from cachemw.backends._db.schema import Statements
 from cachemw.backends._db.sql import DIALECT, SQL, Connection, NewRow, filled_up
+from cachemw.backends._records import Decode
 from cachemw.backends.base import offload
 from cachemw.errors import BackendUnavailable, ImproperlyConfigured
 

@@ -12,18 +12,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from cachemw._codec_recent import Recent
 from cachemw.backends._file.entry import Reference
 from cachemw.backends._file.large import Bodies, FiledBody, Signature, signature
 from cachemw.backends._footprint import footprint
+from cachemw.backends._records import Decode
 
-__all__ = ["Decode", "DecodedPages", "clock"]
-
-#: (key, payload) -> the record, None if the payload is damaged. That of an `Apart` has a `body` and `replace`.
-Decode = Callable[[str, Any], Any]
+__all__ = ["DecodedPages", "clock"]
 
 #: Bytes of decoded pages that a process keeps, about.
 _SIZE: Final = 8 * 1024 * 1024
@@ -46,7 +43,10 @@ def clock() -> int:
 
 
 class DecodedPages:
-    """What this process remembers of the pages that it reads over and over, by their full keys."""
+    """What this process remembers of the pages that it reads over and over, by their full keys.
+
+    What `decode` makes of an `Apart` has a `body` and `replace`.
+    """
 
     def __init__(self, bodies: Bodies) -> None:
         self._bodies = bodies
