@@ -61,11 +61,13 @@ _STORES: Final = """\
 
 ## What is stored, and for how long
 
-A `Policy` says what to do where the rules of HTTP leave it open. There are three to begin with: `Policy()`,
-`Policy.django()`, which is Django 5.2, and `Policy.rfc9111()`, a strict general-purpose shared cache; `CACHEMW_POLICY`
-chooses one by `default`, `django` or `rfc9111`. Each option but `django_rules` is also a variable, and a key of a
-mapping: `CACHEMW_` and its name in upper case. Times are in seconds, sizes in bytes; a § is one of RFC 9111 where no
-other is named.
+A `Policy` says what to do where the rules of HTTP leave it open; its options are arguments of `Policy(…)` and items of
+`policy_options`. Each but `django_rules` is also a variable, and a key of a mapping: `CACHEMW_` and its name in upper
+case, such as `CACHEMW_STALE_IF_ERROR`.
+
+There are three policies to begin with: `Policy()`, `Policy.django()`, which is Django 5.2, and `Policy.rfc9111()`, a
+strict general-purpose shared cache; `CACHEMW_POLICY` chooses one by `default`, `django` or `rfc9111`. Times are in
+seconds, sizes in bytes; a § is one of RFC 9111 where no other is named.
 """
 
 
@@ -74,20 +76,17 @@ def settings_page() -> str:
     return _INTRO + _table(_SETTINGS_HEAD, _settings_rows()) + _STORES + "".join(_policy_tables()) + _lists()
 
 
-_SETTINGS_HEAD: Final = ("Environment", "`Settings(…)`", "Django", "Default", "Meaning")
+_SETTINGS_HEAD: Final = ("Environment, or Django", "`Settings(…)`", "Default", "Meaning")
 
 
 def _settings_rows() -> Iterator[Sequence[str]]:
     for one in dataclasses.fields(Settings):
-        names = one.metadata["names"]
-        ours = [name for name in names if name.startswith("CACHEMW_")]
-        theirs = [name for name in names if not name.startswith("CACHEMW_")]
+        names = sorted(one.metadata["names"], key=lambda name: not name.startswith("CACHEMW_"))
         default = one.default if one.default_factory is dataclasses.MISSING else one.default_factory()
         unit = f", in {one.metadata['unit']}" if one.metadata["unit"] else ""
         yield (
-            " ".join(f"`{name}`" for name in ours),
+            "<br>".join(f"`{name}`" for name in names),
             f"`{one.name}`",
-            " ".join(f"`{name}`" for name in theirs),
             _value(default),
             re.sub(r"CACHEMW_\w*<\w+>", r"`\g<0>`", one.metadata["doc"]) + unit,
         )
@@ -117,7 +116,11 @@ def _lists() -> str:
     cookies = ", ".join(f"`{name}`" for name in policy.session_cookies)
     fields = ", ".join(f"`{name}`" for name in policy.keyed_fields)
     return f"""
+## Session cookies
+
 The cookies that make a session, unless `session_cookies` lists others ("*" is any rest of the name): {cookies}.
+
+## Keyed fields
 
 The fields that are part of the key wherever a request carries one, unless `keyed_fields` lists others; by the first
 ones a request may override its host, scheme, path or method, by the next a script asks for a part of the page or for
