@@ -42,7 +42,7 @@ from cachemw._views.page import EXCHANGE
 from cachemw.activation import KEY as LOCALE
 from cachemw.activation import Locale
 from cachemw.asgi import ASGIRequest, Message
-from cachemw.caching import Caching
+from cachemw.caching import Caching, log
 from cachemw.headers import patch_vary_headers
 from cachemw.integrations._django_backends import BACKENDS, django_cache, named
 from cachemw.integrations._django_settings import options
@@ -108,10 +108,13 @@ class _Middleware:
         self._cache: Any = (
             self._asgi(_call_view_in_task, **options()) if self._in_tasks else self._wsgi(self._call_view, **options())
         )
+        self._too_early = False  # the language is chosen further in
         if self._in_tasks:
             markcoroutinefunction(self)
 
     def __call__(self, request: Any) -> Any:
+        if self._too_early:
+            return self.get_response(request)
         return self._answer_in_task(request) if self._in_tasks else self._answer(request)
 
     @property
@@ -119,6 +122,18 @@ class _Middleware:
         """What pages are cached with, for `purge(caching=…)`."""
         caching: Caching = self._cache.caching
         return caching
+
+    def _mind_language(self, request: Any, exchange: Any, knew: bool) -> None:
+        """A page that was looked up before LocaleMiddleware chose its language is found by those of another one."""
+        if knew or not hasattr(request, "LANGUAGE_CODE") or not self._cache.fetches or not exchange.engine.i18n:
+            return
+        exchange.never, exchange.detail = True, "language"
+        self._too_early = True
+        log.error(
+            "%s caches nothing: it comes before LocaleMiddleware, and cannot know the language of a page. Put it after "
+            "that in MIDDLEWARE, or UpdateCacheMiddleware first and FetchFromCacheMiddleware last.",
+            type(self).__name__,
+        )
 
     # -- threads ----------------------------------------------------------------------------------------------------
 
@@ -145,7 +160,9 @@ class _Middleware:
         """The application of the middleware. A background refresh, for nobody in particular, has its own request."""
         request, given = environ.get(_UNDER_WAY) or (WSGIRequest(environ), [])
         exchange = request.META[EXCHANGE] = environ[EXCHANGE]
+        knew_language = hasattr(request, "LANGUAGE_CODE")
         response = self.get_response(request)
+        self._mind_language(request, exchange, knew_language)
         _tell_locale(request, environ)
         _mind_visitor(request, response, exchange)
         given[:] = response, exchange
@@ -189,8 +206,10 @@ class _Middleware:
                 if cache.updates and exchange.refresh:
                     self.refresh(request, scope, exchange)
                 return _from_messages(sent)
+        knew_language = hasattr(request, "LANGUAGE_CODE")
         try:
             response = await self.get_response(request)
+            self._mind_language(request, exchange, knew_language)
             _tell_locale(request, scope)
             _mind_visitor(request, response, exchange)
             if cache.updates and exchange.refresh:  # the inner half has answered
@@ -298,10 +317,14 @@ def _tell_locale(request: Any, state: Any) -> None:
 
 
 def _mind_visitor(request: Any, response: Any, exchange: Any) -> None:
-    """Where sessions, messages and CSRF tokens are further out, they say too late that the page has them."""
+    """Where sessions, messages, tokens and nonces are further out, they say too late that the page has them."""
     session, messages = getattr(request, "session", None), getattr(request, "_messages", None)
     if getattr(session, "modified", False) or request.META.get("CSRF_COOKIE_NEEDS_UPDATE"):
         exchange.never, exchange.detail = True, "set-cookie"
+    if getattr(request, "_csp_nonce", None):  # made, as the page has it: further out it is allowed, this time alone
+        exchange.never, exchange.detail = True, "nonce"
+    if "accepted_types" in vars(request):
+        patch_vary_headers(response, ["Accept"])
     if getattr(messages, "added_new", False) or getattr(messages, "_loaded_data", None):
         exchange.never, exchange.detail = True, "session"
     if getattr(session, "accessed", False) or (session is not None and response.streaming):  # which may still read it

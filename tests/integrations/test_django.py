@@ -487,6 +487,57 @@ def test_languages_and_time_zones_are_part_of_the_key(site: Site, page: Counter)
                 assert visitor.get(**{"Accept-Language": "de"}).text_seen == "de Europe/Berlin page 4"
 
 
+LOCALE = "django.middleware.locale.LocaleMiddleware"
+
+
+@pytest.mark.parametrize("order", [[*BOTH, LOCALE], [HALVES[0], HALVES[-1], LOCALE], [LOCALE, *BOTH]])
+def test_a_page_is_not_looked_up_before_its_language_is_chosen(
+    site: Site, page: Counter, order: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    site.view(lambda request: HttpResponse(f"{translation.get_language()} {page()}"))
+    early = order[-1] == LOCALE
+    with override_settings(MIDDLEWARE=order, USE_I18N=True):
+        visitor = site.visitor()
+        answers = [visitor.get(**{"Accept-Language": language}) for language in ("en-us", "de", "en-us", "de")]
+        assert [answer.text_seen[:2] for answer in answers] == ["en", "de", "en", "de"]
+        assert is_hit(answers[-1]) is not early
+        assert answers[0].headers["Cache-Status"].endswith("detail=language") is early
+    assert [record.levelname for record in caplog.records if LOCALE[-16:] in record.message] == ["ERROR"] * early
+
+
+def test_without_languages_in_the_key_its_order_does_not_matter(site: Site, page: Counter) -> None:
+    site.view(lambda request: HttpResponse(page()))
+    with override_settings(MIDDLEWARE=[*BOTH, LOCALE], USE_I18N=False):
+        visitor = site.visitor()
+        assert visitor.get().text_seen == visitor.get().text_seen
+
+
+def test_what_was_chosen_by_what_a_client_accepts_is_for_who_accepts_it(site: Site, page: Counter) -> None:
+    def view(request: Any) -> HttpResponse:
+        return HttpResponse(f"{'text' if request.accepts('text/plain') else 'data'} {page()}")
+
+    site.view(view)
+    with override_settings(MIDDLEWARE=BOTH):
+        visitor = site.visitor()
+        for _ in range(2):
+            assert visitor.get(Accept="text/plain").text_seen == "text page 1"
+            assert visitor.get(Accept="application/json").text_seen == "data page 2"
+
+
+def test_a_number_used_once_is_not_used_again(site: Site, page: Counter) -> None:
+    """django-csp, in a few lines: it makes one where a page asks for it, and allows that further out."""
+
+    def view(request: Any) -> HttpResponse:
+        request._csp_nonce = page()
+        return HttpResponse(request._csp_nonce, headers={"Cache-Control": "max-age=60"})
+
+    site.view(view)
+    with override_settings(MIDDLEWARE=BOTH):
+        answers = [site.visitor().get() for _ in range(2)]
+        assert [answer.text_seen for answer in answers] == ["page 1", "page 2"]
+        assert answers[1].headers["Cache-Status"].endswith("detail=nonce")
+
+
 INSIDE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
