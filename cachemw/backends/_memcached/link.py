@@ -8,10 +8,8 @@ pymemcache makes the connection (addresses, TLS, keep-alive); the payloads and r
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Callable
-from functools import partial
 from select import POLLIN, poll
 from time import monotonic
 from typing import Any, Final
@@ -19,6 +17,7 @@ from typing import Any, Final
 from pymemcache.client.base import Client  # type: ignore[import-untyped]
 
 from cachemw.backends._memcached.replies import Reply, WireError
+from cachemw.backends._sending import send_at_once
 
 __all__ = ["Link"]
 
@@ -31,7 +30,7 @@ _TOLERANCE: Final = 0.1
 class Link:
     """One connection. client: pymemcache's, connected; timeout: its seconds."""
 
-    __slots__ = ("_client", "_patience", "_receive", "_send", "_socket", "_timeout", "readable")
+    __slots__ = ("_client", "_patience", "_receive", "_socket", "_timeout", "readable")
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -39,9 +38,6 @@ class Link:
         self._patience = self._timeout  # the socket's time-out
         self._socket: socket.socket = client.sock
         self._receive = self._socket.recv
-        # a socket with a time-out polls before it sends: a system call that a connection with all its replies can spare
-        plain = type(self._socket) is socket.socket
-        self._send: Callable[[bytes], int] = partial(os.write, self._socket.fileno()) if plain else self._socket.send
         looks = poll()
         looks.register(self._socket, POLLIN)
         #: With 0: is there anything to read, be it the connection's end? Not to be used again then.
@@ -49,10 +45,7 @@ class Link:
 
     def ask(self, payload: bytes, make: Callable[..., Reply], given: tuple[Any, ...]) -> Any:
         """Send the payload; the content of the reply that `make(*given)` expects. Raises: WireError, OSError."""
-        try:
-            sent = self._send(payload)
-        except BlockingIOError:
-            sent = 0
+        sent = send_at_once(self._socket, payload)
         deadline = monotonic() + self._timeout
         reply = make(*given)
         if sent == len(payload):

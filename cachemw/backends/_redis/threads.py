@@ -27,6 +27,7 @@ from cachemw.backends._redis.wire import (
     new_reader,
     unavailable,
 )
+from cachemw.backends._sending import send_at_once
 
 __all__ = ["Link", "Pool", "PoolOfRedisPy"]
 
@@ -76,7 +77,10 @@ class Link:
     def send(self, payload: bytes, deadline: float) -> None:
         """Send all of it."""
         self._wait_until(deadline)
-        self._socket.sendall(payload)
+        sent = send_at_once(self._socket, payload)
+        if sent < len(payload):
+            self._wait_until(deadline)
+            self._socket.sendall(memoryview(payload)[sent:])
 
     def receive(self, count: int, deadline: float) -> list[Any]:
         """Read `count` replies, one at least; an error reply is one of them."""
