@@ -14,6 +14,7 @@ from werkzeug.test import run_wsgi_app
 
 from cachemw import CacheMiddleware, Policy, Settings, purge
 from cachemw.backends.locmem import LocMemCache
+from tests.garbage import collect
 from tests.scenarios.conftest import Asked, Script, Site
 
 names = count()
@@ -142,7 +143,6 @@ def test_names_in_vary_are_bounded(site: Site) -> None:
 )
 def test_what_is_learnt_does_not_grow_with_what_strangers_send(site: Site, policy: Policy, said: str) -> None:
     """8 KB of field, path or query are remembered nowhere but in the store, which is bounded."""
-    import gc
     import tracemalloc
 
     def respond(asked: Asked) -> Script:
@@ -164,7 +164,7 @@ def test_what_is_learnt_does_not_grow_with_what_strangers_send(site: Site, polic
             for target in (f"/?{number:08192}", f"/{number:08192}"):
                 site.get(target)
                 site.get(target)
-        gc.collect()
+        collect()
         assert tracemalloc.get_traced_memory()[0] - before < 1_000_000
     finally:
         tracemalloc.stop()
