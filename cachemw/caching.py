@@ -216,7 +216,8 @@ class HasCaching(Protocol):
     """A middleware, or a site's state: what says in its `caching` what pages are cached with."""
 
     @property
-    def caching(self) -> Caching: ...
+    def caching(self) -> Caching:
+        """What the pages are cached with."""
 
 
 #: What the middlewares of this process cache with, in the order in which they were made.

@@ -141,6 +141,7 @@ def is_async(function: Callable[..., Any]) -> bool:
 
 
 def check_hook(hook: Any, kind: str, *, sync_only: bool) -> None:
+    """Raises: TypeError for what is no hook of this kind; ImproperlyConfigured for an async one if `sync_only`."""
     if not callable(hook) or inspect.isgeneratorfunction(hook) or inspect.isasyncgenfunction(hook):
         raise TypeError(f"A {kind} hook is a function, or an async one for ASGI; got {hook!r}.")
     if sync_only:
@@ -148,6 +149,7 @@ def check_hook(hook: Any, kind: str, *, sync_only: bool) -> None:
 
 
 def refuse_async(hook: Hook, kind: str) -> None:
+    """Raises: ImproperlyConfigured for an async one, which a WSGI application cannot await."""
     if is_async(hook):
         raise ImproperlyConfigured(
             f"The {kind} hook {_name(hook)} is async, and the application is WSGI: write it as a plain function."

@@ -14,6 +14,8 @@ from cachemw.errors import ImproperlyConfigured
 from cachemw.settings import Settings
 
 __all__ = [
+    "ASGI",
+    "WSGI",
     "CacheMiddleware",
     "FetchFromCacheMiddleware",
     "LocaleMiddleware",

@@ -51,6 +51,7 @@ _fields: Final[dict[tuple[bytes, bytes], Field]] = {}  # decoded before
 
 @lru_cache(1024)
 def octets(name: str) -> bytes:
+    """The name of a field as scopes have it, if it is in lower case."""
     return name.encode("latin-1", "replace")
 
 
@@ -219,6 +220,7 @@ def _server(scope: Scope) -> str:
 
 
 def encoded(name: str, value: str) -> tuple[bytes, bytes]:
+    """The field as messages have it."""
     return name.lower().encode("latin-1"), value.encode("latin-1")
 
 

@@ -46,6 +46,7 @@ __all__ = [
     "cached_application",
     "cached_view",
     "cached_view_async",
+    "make_middleware",
     "open_page",
     "open_page_in_thread",
 ]

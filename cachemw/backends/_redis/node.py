@@ -20,7 +20,7 @@ from cachemw.backends._redis.tasks import Channels
 from cachemw.backends._redis.threads import Link, Pool, PoolOfRedisPy
 from cachemw.errors import BackendUnavailable, ImproperlyConfigured
 
-__all__ = ["Ask", "Node", "Steps", "arun", "run"]
+__all__ = ["Answer", "Ask", "Node", "Steps", "arun", "run"]
 
 T = TypeVar("T")
 
