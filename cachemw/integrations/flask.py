@@ -1,9 +1,9 @@
 """Flask: the cache around an application, in front of blueprints and views, with its settings in `app.config`.
 
-    cachemw = CacheMW(app)                              the whole site
-    cachemw.blueprint(blog, timeout=900)                the pages of a blueprint, for another time
+    site_cache = CacheMW(app)                           the whole site
+    site_cache.blueprint(blog, timeout=900)             the pages of a blueprint, for another time
     @cache_page(60)                                     a view (`cachemw.cache_page`)
-    cachemw.purge(url_for("blog.entry", id=7))          when something has changed
+    site_cache.purge(url_for("blog.entry", id=7))       when something has changed
 
 `app.config` has the keys of Django's settings (CACHES, CACHE_MIDDLEWARE_ALIAS, …) and those of the environment
 (CACHEMW_SECONDS, …), and comes before the environment. `flask cachemw` has the commands of `cachemw`. Templates know
@@ -21,11 +21,10 @@ Rule 1: a look-up inside of Flask is the last thing before the view: whatever gu
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import click
 from flask import Blueprint, Flask, current_app, has_app_context, request
@@ -44,6 +43,7 @@ from cachemw.caching import Caching
 from cachemw.errors import ImproperlyConfigured
 from cachemw.fragments import CacheExtension
 from cachemw.hooks import Hooks
+from cachemw.integrations._flask_settings import BY_BABEL, chosen_by_babel, knowing_sessions, mind_flask_caching
 from cachemw.integrations._flask_urls import absolute, mounts
 from cachemw.rfc9111.invalidation import is_unsafe
 from cachemw.rfc9111.policy import Policy
@@ -53,9 +53,6 @@ from cachemw.settings import Settings
 __all__ = ["CacheMW", "FlaskSite"]
 
 BlueprintT = TypeVar("BlueprintT", bound=Blueprint)
-
-#: Where Flask, Flask-Login and Flask-JWT-Extended have the names of the cookies that make a session.
-_SESSION_COOKIES: Final = ("SESSION_COOKIE_NAME", "REMEMBER_COOKIE_NAME", "JWT_ACCESS_COOKIE_NAME")
 
 
 class FlaskSite:
@@ -148,7 +145,7 @@ class CacheMW:
         if FLASK_EXTENSION in app.extensions:
             raise ImproperlyConfigured(f"{app!r} has a CacheMW already: call CacheMW(app) or init_app(app), once.")
         settings = Settings.from_mapping(app.config, base=Settings.from_environ())
-        chosen = _chosen_by_babel(app)
+        chosen = chosen_by_babel(app)
         settings = replace(
             settings,
             use_i18n=settings.use_i18n or "use_i18n" in chosen,
@@ -158,7 +155,7 @@ class CacheMW:
         if options["policy"] is None:
             options["policy"] = settings.policy()
             options["seconds"] = settings.lifetime() if options["seconds"] is None else options["seconds"]
-        options["policy"] = _knowing_sessions(options["policy"], app)
+        options["policy"] = knowing_sessions(options["policy"], app)
         caching = Caching(**options)
         options["cache"] = caching.line.pages.cache  # one store, whoever of ours uses it
         inside = bool(caching.line.properties) if self._inside is None else self._inside
@@ -174,6 +171,8 @@ class CacheMW:
             app.wsgi_app = outer  # type: ignore[method-assign]
         else:
             start.invalidate(**options)
+        if settings.caches is None and self._options["cache"] is None:
+            mind_flask_caching(app)
         app.extensions[FLASK_EXTENSION] = start.site
         app.cli.add_command(_commands(start.site))
         _add_tag(app)
@@ -241,35 +240,6 @@ class CacheMW:
         return site
 
 
-def _knowing_sessions(policy: Policy, app: Flask) -> Policy:
-    """The policy with the names that this application gave to its session's cookies."""
-    names = [app.config[key] for key in _SESSION_COOKIES if app.config.get(key)]
-    if not isinstance(policy, Policy):
-        return policy  # for `Caching` to refuse
-    if not policy.session_cookies or set(names) <= set(policy.session_cookies):
-        return policy
-    return replace(policy, session_cookies=tuple(dict.fromkeys((*policy.session_cookies, *names))))
-
-
-#: By setting: its names in `app.config`, the last one in the environment too; and who chooses, in Flask-Babel's words.
-_BABEL: Final = {
-    "use_i18n": (("USE_I18N", "CACHEMW_USE_I18N"), "locale_selector"),
-    "use_tz": (("USE_TZ", "CACHEMW_USE_TZ"), "timezone_selector"),
-}
-
-
-def _chosen_by_babel(app: Flask) -> list[str]:
-    """The settings that are on because Flask-Babel chooses for each request, and nobody has said otherwise."""
-    babel = app.extensions.get("babel")
-    return [
-        setting
-        for setting, (names, selector) in _BABEL.items()
-        if getattr(babel, selector, None) is not None
-        and app.config.keys().isdisjoint(names)
-        and os.environ.keys().isdisjoint((names[-1], f"{names[-1]}_FILE"))
-    ]
-
-
 class _Start(Forkable):
     """The application. Before its first request, when all is registered, it sets what has to be last in its place."""
 
@@ -305,7 +275,7 @@ class _Start(Forkable):
 
     def _start(self) -> None:
         app = self._app
-        if late := [_BABEL[setting] for setting in _chosen_by_babel(app) if setting not in self._chosen]:
+        if late := [BY_BABEL[setting] for setting in chosen_by_babel(app) if setting not in self._chosen]:
             names, selector = late[0]
             raise ImproperlyConfigured(
                 f"Flask-Babel has a {selector}, and CacheMW(app), which came before it, did not know: call it after "

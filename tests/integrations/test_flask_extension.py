@@ -76,6 +76,37 @@ def test_the_whole_site_is_cached_by_the_settings_in_its_config(app: Flask, page
     assert get(app, "/").text == "page 2"
 
 
+@pytest.mark.parametrize(
+    ("config", "options", "side_by_side", "variable", "is_told"),
+    [
+        ({}, {}, False, None, True),
+        ({"CACHEMW_URL": "locmem://pages"}, {}, False, None, False),
+        ({"CACHES": {"default": "locmem://pages"}}, {}, False, None, False),
+        ({}, {"cache": "locmem://pages"}, False, None, False),
+        ({}, {}, True, None, False),
+        ({}, {}, False, "locmem://pages", False),
+    ],
+    ids=["nothing else", "a URL", "stores", "a store in code", "Flask-Caching at work", "the environment"],
+)
+def test_settings_of_flask_caching_are_not_passed_over_in_silence(
+    config: dict[str, Any],
+    options: dict[str, Any],
+    side_by_side: bool,
+    variable: str | None,
+    is_told: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    if variable is not None:
+        monkeypatch.setenv("CACHEMW_URL", variable)
+    app = Flask(__name__)
+    app.config.update({"CACHE_TYPE": "RedisCache", "CACHE_REDIS_URL": "redis://localhost"} | config)
+    if side_by_side:
+        app.extensions["cache"] = {}
+    CacheMW(app, **options)
+    assert caplog.text.count("CACHE_TYPE in app.config is a setting of Flask-Caching") == is_told
+
+
 @pytest.mark.parametrize("made", [False, True], ids=["environment yet to be made", "environment made"])
 def test_templates_know_the_tag_of_fragments(app: Flask, page: Counter, made: bool) -> None:
     if made:
