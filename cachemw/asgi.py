@@ -186,7 +186,7 @@ class _Middleware(CachingMiddleware):
             return
         if exchange.refresh and self.updates:
             self.refresh(scope, exchange)
-        await send_stored(exchange, send)
+        await send_stored(exchange, send, as_file=True)
 
     async def begin(self, exchange: Exchange[Line], request: ASGIRequest) -> None:
         """Look the request up."""

@@ -56,13 +56,16 @@ def stored_messages(exchange: Exchange[Line]) -> tuple[Message, Message]:
     )
 
 
-async def send_stored(exchange: Exchange[Line], send: Send) -> None:
-    """Send what is stored, or what was made of it; a body that nobody has in memory as a file, or in pieces."""
+async def send_stored(exchange: Exchange[Line], send: Send, *, as_file: bool = False) -> None:
+    """Send what is stored, or what was made of it; a body that nobody has in memory in pieces, or, if allowed, a file.
+
+    as_file: `send` is the server's, or leads to it.
+    """
     start, message = stored_messages(exchange)
     await send(start)
     body = message["body"]
     if not isinstance(body, bytes):
-        path = body.path() if _takes_files(exchange) else None
+        path = body.path() if as_file and _takes_files(exchange) else None
         if path is not None:
             await send({"type": "http.response.pathsend", "path": path})
             return
@@ -74,7 +77,7 @@ async def send_stored(exchange: Exchange[Line], send: Send) -> None:
 
 
 def _takes_files(exchange: Exchange[Line]) -> bool:
-    """May a body be sent as the path of a file? Not to another cache, which could not store it."""
+    """Does the server take the path of a file for a body? Another cache around this one could not store it."""
     request = exchange.request
     extensions = request.scope.get("extensions") if isinstance(request, ASGIRequest) else None
     return exchange.outer is None and "http.response.pathsend" in (extensions or ())
@@ -119,6 +122,7 @@ class Passage(TaskRelay):
 
     # What holds until something else is known: attributes of the class, so that a passage sets only a few.
     place: Mapping[str, Any] = MappingProxyType({})  # what the scope said of the path, before anybody else had it
+    _sends_files = True  # `send` is the server's
     _asked = False  # the request has come to its end
     _started = False  # a head was sent
     _replaced = False  # a reply of ours was sent: what the application sends is dropped
@@ -155,7 +159,7 @@ class Passage(TaskRelay):
             return
         self._land(exchange.known)
         self._land()  # nothing is left to be written that others would have to have from the flight
-        await send_stored(exchange, self._send)
+        await send_stored(exchange, self._send, as_file=self._sends_files)
 
     # -- the application --------------------------------------------------------------------------------------------
 
@@ -288,7 +292,7 @@ class Passage(TaskRelay):
         """Send the exchange's reply instead of what the application gave."""
         self._replaced = self._complete = True
         self._land(self.exchange.records)
-        await send_stored(self.exchange, self._send)
+        await send_stored(self.exchange, self._send, as_file=self._sends_files)
         await self._settle()  # the application may go on for long, and everybody would validate again until then
 
     async def _send_body(self, message: Message) -> None:

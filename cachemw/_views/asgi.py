@@ -193,11 +193,16 @@ def _renew(middleware: asgi.CacheMiddleware, scope: Scope, exchange: Exchange[Li
 
 def _stored(exchange: Exchange[Line]) -> Response:
     """What is stored, or what was made of it, as a response."""
-    from starlette.responses import Response
+    from starlette.responses import Response, StreamingResponse
 
+    response: Response
     hit, reply = exchange.hit, exchange.reply
     if hit is not None:
-        response = Response(bytes(hit.body) if exchange.request.method == "GET" else None, hit.status)
+        body = hit.body if exchange.request.method == "GET" else b""
+        if isinstance(body, bytes):
+            response = Response(body, hit.status)
+        else:
+            response = StreamingResponse(body.reader(), hit.status)
         response.raw_headers = [*hit.raw, *exchange.extra]
     else:
         assert reply is not None
@@ -226,6 +231,7 @@ def _as_response(messages: list[Message]) -> Response:
 class ViewPassage(Passage):
     """A passage through the cache whose response is made between `board` and `keep`, and sent later."""
 
+    _sends_files = False
     sent: list[Message]
     asked: Any  # the framework's request, if it is known
 

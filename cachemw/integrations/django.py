@@ -176,7 +176,7 @@ class _Middleware:
     # -- tasks ------------------------------------------------------------------------------------------------------
 
     async def _answer_in_task(self, request: Any) -> Any:
-        scope = {**request.scope, "extensions": {}}  # those of the server, which Django answers, not we
+        scope = dict(request.scope)
         if isinstance(scope.get("query_string"), str):  # as Django's own test client has it
             scope["query_string"] = scope["query_string"].encode()
         cache, asked = self._cache, ASGIRequest(scope)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -13,14 +14,24 @@ from wsgiref.util import FileWrapper, setup_testing_defaults
 from wsgiref.validate import validator
 
 import pytest
+from starlette.applications import Starlette
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
-from cachemw import asgi, wsgi
+from cachemw import Hooks, asgi, cache_page, purge, wsgi
+from cachemw._codec_compression import Compression
 from cachemw.backends import filebased
 from cachemw.backends._file.entry import Reference
 from cachemw.backends._file.large import FiledBody
 from cachemw.backends._file.pages import clock
 from cachemw.backends.filebased import FileBasedCache
-from cachemw.locale import WSGITimezoneMiddleware
+from cachemw.backends.locmem import LocMemCache
+from cachemw.codec import Apart, Codec
+from cachemw.locale import ASGITimezoneMiddleware, WSGITimezoneMiddleware
+from cachemw.rfc9111.messages import StoredResponse
 from tests.backends.file_store import bodies
 from tests.servers import until
 
@@ -42,6 +53,8 @@ class Client:
         self.wsgi = wsgi.CacheMiddleware(self._wsgi_app, cache=cache)
         self.asgi = asgi.CacheMiddleware(self._asgi_app, cache=cache)
         self.environ: dict[str, Any] = {}
+        self.extensions: dict[str, Any] | None = None
+        self.messages: list[Any] = []  # of the last response
 
     def _wsgi_app(self, environ: Any, start_response: Any) -> Iterable[bytes]:
         self.calls += 1
@@ -87,7 +100,7 @@ class Client:
     ) -> tuple[int, dict[str, str]]:
         headers = [(b"host", b"127.0.0.1")]
         headers += [(name.replace("_", "-").encode(), value.encode()) for name, value in fields.items()]
-        scope = {
+        scope: dict[str, Any] = {
             "type": "http",
             "method": method,
             "scheme": "http",
@@ -97,15 +110,26 @@ class Client:
             "root_path": "",
             "headers": headers,
         }
+        if self.extensions is not None:
+            scope["extensions"] = self.extensions
+        self.messages = []
         started: list[Any] = []
         ended = []
 
+        requests = [{"type": "http.request", "body": b"", "more_body": False}]
+
         async def receive() -> Any:
-            return {"type": "http.request", "body": b"", "more_body": False}
+            if not requests:
+                await asyncio.get_running_loop().create_future()
+            return requests.pop()
 
         async def send(message: Any) -> None:
+            self.messages.append({name: said for name, said in message.items() if name != "body"})
             if message["type"] == "http.response.start":
                 started[:] = [message["status"], {n.decode(): v.decode() for n, v in message["headers"]}]
+            elif message["type"] == "http.response.pathsend":
+                keep(Path(message["path"]).read_bytes())
+                ended.append(True)
             else:
                 keep(message.get("body", b""))
                 ended.append(not message.get("more_body", False))
@@ -278,3 +302,209 @@ def test_a_body_that_ends_too_early_breaks_off(tmp_path: Path) -> None:
     assert body[2:8] == b"234567"
     with pytest.raises(OSError, match="ended at 10 of 100 bytes"):
         bytes(body)
+
+
+# The body's file, sent by its path
+
+
+PATHSEND: dict[str, Any] = {"http.response.pathsend": {}}
+
+
+@pytest.fixture
+def by_path(cache: FileBasedCache) -> Client:
+    """A client of a server that sends files by their paths."""
+    client = Client("asgi", cache)
+    client.extensions = PATHSEND
+    assert client.body() == BODY
+    return client
+
+
+def _kinds(client: Client) -> list[str]:
+    return [message["type"].removeprefix("http.response.") for message in client.messages]
+
+
+def test_a_server_is_told_the_path_of_the_body(by_path: Client, tmp_path: Path) -> None:
+    for _ in range(4):
+        assert by_path.body() == BODY
+        assert _kinds(by_path) == ["start", "pathsend"]
+        (file,) = bodies(tmp_path / "cache")
+        assert by_path.messages[-1] == {"type": "http.response.pathsend", "path": str(file)}
+    status, fields = by_path.get(len)
+    assert (status, fields["content-length"]) == (200, str(SIZE))
+    assert fields["cache-status"].startswith("cachemw; hit")
+    assert by_path.calls == 1
+
+
+@pytest.mark.parametrize("extensions", [None, {}, {"http.response.push": {}}], ids=str)
+def test_no_other_server_is(by_path: Client, extensions: dict[str, Any] | None) -> None:
+    by_path.extensions = extensions
+    assert by_path.body() == BODY
+    assert "pathsend" not in _kinds(by_path)
+    assert by_path.calls == 1
+
+
+def test_nor_is_one_that_sends_no_whole_body(by_path: Client) -> None:
+    assert by_path.body(range="bytes=10-19") == BODY[10:20]
+    assert _kinds(by_path) == ["start", "body"]
+    for method, fields, expected in (("HEAD", {}, 200), ("GET", {"if_none_match": '"large"'}, 304)):
+        assert by_path.get(len, method, **fields)[0] == expected
+        assert _kinds(by_path) == ["start", "body"]
+
+
+def test_the_first_hit_of_a_process_takes_no_memory_either(client: Client, tmp_path: Path) -> None:
+    other = Client(client.interface, FileBasedCache(tmp_path / "cache", {}))
+    assert _peak(lambda: other.get(len)) < LITTLE
+    assert other.calls == 0
+
+
+def test_a_page_that_is_purged_when_its_path_is_to_be_told_comes_in_pieces(
+    by_path: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = FiledBody.path
+
+    def purged(body: FiledBody) -> str | None:
+        by_path.cache.clear()
+        return path(body)
+
+    monkeypatch.setattr(FiledBody, "path", purged)
+    assert by_path.body() == BODY
+    assert set(_kinds(by_path)) == {"start", "body"}
+    assert by_path.calls == 1
+
+
+def test_middlewares_around_the_cache_pass_the_path_on(by_path: Client) -> None:
+    cached = by_path.asgi
+    hooks = Hooks()
+    seen: list[int] = []
+
+    @hooks.after_request
+    def note(response: Response) -> Response:
+        seen.append(response.status_code)
+        return response
+
+    class Base(BaseHTTPMiddleware):
+        async def dispatch(self, request: Any, call_next: Any) -> Any:
+            return await call_next(request)
+
+    timed = ASGITimezoneMiddleware(cached, cookie="tz")
+    hooked = asgi.CacheMiddleware(by_path._asgi_app, cache=by_path.cache, hooks=hooks)
+    for around in (GZipMiddleware(cached), Base(cached), timed, hooked):
+        by_path.asgi = around  # type: ignore[assignment]
+        for _ in range(2):  # in a time zone it is another page
+            assert by_path.body(accept_encoding="gzip") == BODY
+        assert "pathsend" in _kinds(by_path)
+    assert seen == [200, 200]
+
+
+def test_the_path_passes_the_outer_half(cache: FileBasedCache) -> None:
+    client = Client("asgi", cache)
+    client.extensions = PATHSEND
+    inner = asgi.FetchFromCacheMiddleware(client._asgi_app, cache=cache)
+    client.asgi = asgi.UpdateCacheMiddleware(inner, cache=cache)  # type: ignore[assignment]
+    for number in range(4):
+        assert client.body() == BODY
+        assert ("pathsend" in _kinds(client)) == (number > 0)
+    assert client.calls == 1
+
+
+def test_another_cache_around_this_one_is_given_the_pieces(by_path: Client) -> None:
+    """Of a path it could store nothing."""
+    by_path.asgi = asgi.CacheMiddleware(by_path.asgi, cache=LocMemCache("around", {}))
+    for _ in range(2):
+        assert by_path.body() == BODY
+        assert "pathsend" not in _kinds(by_path)
+    assert by_path.get(len)[1]["cache-status"].count("hit") == 1, "its own"
+    assert by_path.calls == 1
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["looked up", "in the place of an error"])
+def test_a_view_has_the_body_of_its_page(tmp_path: Path, fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it returns is a response of the framework's, whatever the server takes."""
+    files = FileBasedCache(tmp_path / "cache", {})
+    calls: list[Request] = []
+
+    @cache_page(10, cache=files)
+    async def view(request: Request) -> Response:
+        calls.append(request)
+        if len(calls) > 1:
+            raise RuntimeError("the view fails")
+        return Response(BODY, headers={"Cache-Control": "stale-if-error=600"})
+
+    client = Client("asgi", files)
+    client.extensions = PATHSEND
+    client.asgi = Starlette(routes=[Route("/", view)])  # type: ignore[assignment]
+    assert client.body() == BODY
+    if fails:
+        later = time.time() + 60
+        monkeypatch.setattr(time, "time", lambda: later)
+    for number in range(3):
+        assert client.body() == BODY
+        assert len(calls) == (number + 2 if fails else 1)
+
+
+# Faults, as a visitor sees them
+
+
+@pytest.mark.parametrize("fault", ["deleted", "cut", "changed"])
+def test_a_page_that_lost_its_body_is_made_anew(client: Client, tmp_path: Path, fault: str) -> None:
+    (file,) = bodies(tmp_path / "cache")
+    match fault:
+        case "deleted":
+            file.unlink()
+        case "cut":
+            os.truncate(file, SIZE // 2)
+        case "changed":
+            with file.open("r+b") as open_file:
+                open_file.write(b"?" * 10)
+    pages = getattr(client, client.interface).caching.line.pages
+    assert client.body() == BODY
+    assert client.calls == 2
+    assert pages.failures["body"] == 1
+    assert client.body() == BODY
+    assert client.calls == 2
+
+
+def test_a_soft_purge_leaves_the_body_where_it_is(cache: FileBasedCache, tmp_path: Path) -> None:
+    """The page is stored again as a stale one; when it was validated, once more."""
+    client = Client("wsgi", cache)
+    client.body()
+    (file,) = bodies(tmp_path / "cache")
+    inode = file.stat().st_ino
+    purge("http://127.0.0.1/", soft=True, caching=client.wsgi.caching)
+    inodes = {one.stat().st_ino for one in bodies(tmp_path / "cache")}
+    assert inodes == {inode}
+    assert client.body() == BODY
+    assert client.calls == 2, "it was stale"
+
+
+def test_a_signed_store_reads_nothing_whose_body_was_not_signed(tmp_path: Path) -> None:
+    """Whoever may write to the directory could put any body in a page's place."""
+    client = Client("wsgi", FileBasedCache(tmp_path / "cache", {}))
+    assert client.body() == BODY
+    signed = Client("wsgi", FileBasedCache(tmp_path / "cache", {"SECRET": "s" * 32}))
+    assert signed.body() == BODY
+    assert signed.calls == 1
+    assert signed.wsgi.caching.line.pages.failures["secret"] > 0
+
+
+def test_a_head_without_its_body_is_no_page(tmp_path: Path) -> None:
+    """Nor is a body whose head does not speak of it; so an older version of this package would see it."""
+    codec = Codec()
+    record = StoredResponse(key="k", status=200, body=BODY, born=0.0, lifetime=1.0, began=0.0, fields=())
+    apart = codec.encode_apart(record, above=SIZE - 1)
+    assert isinstance(apart, Apart)
+    assert codec.decode("k", apart).body is BODY  # type: ignore[union-attr]
+    whole = codec.encode_apart(record, above=SIZE)
+    assert isinstance(whole, bytes)
+    for payload in (apart.payload, Apart(apart.payload, None), Apart(apart.payload, BODY[1:]), Apart(whole, BODY)):
+        assert codec.decode("k", payload) is None
+    assert codec.refused == {"body": 4}
+    assert Codec([b"secret"]).decode("k", apart) is None
+    assert isinstance(Codec([b"secret"]).encode_apart(record, above=1), bytes)
+
+
+def test_what_can_be_compressed_is_and_what_cannot_has_its_file(tmp_path: Path) -> None:
+    codec = Codec(compression=Compression(compress="zlib"))
+    record = StoredResponse(key="k", status=200, body=b"a" * SIZE, born=0.0, lifetime=1.0, began=0.0, fields=())
+    assert isinstance(codec.encode_apart(record, above=SIZE // 2), bytes)
+    assert isinstance(codec.encode_apart(record.replace(body=BODY), above=SIZE // 2), Apart)
