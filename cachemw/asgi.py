@@ -24,7 +24,6 @@ from cachemw.activation import KEY as LOCALE
 from cachemw.activation import Locale
 from cachemw.caching import CachingMiddleware, Line
 from cachemw.exchange import Exchange
-from cachemw.exchange.state import BEFORE
 from cachemw.flights import TaskRefresher
 from cachemw.locale import ASGILocaleMiddleware as LocaleMiddleware
 from cachemw.locale import ASGITimezoneMiddleware as TimezoneMiddleware
@@ -146,24 +145,8 @@ class _Middleware(CachingMiddleware):
 
     def _exchange(self, scope: Scope) -> Exchange[Line]:
         """The exchange of this request, looked up already where that needs no waiting."""
-        outer = scope.get(EXCHANGE)
-        # what is over is of another request, made before in the same scope
-        if outer is not None and outer.over and outer.outer_half is None:
-            del scope[EXCHANGE]
-            outer = None
         request = ASGIRequest(scope)
-        if self.hooks is not None:
-            request.before = scope.pop(BEFORE, None)
-        exchange: Exchange[Line]
-        if self.updates or outer is None or not outer.admit(request):
-            exchange = self.caching.exchange(request)
-            exchange.outer = outer
-            if outer is not None and self.updates:
-                request.first.before = outer.request
-        else:
-            exchange = outer
-            if outer.outer_half.caching is not self._partner:
-                self._agree(outer.outer_half.caching)
+        exchange = self._exchange_of(request, scope)
         if self.fetches:
             self.take_up(exchange, request)
         else:
@@ -232,9 +215,7 @@ class _Middleware(CachingMiddleware):
 
     async def _refreshing(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = ASGIRequest(scope)
-        if self.hooks is not None:
-            request.before = scope.pop(BEFORE, None)
-        exchange = self.caching.exchange(request)
+        exchange = self._exchange_of(request, scope)
         exchange.refreshing = True
         passage = Passage(self, scope, receive, send, exchange)
         if self.fetches:

@@ -8,7 +8,7 @@ import logging
 import os
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import fields
 from typing import Any, Final, Protocol, TypedDict, TypeVar, Unpack
 
@@ -19,6 +19,7 @@ from cachemw.backends.registry import Caches, caches, resolve
 from cachemw.engine import Engine
 from cachemw.errors import ImproperlyConfigured
 from cachemw.exchange import Exchange
+from cachemw.exchange.state import BEFORE, EXCHANGE
 from cachemw.flights import Flights
 from cachemw.hooks import Hooks
 from cachemw.pages import Pages
@@ -274,6 +275,30 @@ class CachingMiddleware(ABC):
         _at_work[next(_numbers)] = self.caching
         self._given = [name for name, value in options.items() if value is not None]
         self._prepare()
+
+    def _exchange_of(self, request: Request, surroundings: MutableMapping[str, Any]) -> Exchange[Line]:
+        """The exchange that takes the request up: that of the half around this one, or its own.
+
+        surroundings: the environment or the scope that the request is read from.
+        """
+        outer = surroundings.get(EXCHANGE)
+        # what is over is of another request, made before in the same surroundings
+        if outer is not None and outer.over and outer.outer_half is None:
+            del surroundings[EXCHANGE]
+            outer = None
+        if self.hooks is not None:
+            request.before = surroundings.pop(BEFORE, None)
+        exchange: Exchange[Line]
+        if self.updates or outer is None or not outer.admit(request):
+            exchange = self.caching.exchange(request)
+            exchange.outer = outer
+            if outer is not None and self.updates:
+                request.first.before = outer.request
+        else:
+            exchange = outer
+            if outer.outer_half.caching is not self._partner:
+                self._agree(outer.outer_half.caching)
+        return exchange
 
     def _agree(self, outer: Caching) -> None:
         """See that this half was told nothing that the one around it, by which both go, does not do.

@@ -25,7 +25,6 @@ from cachemw.caching import CachingMiddleware, Line
 from cachemw.calling import is_async
 from cachemw.errors import ImproperlyConfigured
 from cachemw.exchange import Exchange
-from cachemw.exchange.state import BEFORE
 from cachemw.flights import ThreadRefresher
 from cachemw.locale import WSGILocaleMiddleware as LocaleMiddleware
 from cachemw.locale import WSGITimezoneMiddleware as TimezoneMiddleware
@@ -90,24 +89,8 @@ class _Middleware(CachingMiddleware):
         return Hooked(respond, plan, environ, start_response).run()
 
     def _respond(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        outer = environ.get(EXCHANGE)
-        # what is over is of another request, made before in the same environment
-        if outer is not None and outer.over and outer.outer_half is None:
-            del environ[EXCHANGE]
-            outer = None
         request = WSGIRequest(environ)
-        if self.hooks is not None:
-            request.before = environ.pop(BEFORE, None)
-        exchange: Exchange[Line]
-        if self.updates or outer is None or not outer.admit(request):
-            exchange = self.caching.exchange(request)
-            exchange.outer = outer
-            if outer is not None and self.updates:
-                request.first.before = outer.request
-        else:
-            exchange = outer
-            if outer.outer_half.caching is not self._partner:
-                self._agree(outer.outer_half.caching)
+        exchange = self._exchange_of(request, environ)
         if not self.fetches:
             exchange.request = request  # whatever is in between may answer without the inner half
             environ[EXCHANGE] = exchange
@@ -155,9 +138,7 @@ class _Middleware(CachingMiddleware):
 
     def _refreshing(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         request = WSGIRequest(environ)
-        if self.hooks is not None:
-            request.before = environ.pop(BEFORE, None)
-        exchange = self.caching.exchange(request)
+        exchange = self._exchange_of(request, environ)
         exchange.refreshing = True
         passage = Passage(self, environ, start_response, exchange)
         if self.fetches:
