@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from cachemw.rfc9111.syntax import is_token
 
-__all__ = ["declared"]
+__all__ = ["declared", "is_handed_on"]
 
 #: Fields that make no other page, or that have rules of their own in every cache.
 _BESIDES: Final = frozenset(
@@ -37,9 +37,7 @@ _BESIDES: Final = frozenset(
 
 def declared(scope: Mapping[str, Any]) -> tuple[str, ...]:
     """The request fields that the route in the scope depends on, in lower case, each once."""
-    here = scope.get("fastapi")
-    included = here.get("effective_route_context") if isinstance(here, Mapping) else None
-    dependant = getattr(included or scope.get("route"), "dependant", None)
+    dependant = _dependant(scope)
     handler: Any = scope.get("route_handler")
     if hasattr(dependant, "header_params"):
         fields = _fields(dependant)
@@ -49,6 +47,25 @@ def declared(scope: Mapping[str, Any]) -> tuple[str, ...]:
         return ()
     names = dict.fromkeys([name.lower() for name in fields])
     return tuple([name for name in names if name not in _BESIDES and is_token(name)])
+
+
+def is_handed_on(scope: Mapping[str, Any]) -> bool:
+    """Does something that FastAPI's operation depends on take the request itself, whose cookies it may then read?"""
+    return _is_handed_on(_dependant(scope))
+
+
+def _dependant(scope: Mapping[str, Any]) -> Any:
+    here = scope.get("fastapi")
+    included = here.get("effective_route_context") if isinstance(here, Mapping) else None
+    return getattr(included or scope.get("route"), "dependant", None)
+
+
+def _is_handed_on(dependant: Any) -> bool:
+    return any(
+        (one.request_param_name or one.http_connection_param_name or _is_handed_on(one))
+        and not type(one.call).__module__.startswith(("fastapi.security.", "cachemw."))  # which say what they read
+        for one in getattr(dependant, "dependencies", ())
+    )
 
 
 def _fields_of_litestar(handler: Any, dependencies: Mapping[str, Any]) -> Iterator[str]:

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import unquote
 
-from cachemw._asgi.declared import declared
+from cachemw._asgi.declared import declared, is_handed_on
 from cachemw._asgi.types import Scope
 from cachemw.activation import KEY as LOCALE
 from cachemw.engine import bounded
@@ -120,6 +120,11 @@ class ASGIRequest(UnreadRequest):
     def declared(self) -> tuple[str, ...]:
         """The fields that the route reads, where it says so."""
         return declared(self.scope)
+
+    @property
+    def handed_on(self) -> bool:
+        """Has a dependency of FastAPI's had the request itself? It asks for users by cookies, more often than not."""
+        return is_handed_on(self.scope)
 
     @property
     def disguised(self) -> frozenset[str]:

@@ -139,13 +139,11 @@ class Update(State[EngineT]):
     def _reads_of(self, head: Head, now: float) -> tuple[str, ...]:
         """The fields that the page depends on, as is known by other means than its Vary."""
         reads = (*self.request.declared, *self.reads)
-        if (
-            not self.suspected
-            or self.timeout is not None
-            or explicit_lifetime(head, self.engine.policy, now) is not None
-        ):
-            return reads
-        return (*reads, *self.suspected)
+        if self.timeout is not None:  # no session is looked for
+            return (*reads, "cookie") if self.request.handed_on else reads
+        if self.suspected and explicit_lifetime(head, self.engine.policy, now) is None:
+            return (*reads, *self.suspected)
+        return reads
 
     def _said_once(self, head: Head) -> Fields:
         """A stored response as it leaves: what the middlewares in between have added to it again is in it already.

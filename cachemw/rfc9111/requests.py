@@ -107,6 +107,11 @@ class Request:
         return _NONE
 
     @property
+    def handed_on(self) -> bool:
+        """May somebody who was not seen to read it have read its cookies before the view was called?"""
+        return False
+
+    @property
     def disguised(self) -> frozenset[str]:
         """Fields that it may be taken to carry, though it spells them "x_host" in place of "x-host"."""
         return frozenset()

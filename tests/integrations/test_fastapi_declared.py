@@ -10,6 +10,7 @@ import pytest
 from fastapi import APIRouter, Cookie, Depends, FastAPI, Header, Request, Response, Security
 from fastapi.security import APIKeyCookie, APIKeyHeader, APIKeyQuery, OAuth2PasswordBearer
 from pydantic import BaseModel, Field
+from starlette.requests import HTTPConnection
 from starlette.testclient import TestClient
 
 from cachemw._asgi.declared import declared
@@ -90,6 +91,49 @@ def test_an_operation_that_asks_the_request_for_cookies_has_declared_nothing_and
         assert [answer.json() for answer in answers] == [f"hello {name}"] * 2
         assert "; hit" in answers[1].headers["Cache-Status"]
         assert "Vary" not in client.get("/all", headers={"Cookie": f"member={name}"}).headers
+
+
+class BearerInCookie(OAuth2PasswordBearer):
+    """As many guides have it."""
+
+    async def __call__(self, request: Request) -> str | None:
+        return request.cookies.get("access_token")
+
+
+def member(request: Request) -> str | None:
+    return request.cookies.get("access_token")
+
+
+def customer(connection: HTTPConnection) -> str | None:
+    return connection.cookies.get("access_token")
+
+
+def through_another(who: Annotated[str | None, Depends(member)]) -> str | None:
+    return who
+
+
+@pytest.mark.parametrize("placed", ["decorator", "dependency", "on a site"])
+@pytest.mark.parametrize("asked", [member, customer, through_another, BearerInCookie("token")])
+def test_who_asks_the_request_before_the_operation_does_asks_for_its_cookies(asked: Any, placed: str) -> None:
+    """Dependencies have run before the page is looked up, and FastAPI itself has parsed the cookies by then."""
+    app, store = FastAPI(), LocMemCache(f"asked {asked} {placed}")
+
+    def greet(who: str | None = Depends(asked)) -> str:  # noqa: B008
+        return f"hello {who}"
+
+    if placed == "dependency":
+        app.get("/", dependencies=[Depends(page(60, cache=store))])(greet)
+    else:
+        app.get("/")(cache_page(60, cache=store)(greet))
+    if placed == "on a site":
+        app.add_middleware(CacheMiddleware, cache=store)
+    client = TestClient(app)
+    for _ in range(2):
+        for name in ("alice", "bob", "None"):
+            answer = client.get("/", headers={"Cookie": f"access_token={name}"} if name != "None" else {})
+            assert answer.json() == f"hello {name}"
+            assert answer.headers["Vary"] == "Cookie"
+    assert "; hit" in answer.headers["Cache-Status"]
 
 
 def site_wide(way: Callable[..., str], store: LocMemCache) -> FastAPI:
