@@ -96,7 +96,7 @@ def test_an_operation_that_asks_the_request_for_cookies_has_declared_nothing_and
 class BearerInCookie(OAuth2PasswordBearer):
     """As many guides have it."""
 
-    async def __call__(self, request: Request) -> str | None:
+    async def __call__(self, request: HTTPConnection) -> str | None:
         return request.cookies.get("access_token")
 
 
@@ -118,7 +118,7 @@ def test_who_asks_the_request_before_the_operation_does_asks_for_its_cookies(ask
     """Dependencies have run before the page is looked up, and FastAPI itself has parsed the cookies by then."""
     app, store = FastAPI(), LocMemCache(f"asked {asked} {placed}")
 
-    def greet(who: str | None = Depends(asked)) -> str:  # noqa: B008
+    def greet(who: str | None = Depends(asked)) -> str:
         return f"hello {who}"
 
     if placed == "dependency":
