@@ -344,6 +344,16 @@ def test_longer_timeouts_are_points_in_time(monkeypatch: pytest.MonkeyPatch) -> 
     assert expiry(math.inf) == 2**31 - 1
 
 
+@pytest.mark.parametrize("now", [-5.0, 0.0, 3600.0])
+def test_a_clock_that_was_never_set_tells_memcached_no_point_in_time(
+    monkeypatch: pytest.MonkeyPatch, now: float
+) -> None:
+    """It would be long past there: the mark of a purge would be gone before anybody had seen it."""
+    monkeypatch.setattr(time, "time", lambda: now)
+    assert expiry(31_536_000) == expiry(math.inf) == 2_592_000
+    assert expiry(60) == 60
+
+
 def test_the_time_that_an_entry_has_left() -> None:
     assert time_left(b"HD t30") == 30
     assert time_left(b"HD t-1") is None

@@ -22,6 +22,8 @@ INTEGER: Final = 4
 
 _MONTH: Final = 30 * 24 * 3600
 _LAST_TIME: Final = 2**31 - 1
+#: A clock that says less (September 2020) was never set: to the server, a time by it would be long past.
+_EARLIEST: Final = 1_600_000_000
 
 
 def flagged(value: Value) -> tuple[bytes, int]:
@@ -48,7 +50,8 @@ def expiry(timeout: float | None) -> int:
         return 0
     if timeout <= _MONTH:
         return math.ceil(timeout)
-    return math.ceil(min(time.time() + timeout, _LAST_TIME))
+    now = time.time()
+    return _MONTH if now < _EARLIEST else math.ceil(min(now + timeout, _LAST_TIME))
 
 
 def time_left(line: bytes) -> float | None:
