@@ -13,6 +13,7 @@ from dataclasses import fields
 from typing import Any, Final, Protocol, TypedDict, TypeVar, Unpack
 
 from cachemw._caching_here import site_here
+from cachemw._caching_sessions import config_of, knowing_sessions
 from cachemw._values import number, refuse, shown, text
 from cachemw.backends.base import BaseCache
 from cachemw.backends.registry import Caches, caches, resolve
@@ -268,13 +269,24 @@ class CachingMiddleware(ABC):
         if unknown := options.keys() - Options.__annotations__.keys():
             allowed = ", ".join(Options.__annotations__)
             raise TypeError(f"{type(self).__name__} has no option {min(unknown)!r}; allowed: {allowed}")
-        self.caching = Caching(**options)
+        self.caching = self._made(**options)
         self.hooks = self.caching.hooks
         if self.hooks is not None:
             self.hooks.check(async_allowed=self._async_hooks)
         _at_work[next(_numbers)] = self.caching
         self._given = [name for name, value in options.items() if value is not None]
         self._prepare()
+
+    def _made(self, **options: Unpack[Options]) -> Caching:
+        """What it works with; one around a whole application asks that for the names of its cookies."""
+        caching = Caching(**options)
+        if not (self.fetches and self.updates):
+            return caching
+        policy = knowing_sessions(caching.policy, config_of(self.app))
+        if policy is caching.policy:
+            return caching
+        options["policy"], options["seconds"] = policy, caching.seconds
+        return Caching(**options)
 
     def _exchange_of(self, request: Request, surroundings: MutableMapping[str, Any]) -> Exchange[Line]:
         """The exchange that takes the request up: that of the half around this one, or its own.

@@ -3,29 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from typing import Final
 
 from flask import Flask
 
 from cachemw.caching import log
-from cachemw.rfc9111.policy import Policy
 
-__all__ = ["BY_BABEL", "chosen_by_babel", "knowing_sessions", "mind_flask_caching"]
-
-#: Where Flask, Flask-Login and Flask-JWT-Extended have the names of the cookies that make a session.
-_SESSION_COOKIES: Final = ("SESSION_COOKIE_NAME", "REMEMBER_COOKIE_NAME", "JWT_ACCESS_COOKIE_NAME")
-
-
-def knowing_sessions(policy: Policy, app: Flask) -> Policy:
-    """The policy with the names that this application gave to its session's cookies."""
-    names = [app.config[key] for key in _SESSION_COOKIES if app.config.get(key)]
-    if not isinstance(policy, Policy):
-        return policy  # for `Caching` to refuse
-    if not policy.session_cookies or set(names) <= set(policy.session_cookies):
-        return policy
-    return replace(policy, session_cookies=tuple(dict.fromkeys((*policy.session_cookies, *names))))
-
+__all__ = ["BY_BABEL", "chosen_by_babel", "mind_flask_caching"]
 
 #: By setting: its names in `app.config`, the last one in the environment too; and who chooses, in Flask-Babel's words.
 BY_BABEL: Final = {

@@ -31,6 +31,7 @@ from flask import Blueprint, Flask, current_app, has_app_context, request
 
 from cachemw import purging, wsgi
 from cachemw._busting.frameworks import FlaskVersions
+from cachemw._caching_sessions import knowing_sessions
 from cachemw._forks import Forkable
 from cachemw._values import boolean
 from cachemw._views.kinds import PAGE
@@ -43,7 +44,7 @@ from cachemw.caching import Caching
 from cachemw.errors import ImproperlyConfigured
 from cachemw.fragments import CacheExtension
 from cachemw.hooks import Hooks
-from cachemw.integrations._flask_settings import BY_BABEL, chosen_by_babel, knowing_sessions, mind_flask_caching
+from cachemw.integrations._flask_settings import BY_BABEL, chosen_by_babel, mind_flask_caching
 from cachemw.integrations._flask_urls import absolute, mounts
 from cachemw.rfc9111.invalidation import is_unsafe
 from cachemw.rfc9111.policy import Policy
@@ -155,7 +156,7 @@ class CacheMW:
         if options["policy"] is None:
             options["policy"] = settings.policy()
             options["seconds"] = settings.lifetime() if options["seconds"] is None else options["seconds"]
-        options["policy"] = knowing_sessions(options["policy"], app)
+        options["policy"] = knowing_sessions(options["policy"], app.config)
         caching = Caching(**options)
         options["cache"] = caching.line.pages.cache  # one store, whoever of ours uses it
         inside = bool(caching.line.properties) if self._inside is None else self._inside

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Callable, Iterable, Iterator
+from types import MappingProxyType
 from typing import Any
 
+import httpx
 import pytest
 from flask import Flask, g, request, session, stream_with_context
 from flask.sessions import SessionInterface, SessionMixin
 from werkzeug.datastructures import CallbackDict
 from werkzeug.test import Client
 
-from cachemw import CacheMiddleware, FetchFromCacheMiddleware, UpdateCacheMiddleware, cache_page
+from cachemw import CacheMiddleware, FetchFromCacheMiddleware, Policy, UpdateCacheMiddleware, cache_page
 from cachemw.backends.locmem import LocMemCache
 from cachemw.integrations.flask import CacheMW
 
@@ -268,6 +271,66 @@ def test_a_session_that_cannot_be_asked_may_have_been_read() -> None:
         return [b"page"]
 
     assert ask(CacheMiddleware(app, cache=_store())).headers["Vary"] == "Cookie"
+
+
+QUART_APPLICATION: dict[str, Around] = {
+    "itself": lambda app: CacheMiddleware(app, cache=_store()),
+    "what it calls": lambda app: CacheMiddleware(app.asgi_app, cache=_store()),
+}
+
+
+@pytest.mark.parametrize("around", QUART_APPLICATION)
+def test_the_session_of_quart_is_known_by_the_name_it_has(around: str) -> None:
+    """It says Vary of a session that holds something alone, and so nothing to those who have none yet."""
+    import quart
+
+    app = quart.Quart("extensions")
+    app.secret_key, app.config["SESSION_COOKIE_NAME"] = "k", "biscuit"
+
+    @app.get("/login")
+    async def login() -> str:
+        quart.session["name"] = quart.request.args["name"]
+        return "welcome"
+
+    @app.get("/")
+    async def home() -> str:
+        return f"hello {quart.session.get('name')}"
+
+    site = QUART_APPLICATION[around](app)
+
+    async def visit() -> list[str]:
+        seen = []
+        for name in ("None", "Alice", "Bob"):
+            async with httpx.AsyncClient(transport=httpx.ASGITransport(site), base_url="http://example") as client:
+                if name != "None":
+                    await client.get("/login", params={"name": name})
+                seen += [(await client.get("/")).text for _ in range(2)]
+        return seen
+
+    assert asyncio.run(visit()) == [f"hello {name}" for name in ("None", "Alice", "Bob") for _ in range(2)]
+
+
+def test_a_policy_that_minds_no_sessions_is_left_alone() -> None:
+    app = Flask(__name__)
+    app.config["JWT_ACCESS_COOKIE_NAME"] = "biscuit"
+    app.add_url_rule("/", view_func=lambda: "page")
+    site = CacheMiddleware(app.wsgi_app, cache=_store())
+    assert "detail=session" in ask(site, Cookie="biscuit=1").headers["Cache-Status"]
+    site = CacheMiddleware(app, cache=_store(), policy=Policy(session_cookies=(), seconds=7), seconds=5)
+    assert "stored; ttl=5" in ask(site, Cookie="biscuit=1").headers["Cache-Status"]
+
+
+def test_what_is_no_config_has_no_names() -> None:
+    class Odd:
+        config: Any = MappingProxyType({"SESSION_COOKIE_NAME": 7, "REMEMBER_COOKIE_NAME": ""})
+
+        def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
+            start_response("200 OK", [("Content-Type", "text/plain")])
+            return [b"page"]
+
+    assert "stored" in ask(CacheMiddleware(Odd(), cache=_store())).headers["Cache-Status"]
+    Odd.config = "none"
+    assert "stored" in ask(CacheMiddleware(Odd(), cache=_store())).headers["Cache-Status"]
 
 
 # -- sessions that are kept on the server -----------------------------------------------------------------------------
