@@ -29,6 +29,7 @@ _COMMANDS: Final[Mapping[str, Callable[[str, int], Sequence[str]]]] = {
     ),
     "uvicorn": lambda app, port: ("uvicorn", "--port", str(port), "--timeout-graceful-shutdown", "1", app),
     "hypercorn": lambda app, port: ("hypercorn", "--bind", f"127.0.0.1:{port}", "--graceful-timeout", "1", app),
+    "granian": lambda app, port: ("granian", "--interface", "asgi", "--host", "127.0.0.1", "--port", str(port), app),
 }
 WSGI_SERVERS: Final = ("gunicorn", "waitress")
 ASGI_SERVERS: Final = ("uvicorn", "hypercorn")
