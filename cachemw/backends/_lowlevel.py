@@ -62,8 +62,11 @@ class LowLevel(Store):
 
     def get_many(self, keys: Iterable[Any], version: Any = None) -> dict[Any, Any]:
         """What is stored of `keys`, by the caller's keys; one round trip where the store can."""
-        made = self._made_all(keys, version)
-        return self._all_found(made, self._primitives._get(tuple(made))) if made else {}
+        given = list(keys)
+        if not (made := self._made_each(given, version)):
+            return {}
+        stored = self._primitives._get(tuple(dict.fromkeys(made)))
+        return self._all_found(given, made, [*map(stored.get, made)])
 
     def set_many(self, data: Mapping[Any, Any], timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> list[Any]:
         """Store several values; returns the keys that could not be stored, where the store can tell."""
@@ -211,8 +214,11 @@ class LowLevel(Store):
 
     async def aget_many(self, keys: Iterable[Any], version: Any = None) -> dict[Any, Any]:
         """See `get_many`."""
-        made = self._made_all(keys, version)
-        return self._all_found(made, await self._primitives._aget(tuple(made))) if made else {}
+        given = list(keys)
+        if not (made := self._made_each(given, version)):
+            return {}
+        stored = await self._primitives._aget(tuple(dict.fromkeys(made)))
+        return self._all_found(given, made, [*map(stored.get, made)])
 
     async def aset_many(
         self, data: Mapping[Any, Any], timeout: Any = DEFAULT_TIMEOUT, version: Any = None

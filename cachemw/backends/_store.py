@@ -288,12 +288,12 @@ class Store(ABC):
             self._damaged.report(SerializationError(f"{key!r}: {error!r}"))
             return MISSING
 
-    def _made_all(self, keys: Iterable[Any], version: Any) -> dict[str, Any]:
-        """The caller's keys by made key, all valid."""
+    def _made_each(self, keys: Sequence[Any], version: Any) -> list[str]:
+        """The made keys of the caller's, in their order, all valid."""
         if version is not None or self.key_func is not default_key_func or self._short < 0:
-            return {self.make_and_validate_key(key, version): key for key in keys}
+            return [self.make_and_validate_key(key, version) for key in keys]
         prefix = self._page_prefix
-        made = {f"{prefix}{key}": key for key in keys}
+        made = [f"{prefix}{key}" for key in keys]
         together = "".join(made)  # one look at all of them
         if (
             max(map(len, made), default=0) > self._short
@@ -301,16 +301,27 @@ class Store(ABC):
             or " " in together
             or not (self._any_script or together.isascii())
         ):
-            for key in made.values():
+            for key in keys:
                 self.make_and_validate_key(key)
         return made
 
-    def _all_found(self, keys: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[Any, Any]:
+    def _made_all(self, keys: Iterable[Any], version: Any) -> dict[str, Any]:
+        """The caller's keys by made key, all valid."""
+        given = list(keys)
+        return dict(zip(self._made_each(given, version), given, strict=True))
+
+    def _all_found(self, keys: Sequence[Any], made: Sequence[str], stored: Sequence[Any]) -> dict[Any, Any]:
+        """The values by the caller's keys, from what is stored under each, None where there is nothing."""
         if self._seal is None:
             loads = self._loads
             with suppress(Exception):  # of one that is damaged, which is told of below, where the others are found
-                return {keys[made]: value if type(value) is int else loads(value) for made, value in stored.items()}
-        values = {keys[made]: self._decode(made, value) for made, value in stored.items()}
+                return {
+                    key: value if type(value) is int else loads(value)
+                    for key, value in zip(keys, stored, strict=True)
+                    if value is not None
+                }
+        each = zip(keys, made, stored, strict=True)
+        values = {key: self._decode(name, value) for key, name, value in each if value is not None}
         return {key: value for key, value in values.items() if value is not MISSING}
 
     def _entries(

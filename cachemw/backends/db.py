@@ -9,8 +9,9 @@ Rule 3: SQLite is quicker than a plan; what a page's hit and miss are made of is
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from typing import Any, ClassVar, Final, TypeVar
 
 from sqlalchemy import URL
@@ -157,6 +158,15 @@ class DatabaseCache(BaseCache):
         return await self._primary.arun(call)
 
     # -- primitives ----------------------------------------------------------------------------------------------
+
+    def get_many(self, keys: Iterable[Any], version: Any = None) -> dict[Any, Any]:
+        given = list(keys)
+        if self._sqlite is not None and self._fail_open is None and 0 < len(given) <= KEYS_AT_ONCE:
+            made = self._made_each(given, version)
+            with suppress(MissingTable):  # the plan makes it
+                rows = self._sqlite.values(text_keys(made), time.time())
+                return self._all_found(given, made, _in_place(made, rows))
+        return super().get_many(given, version)
 
     def _get(self, keys: Sequence[str]) -> dict[str, Any]:
         sqlite = self._sqlite
@@ -360,9 +370,14 @@ class DatabaseCache(BaseCache):
         return await super().aadd_and_read(key, payload, timeout, latest)
 
 
+def _in_place(keys: Sequence[str], rows: Sequence[tuple[Any]]) -> list[Any]:
+    """What is stored under each of the keys, from the rows of `get_values`, which may be more."""
+    return [*chain.from_iterable(rows)][: len(keys)]
+
+
 def _present(keys: Sequence[str], rows: Sequence[tuple[Any]]) -> dict[str, Any]:
-    """What is stored of the keys, whose rows these are, in their order."""
-    return {key: value for key, (value,) in zip(keys, rows, strict=False) if value is not None}
+    """What is stored of the keys."""
+    return {key: value for key, value in zip(keys, _in_place(keys, rows), strict=True) if value is not None}
 
 
 def _values(columns: Sequence[ColumnKey], rows: Sequence[Row]) -> list[Any]:

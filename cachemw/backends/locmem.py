@@ -123,10 +123,11 @@ class LocMemCache(InlineCache):
         return self.get(key, default, version)
 
     def get_many(self, keys: Iterable[Any], version: Any = None) -> dict[Any, Any]:
-        made = self._made_all(keys, version)
+        given = list(keys)
+        made = self._made_each(given, version)
         now, entries, loads = self._now(), self._store.entries, self._loads
         found: dict[Any, Any] = {}
-        for name, key in made.items():
+        for name, key in zip(made, given, strict=True):
             item = entries.get(name)
             if item is None or item.expires <= now:
                 continue

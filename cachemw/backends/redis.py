@@ -111,23 +111,27 @@ class RedisCache(BaseCache):
         node = self._routes.lone
         if node is None or self._seal is not None or self._fail_open is not None:
             return super().get_many(keys, version)
-        made = self._made_all(keys, version)
-        return self._found(made, node.threads.call(operations.get_payload(made), 1)) if made else {}
+        given = list(keys)
+        if not (made := self._made_each(given, version)):
+            return {}
+        return self._found(given, made, node.threads.call(operations.get_payload(made), 1))
 
     async def aget_many(self, keys: Iterable[Any], version: Any = None) -> dict[Any, Any]:
         node = self._routes.lone
         if node is None or self._seal is not None or self._fail_open is not None:
             return await super().aget_many(keys, version)
-        made = self._made_all(keys, version)
-        return self._found(made, await node.tasks.call(operations.get_payload(made), 1)) if made else {}
+        given = list(keys)
+        if not (made := self._made_each(given, version)):
+            return {}
+        return self._found(given, made, await node.tasks.call(operations.get_payload(made), 1))
 
-    def _found(self, made: Mapping[str, Any], replies: list[Any]) -> dict[Any, Any]:
+    def _found(self, keys: Sequence[Any], made: Sequence[str], replies: list[Any]) -> dict[Any, Any]:
         try:
-            return operations.loaded(made, replies, self._loads)
+            return operations.loaded(keys, replies, self._loads)
         except BackendUnavailable:
             raise
         except Exception:  # one of them is damaged: which is told of, and the others are found
-            return self._all_found(made, operations.found(tuple(made), replies))
+            return self._all_found(keys, made, [*map(operations.found(made, replies).get, made)])
 
     def _has(self, key: str) -> bool:
         return run(operations.has(self._routes, key))

@@ -160,6 +160,7 @@ class ValueContract(Contract):
         assert cache.get_many(["a", "c", 3]) == {"a": 1, 3: "three"}
         assert cache.get_many(iter(["a", "b"])) == {"a": 1, "b": 2}
         assert cache.get_many(["a", "a"]) == {"a": 1}
+        assert cache.get_many([3, "3"]) == {3: "three", "3": "three"}
         assert cache.get_many([]) == {}
         assert cache.get_many(iter(())) == {}
 

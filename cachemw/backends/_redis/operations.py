@@ -9,7 +9,7 @@ that is sent, and replies that are understood or, should there be an error among
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from itertools import product
 from typing import Any, Final
@@ -262,8 +262,8 @@ def refused(entries: Sequence[tuple[str, Any, float | None]], replies: list[Any]
     return [entry for entry, reply in zip(entries, replies, strict=True) if type(reply) is ReplyError]
 
 
-def loaded(keys: Mapping[str, Any], replies: list[Any], loads: Callable[[bytes], Any]) -> dict[Any, Any]:
-    """What the reply to MGET of these made keys says is there, deserialized, by the caller's keys.
+def loaded(keys: Sequence[Any], replies: list[Any], loads: Callable[[bytes], Any]) -> dict[Any, Any]:
+    """What the reply to MGET says is there, deserialized, by the caller's keys, in whose order it was asked.
 
     Raises: what `loads` raises.
     """
@@ -273,10 +273,10 @@ def loaded(keys: Mapping[str, Any], replies: list[Any], loads: Callable[[bytes],
     except TypeError:  # some are absent
         plain = False
     if plain:  # nor is one an integer: no need to look at each
-        return dict(zip(keys.values(), map(loads, stored), strict=True))
+        return dict(zip(keys, map(loads, stored), strict=True))
     return {
         key: loads(value) if value >= AFTER_DIGITS or type(number := load(value)) is not int else number
-        for key, value in zip(keys.values(), stored, strict=True)
+        for key, value in zip(keys, stored, strict=True)
         if value is not None
     }
 
