@@ -25,7 +25,7 @@ from cachemw.backends.base import BaseCache, InlineCache
 from cachemw.codec import REFUSALS, Codec, Refusal
 from cachemw.errors import InvalidCacheKey, SerializationError
 from cachemw.rfc9111.keys import lease_key, mark_key
-from cachemw.rfc9111.messages import Mark, Record
+from cachemw.rfc9111.messages import UNREAD, Mark, Record
 
 __all__ = ["Breaker", "Kind", "Pages", "Procedure"]
 
@@ -118,7 +118,7 @@ class Pages(Procedures):
         The token sees to it that who asks after a purge by this process does not wait for an answer begun before it,
         and that what is made meanwhile is not stored: it may be older than a purge by another process.
         """
-        token = f"unread {self._removals}"
+        token = f"{UNREAD}{self._removals}"
         return [Mark(key, token) if key.endswith(_MARK) else None for key in keys]
 
     def _failed(self, breaker: Breaker, error: Exception, began: float, asked: Sequence[str] = ()) -> None:

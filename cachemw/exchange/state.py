@@ -83,6 +83,7 @@ class State(Generic[EngineT]):
     never = False
     reads: tuple[str, ...] = ()  # the fields that a view was seen to read
     suspected: tuple[str, ...] = ()  # more of them, which count where nobody said for how long
+    identified = False  # somebody has found out who asks, as by credentials
     chosen_within = False  # a cache further in has chosen the lifetime, and written it into the response
     ignore: tuple[str, ...] = ()  # query parameters that a rule leaves out of the key
     ignored: Callable[[Request], tuple[str, ...]] | None = None  # the same for another URL, which this may invalidate
@@ -179,6 +180,7 @@ class State(Generic[EngineT]):
             self.reads += outer.reads
             self.suspected += outer.suspected
             self.never = self.never or outer.never
+            self.identified = self.identified or outer.identified
             self.chosen_within = self.chosen_within or outer.chosen_within  # a third cache, still further in, told it
 
     def _obey_rules(self, status: int, content_type: str | None) -> bool:
@@ -241,7 +243,9 @@ class State(Generic[EngineT]):
     def trace(self) -> str:
         """This passage as a member of `Cache-Status` (RFC 9211 §2)."""
         policy = self.engine.policy
-        stored = self.keep or any(not isinstance(record, HitForMiss) for _, record, _ in self.writes)
+        stored = self.detail != "store" and (
+            self.keep or any(not isinstance(record, HitForMiss) for _, record, _ in self.writes)
+        )
         account = _account(
             policy.cache_status or "cachemw",
             self.forward,

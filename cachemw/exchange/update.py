@@ -22,7 +22,7 @@ from cachemw.rfc9111.fields import (
     parse_tags,
     valid_host,
 )
-from cachemw.rfc9111.freshness import born, explicit_lifetime
+from cachemw.rfc9111.freshness import born, control, explicit_lifetime
 from cachemw.rfc9111.invalidation import invalidates, is_unsafe, target_uris
 from cachemw.rfc9111.messages import Fields, Head, Mark, Record, StoredResponse, VaryIndex
 from cachemw.rfc9111.partial import whole
@@ -36,6 +36,7 @@ from cachemw.rfc9111.storing import (
     may_store,
     needs_vary_authorization,
     nominated,
+    shares_credentials,
     storable_fields,
 )
 
@@ -57,6 +58,8 @@ _LASTING: Final = frozenset(
         "vary-star",
     }
 )
+#: Fields that tell nothing of who asks.
+_ACCEPTED: Final = frozenset({"accept", "accept-charset", "accept-encoding", "accept-language", "origin", "user-agent"})
 _PAGE_METHODS: Final = ("GET", "HEAD")
 #: Names in one `VaryIndex`. Each makes every look-up dearer; no honest page has as many.
 _MOST_NAMES: Final = 64
@@ -112,6 +115,8 @@ class Update(State[EngineT]):
             return self._refuse(storing.reason, self._as_django_tells(given, head, now))
         if self.chosen_within and has_session(request, policy) and "cookie" not in nominated(head):
             return self._refuse("session", head)  # the cache that chose the lifetime may go by other cookies
+        if self.identified and not self._tells_users_apart(head):
+            return self._refuse("authorization", head)
         if request.session == "changed":
             return self._refuse("set-cookie", given)  # as somebody further out will do
         if (left_out := request.left_out) and not set(left_out).isdisjoint(nominated(head)):
@@ -133,7 +138,11 @@ class Update(State[EngineT]):
         if engine.search or "no-vary-search" in head.layout.where:
             self._heed_search(head)
         self._born = since = born(head, request_time=self.now, response_time=now)
-        self.stored_ttl = int(storing.lifetime) - (int(now - since) if now > since else 0)  # as a hit says it now
+        mark = self.known.get(keys.mark_key(self.of))
+        if type(mark) is Mark and mark.is_unread:
+            self.detail = self.detail or "store"
+        else:
+            self.stored_ttl = int(storing.lifetime) - (int(now - since) if now > since else 0)  # as a hit says it now
         return self._marked(head)
 
     def _reads_of(self, head: Head, now: float) -> tuple[str, ...]:
@@ -144,6 +153,13 @@ class Update(State[EngineT]):
         if self.suspected and explicit_lifetime(head, self.engine.policy, now) is None:
             return (*reads, *self.suspected)
         return reads
+
+    def _tells_users_apart(self, head: Head) -> bool:
+        """Does the response say by what users are told apart, or that it does not matter?"""
+        policy = self.engine.policy
+        if policy.authorization == "vary" or shares_credentials(control(head, policy)):
+            return True
+        return not _ACCEPTED.issuperset(nominated(head))
 
     def _said_once(self, head: Head) -> Fields:
         """A stored response as it leaves: what the middlewares in between have added to it again is in it already.

@@ -18,6 +18,7 @@ from cachemw.rfc9111.bodies import Body
 from cachemw.rfc9111.fields import CacheControl, is_token, parse_cache_control
 
 __all__ = [
+    "UNREAD",
     "EncodedFields",
     "Field",
     "Fields",
@@ -230,6 +231,10 @@ class HitForMiss:
     key: str
 
 
+#: How the token of a mark begins that stands for one that could not be read.
+UNREAD: Final = "unread "
+
+
 @dataclass(frozen=True, slots=True)
 class Mark:
     """What a purge leaves behind. Of a URL: `token` is new at each purge. Of a tag: the times of the last purges."""
@@ -238,6 +243,11 @@ class Mark:
     token: str
     hard: float = 0.0  # records that began before are gone
     soft: float = 0.0  # records that began before are stale
+
+    @property
+    def is_unread(self) -> bool:
+        """Does it stand for one that could not be read? Then what is made meanwhile is not going to be stored."""
+        return self.token.startswith(UNREAD)
 
 
 Record = StoredResponse | VaryIndex | HitForMiss | Mark

@@ -14,6 +14,9 @@ from typing import Any
 from wsgiref.util import setup_testing_defaults
 
 import pytest
+import werkzeug.test
+from starlette.responses import PlainTextResponse
+from starlette.testclient import TestClient
 
 from cachemw import _pages_recovery as recovery
 from cachemw import asgi, wsgi
@@ -65,6 +68,20 @@ class Store(LocMemCache):
     def drop_records(self, keys: Any) -> int:
         self._before("_delete")
         return super().drop_records(keys)
+
+
+def cache_status(interface: str, store: Store) -> Callable[[], str]:
+    """Ask an application with one page, cached in this store, and tell what was done."""
+    if interface == "wsgi":
+
+        def wsgi_app(environ: Any, start_response: Any) -> list[bytes]:
+            start_response("200 OK", [("Content-Type", "text/plain")])
+            return [b"page"]
+
+        visitor = werkzeug.test.Client(wsgi.CacheMiddleware(wsgi_app, cache=store))
+        return lambda: visitor.get("/", buffered=True).headers["Cache-Status"]
+    client = TestClient(asgi.CacheMiddleware(PlainTextResponse("page"), cache=store))
+    return lambda: client.get("/").headers["Cache-Status"]
 
 
 ALL = {"_get", "_set", "_add", "_delete"}
@@ -730,3 +747,14 @@ def test_a_lease_of_before_an_outage_is_not_left_to_nobody(
     assert [type(record) for record in held] == [Mark]
     until(lambda: settled(middleware.caching.line.pages), "the store is used again", 2)
     assert store.read_records(taken) == [None]
+
+
+@pytest.mark.parametrize("interface", ["wsgi", "asgi"])
+def test_a_page_that_the_store_cannot_take_is_not_said_to_be_stored(interface: str) -> None:
+    store = Store(f"honest-{interface}")
+    visit = cache_status(interface, store)
+    store.down = ALL
+    assert [visit(), visit()] == ["cachemw; fwd=uri-miss; fwd-status=200; detail=store"] * 2
+    store.down = set()
+    until(lambda: "hit" in visit(), what="a hit")
+    assert visit().startswith("cachemw; hit")
