@@ -1,12 +1,14 @@
 """What an application was seen to read of a request: frameworks keep what they have parsed where others can see it.
 
 Rule 1: who has looked at what a client accepts has chosen by it: the page varies on that.
-Rule 2: who has looked at its cookies, or at what browser it is, may have counted visitors, no more: such a page varies
+Rule 2: whom an extension of Flask's has let in is a user, as one who sent credentials.
+Rule 3: who has looked at its cookies, or at what browser it is, may have counted visitors, no more: such a page varies
         on it where nobody has said for how long it is everybody's.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -29,14 +31,16 @@ _COOKIES: Final = ("bottle.request.cookies", "webob._parsed_cookies")
 class Witness:
     """Has seen an application begin its response; holds on to what it will take out of its environment when it ends."""
 
-    __slots__ = ("_environ", "_request")
+    __slots__ = ("_environ", "_identified", "_request")
 
     def __init__(self, environ: Mapping[str, Any]) -> None:
         self._environ = environ
         self._request = environ.get("werkzeug.request")
+        self._identified = self._request is not None and _is_identified()
 
     def tell(self, exchange: Exchange[Any]) -> None:
         """Tell the exchange what the application has read by now."""
+        exchange.identified = exchange.identified or self._identified
         kept = () if self._request is None else vars(self._request)
         reads = [field for name, field in _NEGOTIATED.items() if name in kept]
         suspected = ["user-agent"] if "user_agent" in kept else []
@@ -58,3 +62,17 @@ def _was_read(session: Any) -> bool:
         return callable(accessed) and bool(accessed())
     except Exception:  # somebody else's: it may have been
         return True
+
+
+def _is_identified() -> bool:
+    """Has an extension of Flask's found a user, by more than the session, which varies on Cookie by itself?"""
+    if "flask" not in sys.modules:
+        return False
+    from flask import g, has_request_context, session
+
+    if not has_request_context():
+        return False
+    if g.get("_jwt_extended_jwt") or g.get("flask_httpauth_user"):
+        return True
+    user = g.get("_login_user")
+    return getattr(user, "is_authenticated", False) is True and "_user_id" not in session

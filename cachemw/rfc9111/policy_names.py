@@ -124,6 +124,7 @@ KEYED_FIELDS: Final = (
     "apikey",  # Kong, Supabase
     "auth-token",
     "authentication",
+    "authentication-token",  # Flask-Security
     "ocp-apim-subscription-key",  # Azure
     "private-token",  # GitLab
     "token",

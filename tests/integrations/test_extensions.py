@@ -333,6 +333,95 @@ def test_what_is_no_config_has_no_names() -> None:
     assert "stored" in ask(CacheMiddleware(Odd(), cache=_store())).headers["Cache-Status"]
 
 
+class Member:
+    is_authenticated = True
+
+
+def by_jwt(name: str) -> None:
+    """Flask-JWT-Extended, which has read a cookie or another field by now."""
+    g._jwt_extended_jwt = {"sub": name} if name else {}
+
+
+def by_httpauth(name: str) -> None:
+    """Flask-HTTPAuth, with a header of one's own."""
+    if name:
+        g.flask_httpauth_user = name
+
+
+def by_loader(name: str) -> None:
+    """Flask-Login, with a `request_loader`."""
+    g._login_user = Member() if name else object()
+
+
+@pytest.mark.parametrize("way", [by_jwt, by_httpauth, by_loader])
+@pytest.mark.parametrize("around", [*AROUND_FLASK, "view", "view on a site"])
+def test_a_page_for_whom_an_extension_let_in_is_shown_to_no_other(around: str, way: Callable[[str], None]) -> None:
+    """The guard stands outside of `cache_page`, so that it guards what is stored, and only it has read the request."""
+    app = Flask(__name__)
+    says = ""
+
+    def guarded(view: Callable[[], Any]) -> Callable[[], Any]:
+        def guard() -> Any:
+            g.who = request.headers.get("X-Member", "")
+            way(g.who)
+            return view()
+
+        return guard
+
+    def page() -> Any:
+        return f"hello {g.who}", {"Cache-Control": says} if says else {}
+
+    on_view = cache_page(60, cache=_store()) if around == "view" else cache_page(60)
+    app.add_url_rule("/", view_func=guarded(on_view(page) if "view" in around else page))
+    site = app if around == "view" else AROUND_FLASK.get(around, _extended)(app)
+    for name in ("Alice", "Bob"):
+        response = ask(site, X_Member=name)
+        assert response.text == f"hello {name}"
+        assert response.headers["Cache-Status"].endswith("detail=authorization") or around == "inside"
+    assert ask(site).text == ask(site).text == "hello "
+    assert is_hit(ask(site))
+    says = "public"
+    ask(site, "/?all", X_Member="Alice")
+    assert is_hit(ask(site, "/?all", X_Member="Bob"))
+
+
+@pytest.mark.parametrize("field", ["Cookie", "X-Member"])
+def test_it_is_stored_where_it_says_by_what_they_are_told_apart(field: str) -> None:
+    app = Flask(__name__)
+
+    @app.get("/")
+    @cache_page(60, cache=_store())
+    def page() -> Any:
+        by_jwt("Alice")
+        return request.headers.get(field, ""), {"Vary": f"Accept, {field}"}
+
+    for name in ("Alice", "Bob", "Alice", "Bob"):
+        response = ask(app, **{field: name})
+        assert response.text == name
+    assert is_hit(response)
+
+
+@pytest.mark.parametrize("field", ["", "Accept"])
+def test_who_is_in_the_session_is_told_apart_by_it(field: str) -> None:
+    app = Flask(__name__)
+    app.secret_key = "k"
+    app.add_url_rule("/login", view_func=lambda: session.update(_user_id=request.args["name"]) or "welcome")
+
+    @app.get("/")
+    @cache_page(60, cache=_store())
+    def page() -> Any:
+        g._login_user = Member()
+        return f"hello {session['_user_id']}", {"Vary": field} if field else {}
+
+    visitors = {name: app.test_client() for name in ("Alice", "Bob")}
+    for name, visitor in visitors.items():
+        visitor.get("/login", query_string={"name": name})
+    for _ in range(2):
+        answers = {name: visitor.get("/") for name, visitor in visitors.items()}
+        assert {name: answer.text for name, answer in answers.items()} == {n: f"hello {n}" for n in visitors}
+    assert all(map(is_hit, answers.values()))
+
+
 # -- sessions that are kept on the server -----------------------------------------------------------------------------
 
 
