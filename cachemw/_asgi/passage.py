@@ -33,6 +33,9 @@ from cachemw.rfc9111.messages import Fields, Head
 __all__ = ["Passage", "discard", "no_body", "send_stored", "stored_messages"]
 
 _LISTS: Final = (list, tuple)
+#: What passes and is no part of the response that is stored: a 103, which comes before it (RFC 9110 §15.2, RFC 8297),
+#: and what a template was rendered with, for a test client.
+_NO_PART: Final = ("http.response.early_hint", "http.response.debug")
 _BLOCK: Final = 256 * 1024  # bytes of a large stored body that are in memory at a time
 
 _writing: set[asyncio.Task[Any]] = set()  # the event loop alone would let them be collected
@@ -232,7 +235,7 @@ class Passage(TaskRelay):
             await self._send_body(message)
         elif kind == "http.response.start":
             await self._send_head(message)
-        elif kind == "http.response.debug":  # what a template was rendered with, for a test client: no part of it
+        elif kind in _NO_PART:
             await self._send(message)
         else:  # a file, a push, trailers, or something we do not know: it passes, and nothing is stored
             self.exchange.cannot_copy()
