@@ -64,7 +64,7 @@ def final(messages: list[Any]) -> tuple[int, dict[bytes, bytes], bytes]:
 @pytest.mark.parametrize("policy", [Policy(), Policy.rfc9111()], ids=["default", "rfc9111"])
 def test_an_early_hint_passes_and_the_final_response_is_stored_without_it(clock: Clock, policy: Policy) -> None:
     """RFC 9110 §15.2, RFC 8297 §2: an interim response is no part of the final one."""
-    (hint, *cold), hot = hinting(clock, policy, '"1"', PAUSE)
+    (hint, *cold), hot = hinting(clock, policy, '"1"', 3)
     assert hint == HINT
     for messages in (cold, hot):
         status, fields, body = final(messages)
