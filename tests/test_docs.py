@@ -66,6 +66,13 @@ def test_every_block_says_what_it_holds(page: Path) -> None:
     assert kinds <= {"python", "pycon", "shell", "json", "nginx", "vcl", "text", "jinja", "html", "ini"}
 
 
+@pytest.mark.parametrize("page", MANUAL, ids=lambda page: page.name)
+def test_a_reader_sees_the_name_of_each_file(page: Path) -> None:
+    """Where the page is rendered, what stands behind a fence's first word is not."""
+    for block in blocks(page):
+        assert block.title is None or block.text.startswith(f"# {block.title}\n"), block.title
+
+
 @pytest.mark.parametrize("page", sorted(PAGES))
 def test_what_is_generated_is_up_to_date(page: str) -> None:
     assert (ROOT / "docs" / page).read_text() == PAGES[page](), "python -m docs.generate"
