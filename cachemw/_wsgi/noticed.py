@@ -50,6 +50,11 @@ class Witness:
             exchange.reads = tuple(dict.fromkeys((*exchange.reads, *reads)))
             exchange.suspected = tuple(dict.fromkeys((*exchange.suspected, *suspected)))
 
+    def recognises_nonce(self, body: bytes) -> bool:
+        """Has the body the number by which Flask-Talisman allows its scripts, further out, and this time alone?"""
+        nonce = getattr(self._request, "csp_nonce", None)
+        return isinstance(nonce, str) and bool(nonce) and nonce.encode() in body
+
     def _knows_cookies(self) -> bool:
         environ = self._environ
         return any(name in environ for name in _COOKIES) or _was_read(environ.get("beaker.session"))

@@ -339,9 +339,12 @@ class Passage(ThreadRelay):
         assert self._copy is not None
         self._made = True
         exchange = self.exchange
+        body = b"".join(self._copy)
         if self._witness is not None:
             self._witness.tell(exchange)  # of what was read for the body alone
-        records = exchange.completed(b"".join(self._copy), time.time())
+            if self._witness.recognises_nonce(body):
+                exchange.abandoned()
+        records = exchange.completed(body, time.time())
         if exchange.engine.pages.inline:
             self._stored = exchange.writes
             self._commit(records)

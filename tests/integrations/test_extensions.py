@@ -207,7 +207,7 @@ def on_pyramid() -> Any:
         "login": login,
     }
     with Configurator() as config:
-        config.set_session_factory(SignedCookieSessionFactory("k", cookie_name="biscuit"))
+        config.set_session_factory(SignedCookieSessionFactory("k", cookie_name="biscuit", reissue_time=None))
         for name, view in views.items():
             config.add_route(name, f"/{name}")
             config.add_view(view, route_name=name)
@@ -420,6 +420,35 @@ def test_who_is_in_the_session_is_told_apart_by_it(field: str) -> None:
         answers = {name: visitor.get("/") for name, visitor in visitors.items()}
         assert {name: answer.text for name, answer in answers.items()} == {n: f"hello {n}" for n in visitors}
     assert all(map(is_hit, answers.values()))
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_a_view_is_not_stored_with_a_number_that_is_allowed_further_out(streams: bool) -> None:
+    """Flask-Talisman, in a few lines: a browser would run no script of the stored page."""
+    app = Flask(__name__)
+    numbers = itertools.count(1)
+
+    @app.before_request
+    def make() -> None:
+        request.csp_nonce = f"random{next(numbers)}"  # type: ignore[attr-defined]
+
+    @app.after_request
+    def allow(response: Any) -> Any:
+        response.headers["Content-Security-Policy"] = f"script-src 'nonce-{request.csp_nonce}'"  # type: ignore[attr-defined]
+        return response
+
+    @app.get("/")
+    @cache_page(60, cache=_store())
+    def page() -> Any:
+        parts = ["<script nonce=", request.csp_nonce, ">"]  # type: ignore[attr-defined]
+        return app.response_class(iter(parts) if streams else "".join(parts))
+
+    app.add_url_rule("/plain", view_func=cache_page(60, cache=_store())(lambda: "<p>"))
+    for _ in range(3):
+        response = ask(app)
+        assert response.text[14:-1] in response.headers["Content-Security-Policy"]
+    ask(app, "/plain")
+    assert is_hit(ask(app, "/plain"))
 
 
 # -- sessions that are kept on the server -----------------------------------------------------------------------------
