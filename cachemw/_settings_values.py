@@ -106,6 +106,8 @@ def caches(name: str, value: Any) -> Mapping[str, Any] | None:
         isinstance(alias, str) and isinstance(config, Mapping | str) for alias, config in value.items()
     ):
         raise refuse(name, "…", 'a mapping from alias to {"BACKEND": …, "LOCATION": …} or to a URL')
+    if isinstance(value.get("BACKEND"), str):
+        raise ImproperlyConfigured(f'{name} describes one store; did you mean {{"default": {{"BACKEND": …}}}}?')
     return ReadOnly(
         (alias, ReadOnly(cache(f"{name}[{alias!r}]", config) if isinstance(config, str) else config))
         for alias, config in value.items()

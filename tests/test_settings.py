@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import logging
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -349,6 +350,12 @@ def test_who_knows_other_caches_is_told_what_it_is_called_here(
         Settings.from_mapping({name: 60})
     assert caplog.messages == [f"{name} is no setting of cachemw, and does nothing; {advice}"]
     assert str(caught.value) == f"{name}: no setting of cachemw. Take it out; {advice}"
+
+
+def test_one_store_in_the_place_of_the_stores_by_alias_is_told_apart() -> None:
+    meant = re.escape('CACHES describes one store; did you mean {"default": {"BACKEND": …}}?')
+    with pytest.raises(ImproperlyConfigured, match=f"^{meant}$"):
+        Settings.from_mapping({"CACHES": {"BACKEND": "cachemw.backends.redis.RedisCache", "LOCATION": "redis://x"}})
 
 
 def test_what_kubernetes_tells_of_a_service_of_our_name_is_no_news(caplog: pytest.LogCaptureFixture) -> None:
