@@ -21,7 +21,7 @@ from cachemw.backends.base import BaseCache
 from cachemw.errors import ImproperlyConfigured, InvalidCacheBackendError
 from cachemw.settings import Settings
 
-__all__ = ["NAMES", "Caches", "cache", "caches", "connect", "make_cache", "opened", "resolve"]
+__all__ = ["NAMES", "Caches", "cache", "caches", "connect", "make_cache", "named", "opened", "resolve"]
 
 #: By what a store can be named, for errors.
 NAMES: Final = (
@@ -47,7 +47,7 @@ def make_cache(config: Mapping[str, Any]) -> BaseCache:
     """
     params = _params(config)
     backend = params.pop("BACKEND", None)
-    kind = _imported(backend) if isinstance(backend, str) else backend
+    kind = named(backend) if isinstance(backend, str) else backend
     if not isinstance(kind, type) or not issubclass(kind, BaseCache):
         raise InvalidCacheBackendError(
             f"BACKEND is {backend!r}; allowed: a subclass of BaseCache, or its dotted path, such as {_EXAMPLE!r}; "
@@ -76,7 +76,8 @@ def _params(config: Mapping[str, Any]) -> dict[str, Any]:
     return params
 
 
-def _imported(path: str) -> Any:
+def named(path: str) -> Any:
+    """The class of a store at a dotted path. Raises: InvalidCacheBackendError, which says what to install."""
     if path.startswith(_DJANGO):
         path = f"cachemw.backends.{path.removeprefix(_DJANGO)}"
     module, _, name = path.rpartition(".")

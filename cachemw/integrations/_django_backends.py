@@ -11,11 +11,11 @@ import os
 import threading
 from abc import ABCMeta
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from typing import Any, Final, cast
 
 from django.core.cache.backends import base as django_base  # type: ignore[import-untyped]
 
+from cachemw.backends import registry
 from cachemw.backends.base import DEFAULT_TIMEOUT, BaseCache
 from cachemw.errors import CacheKeyWarning, InvalidCacheKey
 
@@ -108,4 +108,4 @@ def django_cache(backend: type[BaseCache]) -> type[BaseCache]:
 
 def named(name: str) -> type[BaseCache]:
     """The class of a store of ours for Django."""
-    return django_cache(getattr(import_module(f"cachemw.backends.{BACKENDS[name]}"), name))
+    return django_cache(registry.named(f"cachemw.backends.{BACKENDS[name]}.{name}"))

@@ -222,11 +222,20 @@ def test_a_backend_that_cannot_be_found_is_an_error_at_first_use(path: Any, mess
     assert str(caught.value).startswith(message)
 
 
-def test_without_its_packages_the_database_store_says_what_to_install() -> None:
+@pytest.mark.parametrize(
+    "use",
+    [
+        "from cachemw import connect; connect('db+sqlite:///cache.sqlite')",
+        "from django.core.cache import cache; cache.get('a')",
+    ],
+)
+def test_without_its_packages_the_database_store_says_what_to_install(use: str) -> None:
     program = (
         "import sys; sys.modules['sqlalchemy'] = None\n"
-        "from cachemw import InvalidCacheBackendError, connect\n"
-        "try: connect('db+sqlite:///cache.sqlite')\n"
+        "from cachemw import InvalidCacheBackendError\n"
+        "from django.conf import settings\n"
+        "settings.configure(CACHES={'default': {'BACKEND': 'cachemw.integrations.django.DatabaseCache'}})\n"
+        f"try: {use}\n"
         "except InvalidCacheBackendError as error: print(error)"
     )
     root = Path(registry.__file__).parent.parent.parent
