@@ -105,8 +105,9 @@ class LocMemCache(InlineCache):
         item.seen = True
         value = item.value
         if type(value) is tuple:
+            loads = self._loads
             try:
-                return self._loads(value[0])
+                return loads(value[0])
             except Exception:  # which `_decode` tells of, or fails open
                 value = self._decode(made, value)
                 return default if value is MISSING else value
