@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from cachemw._forks import Forkable
+from cachemw._threads import begin
 
 __all__ = ["PERIOD", "Breaker", "Recovery"]
 
@@ -115,7 +116,7 @@ class Recovery(Forkable):
         # Not under the lock: under gunicorn's --preload gevent comes late, the lock is one of threads, and who starts
         # the thread, a greenlet by then, lets others run, of whom the next one would stop the process.
         try:
-            thread.start()
+            begin(thread)
         except RuntimeError:  # no thread is to be had, or the interpreter shuts down
             self._thread, self._next = None, last
 

@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Any, Final, Generic, TypeVar
 
 from cachemw._forks import Forkable
+from cachemw._threads import begin
 
 __all__ = ["LED", "Flight", "Flights", "TaskRefresher", "ThreadRefresher", "lead"]
 
@@ -217,7 +218,7 @@ class ThreadRefresher(_Refresher):
                 self._end(key)
 
         try:
-            threading.Thread(target=run, name="cachemw-refresh", daemon=True).start()
+            begin(threading.Thread(target=run, name="cachemw-refresh", daemon=True))
         except RuntimeError:  # the interpreter shuts down, or no thread is to be had
             self._end(key)
             return False

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent / "cachemw"
 
 #: From the ground up. A module may import, at any place in its file, from its own floor and from those below it.
 FLOORS = [
-    ["errors", "_values", "_times", "_forks", "calling"],
+    ["errors", "_values", "_times", "_forks", "_threads", "calling"],
     ["rfc9111"],
     ["paths", "codec", "engine", "exchange", "hooks", "rules", "activation", "negotiation", "_urls"],
     ["settings"],
@@ -84,7 +84,7 @@ def test_the_shells_never_import_each_other(module: str) -> None:
 @pytest.mark.parametrize("module", sorted(name for name in MODULES if name.startswith("cachemw.backends")))
 def test_stores_know_nothing_of_http(module: str) -> None:
     """But for settings and errors they stand alone; the tiered store holds decoded pages without looking into them."""
-    allowed = ("errors", "settings", "backends", "codec", "_codec_", "_urls", "_values", "_forks")
+    allowed = ("errors", "settings", "backends", "codec", "_codec_", "_urls", "_values", "_forks", "_threads")
     others = {name.partition(".")[2] for name in imports(MODULES[module])} - {""}
     assert not [name for name in others if not name.startswith(allowed)]
 

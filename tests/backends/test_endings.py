@@ -62,3 +62,42 @@ def test_no_connection_is_left_to_the_interpreter(store: str, end: str, tmp_path
     argv = [sys.executable, "-W", "error", "-X", "dev", "-c", SCRIPT, url, end]
     ended = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+FINALIZER = """
+import builtins, sys
+import cachemw
+
+stale = [("Cache-Control", "max-age=5, stale-while-revalidate=60"), ("Age", "10")]
+said = []
+
+def application(environ, start_response):
+    start_response("200 OK", stale)
+    return [b"page"]
+
+def ask(site):
+    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/", "HTTP_HOST": "example.org", "wsgi.url_scheme": "http"}
+    answer = site(environ, lambda status, headers, exc_info=None: said.append(dict(headers)["Cache-Status"]))
+    b"".join(answer)
+    if hasattr(answer, "close"):
+        answer.close()
+
+class Last:
+    def __del__(self):
+        for site in sites:
+            ask(site)
+        assert "; hit; ttl=-" in said[-1], said
+        print("asked")
+
+sites = [cachemw.CacheMiddleware(application, cache=url) for url in sys.argv[1:]]
+ask(sites[-1])
+builtins.last = Last()  # collected when hardly anything is left
+"""
+
+
+def test_a_finalizer_that_uses_a_cache_at_the_very_end_does_not_keep_the_process() -> None:
+    """The stores are not there, and the page is stale: each has a thread begin, and Python lets none run any more."""
+    stores = ["redis://127.0.0.1:1/0", "db+postgresql://user@127.0.0.1:1/name", "locmem://"]
+    argv = [sys.executable, "-X", "dev", "-c", FINALIZER, *stores]
+    ended = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "asked\n"), ended.stderr

@@ -20,6 +20,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from cachemw._threads import begin
 from cachemw._values import refuse
 from cachemw.backends._db.calls import shown_url
 from cachemw.backends._db.turns import await_result
@@ -206,7 +207,7 @@ def _within(seconds: float, connect: Callable[[], Any]) -> Any:
                 connection.close()  # too late
 
     try:
-        threading.Thread(target=work, daemon=True, name="cachemw-connect").start()
+        begin(threading.Thread(target=work, daemon=True, name="cachemw-connect"))
     except RuntimeError as error:  # no thread is to be had, or the interpreter shuts down
         raise OSError(f"no connection: {error}") from error
     try:

@@ -18,6 +18,8 @@ from psycopg.abc import PQGen
 from psycopg.pq import ConnStatus
 from psycopg.pq.abc import PGcancelConn, PGconn
 
+from cachemw._threads import begin
+
 __all__ = ["limited_async_connection", "limited_connection"]
 
 T = TypeVar("T")
@@ -80,7 +82,7 @@ def _give_up(connection: PGconn, seconds: float) -> None:
     connection.finish()
     if request is not None and _requests.acquire(blocking=False):
         try:
-            threading.Thread(target=_stop, args=(request, seconds), daemon=True, name="cachemw-cancel").start()
+            begin(threading.Thread(target=_stop, args=(request, seconds), daemon=True, name="cachemw-cancel"))
         except RuntimeError:  # no thread is to be had, or the interpreter shuts down
             _requests.release()
 

@@ -13,6 +13,7 @@ from operator import itemgetter, methodcaller
 from typing import Any, ClassVar, Final, TypeVar
 from weakref import WeakSet, finalize
 
+from cachemw._threads import begin
 from cachemw._values import LONGEST_WAIT, boolean, integer, number, refuse
 from cachemw.backends._loops import PerLoop
 from cachemw.backends._memcached.clients import Pool
@@ -303,7 +304,7 @@ class MemcachedCache(MemcachedPages):
         if due and self._ring.present():
             thread = threading.Thread(target=lambda: [*map(self._welcome, due)], name="cachemw-memcached", daemon=True)
             with suppress(RuntimeError):  # no thread is to be had, or the interpreter shuts down
-                thread.start()
+                begin(thread)
                 return ()
         return due
 

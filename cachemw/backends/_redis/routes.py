@@ -13,6 +13,7 @@ from contextlib import suppress
 from time import monotonic
 from typing import Any, ClassVar, Final
 
+from cachemw._threads import begin
 from cachemw.backends._redis.node import Answer, Ask, Node, Steps
 from cachemw.backends._redis.options import Deployment
 from cachemw.backends._redis.wire import Command, ReplyError, pack, pack_all
@@ -117,7 +118,7 @@ class Replicas(Routes):
                 self._away.discard(node)
 
         try:
-            threading.Thread(target=look, name="cachemw-redis", daemon=True).start()
+            begin(threading.Thread(target=look, name="cachemw-redis", daemon=True))
         except RuntimeError:  # no thread is to be had, or the interpreter shuts down
             self._away.discard(node)
 

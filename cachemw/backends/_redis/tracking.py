@@ -15,6 +15,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Final
 
+from cachemw._threads import begin
 from cachemw.backends._redis.wire import CLIENT_ERRORS, INCOMPLETE, PushNotification, ReplyError, new_reader, pack
 from cachemw.errors import BackendUnavailable
 
@@ -79,7 +80,7 @@ class Invalidations:
             if self._thread is None:
                 self._thread, self._ending = thread, ending
                 try:
-                    thread.start()
+                    begin(thread)
                 except RuntimeError:  # no thread is to be had, or the interpreter shuts down
                     self._thread = None
 
