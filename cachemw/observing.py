@@ -18,8 +18,8 @@ def page_failures(caching: Caching | HasCaching | None = None) -> dict[str, int]
     message can carry. The others are pages that were there and could not be used, which is a miss: `foreign` (not
     written by cachemw), `version` (by another version of it), `length`, `checksum` and `head` (damaged, or signed with
     another secret), `secret` (signed and no secret is set, or the reverse), `compression` (no whole body came out of
-    it), `size` (it would be larger than `max_decompressed`), `key` (it belongs to another one). The log tells of the
-    first in each minute.
+    it), `size` (it would be larger than `max_decompressed`), `key` (it belongs to another one), `body` (that of a large
+    page in the file store is missing or damaged). The log tells of the first in each minute.
 
     Raises: TypeError for what is neither.
     """

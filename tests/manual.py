@@ -36,7 +36,7 @@ from tests.servers import Server, accepts, start
 __all__ = ["Block", "blocks", "main"]
 
 ROOT: Final = Path(__file__).parent.parent
-SERVERS: Final = frozenset({"gunicorn", "waitress-serve", "uvicorn", "hypercorn"})
+SERVERS: Final = frozenset({"granian", "gunicorn", "waitress-serve", "uvicorn", "hypercorn"})
 RUN: Final = frozenset({"python", "pycon", "shell"})
 
 _FENCE: Final = re.compile(r"^```(?P<kind>\w+)(?: title=\"(?P<title>[^\"]+)\")?\n(?P<text>.*?)^```$", re.M | re.S)
