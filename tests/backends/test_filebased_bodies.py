@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from cachemw.backends._file import entry, large, sweep
 from cachemw.backends._file.files import GRACE
 from cachemw.backends._file.large import FiledBody
 from cachemw.backends.filebased import FileBasedCache
@@ -362,6 +363,43 @@ def test_a_record_that_is_damaged_leads_nowhere(cache: FileBasedCache, directory
     assert len(bodies(directory)) == 1
 
 
+def test_a_record_that_names_no_body_is_none(cache: FileBasedCache, directory: Path) -> None:
+    """Whatever its checksums say."""
+    place = cache._shards.place(cache.page_key("page"))
+    for value in (b"", b"too short"):
+        store(cache)
+        head = entry.pack(
+            place.key, expires=1e12, number=None, size=len(value), crc=entry.checksum(value), is_filed=True
+        )
+        Path(place.path).write_bytes(head + value)
+        assert read(cache) is None
+        assert not entries(directory)
+        look_everywhere(cache)
+        assert not bodies(directory)
+
+
+def test_what_is_known_of_many_bodies_is_bounded(cache: FileBasedCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(large, "_MOST", 3)
+    for number in range(8):
+        store(cache, f"page{number}", b"body")
+        assert read(cache, f"page{number}") is not None
+        assert len(cache._bodies._verified) <= 3
+    assert bytes(read(cache, "page0").body) == b"body"  # type: ignore[union-attr]
+
+
+def test_a_page_is_added_where_none_is(directory: Path) -> None:
+    cache = bounded(directory, 3 * len(BODY))
+    assert cache.add_record("page", Apart(b"head", BODY), 100.0)
+    assert not cache.add_record("page", Apart(b"new", BODY), 100.0)
+    assert len(bodies(directory)) == 1
+    assert not temporaries(directory)
+    lend(cache)
+    store(cache, "other")
+    lend(cache, "other")
+    assert not cache.add_record("no room", Apart(b"head", BODY), 100.0)
+    assert read(cache, "page") is not None
+
+
 def test_a_page_that_is_stored_anew_between_two_looks_is_found(
     cache: FileBasedCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -422,6 +460,23 @@ def test_a_server_is_told_a_path_that_stays_for_a_minute(
     cache.set("another", 1)  # any write of this process sees to it
     assert not Path(path).exists()
     assert cache._shards.usage.totals() == held(cache)
+
+
+def test_many_that_were_left_go_little_by_little(
+    cache: FileBasedCache, directory: Path, later: Callable[[float], None]
+) -> None:
+    """A write that did it all would take long."""
+    for number in range(3 * sweep._AT_ONCE):
+        store(cache, f"page{number}")
+        lend(cache, f"page{number}")
+    cache.clear()
+    later(GRACE + 1)
+    before = len(bodies(directory))
+    cache.set("value", 1)
+    assert before - 2 * sweep._AT_ONCE <= len(bodies(directory)) < before
+    for _ in range(3):
+        cache.set("value", 1)
+    assert not bodies(directory)
 
 
 @pytest.mark.parametrize("change", ["deleted", "replaced", "replaced by a small one", "cleared", "expired"])

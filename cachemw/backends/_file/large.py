@@ -129,7 +129,7 @@ class FiledBody:
         """A further name of the file: that of a temporary one, in a shard of the same store; None if that fails."""
         name = temporary_name()
         try:
-            os.link(self._file, name, dst_dir_fd=directory, follow_symlinks=False)
+            os.link(self._file, name, dst_dir_fd=directory)
             if _body_signature(os.stat(name, dir_fd=directory, follow_symlinks=False)) == self.stands:
                 return name
             os.unlink(name, dir_fd=directory)

@@ -29,6 +29,8 @@ _SAMPLE: Final = 512
 _ROUNDS: Final = 16
 #: Of so many writes, one looks through a shard, so that what is expired or left over does not stay for ever.
 _HOUSEKEEPING: Final = 64
+#: Of the shards in which something was left, so many are looked through in one go.
+_AT_ONCE: Final = 8
 #: The store is added up after this part of its bounds was written, as other processes write too.
 _PART: Final = 256
 
@@ -102,7 +104,7 @@ class Sweeper:
 
     def _look_where_something_was_left(self) -> None:
         now = time.time()
-        for shard in [shard for shard, due in self._shards.left.copy().items() if due <= now]:
+        for shard in [shard for shard, due in self._shards.left.copy().items() if due <= now][:_AT_ONCE]:
             self._shards.left.pop(shard, None)
             self._scan(shard, now)
 
