@@ -8,6 +8,7 @@ A command is a function below; one that belongs to a part of its own stands ther
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import Any, Final, Protocol, runtime_checkable
 
@@ -15,12 +16,13 @@ import click
 
 from cachemw import purging
 from cachemw._busting.command import static
+from cachemw._engine_tokens import token
 from cachemw.backends.base import BaseCache
 from cachemw.backends.dummy import DummyCache
 from cachemw.backends.registry import Caches
 from cachemw.backends.registry import caches as process_caches
 from cachemw.caching import Caching
-from cachemw.errors import CacheError
+from cachemw.errors import BackendUnavailable, CacheError
 from cachemw.settings import Settings
 
 __all__ = ["CACHINGS", "main"]
@@ -77,7 +79,7 @@ class _HasTable(Protocol):
     def close(self) -> None: ...
 
 
-@main.command()
+@main.command(short_help="Create the tables of database caches.")
 @click.argument("tables", metavar="[TABLE]...", nargs=-1)
 @click.option("--cache", "alias", metavar="ALIAS", help="Only this cache; with TABLE: the cache whose database it is.")
 @click.option("--dry-run", is_flag=True, help="Print the SQL and change nothing.")
@@ -122,7 +124,7 @@ def _create(store: _HasTable, *, dry_run: bool) -> None:
         click.echo(f"Cache table '{store.table}' created.")
 
 
-@main.command()
+@main.command(short_help="Remove stored pages by URL or by tag.")
 @click.argument("urls", metavar="[URL]...", nargs=-1)
 @click.option("--tag", "tags", metavar="TAG", multiple=True, help="Whatever has this tag; for several say it again.")
 @click.option("--soft", is_flag=True, help="Make it stale: validated, or served for a last time.")
@@ -162,6 +164,36 @@ def _cachings(ctx: click.Context, alias: str | None) -> list[Caching]:
     if alias is None and CACHINGS in ctx.meta:
         return list(ctx.meta[CACHINGS])
     return [Caching(cache=_caches(ctx)[alias or Settings.from_environ().alias])]
+
+
+@main.command(short_help="Say whether the caches answer.")
+@click.pass_context
+def check(ctx: click.Context) -> None:
+    """Say what pages are cached with, and whether each cache answers; if one does not, the exit status is 1."""
+    cachings = _cachings(ctx, None)
+    for caching in cachings:
+        click.echo(f"Pages: {caching.line.pages.cache!r}, for {caching.line.seconds:g} s unless they say for how long")
+    stores = dict.fromkeys([*_caches(ctx).all(), *(pages.cache for one in cachings for pages in one.stores)])
+    answers = [_answers(store) for store in stores]
+    if not all(answers):
+        raise click.ClickException("the site does without a cache that does not answer")
+
+
+def _answers(store: BaseCache) -> bool:
+    """Try a store in every way, and say how it went."""
+    key, began = f"cachemw.check.{token()}", time.perf_counter()
+    try:
+        if not store.add(key, 1, 10):
+            raise BackendUnavailable("it does not keep what it is given")
+        store.get(key)
+        store.delete(key)
+    except CacheError as error:
+        click.echo(f"{store!r} does not answer: {error}")
+        return False
+    finally:
+        store.close()
+    click.echo(f"{store!r} answers, three calls in {(time.perf_counter() - began) * 1000:.1f} ms")
+    return True
 
 
 @main.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import sqlite3
 import subprocess
@@ -223,6 +224,44 @@ def test_python_runs_it_by_its_module_too(tmp_path: Path) -> None:
     assert not (tmp_path / "cache").exists()
     unknown = subprocess.run((*arguments[:3], "nonsense"), env=environ, stderr=subprocess.PIPE, text=True, check=False)
     assert "Usage: python -m cachemw" in unknown.stderr
+
+
+# -- check ------------------------------------------------------------------------------------------------------------
+
+LOCMEM = "cachemw.backends.locmem.LocMemCache"
+DOWN = "redis://127.0.0.1:1/0"
+
+
+def test_check_says_what_pages_are_cached_with_and_which_caches_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CACHEMW_SECONDS", "60")
+    caches = {"default": {"BACKEND": LOCMEM, "LOCATION": "checked"}, "none": "dummy://"}
+    result = run(caches, "check")
+    assert result.exit_code == 0
+    pages, first, second = result.output.splitlines()
+    assert pages == "Pages: <LocMemCache checked>, for 60 s unless they say for how long"
+    assert re.fullmatch(r"<LocMemCache checked> answers, three calls in \d+\.\d ms", first)
+    assert second.startswith("<DummyCache > answers")
+
+
+@pytest.mark.parametrize("down", [DOWN, f"{DOWN}?fail_open=1"])
+def test_check_fails_where_one_cache_does_not_answer_and_tries_the_others(down: str) -> None:
+    result = run({"default": down, "other": "locmem://checked"}, "check")
+    assert result.exit_code == 1
+    lines = result.output.splitlines()
+    assert lines[1].startswith(f"<RedisCache {DOWN}> does not answer: ")
+    assert lines[2].startswith("<LocMemCache checked> answers")
+    assert lines[3] == "Error: the site does without a cache that does not answer"
+
+
+def test_check_tries_the_stores_of_an_application() -> None:
+    app = Flask("checked")
+    app.config["CACHEMW_URL"] = "locmem://checked"
+    CacheMW(app, site=False)
+    app.add_url_rule("/", "page", cache_page(60, cache=DOWN)(lambda: "page"))
+    result = app.test_cli_runner().invoke(args=["cachemw", "check"])
+    assert result.exit_code == 1
+    assert "<LocMemCache checked> answers" in result.output
+    assert f"<RedisCache {DOWN}> does not answer" in result.output
 
 
 # -- purge ------------------------------------------------------------------------------------------------------------
