@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from cachemw._asgi.hooked import Hooked
 from cachemw._asgi.passage import Passage, discard, no_body, send_stored, stored_messages
-from cachemw._asgi.request import EXCHANGE, ASGIRequest, octets, sanitised
+from cachemw._asgi.request import EXCHANGE, USERS, ASGIRequest, octets, sanitised
 from cachemw._asgi.types import ASGIApp, Message, Receive, Scope, Send
 from cachemw.activation import KEY as LOCALE
 from cachemw.activation import Locale
@@ -78,7 +78,8 @@ def _special(request: ASGIRequest, telling: frozenset[bytes]) -> frozenset[str]:
         special = _names(telling.intersection(headers))
     if len(headers) != len(request._fields):
         special |= {"host"}
-    if "user" in request.scope and request.user:
+    scope = request.scope
+    if ("user" in scope or (scope.get("state") and not USERS.isdisjoint(scope["state"]))) and request.user:
         special |= {"authorization"}
     return special
 

@@ -19,6 +19,7 @@ from cachemw.rfc9111.requests import CREDENTIALS, UnreadRequest
 
 __all__ = [
     "EXCHANGE",
+    "USERS",
     "ASGIRequest",
     "decoded",
     "encoded",
@@ -44,6 +45,8 @@ _PERSONAL: Final = _CONDITIONS | {
 }
 
 
+#: By what names middlewares leave whom they have found, for views to ask `request.state`.
+USERS: Final = frozenset({"user", "current_user", "user_id"})
 _SHORT: Final = 160  # octets of a field; longer ones are hardly ever those of the next response
 _MOST: Final = 2_048
 _fields: Final[dict[tuple[bytes, bytes], Field]] = {}  # decoded before
@@ -137,12 +140,15 @@ class ASGIRequest(UnreadRequest):
     @property
     def known(self) -> bool:
         """May the scope tell more of the client than the fields do?"""
-        return "session" in self.scope or "user" in self.scope
+        scope = self.scope
+        return (
+            "session" in scope or "user" in scope or (bool(scope.get("state")) and not USERS.isdisjoint(scope["state"]))
+        )
 
     @property
     def said_of_user(self) -> bool | None:
-        """Has Starlette's AuthenticationMiddleware, or one like it, found a user?"""
-        user = self.scope.get("user")
+        """Has Starlette's AuthenticationMiddleware, or one like it, found a user? Many leave theirs in the state."""
+        user = _user_of(self.scope)
         if user is None:
             return None
         try:
@@ -219,6 +225,13 @@ class ASGIRequest(UnreadRequest):
         return tuple([encoded(name, value) for name, value in fields])
 
 
+def _user_of(scope: Scope) -> Any:
+    user, state = scope.get("user"), scope.get("state")
+    if user is None and state and not USERS.isdisjoint(state):
+        return next((state[name] for name in sorted(USERS) if state.get(name) is not None), None)
+    return user
+
+
 def _server(scope: Scope) -> str:
     server = scope.get("server")
     return f"{server[0]}:{server[1]}" if server else ""
@@ -264,5 +277,5 @@ def sanitised(scope: Scope) -> Scope:
     plain[LEFT_OUT] = tuple(name for name in CREDENTIALS if octets(name) in carried)
     plain["headers"] = [field for field in scope["headers"] if field[0].lower() not in _PERSONAL]
     if "state" in plain:
-        plain["state"] = dict(plain["state"])
+        plain["state"] = {name: value for name, value in plain["state"].items() if name not in USERS}
     return plain

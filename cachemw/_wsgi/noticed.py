@@ -79,5 +79,7 @@ def _is_identified() -> bool:
         return False
     if g.get("_jwt_extended_jwt") or g.get("flask_httpauth_user"):
         return True
-    user = g.get("_login_user")
-    return getattr(user, "is_authenticated", False) is True and "_user_id" not in session
+    users = [g.get(name) for name in ("user", "current_user", "user_id")]  # of one's own before functions
+    if any(bool(user) and getattr(user, "is_authenticated", True) is not False for user in users):
+        return True
+    return getattr(g.get("_login_user"), "is_authenticated", False) is True and "_user_id" not in session

@@ -33,6 +33,7 @@ from django.core.handlers.wsgi import WSGIRequest  # type: ignore[import-untyped
 from django.http import HttpRequest, HttpResponse  # type: ignore[import-untyped]
 from django.urls import get_script_prefix  # type: ignore[import-untyped]
 from django.utils import timezone, translation  # type: ignore[import-untyped]
+from django.utils.functional import LazyObject  # type: ignore[import-untyped]
 
 from cachemw import asgi, purging, wsgi
 from cachemw._asgi.passage import no_body, send_stored
@@ -321,6 +322,9 @@ def _mind_visitor(request: Any, response: Any, exchange: Any) -> None:
     session, messages = getattr(request, "session", None), getattr(request, "_messages", None)
     if getattr(session, "modified", False) or request.META.get("CSRF_COOKIE_NEEDS_UPDATE"):
         exchange.never, exchange.detail = True, "set-cookie"
+    user = vars(request).get("user")
+    if user is not None and not isinstance(user, LazyObject) and user.is_authenticated:  # not by way of the session
+        exchange.identified = True
     if getattr(request, "_csp_nonce", None):  # made, as the page has it: further out it is allowed, this time alone
         exchange.never, exchange.detail = True, "nonce"
     if "accepted_types" in vars(request):

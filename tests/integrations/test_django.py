@@ -524,6 +524,32 @@ def test_what_was_chosen_by_what_a_client_accepts_is_for_who_accepts_it(site: Si
             assert visitor.get(Accept="application/json").text_seen == "data page 2"
 
 
+def test_a_user_who_is_known_by_something_else_than_the_session(site: Site, page: Counter) -> None:
+    """Django REST framework sets whom it has found, by a token in a cookie of its own or in a field."""
+
+    def view(request: Any) -> HttpResponse:
+        request.user = User(is_authenticated=bool(request.headers.get("X-Member")))
+        return HttpResponse(f"hello {request.headers.get('X-Member')}", headers=says)
+
+    class User:
+        def __init__(self, is_authenticated: bool) -> None:
+            self.is_authenticated = is_authenticated
+
+    says: dict[str, str] = {}
+    site.view(view)
+    with override_settings(MIDDLEWARE=BOTH):
+        visitor = site.visitor()
+        for name in ("Anne", "Bob"):
+            response = visitor.get(**{"X-Member": name})
+            assert response.text_seen == f"hello {name}"
+            assert response.headers["Cache-Status"].endswith("detail=authorization")
+        assert visitor.get().text_seen == "hello None"
+        assert is_hit(visitor.get())
+        says["Vary"] = "X-Member"
+        assert [visitor.get("/?varies", **{"X-Member": "Anne"}).text_seen for _ in range(2)] == ["hello Anne"] * 2
+        assert is_hit(visitor.get("/?varies", **{"X-Member": "Anne"}))
+
+
 def test_a_number_used_once_is_not_used_again(site: Site, page: Counter) -> None:
     """django-csp, in a few lines: it makes one where a page asks for it, and allows that further out."""
 

@@ -353,7 +353,11 @@ def by_loader(name: str) -> None:
     g._login_user = Member() if name else object()
 
 
-@pytest.mark.parametrize("way", [by_jwt, by_httpauth, by_loader])
+def by_hand(name: str) -> None:
+    g.user = name or None
+
+
+@pytest.mark.parametrize("way", [by_jwt, by_httpauth, by_loader, by_hand])
 @pytest.mark.parametrize("around", [*AROUND_FLASK, "view", "view on a site"])
 def test_a_page_for_whom_an_extension_let_in_is_shown_to_no_other(around: str, way: Callable[[str], None]) -> None:
     """The guard stands outside of `cache_page`, so that it guards what is stored, and only it has read the request."""

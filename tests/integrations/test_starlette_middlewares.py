@@ -21,6 +21,7 @@ from starlette.testclient import TestClient
 
 from cachemw.asgi import CacheMiddleware
 from cachemw.backends.locmem import LocMemCache
+from cachemw.views import cache_page
 
 Next = Callable[[Request], Awaitable[Response]]
 
@@ -210,6 +211,29 @@ def test_a_page_for_an_authenticated_user_is_stored_only_if_it_says_that_it_is_p
     assert ask("", "?says=max-age=61") == ask("", "?says=max-age=61") == "hello "
     if not inside:
         assert ask("alice", "?says=max-age=61") == "hello alice"
+
+
+@pytest.mark.parametrize("name", ["user", "current_user", "user_id"])
+@pytest.mark.parametrize("around", ["outside", "inside", "view"])
+def test_a_user_whom_a_function_of_the_applications_own_has_found_is_one(around: str, name: str) -> None:
+    async def find(request: Request, call_next: Next) -> Response:
+        setattr(request.state, name, request.headers.get("X-Member"))
+        return await call_next(request)
+
+    async def hello(request: Request) -> Response:
+        return PlainTextResponse(f"hello {getattr(request.state, name)}")
+
+    found, cache = Middleware(BaseHTTPMiddleware, dispatch=find), cached(f"state-{around}-{name}")
+    order = {"outside": (found, cache), "inside": (cache, found), "view": (found,)}[around]
+    store = LocMemCache(f"state-view-{name}")
+    client = visitor(*order, hello=cache_page(60, cache=store)(hello) if around == "view" else hello)
+    for member in ("alice", "bob"):
+        for _ in range(2):
+            assert client.get("/hello", headers={"X-Member": member}).text == f"hello {member}"
+    assert outcomes(client, "/hello") == ["hello None"] * 2
+    assert "; hit" in client.get("/hello").headers["Cache-Status"]
+    if around != "inside":
+        assert client.get("/hello", headers={"X-Member": "alice"}).text == "hello alice"
 
 
 @pytest.mark.parametrize("known_by", ["user", "session"])
