@@ -18,12 +18,16 @@ __all__ = ["ASGI_SERVERS", "ROOT", "SERVERS", "WSGI_SERVERS", "Gates", "run_exam
 
 ROOT: Final = Path(__file__).parent.parent
 
+
+def _gunicorn(app: str, port: int, workers: str, *options: str) -> Sequence[str]:
+    argv = ("gunicorn", "--bind", f"127.0.0.1:{port}", "--graceful-timeout", "1", "--worker-tmp-dir", "/dev/shm")
+    return *argv, "--worker-class", workers, *options, app
+
+
 #: How each is started. Threads are as many as a small production site has.
 _COMMANDS: Final[Mapping[str, Callable[[str, int], Sequence[str]]]] = {
-    "gunicorn": lambda app, port: (
-        *("gunicorn", "--worker-class", "gthread", "--threads", "32", "--bind", f"127.0.0.1:{port}"),
-        *("--graceful-timeout", "1", "--worker-tmp-dir", "/dev/shm", app),
-    ),
+    "gunicorn": lambda app, port: _gunicorn(app, port, "gthread", "--threads", "32"),
+    "gevent": lambda app, port: _gunicorn(app, port, "gevent"),
     "waitress": lambda app, port: (
         *("waitress", "--threads", "32", "--connection-limit", "1000", "--listen", f"127.0.0.1:{port}", app),
     ),

@@ -1,4 +1,4 @@
-"""Flask under gunicorn and waitress, Starlette under uvicorn and hypercorn, each behind the cache.
+"""Flask under gunicorn, in threads and in greenlets, and waitress; Starlette under uvicorn, hypercorn and granian.
 
 Nothing here waits for time to pass: gates (`tests.serving.Gates`) say where the application is.
 """
@@ -18,9 +18,12 @@ import pytest
 
 from tests.real_servers.large_pages import BODY
 from tests.servers import Server, until
-from tests.serving import ASGI_SERVERS, SERVERS, WSGI_SERVERS, Gates, serve
+from tests.serving import ASGI_SERVERS, WSGI_SERVERS, Gates, serve
 
 CROWD = 200
+
+WSGI = (*WSGI_SERVERS, "gevent")
+ASGI = (*ASGI_SERVERS, "granian")
 
 
 @dataclass
@@ -71,14 +74,14 @@ def reset(connection: socket.socket) -> None:
     connection.close()
 
 
-@pytest.fixture(params=SERVERS, scope="module")
+@pytest.fixture(params=[*WSGI, *ASGI], scope="module")
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture
 def site(kind: str) -> Iterator[Site]:
-    app = f"tests.real_servers.sites:{'wsgi' if kind in WSGI_SERVERS else 'asgi'}_app"
+    app = f"tests.real_servers.sites:{'wsgi' if kind in WSGI else 'asgi'}_app"
     with (
         Gates() as gates,
         serve(kind, app, environ={"GATES": str(gates.directory)}) as server,
@@ -123,7 +126,7 @@ def test_a_client_that_leaves_in_the_middle_leaves_nothing_stored(site: Site, ki
     until_text(connection, b"1 first\n")
     site.gates.await_arrivals("large")
     reset(connection)
-    if kind in ASGI_SERVERS:
+    if kind in ASGI:
         site.gates.await_departure("large")  # a WSGI application is not told; it sees that nobody takes its bytes
     site.gates.open("large")
     assert site.get("/large").text.startswith("2 first\n")
@@ -167,11 +170,10 @@ def test_shutting_down_does_not_wait_for_a_background_refresh(site: Site) -> Non
     assert time.monotonic() - began < 4
 
 
-@pytest.mark.parametrize("server_of_files", [*SERVERS, "granian"])
-def test_a_page_of_megabytes_comes_from_its_file_whole_and_in_parts(server_of_files: str, tmp_path: Path) -> None:
-    app = f"tests.real_servers.large_pages:{'wsgi' if server_of_files in WSGI_SERVERS else 'asgi'}_app"
+def test_a_page_of_megabytes_comes_from_its_file_whole_and_in_parts(kind: str, tmp_path: Path) -> None:
+    app = f"tests.real_servers.large_pages:{'wsgi' if kind in WSGI else 'asgi'}_app"
     with (
-        serve(server_of_files, app, environ={"LARGE_PAGES": str(tmp_path / "cache")}) as server,
+        serve(kind, app, environ={"LARGE_PAGES": str(tmp_path / "cache")}) as server,
         httpx.Client(base_url=f"http://{server.address}", timeout=10, trust_env=False) as client,
     ):
         for number in range(6):  # remembered from the third time on, over one connection
@@ -190,5 +192,5 @@ def test_a_page_of_megabytes_comes_from_its_file_whole_and_in_parts(server_of_fi
         until(lambda: client.get("/").content == BODY and read() >= len(BODY), "the store has taken the page")
         before = read()
         assert client.get("/").content == BODY
-        itself = server_of_files in ("gunicorn", "granian")
+        itself = kind in ("gunicorn", "granian")
         assert read() - before == (0 if itself else len(BODY)), "some servers send the file by themselves"
