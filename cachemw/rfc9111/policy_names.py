@@ -112,13 +112,25 @@ KEYED_FIELDS: Final = (
     "front-end-https",
     # By which scripts ask for a part of the page, or for the page as another site's: applications that forget Vary, as
     # CORS middlewares do where a request has no Origin, would have the one stored in the place of the other.
-    "hx-request",  # htmx
+    "hx-boosted",  # htmx, as are the next five
+    "hx-history-restore-request",
+    "hx-request",
+    "hx-target",
+    "hx-trigger",
+    "hx-trigger-name",
     "origin",
     "turbo-frame",  # Hotwire
-    "x-inertia",
+    "x-inertia",  # Inertia, as are the next four
+    "x-inertia-partial-component",
+    "x-inertia-partial-data",
+    "x-inertia-partial-except",
+    "x-inertia-reset",
     "x-pjax",
+    "x-pjax-container",
     "x-requested-with",  # jQuery
-    "x-up-target",  # Unpoly
+    "x-up-context",  # Unpoly, as are the next two
+    "x-up-mode",
+    "x-up-target",
     # Credentials besides Authorization.
     "api-key",
     "apikey",  # Kong, Supabase

@@ -36,6 +36,9 @@ X-Vouch-User
 Auth-Token Authentication X-Access-Key X-API-Token X-ApiKey X-Auth X-Auth-Key X-Goog-API-Key X-JWT X-JWT-Token
 X-Account-Id X-Org-Id X-Organization-Id X-Tenant-Id X-Workspace-Id
 HX-Request Origin Turbo-Frame X-Inertia X-PJAX X-Requested-With X-Up-Target
+HX-Boosted HX-History-Restore-Request HX-Target HX-Trigger HX-Trigger-Name X-Inertia-Partial-Component
+X-Inertia-Partial-Data X-Inertia-Partial-Except X-Inertia-Reset X-PJAX-Container X-Up-Context X-Up-Mode
+Authentication-Token
 """
 
 

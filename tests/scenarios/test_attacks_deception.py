@@ -9,6 +9,7 @@ import pytest
 from cachemw import Policy, Rule
 from tests.scenarios.conftest import Asked, Script, Site
 
+PARTS = ["X-Requested-With", "HX-Request", "Turbo-Frame", "X-PJAX", "Origin", "X-Inertia-Partial-Data", "HX-Target"]
 POLICIES = [Policy(), Policy.django(), Policy.rfc9111()]
 
 
@@ -40,7 +41,7 @@ def test_cookies_are_not_stripped_from_a_page_for_its_name(site: Site) -> None:
     assert not site.get("/account/a.css").hit
 
 
-@pytest.mark.parametrize("name", ["X-Requested-With", "HX-Request", "Turbo-Frame", "X-PJAX", "Origin"])
+@pytest.mark.parametrize("name", PARTS)
 @pytest.mark.parametrize("policy", POLICIES)
 def test_the_part_that_a_script_is_sent_does_not_stand_in_for_the_page(site: Site, name: str, policy: Policy) -> None:
     """Flask's and Django's guides look at X-Requested-With; Starlette's CORSMiddleware names Origin if there is one."""
