@@ -224,9 +224,9 @@ class Engine:
                     room.pop(other, None)
             while len(room) >= most:
                 victims = [other for other, (_, led) in list(room.items()) if led]
-                if not victims and not distinct and name == variant:
+                if not victims and not distinct:
                     victims = list(room)
-                if not victims:
+                if not victims or name != variant:
                     return None
                 victim = any_of(victims)
                 room.pop(victim, None)

@@ -520,6 +520,18 @@ def test_fields_that_are_long_take_the_place_of_nothing_else(site: Site) -> None
     assert variants_kept(site, range(3)) == [0, 1, 2]
 
 
+def test_overrides_that_are_long_fill_no_store(site: Site) -> None:
+    """What is not remembered of them could not be removed for the next."""
+    site.build(policy=Policy(max_variants=3)).page()
+    for number in range(12):
+        assert site.get("/", {"X-Forwarded-Host": f"{number:02000}"}).status == 200
+    kept = [site.get("/", {"X-Forwarded-Host": f"{number:02000}"}).hit for number in range(12)]
+    assert sum(kept) <= 3
+    for number in range(4):
+        site.get("/", {"X-Forwarded-Host": f"{number}.example"})
+    assert site.get("/", {"X-Forwarded-Host": "3.example"}).hit, "one that is not long has its turn"
+
+
 def test_a_variant_that_has_expired_goes_before_one_that_has_not(site: Site) -> None:
     site.build(policy=Policy(max_variants=4, request_directives=True))
     site.page(vary="Accept", cache_control="max-age=60")
