@@ -24,8 +24,12 @@ _NEGOTIATED: Final[Mapping[str, str]] = MappingProxyType(
 )
 #: Set where a request had forgotten its cookies after Flask had opened the session, which reads them always.
 COOKIES_WATCHED: Final = "cachemw.cookies_watched"
-#: Where Bottle, and WebOb with Pyramid, keep cookies that they have parsed.
-_COOKIES: Final = ("bottle.request.cookies", "webob._parsed_cookies")
+#: Where Bottle, and WebOb with Pyramid, keep cookies that they have parsed, and Beaker its session.
+_BOTTLE: Final = "bottle.request.cookies"
+_WEBOB: Final = "webob._parsed_cookies"
+_BEAKER: Final = "beaker.session"
+#: Where Flask-JWT-Extended, Flask-HTTPAuth and before functions of one's own leave whom they have found, in `g`.
+_USERS: Final = ("_jwt_extended_jwt", "flask_httpauth_user", "user", "current_user", "user_id")
 
 
 class Witness:
@@ -40,14 +44,14 @@ class Witness:
 
     def tell(self, exchange: Exchange[Any]) -> None:
         """Tell the exchange what the application has read by now."""
-        exchange.identified = exchange.identified or self._identified
-        kept = () if self._request is None else vars(self._request)
-        reads = [field for name, field in _NEGOTIATED.items() if name in kept]
-        suspected = ["user-agent"] if "user_agent" in kept else []
-        if ("cookies" in kept and COOKIES_WATCHED in self._environ) or self._knows_cookies():
-            suspected.append("cookie")
-        if reads or suspected:
-            exchange.reads = tuple(dict.fromkeys((*exchange.reads, *reads)))
+        suspected = ["cookie"] if self._has_read_cookies() else []
+        if self._request is not None:
+            kept = vars(self._request)
+            suspected += ["user-agent"] if "user_agent" in kept else []
+            if reads := [field for name, field in _NEGOTIATED.items() if name in kept]:
+                exchange.reads = tuple(dict.fromkeys((*exchange.reads, *reads)))
+            exchange.identified = exchange.identified or self._identified
+        if suspected:
             exchange.suspected = tuple(dict.fromkeys((*exchange.suspected, *suspected)))
 
     def recognises_nonce(self, body: bytes) -> bool:
@@ -55,9 +59,11 @@ class Witness:
         nonce = getattr(self._request, "csp_nonce", None)
         return isinstance(nonce, str) and bool(nonce) and nonce.encode() in body
 
-    def _knows_cookies(self) -> bool:
+    def _has_read_cookies(self) -> bool:
         environ = self._environ
-        return any(name in environ for name in _COOKIES) or _was_read(environ.get("beaker.session"))
+        if _BOTTLE in environ or _WEBOB in environ or (_BEAKER in environ and _was_read(environ[_BEAKER])):
+            return True
+        return self._request is not None and COOKIES_WATCHED in environ and "cookies" in vars(self._request)
 
 
 def _was_read(session: Any) -> bool:
@@ -77,9 +83,13 @@ def _is_identified() -> bool:
 
     if not has_request_context():
         return False
-    if g.get("_jwt_extended_jwt") or g.get("flask_httpauth_user"):
+    try:
+        if any(_is_user(g.get(name)) for name in _USERS):
+            return True
+        return g.get("_login_user") is not None and _is_user(g._login_user) and "_user_id" not in session
+    except Exception:  # of an object that is somebody else's: who is not to be asked may be anybody
         return True
-    users = [g.get(name) for name in ("user", "current_user", "user_id")]  # of one's own before functions
-    if any(bool(user) and getattr(user, "is_authenticated", True) is not False for user in users):
-        return True
-    return getattr(g.get("_login_user"), "is_authenticated", False) is True and "_user_id" not in session
+
+
+def _is_user(user: Any) -> bool:
+    return bool(user) and bool(getattr(user, "is_authenticated", True))

@@ -334,7 +334,8 @@ def test_what_is_no_config_has_no_names() -> None:
 
 
 class Member:
-    is_authenticated = True
+    def __init__(self, is_authenticated: bool = True) -> None:
+        self.is_authenticated = is_authenticated
 
 
 def by_jwt(name: str) -> None:
@@ -350,7 +351,7 @@ def by_httpauth(name: str) -> None:
 
 def by_loader(name: str) -> None:
     """Flask-Login, with a `request_loader`."""
-    g._login_user = Member() if name else object()
+    g._login_user = Member(bool(name))
 
 
 def by_hand(name: str) -> None:
@@ -387,6 +388,31 @@ def test_a_page_for_whom_an_extension_let_in_is_shown_to_no_other(around: str, w
     says = "public"
     ask(site, "/?all", X_Member="Alice")
     assert is_hit(ask(site, "/?all", X_Member="Bob"))
+
+
+def test_a_user_who_cannot_be_asked_may_be_anybody() -> None:
+    class Detached:
+        @property
+        def is_authenticated(self) -> bool:
+            raise LookupError
+
+    app = Flask(__name__)
+
+    @app.get("/")
+    def page() -> str:
+        g.user = Detached()
+        return "page"
+
+    assert ask(CacheMiddleware(app, cache=_store())).headers["Cache-Status"].endswith("detail=authorization")
+
+
+def test_cookies_that_were_read_beside_a_session_were_read() -> None:
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        environ["beaker.session"], environ["bottle.request.cookies"] = Session(), {}
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"page"]
+
+    assert ask(CacheMiddleware(app, cache=_store())).headers["Vary"] == "Cookie"
 
 
 @pytest.mark.parametrize("field", ["Cookie", "X-Member"])
