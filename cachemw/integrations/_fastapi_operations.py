@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
-from fastapi import Request, Response, routing
+from fastapi import Request, Response, WebSocket, routing
 from fastapi.dependencies.utils import get_typed_signature
 
 from cachemw._views.kinds import describe
@@ -37,11 +37,22 @@ class Operation:
         self.is_async = is_async(operation)
         self._signature = inspect.signature(operation)
         typed = get_typed_signature(operation).parameters
+        if _parameter_of(WebSocket, typed):
+            raise TypeError(f"{name}: {describe(operation)} answers a WebSocket, which is no page.")
+        self._decorator = name
         self._names = [_parameter_of(kind, typed) or name for name, kind in PARAMETERS.items()]
         self._added = [name for name in self._names if name not in typed]
 
     def taken(self, kwargs: dict[str, Any]) -> tuple[Request, Response]:
-        """The two that FastAPI filled in; out of the arguments, unless the operation has them too."""
+        """The two that FastAPI filled in; out of the arguments, unless the operation has them too.
+
+        Raises: TypeError where somebody else calls, such as a test of the function alone.
+        """
+        if not kwargs.keys() >= set(self._names):
+            raise TypeError(
+                f"{self._decorator}: {describe(self.call)} was not called by FastAPI, which hands it the request. Ask "
+                "the application, or call what was decorated: its __wrapped__."
+            )
         request, response = (kwargs[name] for name in self._names)
         for name in self._added:
             del kwargs[name]

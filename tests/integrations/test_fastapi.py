@@ -16,6 +16,7 @@ from fastapi import (
     Query,
     Request,
     Response,
+    WebSocket,
 )
 from fastapi.responses import HTMLResponse, PlainTextResponse, StreamingResponse
 from fastapi.testclient import TestClient
@@ -612,6 +613,41 @@ def test_what_is_no_path_operation() -> None:
             cache_page(60)(wrong)  # type: ignore[type-var]
         with pytest.raises(TypeError, match=message):
             never_cache(wrong)  # type: ignore[type-var]
+
+
+TAGGED = conditional(etag=lambda **arguments: "a")
+
+
+async def talk(socket: WebSocket) -> None:
+    """Annotated by a name, as `from __future__ import annotations` has it."""
+
+
+talk.__annotations__["socket"] = "WebSocket"
+
+
+@pytest.mark.parametrize("decorator", [cache_page(60), cache_control(public=True), never_cache, TAGGED])
+def test_a_websocket_is_no_page(decorator: Any) -> None:
+    with pytest.raises(TypeError, match=r"test_fastapi\.talk .* answers a WebSocket, which is no page"):
+        decorator(talk)
+
+
+@pytest.mark.parametrize(
+    ("name", "decorator"),
+    [("cache_page", cache_page(60)), ("never_cache", never_cache), ("conditional", TAGGED)],
+)
+def test_an_operation_called_by_somebody_else_than_fastapi_says_so(name: str, decorator: Any) -> None:
+    async def read(number: int) -> int:
+        return number
+
+    def read_in_thread(number: int) -> int:
+        return number
+
+    message = rf"^{name}: .*read.* was not called by FastAPI, .* its __wrapped__\.$"
+    with pytest.raises(TypeError, match=message):
+        asyncio.run(decorator(read)(3))
+    with pytest.raises(TypeError, match=message):
+        decorator(read_in_thread)(number=3)
+    assert decorator(read_in_thread).__wrapped__(3) == 3
 
 
 def test_mistakes_in_arguments_are_errors_where_they_are_written() -> None:
