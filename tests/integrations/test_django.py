@@ -11,6 +11,7 @@ import threading
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
+from wsgiref.util import FileWrapper
 
 import django
 import pytest
@@ -405,6 +406,25 @@ def test_a_site_is_cached_by_djangos_own_settings(site: Site, page: Counter) -> 
     assert second.headers["Age"] == "0"
     assert second.headers["Content-Type"] == first.headers["Content-Type"]
     assert site.visitor().get().text_seen == "page 2"  # another prefix
+
+
+@pytest.mark.usefixtures("django_pages")
+def test_a_large_page_comes_whole_from_the_file_store(site: Site, page: Counter, tmp_path: Any) -> None:
+    """Django's response holds it, whatever the server could send by itself."""
+    files = {"default": {"BACKEND": "cachemw.integrations.django.FileBasedCache", "LOCATION": str(tmp_path)}}
+    large = "x" * (3 * 2**20)
+    site.view(lambda request: HttpResponse(page() + large))
+    with override_settings(CACHES=files):
+        visitor = site.visitor()
+        if site.interface == "asgi":
+            scope = visitor.client._base_scope
+            pathsend: dict[str, Any] = {"extensions": {"http.response.pathsend": {}}}
+            visitor.client._base_scope = lambda **request: {**scope(**request), **pathsend}
+        else:
+            visitor.client.defaults["wsgi.file_wrapper"] = FileWrapper
+        pages = [visitor.get() for _ in range(4)]
+    assert {one.text_seen for one in pages} == {f"page 1{large}"}
+    assert [is_hit(one) for one in pages] == [False, True, True, True]
 
 
 @pytest.mark.usefixtures("django_pages")
