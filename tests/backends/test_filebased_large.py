@@ -422,6 +422,7 @@ def test_a_view_has_the_body_of_its_page(tmp_path: Path, fails: bool, monkeypatc
     """What it returns is a response of the framework's, whatever the server takes."""
     files = FileBasedCache(tmp_path / "cache", {})
     calls: list[Request] = []
+    monkeypatch.setattr(FiledBody, "path", lambda body: body._file)  # also of those that are read under a lease
 
     @cache_page(10, cache=files)
     async def view(request: Request) -> Response:
