@@ -68,7 +68,7 @@ class Flight(Generic[T]):
             gate.release()
         for loop, future in self._waiters:
             try:
-                loop.call_soon_threadsafe(_release, future)
+                loop.call_soon_threadsafe(future.set_result, None)
             except RuntimeError:  # that loop was closed meanwhile: nobody waits there any more
                 continue
 
@@ -135,11 +135,6 @@ def lead(flight: Flight[Any] | None) -> tuple[Flight[Any], ...]:
     if flight is not None:
         LED.set((*before, flight))
     return before
-
-
-def _release(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 class Flights(Forkable, Generic[T]):

@@ -185,6 +185,4 @@ def _drain(result: Iterable[bytes]) -> None:
         for _ in result:
             pass
     finally:
-        close = getattr(result, "close", None)
-        if close is not None:
-            close()
+        getattr(result, "close", lambda: None)()

@@ -970,3 +970,19 @@ def test_conditions_and_ranges_are_not_django_s(policy: Policy, fields: tuple[st
     else:
         assert exchange.reply is not None
         assert exchange.reply.status == status
+
+
+def test_an_engine_may_go_while_the_others_of_its_store_are_told_of_a_query() -> None:
+    """Middlewares come and go at any time, and so do their engines."""
+    first = Engine(Policy(no_vary_search=True))
+    others = [Engine(Policy(), common=first.common)]
+
+    class Seen(dict[Any, Any]):
+        def clear(self) -> None:
+            others.clear()
+            super().clear()
+
+    first.seen = Seen(page=None)
+    first.common.unsee()
+    assert not others
+    assert not first.seen

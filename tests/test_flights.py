@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from cachemw.flights import Flights, TaskRefresher, ThreadRefresher
+from cachemw.flights import Flight, Flights, TaskRefresher, ThreadRefresher
 from tests.servers import until
 
 
@@ -89,6 +89,29 @@ def test_who_waited_too_long_is_told() -> None:
     assert not flight.wait(0)
     assert not asyncio.run(flight.await_landing(0))
     flight.end()
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_who_waits_looks_now_and_then_whether_the_leader_is_held_up(
+    asynchronous: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cachemw.flights.PATIENCE", 0.01)
+    flights: Flights[int] = Flights()
+    flight, _ = flights.join("a")
+    flight.leader = -1
+    looks: list[bool] = []
+    held_up = flight._desert_if_held_up
+
+    def look(self: Any) -> bool:
+        looks.append(held_up())
+        if len(looks) == 3:
+            flight.land({"a": 1})
+        return looks[-1]
+
+    monkeypatch.setattr(Flight, "_desert_if_held_up", look)
+    assert asyncio.run(flight.await_landing(5)) if asynchronous else flight.wait(5)
+    assert looks == [False] * 3
+    assert flight.records == {"a": 1}
 
 
 def test_a_thread_does_not_wait_for_itself() -> None:

@@ -52,6 +52,12 @@ PATHS = [
 ]
 
 
+@pytest.mark.parametrize("given", ["/x", b"/x", {"path": "/x"}, 3])
+def test_what_is_no_list_of_rules_is_refused(given: Any) -> None:
+    with pytest.raises(ImproperlyConfigured, match="rules: a list of rules is expected; got "):
+        Rules(given)
+
+
 @pytest.mark.parametrize(("pattern", "path", "matches"), PATHS)
 def test_a_pattern_is_a_path_a_glob_or_a_regular_expression(pattern: Any, path: str, matches: bool) -> None:
     assert Rule(pattern, lifetime=60).matches_request("GET", path) is matches
