@@ -23,8 +23,7 @@ class LowLevel(Store):
         """
         made = self.make_and_validate_key(key, version)
         stored = self._primitives._get((made,))
-        value = self._decode(made, stored[made]) if made in stored else MISSING
-        return default if value is MISSING else value
+        return self._decode(made, stored[made], default) if made in stored else default
 
     def set(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> None:
         """Store a value. timeout: seconds, None for ever, <= 0 removes it; left out: the cache's TIMEOUT.
@@ -178,8 +177,7 @@ class LowLevel(Store):
         """`get` without blocking the event loop; so all that begin with an "a"."""
         made = self.make_and_validate_key(key, version)
         stored = await self._primitives._aget((made,))
-        value = self._decode(made, stored[made]) if made in stored else MISSING
-        return default if value is MISSING else value
+        return self._decode(made, stored[made], default) if made in stored else default
 
     async def aset(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> None:
         """See `set`."""

@@ -278,15 +278,15 @@ class Store(ABC):
             raise unserializable(key, error) from error
         return data if self._seal is None else self._seal.seal(key, data)
 
-    def _decode(self, key: str, stored: Any) -> Any:
-        """The value again, or MISSING if it is damaged, foreign or not sealed: as good as evicted, and logged."""
+    def _decode(self, key: str, stored: Any, default: Any = MISSING) -> Any:
+        """The value again, or `default` if it is damaged, foreign or not sealed: as good as evicted, and logged."""
         if type(stored) is int:
             return stored
         try:
             return self._loads(stored if self._seal is None else self._seal.unseal(key, stored))
         except Exception as error:
             self._damaged.report(SerializationError(f"{key!r}: {error!r}"))
-            return MISSING
+            return default
 
     def _made_each(self, keys: Sequence[Any], version: Any) -> list[str]:
         """The made keys of the caller's, in their order, all valid."""

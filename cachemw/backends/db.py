@@ -159,6 +159,17 @@ class DatabaseCache(BaseCache):
 
     # -- primitives ----------------------------------------------------------------------------------------------
 
+    def get(self, key: Any, default: Any = None, version: Any = None) -> Any:
+        if self._sqlite is not None and self._fail_open is None:
+            made = self.make_and_validate_key(key, version)
+            try:
+                rows = self._sqlite.get_one(text_key(made), time.time())
+            except MissingTable:
+                pass  # the plan makes it
+            else:
+                return self._decode(made, rows[0][0], default) if rows else default
+        return super().get(key, default, version)
+
     def get_many(self, keys: Iterable[Any], version: Any = None) -> dict[Any, Any]:
         given = list(keys)
         if self._sqlite is not None and self._fail_open is None and 0 < len(given) <= KEYS_AT_ONCE:

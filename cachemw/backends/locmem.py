@@ -83,10 +83,10 @@ class LocMemCache(InlineCache):
         except Exception as error:
             raise unserializable(key, error) from error
 
-    def _decode(self, key: str, stored: Any) -> Any:
+    def _decode(self, key: str, stored: Any, default: Any = MISSING) -> Any:
         if type(stored) is tuple:
-            return super()._decode(key, stored[0])
-        return stored if type(stored) in _PLAIN else MISSING  # a page is no value
+            return super()._decode(key, stored[0], default)
+        return stored if type(stored) in _PLAIN else default  # a page is no value
 
     # -- reading -------------------------------------------------------------------------------------------------
 
@@ -109,8 +109,7 @@ class LocMemCache(InlineCache):
             try:
                 return loads(value[0])
             except Exception:  # which `_decode` tells of, or fails open
-                value = self._decode(made, value)
-                return default if value is MISSING else value
+                return self._decode(made, value, default)
         return value if type(value) in _PLAIN else default
 
     def _look_at(self, made: str, item: Item | None) -> None:
