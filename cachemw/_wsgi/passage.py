@@ -196,15 +196,15 @@ class Passage(ThreadRelay):
         exchange = self.exchange
         if self._broken:
             exchange.never = True  # somebody reads on after an error
-        status = self._status
+        status, witness = self._status, self._witness
         assert status is not None
+        assert witness is not None
         now = time.time()
         code = status[:3]
         fields = self._headers
         head = Head(int(code) if code.isdecimal() and code.isascii() else 0, fields, status[4:])
         middleware = self._middleware
-        if self._witness is not None:
-            self._witness.tell(exchange)
+        witness.tell(exchange)
         if middleware.fetches and exchange.stale is not None:
             step = exchange.answered(head, now)
             if step is Step.HOLD:
@@ -340,10 +340,10 @@ class Passage(ThreadRelay):
         self._made = True
         exchange = self.exchange
         body = b"".join(self._copy)
-        if self._witness is not None:
-            self._witness.tell(exchange)  # of what was read for the body alone
-            if self._witness.recognises_nonce(body):
-                exchange.abandoned()
+        assert self._witness is not None
+        self._witness.tell(exchange)  # of what was read for the body alone
+        if self._witness.recognises_nonce(body):
+            exchange.abandoned()
         records = exchange.completed(body, time.time())
         if exchange.engine.pages.inline:
             self._stored = exchange.writes
