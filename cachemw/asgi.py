@@ -78,8 +78,8 @@ def _special(request: ASGIRequest, telling: frozenset[bytes]) -> frozenset[str]:
         special = _names(telling.intersection(headers))
     if len(headers) != len(request._fields):
         special |= {"host"}
-    scope = request.scope
-    if ("user" in scope or (scope.get("state") and not USERS.isdisjoint(scope["state"]))) and request.user:
+    state = request.scope.get("state")
+    if ("user" in request.scope or (type(state) is dict and not USERS.isdisjoint(state))) and request.user:
         special |= {"authorization"}
     return special
 

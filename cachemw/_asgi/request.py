@@ -141,9 +141,8 @@ class ASGIRequest(UnreadRequest):
     def known(self) -> bool:
         """May the scope tell more of the client than the fields do?"""
         scope = self.scope
-        return (
-            "session" in scope or "user" in scope or (bool(scope.get("state")) and not USERS.isdisjoint(scope["state"]))
-        )
+        state = scope.get("state")
+        return "session" in scope or "user" in scope or (type(state) is dict and not USERS.isdisjoint(state))
 
     @property
     def said_of_user(self) -> bool | None:
@@ -227,7 +226,7 @@ class ASGIRequest(UnreadRequest):
 
 def _user_of(scope: Scope) -> Any:
     user, state = scope.get("user"), scope.get("state")
-    if user is None and state and not USERS.isdisjoint(state):
+    if user is None and type(state) is dict and not USERS.isdisjoint(state):
         return next((state[name] for name in sorted(USERS) if state.get(name) is not None), None)
     return user
 
@@ -276,6 +275,6 @@ def sanitised(scope: Scope) -> Scope:
     carried = {name.lower() for name, _ in scope["headers"]}
     plain[LEFT_OUT] = tuple(name for name in CREDENTIALS if octets(name) in carried)
     plain["headers"] = [field for field in scope["headers"] if field[0].lower() not in _PERSONAL]
-    if "state" in plain:
-        plain["state"] = {name: value for name, value in plain["state"].items() if name not in USERS}
+    if type(state := plain.get("state")) is dict:
+        plain["state"] = {name: value for name, value in state.items() if name not in USERS}
     return plain

@@ -46,7 +46,7 @@ class Witness:
         """Tell the exchange what the application has read by now."""
         suspected = ["cookie"] if self._has_read_cookies() else []
         if self._request is not None:
-            kept = vars(self._request)
+            kept = getattr(self._request, "__dict__", ())
             suspected += ["user-agent"] if "user_agent" in kept else []
             if reads := [field for name, field in _NEGOTIATED.items() if name in kept]:
                 exchange.reads = tuple(dict.fromkeys((*exchange.reads, *reads)))
@@ -63,7 +63,7 @@ class Witness:
         environ = self._environ
         if _BOTTLE in environ or _WEBOB in environ or (_BEAKER in environ and _was_read(environ[_BEAKER])):
             return True
-        return self._request is not None and COOKIES_WATCHED in environ and "cookies" in vars(self._request)
+        return COOKIES_WATCHED in environ and "cookies" in getattr(self._request, "__dict__", ())
 
 
 def _was_read(session: Any) -> bool:

@@ -406,6 +406,17 @@ def test_a_user_who_cannot_be_asked_may_be_anybody() -> None:
     assert ask(CacheMiddleware(app, cache=_store())).headers["Cache-Status"].endswith("detail=authorization")
 
 
+def test_a_request_of_somebody_else_s_is_left_alone() -> None:
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        environ["werkzeug.request"] = object()
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"page"]
+
+    site = CacheMiddleware(app, cache=_store())
+    ask(site)
+    assert is_hit(ask(site))
+
+
 def test_cookies_that_were_read_beside_a_session_were_read() -> None:
     def app(environ: Any, start_response: Any) -> Iterable[bytes]:
         environ["beaker.session"], environ["bottle.request.cookies"] = Session(), {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -234,6 +235,21 @@ def test_a_user_whom_a_function_of_the_applications_own_has_found_is_one(around:
     assert "; hit" in client.get("/hello").headers["Cache-Status"]
     if around != "inside":
         assert client.get("/hello", headers={"X-Member": "alice"}).text == "hello alice"
+
+
+@pytest.mark.parametrize("state", [None, object(), SimpleNamespace(user="alice"), {"database": 1}, {"user": None}])
+def test_a_state_that_tells_of_no_user_is_left_alone(state: Any) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await PlainTextResponse("hello")(scope, receive, send)
+
+    site = CacheMiddleware(app, cache=LocMemCache(f"state {state!r:.12}"))
+
+    async def stating(scope: Any, receive: Any, send: Any) -> None:
+        await site({**scope, "state": state}, receive, send)
+
+    client = TestClient(stating)
+    client.get("/")
+    assert "; hit" in client.get("/").headers["Cache-Status"]
 
 
 @pytest.mark.parametrize("known_by", ["user", "session"])
