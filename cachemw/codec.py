@@ -62,14 +62,12 @@ _APART: Final = 0x40  # or this alone, if it is kept apart
 
 
 def _plain(value: Any) -> Any:
-    """What an application gave as a subclass, such as a `Markup` in a field, as what it is. Raises: TypeError."""
+    """What an application gave as a subclass, such as a `Markup` in a field, as what it is. Raises: TypeError for what is none."""
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, int):
         return int.__int__(value)
-    if isinstance(value, float):
-        return float.__float__(value)
-    raise TypeError(f"{value!r} is no part of a response")
+    return float.__float__(value)
 
 
 _pack = msgspec.msgpack.Encoder(enc_hook=_plain).encode
