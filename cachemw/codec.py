@@ -62,7 +62,7 @@ _APART: Final = 0x40  # or this alone, if it is kept apart
 
 
 def _plain(value: Any) -> Any:
-    """What an application gave as a subclass, such as a `Markup` in a field, as what it is. Raises: TypeError for what is none."""
+    """What an application gave as a subclass, such as a `Markup` in a field, as what it is. Raises: TypeError."""
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, int):
