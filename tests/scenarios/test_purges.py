@@ -8,11 +8,13 @@ import threading
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cachemw import Policy, caches, purge
+from cachemw.backends.filebased import FileBasedCache
 from cachemw.backends.locmem import LocMemCache
 from cachemw.caching import Caching, pages_of
 from tests.scenarios.conftest import Asked, Script, Site
@@ -94,6 +96,26 @@ def test_a_purge_by_tag_beats_a_clock_that_steps_back_whoever_purges(site: Site,
     site.clock.advance(-0.5)
     assert purge(tags=["news"], soft=soft, caching=Caching(cache=site.cache)) == 1
     assert not site.get().hit
+
+
+@pytest.mark.parametrize("end", ["time", "clear"])
+def test_a_tag_purged_by_a_clock_that_is_ahead_is_not_cached_until_the_others_are_as_far(
+    site: Site, end: str, tmp_path: Path
+) -> None:
+    """Another process's, an hour ahead: nobody can tell what began before that purge."""
+    site.build(cache=FileBasedCache(str(tmp_path)))
+    site.page(cache_tag="news")
+    site.clock.advance(3600)
+    purge(tags=["news"], caching=Caching(cache=FileBasedCache(str(tmp_path))))
+    site.clock.advance(-3600)
+    site.get()
+    assert not site.get().hit
+    if end == "time":
+        site.clock.advance(3602)
+    else:
+        site.cache.clear()
+    site.get()
+    assert site.get().hit
 
 
 # -- everything -----------------------------------------------------------------------------------------------------
