@@ -305,6 +305,18 @@ def test_a_page_without_its_body_is_missing(
         assert untouched.items() <= state(directory).items(), "nothing is removed that is no file of ours"
 
 
+@pytest.mark.parametrize("fault", FAULTS[:3], ids=lambda fault: fault.__name__[1:])
+def test_housekeeping_finds_pages_without_their_bodies(
+    cache: FileBasedCache, directory: Path, fault: Callable[[Path], None]
+) -> None:
+    fault(rest(store(cache)))
+    cache.write_records([("small", b"small", 100.0)])
+    look_everywhere(cache)
+    assert len(entries(directory)) == 1
+    assert cache._shards.usage.totals() == held(cache)
+    assert cache.read_records(["page", "small"]) == [None, b"small"]
+
+
 def test_a_body_that_may_not_be_read_is_missing(directory: Path) -> None:
     def use() -> None:
         cache = FileBasedCache(directory.parent / "theirs", {})
