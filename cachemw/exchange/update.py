@@ -245,6 +245,7 @@ class Update(State[EngineT]):
         if (storing.chosen or self.chosen_within) and self._shows_cookie(head, body):
             self.stored_ttl = None
             self.detail = "session"
+            self._pass_by()
             return {}
         if now - self.began > SLOWEST:
             self.detail = "late"

@@ -77,6 +77,17 @@ def test_the_token_in_a_form_is_that_of_its_visitor(site: Site, coding: str, for
     assert site.get().hit
 
 
+def test_nobody_waits_for_the_form_of_somebody_else(site: Site) -> None:
+    site.answers(Script(body=TOKENS["alice"].encode()))
+    line = site.middleware.caching.line
+    assert not line.passing
+    site.get("/", {"Cookie": f"csrftoken={TOKENS['alice']}"})
+    assert line.passing
+    site.clock.advance(20)
+    site.get("/other")
+    assert site.get("/other").hit
+
+
 def test_nor_is_one_stored_that_writes_it_in_another_way(site: Site) -> None:
     site.answers(Script(body=b"cart a/b+c d=e f/g+h i=j"), Script(body=b"no cart"))
     site.get("/", {"Cookie": "cart=a%2Fb%2Bc%20d%3De%20f/g%2Bh%20i%3Dj"})
