@@ -9,9 +9,9 @@ from urllib.parse import unquote_to_bytes
 
 from cachemw._engine_tokens import token
 from cachemw._times import INDEX_TIMEOUT, LONGEST, SLOWEST
-from cachemw.exchange.state import EngineT, State, without_cookies
+from cachemw.exchange.doubts import Doubts
+from cachemw.exchange.state import EngineT, without_cookies
 from cachemw.rfc9111 import keys
-from cachemw.rfc9111.echoes import shows_cookie
 from cachemw.rfc9111.fields import (
     CacheControl,
     dump_cache_control,
@@ -22,7 +22,7 @@ from cachemw.rfc9111.fields import (
     parse_tags,
     valid_host,
 )
-from cachemw.rfc9111.freshness import born, control, explicit_lifetime
+from cachemw.rfc9111.freshness import born
 from cachemw.rfc9111.invalidation import invalidates, is_unsafe, target_uris
 from cachemw.rfc9111.messages import Fields, Head, Mark, Record, StoredResponse, VaryIndex
 from cachemw.rfc9111.partial import whole
@@ -30,13 +30,11 @@ from cachemw.rfc9111.requests import Request
 from cachemw.rfc9111.shapes import kept_places
 from cachemw.rfc9111.storing import (
     NO_PAGE,
-    Storing,
     has_session,
     judge,
     may_store,
     needs_vary_authorization,
     nominated,
-    shares_credentials,
     storable_fields,
 )
 
@@ -46,6 +44,7 @@ __all__ = ["Update"]
 _LASTING: Final = frozenset(
     {
         "event-stream",
+        "metrics",
         "no-cache",
         "no-lifetime",
         "no-store",
@@ -58,14 +57,12 @@ _LASTING: Final = frozenset(
         "vary-star",
     }
 )
-#: Fields that tell nothing of who asks.
-_ACCEPTED: Final = frozenset({"accept", "accept-charset", "accept-encoding", "accept-language", "origin", "user-agent"})
 _PAGE_METHODS: Final = ("GET", "HEAD")
 #: Names in one `VaryIndex`. Each makes every look-up dearer; no honest page has as many.
 _MOST_NAMES: Final = 64
 
 
-class Update(State[EngineT]):
+class Update(Doubts[EngineT]):
     """Stores what leaves the stack."""
 
     def leaving(self, head: Head, now: float) -> Fields:
@@ -144,22 +141,6 @@ class Update(State[EngineT]):
         else:
             self.stored_ttl = int(storing.lifetime) - (int(now - since) if now > since else 0)  # as a hit says it now
         return self._marked(head)
-
-    def _reads_of(self, head: Head, now: float) -> tuple[str, ...]:
-        """The fields that the page depends on, as is known by other means than its Vary."""
-        reads = (*self.request.declared, *self.reads)
-        if self.timeout is not None:  # no session is looked for
-            return (*reads, "cookie") if self.request.handed_on else reads
-        if self.suspected and explicit_lifetime(head, self.engine.policy, now) is None:
-            return (*reads, *self.suspected)
-        return reads
-
-    def _tells_users_apart(self, head: Head) -> bool:
-        """Does the response say by what users are told apart, or that it does not matter?"""
-        policy = self.engine.policy
-        if policy.authorization == "vary" or shares_credentials(control(head, policy)):
-            return True
-        return not _ACCEPTED.issuperset(nominated(head))
 
     def _said_once(self, head: Head) -> Fields:
         """A stored response as it leaves: what the middlewares in between have added to it again is in it already.
@@ -280,18 +261,6 @@ class Update(State[EngineT]):
             return {key: record}
         self._write([(index.key, index, max(timeout, INDEX_TIMEOUT)), (key, record, timeout)])
         return {index.key: index, key: record}
-
-    def _reads_more(self, storing: Storing, head: Head) -> bool:
-        """Has a field been read while the body was made, and Vary, which had left, does not name it?"""
-        reads = (*self.reads, *self.suspected) if storing.chosen else self.reads
-        return bool(reads) and not set(reads).issubset(nominated(head))
-
-    def _shows_cookie(self, head: Head, body: bytes) -> bool:
-        """Is it a page for one visitor, as it repeats what only theirs has in a cookie, and does not say so in Vary?"""
-        policy = self.engine.policy
-        if policy.django_rules or "cookie" in nominated(head):
-            return False
-        return shows_cookie(self.request, head, body, most=policy.max_body)
 
     def _fields_to_store(self, head: Head, body: bytes) -> Fields:
         """With the body's length, known by now: a hit then needs no chunks. That of HEAD tells nothing of it."""

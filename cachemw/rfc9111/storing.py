@@ -14,6 +14,7 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
 
+from cachemw.rfc9111.cautions import has_measurements, has_nonce
 from cachemw.rfc9111.fields import CacheControl, has_bad_octets, parse_cache_control, parse_list, parse_vary
 from cachemw.rfc9111.freshness import control, explicit_lifetime, forbids_stale, heuristic_lifetime
 from cachemw.rfc9111.invalidation import own_target, same_origin_target
@@ -127,20 +128,11 @@ def may_store(
     if decision.chosen:
         if has_session(request, policy) and "cookie" not in nominated(head):
             return _refused("session")
-        if not policy.django_rules and _has_nonce(head):
+        if not policy.django_rules and has_nonce(head):
             return _refused("nonce")
+        if not policy.django_rules and has_measurements(head):
+            return _refused("metrics")
     return decision
-
-
-def _has_nonce(head: Head) -> bool:
-    """Does the page allow scripts by a number that is to be guessed by nobody (CSP 3 §7.1: one for each response)?"""
-    where = head.layout.where
-    return any(
-        "'nonce-" in value.lower()
-        for name in ("content-security-policy", "content-security-policy-report-only")
-        if name in where
-        for value in head.lines(name)
-    )
 
 
 def _unanswerable(method: str, request: Request, head: Head, policy: Policy, now: float) -> str:

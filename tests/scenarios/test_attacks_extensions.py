@@ -38,9 +38,38 @@ def test_other_content_security_policies_are_stored(site: Site) -> None:
     assert site.get().hit
 
 
-def test_django_stores_what_it_stores(site: Site) -> None:
+MEASURED = [
+    "text/plain; version=0.0.4; charset=utf-8",
+    "Text/Plain ;VERSION=1.0.0",
+    "application/openmetrics-text; version=1.0.0",
+]
+
+
+@pytest.mark.parametrize("kind", MEASURED)
+def test_measurements_are_those_of_now(site: Site, kind: str) -> None:
+    site.answers(Script(fields=[("Content-Type", kind)]), Script(fields=[("Content-Type", kind)], body=b"later"))
+    assert site.get().trace == "cachemw; fwd=uri-miss; fwd-status=200; detail=metrics"
+    assert site.get().body == b"later"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [("Content-Type", MEASURED[0]), ("Cache-Control", "max-age=5")],
+        [],
+        [("Content-Type", "text/plain; charset=utf-8")],
+    ],
+)
+def test_other_texts_and_measurements_for_some_seconds_are_stored(site: Site, fields: list[tuple[str, str]]) -> None:
+    site.answers(Script(fields=fields))
+    site.get()
+    assert site.get().hit
+
+
+@pytest.mark.parametrize("fields", [NONCES[0], [("Content-Type", MEASURED[0])]])
+def test_django_stores_what_it_stores(site: Site, fields: list[tuple[str, str]]) -> None:
     site.build(policy=Policy.django())
-    site.answers(Script(fields=NONCES[0]))
+    site.answers(Script(fields=fields))
     site.get()
     site.get()
     assert len(site.calls) == 1

@@ -1,0 +1,48 @@
+"""Doubts: whose a page is, as far as the application was seen to find that out, and does not say itself."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cachemw.exchange.state import EngineT, State
+from cachemw.rfc9111.echoes import shows_cookie
+from cachemw.rfc9111.freshness import control, explicit_lifetime
+from cachemw.rfc9111.messages import Head
+from cachemw.rfc9111.storing import Storing, nominated, shares_credentials
+
+__all__ = ["Doubts"]
+
+#: Fields that tell nothing of who asks.
+_ACCEPTED: Final = frozenset({"accept", "accept-charset", "accept-encoding", "accept-language", "origin", "user-agent"})
+
+
+class Doubts(State[EngineT]):
+    """The part of the outer half that knows what was read, by whom, and what the body shows."""
+
+    def _reads_of(self, head: Head, now: float) -> tuple[str, ...]:
+        """The fields that the page depends on, as is known by other means than its Vary."""
+        reads = (*self.request.declared, *self.reads)
+        if self.timeout is not None:  # no session is looked for
+            return (*reads, "cookie") if self.request.handed_on else reads
+        if self.suspected and explicit_lifetime(head, self.engine.policy, now) is None:
+            return (*reads, *self.suspected)
+        return reads
+
+    def _tells_users_apart(self, head: Head) -> bool:
+        """Does the response say by what users are told apart, or that it does not matter?"""
+        policy = self.engine.policy
+        if policy.authorization == "vary" or shares_credentials(control(head, policy)):
+            return True
+        return not _ACCEPTED.issuperset(nominated(head))
+
+    def _reads_more(self, storing: Storing, head: Head) -> bool:
+        """Has a field been read while the body was made, and Vary, which had left, does not name it?"""
+        reads = (*self.reads, *self.suspected) if storing.chosen else self.reads
+        return bool(reads) and not set(reads).issubset(nominated(head))
+
+    def _shows_cookie(self, head: Head, body: bytes) -> bool:
+        """Is it a page for one visitor, as it repeats what only theirs has in a cookie, and does not say so in Vary?"""
+        policy = self.engine.policy
+        if policy.django_rules or "cookie" in nominated(head):
+            return False
+        return shows_cookie(self.request, head, body, most=policy.max_body)
