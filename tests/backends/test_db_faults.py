@@ -19,6 +19,7 @@ from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -1156,3 +1157,13 @@ def test_a_connection_that_comes_just_in_time_is_used(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(db_engines, "Future", JustInTime)
     assert db_engines._within(0.01, lambda: "connection") == "connection"
+
+
+def test_a_child_of_a_fork_whose_cache_goes_leaves_the_connections_to_its_parent() -> None:
+    class Opened:
+        def dispose(self) -> None:
+            pytest.fail("the parent may be using them")
+
+    maker: Any = SimpleNamespace(owner=os.getppid())
+    engine: Any = Opened()
+    db_server._dispose(maker, [engine])

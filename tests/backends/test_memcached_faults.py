@@ -334,6 +334,30 @@ def test_where_no_thread_can_be_had_the_caller_asks(
     until(lambda: cache.get(own[0]) is None, "the server takes part again", BACK)
 
 
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_the_last_server_may_fail_with_what_it_took_over(asynchronous: bool) -> None:
+    cache = PyMemcacheCache(["127.0.0.1:1", "127.0.0.1:2"], {})
+    asked: list[Sequence[str]] = []
+
+    def ask(client: Any, keys: Sequence[str]) -> str:
+        asked.append(keys)
+        if len(asked) == 2:
+            return "an answer"
+        raise BackendUnavailable("it is gone")
+
+    async def aask(client: Any, keys: Sequence[str]) -> str:
+        return ask(client, keys)
+
+    def call() -> Any:
+        return asyncio.run(cache._aeach(aask, KEYS, str)) if asynchronous else cache._each(ask, KEYS, str)
+
+    with pytest.raises(BackendUnavailable, match="it is gone"):
+        call()
+    assert sorted([*asked[0], *asked[1]]) == sorted(KEYS)
+    assert asked[2] == asked[0], "what the first one did not take"
+    assert len(asked) == 3
+
+
 def test_with_all_servers_dead_the_error_names_them(opened: Open, ring: MemcachedRing) -> None:
     cache = opened(ring.location)
     cache.set_many(dict.fromkeys(KEYS, "old"))

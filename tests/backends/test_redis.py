@@ -58,6 +58,17 @@ def test_only_what_can_be_a_page_is_read_as_one() -> None:
             operations.pages(replies, 8)
 
 
+def test_a_script_that_the_server_does_not_run_now_counts_nothing() -> None:
+    class Full:
+        def execute(self, *asked: Any, writes: bool) -> Any:
+            yield from ()
+            return [ReplyError("OOM command not allowed when used memory > 'maxmemory'.")]
+
+    full: Any = Full()
+    with pytest.raises(BackendUnavailable, match="OOM"):
+        next(operations.incr(full, "key", 1))
+
+
 class TestRoundTrips(BothHalves):
     @pytest.fixture
     def cache(self, open_cache: OpenCache, server: Server) -> Any:

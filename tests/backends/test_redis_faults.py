@@ -8,6 +8,7 @@ import gc
 import os
 import re
 import select
+import socket
 import sys
 import threading
 import time
@@ -893,3 +894,16 @@ class TestTasks:
             thread.join()
         assert wrong == []
         cache.close()
+
+
+def test_a_reply_in_pieces_is_not_waited_for_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is there by then is taken, but not for longer than that takes."""
+    moments = iter(range(1000))
+    monkeypatch.setattr(redis_threads, "monotonic", lambda: 100 + next(moments) * redis_threads._LATE * 0.6)
+    server, client = socket.socketpair()
+    with server, client:
+        link = redis_threads.Link(SimpleNamespace(_sock=client))
+        server.sendall(b"$5\r\nhe")
+        with pytest.raises(TimeoutError, match="no answer in time"):
+            link.receive(1, 0.0)
+        assert not select.select([client], [], [], 0)[0]

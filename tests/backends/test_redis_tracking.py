@@ -103,6 +103,33 @@ def test_a_finalizer_that_uses_the_cache_while_it_begins_to_listen(ends: Ends, m
     invalidations.stop()
 
 
+def test_two_who_begin_to_listen_at_the_same_time_have_one_thread(ends: Ends) -> None:
+    listener = Listener()
+    server, client = ends
+    invalidations = Invalidations(
+        lambda: Connection(client), "", on_keys=listener.on_keys, on_flush=listener.on_flush, timeout=5
+    )
+    lock = invalidations._lock
+    begun: list[threading.Thread | None] = []
+
+    class Meanwhile:
+        """The lock, which somebody else has had just before."""
+
+        def __enter__(self) -> None:
+            invalidations._lock = lock
+            invalidations.start()
+            begun.append(invalidations._thread)
+
+        def __exit__(self, *error: object) -> None:
+            """It is free again."""
+
+    invalidations._lock = Meanwhile()  # type: ignore[assignment]
+    invalidations.start()
+    assert [invalidations._thread] == begun != [None]
+    assert b"TRACKING" in server.recv(1000)
+    invalidations.stop()
+
+
 def test_where_no_thread_is_to_be_had_nothing_is_heard_until_one_is(
     ends: Ends, monkeypatch: pytest.MonkeyPatch
 ) -> None:
