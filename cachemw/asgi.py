@@ -78,8 +78,10 @@ def _special(request: ASGIRequest, telling: frozenset[bytes]) -> frozenset[str]:
         special = _names(telling.intersection(headers))
     if len(headers) != len(request._fields):
         special |= {"host"}
-    state = request.scope.get("state")
-    if ("user" in request.scope or (type(state) is dict and not USERS.isdisjoint(state))) and request.user:
+    scope = request.scope
+    state = scope.get("state")
+    has_user = ("user" in scope or (type(state) is dict and not USERS.isdisjoint(state))) and request.user
+    if has_user or ("session" in scope and request.session == "read"):  # which is as good as credentials
         special |= {"authorization"}
     return special
 

@@ -53,6 +53,8 @@ def may_reuse(request: Request, stored: StoredResponse, policy: Policy, now: flo
         _has_credentials(request, policy) and not _is_for_credentials(stored.head, policy)
     ):
         return Reuse.GUARDED
+    if request.known and _would_read_session(request, stored.head, policy):
+        return Reuse.GUARDED
     fresh = now < stored.fresh_until and not softened
     if policy.request_directives and (asked := request_control(request)):
         verdict = _as_asked(asked, stored, policy, now, fresh=fresh)
@@ -61,6 +63,13 @@ def may_reuse(request: Request, stored: StoredResponse, policy: Policy, now: flo
     else:
         verdict = Reuse.STALE if may_serve_stale_while_revalidating(stored, policy, now) else Reuse.VALIDATE
     return Reuse.VALIDATE if verdict is Reuse.STALE and _is_personal(request, stored.head) else verdict
+
+
+def _would_read_session(request: Request, head: Head, policy: Policy) -> bool:
+    """Is it known of the session further out that the page reads it, as far as anybody can tell, and was it empty?"""
+    if request.session != "read" or not policy.session_cookies or shares_credentials(control(head, policy)):
+        return False
+    return "cookie" not in nominated(head)
 
 
 def _is_personal(request: Request, head: Head) -> bool:

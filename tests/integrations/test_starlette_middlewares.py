@@ -303,6 +303,33 @@ def test_a_session_that_does_not_say_what_became_of_it_was_read(says: str, insid
     assert client.get(f"/greeting{query}").text == "hello None"
 
 
+@pytest.mark.parametrize(("says", "shared"), [("", False), ("max-age=60", False), ("public, max-age=60", True)])
+@pytest.mark.parametrize("on_view", [False, True])
+def test_who_has_such_a_session_is_not_shown_what_was_made_for_who_has_none(
+    on_view: bool, says: str, shared: bool
+) -> None:
+    """starsessions, under a name of one's own: the login shows at once."""
+
+    def sessions(app: Any) -> Any:
+        async def with_session(scope: Any, receive: Any, send: Any) -> None:
+            cookie = dict(scope["headers"]).get(b"cookie", b"").decode()
+            scope["session"] = {"user": cookie.removeprefix("mine=")} if cookie else {}
+            await app(scope, receive, send)
+
+        return with_session
+
+    name = f"such {on_view} {says}"
+    view = cache_page(60, cache=LocMemCache(f"{name} view"))(greeting) if on_view else greeting
+    client = visitor(Middleware(sessions), *([] if on_view else [cached(name)]), greeting=view)
+    path = f"/greeting?says={says}" if says else "/greeting"
+    assert outcomes(client, path) == ["hello None"] * 2
+    assert "; hit" in client.get(path).headers["Cache-Status"]
+    for who in ("alice", "bob"):
+        seen = outcomes(client, path, headers={"Cookie": f"mine={who}"})
+        assert seen == ["hello None" if shared else f"hello {who}"] * 2
+    assert client.get(path).text == "hello None"
+
+
 class Unloaded:
     """A user, or a session, that has not been fetched yet."""
 
