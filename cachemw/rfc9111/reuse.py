@@ -66,7 +66,7 @@ def may_reuse(request: Request, stored: StoredResponse, policy: Policy, now: flo
 
 
 def _would_read_session(request: Request, head: Head, policy: Policy) -> bool:
-    """Is it known of the session further out that the page reads it, as far as anybody can tell, and was it empty?"""
+    """Has who asks a session, further out, that cannot tell of reading, where the stored page was made without one?"""
     if request.session != "read" or not policy.session_cookies or shares_credentials(control(head, policy)):
         return False
     return "cookie" not in nominated(head)
