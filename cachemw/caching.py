@@ -285,7 +285,7 @@ class CachingMiddleware(ABC):
         policy = knowing_sessions(caching.policy, config_of(self.app))
         if policy is caching.policy:
             return caching
-        options["policy"], options["seconds"] = policy, caching.seconds
+        options["policy"], options["seconds"], options["rules"] = policy, caching.seconds, caching.rules or ()
         return Caching(**options)
 
     def _exchange_of(self, request: Request, surroundings: MutableMapping[str, Any]) -> Exchange[Line]:

@@ -8,10 +8,13 @@ from wsgiref.validate import validator
 
 import pytest
 import werkzeug
+from flask import Flask
+from werkzeug.test import Client
 
 import cachemw
 from cachemw import CacheMiddleware, ImproperlyConfigured, InvalidCacheBackendError, asgi, wsgi
 from cachemw.backends.locmem import LocMemCache
+from cachemw.integrations.flask import CacheMW
 from cachemw.middleware import interface_of
 
 
@@ -167,6 +170,18 @@ def test_the_application_may_be_given_by_name() -> None:
     """As Litestar's `DefineMiddleware` does."""
     made = [one(app=app) for app in (wsgi_app, asgi_app) for one in (CacheMiddleware, cachemw.UpdateCacheMiddleware)]
     assert [type(one).__module__ for one in made] == ["cachemw.wsgi"] * 2 + ["cachemw.asgi"] * 2
+
+
+@pytest.mark.parametrize("cookie", ["session", "a_name_of_its_own"])
+@pytest.mark.parametrize("around", [CacheMiddleware, CacheMW])
+def test_rules_may_come_one_by_one(around: Any, cookie: str) -> None:
+    """A name that the policy does not know makes another policy of it, and rules are read twice."""
+    app = Flask("rules")
+    app.config["SESSION_COOKIE_NAME"] = cookie
+    app.add_url_rule("/account", view_func=lambda: "mine")
+    site = around(app, cache="dummy://", rules=(rule for rule in [{"path": "/account", "never": True}]))
+    answer = Client(site if around is CacheMiddleware else app).get("/account")
+    assert answer.headers["Cache-Status"] == "cachemw; fwd=bypass; fwd-status=200"
 
 
 def test_rules_may_name_another_cache() -> None:

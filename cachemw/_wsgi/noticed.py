@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from cachemw.exchange import Exchange
 
-__all__ = ["COOKIES_WATCHED", "Witness"]
+__all__ = ["COOKIES_WATCHED", "Witness", "is_user"]
 
 #: Where Werkzeug's request keeps what it has parsed of which field.
 _NEGOTIATED: Final[Mapping[str, str]] = MappingProxyType(
@@ -84,12 +84,16 @@ def _is_identified() -> bool:
     if not has_request_context():
         return False
     try:
-        if any(_is_user(g.get(name)) for name in _USERS):
+        if any(is_user(g.get(name)) for name in _USERS):
             return True
-        return g.get("_login_user") is not None and _is_user(g._login_user) and "_user_id" not in session
+        return g.get("_login_user") is not None and is_user(g._login_user) and "_user_id" not in session
     except Exception:  # of an object that is somebody else's: who is not to be asked may be anybody
         return True
 
 
-def _is_user(user: Any) -> bool:
-    return bool(user) and bool(getattr(user, "is_authenticated", True))
+def is_user(user: Any) -> bool:
+    """Is this, which somebody has left where users are left, one who was let in?"""
+    try:
+        return bool(user) and bool(getattr(user, "is_authenticated", True))
+    except Exception:  # somebody else's: who is not to be asked may be anybody
+        return True

@@ -40,6 +40,7 @@ from cachemw._asgi.passage import no_body, send_stored
 from cachemw._asgi.request import sanitised
 from cachemw._views.asgi import ViewPassage
 from cachemw._views.page import EXCHANGE
+from cachemw._wsgi.noticed import is_user
 from cachemw.activation import KEY as LOCALE
 from cachemw.activation import Locale
 from cachemw.asgi import ASGIRequest, Message
@@ -323,7 +324,7 @@ def _mind_visitor(request: Any, response: Any, exchange: Any) -> None:
     if getattr(session, "modified", False) or request.META.get("CSRF_COOKIE_NEEDS_UPDATE"):
         exchange.never, exchange.detail = True, "set-cookie"
     user = vars(request).get("user")
-    if user is not None and not isinstance(user, LazyObject) and user.is_authenticated:  # not by way of the session
+    if user is not None and not isinstance(user, LazyObject) and is_user(user):  # not by way of the session
         exchange.identified = True
     if getattr(request, "_csp_nonce", None):  # made, as the page has it: further out it is allowed, this time alone
         exchange.never, exchange.detail = True, "nonce"

@@ -48,7 +48,7 @@ from cachemw.integrations._flask_settings import BY_BABEL, chosen_by_babel, mind
 from cachemw.integrations._flask_urls import absolute, mounts
 from cachemw.rfc9111.invalidation import is_unsafe
 from cachemw.rfc9111.policy import Policy
-from cachemw.rules import Rule
+from cachemw.rules import Rule, Rules
 from cachemw.settings import Settings
 
 __all__ = ["CacheMW", "FlaskSite"]
@@ -122,7 +122,7 @@ class CacheMW:
             "policy": policy,
             "seconds": seconds,
             "key_prefix": key_prefix,
-            "rules": rules,
+            "rules": None if rules is None else Rules(rules),
         }
         site = boolean("site", site)
         if not site and (hooks is not None or rules is not None):

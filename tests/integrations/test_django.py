@@ -570,6 +570,30 @@ def test_a_user_who_is_known_by_something_else_than_the_session(site: Site, page
         assert is_hit(visitor.get("/?varies", **{"X-Member": "Anne"}))
 
 
+class Forgetful:
+    """A user who cannot be asked: the database is gone."""
+
+    @property
+    def is_authenticated(self) -> bool:
+        raise ConnectionError("gone")
+
+
+@pytest.mark.parametrize("user", ["Anne", Forgetful()])
+def test_a_user_of_another_kind_is_one(site: Site, page: Counter, user: object) -> None:
+    """A middleware of one's own may set a name, or what has nothing in common with Django's users."""
+
+    def view(request: Any) -> HttpResponse:
+        request.user = user
+        return HttpResponse(page())
+
+    site.view(view)
+    with override_settings(MIDDLEWARE=BOTH):
+        for number in (1, 2):
+            response = site.visitor().get()
+            assert (response.status_code, response.text_seen) == (200, f"page {number}")
+            assert response.headers["Cache-Status"].endswith("detail=authorization")
+
+
 def test_a_number_used_once_is_not_used_again(site: Site, page: Counter) -> None:
     """django-csp, in a few lines: it makes one where a page asks for it, and allows that further out."""
 
