@@ -76,6 +76,7 @@ class Line(Engine):
         distant = pages.shared and not pages.cache.near
         super().__init__(policy, shared=pages.shared, distant=distant, common=pages.common, **options)
         self.pages = pages
+        self.keeps = pages.cache.keeps
         self.flights: Flights[Record | None] = Flights()
 
     @property

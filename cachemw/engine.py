@@ -139,7 +139,10 @@ class Engine:
     shared   other processes see the store: clocks may differ by `skew` seconds
     distant  a look-up is a round trip: it asks for all that a miss would have to know besides
     common   what the engines of the same store share; None: there is no other
+    keeps    False: nothing is ever stored, and nobody waits for it
     """
+
+    keeps = True
 
     def __init__(
         self,

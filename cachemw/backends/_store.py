@@ -45,6 +45,8 @@ class Store(ABC):
     shared: ClassVar[bool] = True
     #: Is it on this machine, so that a read costs by the key, where others cost by the round trip?
     near: bool = False
+    #: Is anything that is stored there afterwards?
+    keeps: ClassVar[bool] = True
     #: Are pages kept as the objects given, not as bytes?
     by_reference: ClassVar[bool] = False
     #: The longest made key that the store takes, in characters; None: any, and pages then have readable keys.

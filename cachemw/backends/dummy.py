@@ -14,6 +14,7 @@ class DummyCache(InlineCache):
     """Stores nothing; keys are checked and defaults called as elsewhere. Values need not be serializable."""
 
     shared: ClassVar[bool] = False
+    keeps: ClassVar[bool] = False
     by_reference: ClassVar[bool] = True
     option_names: ClassVar[frozenset[str] | None] = None  # the options of the cache that it stands in for
 

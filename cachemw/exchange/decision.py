@@ -127,7 +127,7 @@ class Decision(State[EngineT]):
             self.conditions = self._lacking
         elif self.stale is not None and policy.revalidate:
             self.conditions = conditions(self.stale) or None
-        if policy.collapse and self._may_wait():
+        if policy.collapse and self.engine.keeps and self._may_wait():
             key = self._variant if self._index is not None else self.primary
             if not (self.engine.passing and self.engine.passes_by(key, self.now)):
                 # Who comes after a purge must not wait for what began before it. Other processes' purges are told by

@@ -124,6 +124,8 @@ class Update(Doubts[EngineT]):
             return self._refuse("field", head)  # the key does not have what the application may have read
         if policy.patch and (storing.chosen or self.timeout is not None or policy.django_rules):
             head = _patched(head, storing.lifetime, now)
+        if not engine.keeps:
+            return self._refuse("dummy", head)
         if (length := _stated_length(head)) is not None:
             self.length = length
             if length > policy.max_body:

@@ -14,6 +14,7 @@ import pytest
 
 from cachemw import Policy, asgi, wsgi
 from cachemw._asgi.passage import no_body
+from cachemw.backends.dummy import DummyCache
 from cachemw.backends.locmem import LocMemCache
 from tests.scenarios.conftest import Asked, Clock, Script, Site
 from tests.servers import until
@@ -162,20 +163,21 @@ def test_an_uncacheable_answer_is_shared_with_nobody_and_holds_nobody_up(crowd: 
 
 
 @pytest.mark.parametrize(
-    ("policy", "fields"),
+    ("options", "fields"),
     [
-        (Policy(), {"Authorization": "Basic Ym9iOg=="}),
-        (Policy(), {"Range": "bytes=0-1"}),
-        (Policy(), {"Cookie": "sessionid=bob"}),
-        (Policy(collapse=False), {}),
-        (Policy.django(), {}),
+        ({}, {"Authorization": "Basic Ym9iOg=="}),
+        ({}, {"Range": "bytes=0-1"}),
+        ({}, {"Cookie": "sessionid=bob"}),
+        ({"policy": Policy(collapse=False)}, {}),
+        ({"policy": Policy.django()}, {}),
+        ({"cache": DummyCache()}, {}),
     ],
-    ids=["credentials", "a part", "a session", "no collapsing", "Django"],
+    ids=["credentials", "a part", "a session", "no collapsing", "Django", "no cache"],
 )
 def test_whoever_could_not_be_given_the_answer_does_not_wait_for_it(
-    site: Site, policy: Policy, fields: dict[str, str]
+    site: Site, options: dict[str, Any], fields: dict[str, str]
 ) -> None:
-    site.build(policy=policy)
+    site.build(**options)
     asked, answers = threading.Event(), threading.Event()
 
     def respond(request: Asked) -> Script:

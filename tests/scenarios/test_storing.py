@@ -9,6 +9,7 @@ from urllib.parse import quote, unquote, unquote_to_bytes
 import pytest
 
 from cachemw import Policy, Rule, purge
+from cachemw.backends.dummy import DummyCache
 from cachemw.backends.locmem import LocMemCache
 from tests.scenarios.conftest import Asked, Script, Site
 
@@ -44,6 +45,14 @@ def test_what_is_chosen_is_not_told_where_the_policy_says_so(site: Site) -> None
     answer = site.get()
     assert answer.hit
     assert (answer["cache-control"], answer["expires"]) == (None, None)
+
+
+def test_a_cache_that_is_switched_off_says_so_and_leaves_the_fields_as_ever(site: Site) -> None:
+    site.build(cache=DummyCache()).page()
+    first, second = site.get(), site.get()
+    assert first.trace == second.trace == "cachemw; fwd=uri-miss; fwd-status=200; detail=dummy"
+    assert first["cache-control"] == "max-age=600"
+    assert len(site.calls) == 2
 
 
 @pytest.mark.parametrize(("said", "told"), [(60, 60), (900, 300)])
