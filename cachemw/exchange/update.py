@@ -122,6 +122,8 @@ class Update(Doubts[EngineT]):
             return self._refuse("host", head)
         if (disguised := request.disguised) and not disguised.isdisjoint((*nominated(head), *policy.keyed_fields)):
             return self._refuse("field", head)  # the key does not have what the application may have read
+        if (storing.chosen or self.chosen_within) and self.outer is not None:
+            self.outer.chosen_within = True
         if policy.patch and (storing.chosen or self.timeout is not None or policy.django_rules):
             head = _patched(head, storing.lifetime, now)
         if not engine.keeps:
@@ -130,8 +132,6 @@ class Update(Doubts[EngineT]):
             self.length = length
             if length > policy.max_body:
                 return self._refuse("too-large", head)
-        if (storing.chosen or self.chosen_within) and self.outer is not None:
-            self.outer.chosen_within = True
         self.keep = True
         self._left = head
         if engine.search or "no-vary-search" in head.layout.where:

@@ -62,4 +62,4 @@ def _decoded(head: Head, body: bytes, most: int) -> bytes | None:
         plain = decompressor.decompress(body, most)
     except zlib.error:
         return None
-    return plain if decompressor.eof else None
+    return plain if decompressor.eof and not decompressor.unused_data else None

@@ -20,10 +20,11 @@ VALUE = "0123456789abcdef0123"
     [
         ("gzip", b"no gzip at all"),
         ("gzip", gzip.compress(b"page")[:10] + bytes(20)),
+        ("gzip", gzip.compress(b"page") + gzip.compress(VALUE.encode())),
         ("deflate", zlib.compress(b"page")[2:-4]),
         ("br", b"brotli"),
     ],
-    ids=["nonsense", "damaged", "raw deflate", "unknown"],
+    ids=["nonsense", "damaged", "two in a row", "raw deflate", "unknown"],
 )
 def test_what_cannot_be_read_may_show_a_token(name: str, coding: str, body: bytes) -> None:
     request = Request(fields=[("Cookie", f"{name}={VALUE}")])
