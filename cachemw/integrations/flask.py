@@ -24,7 +24,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 from flask import Blueprint, Flask, current_app, has_app_context, request
@@ -52,6 +52,9 @@ from cachemw.rules import Rule, Rules
 from cachemw.settings import Settings
 
 __all__ = ["CacheMW", "FlaskSite"]
+
+#: Whether the view, or what came before it, has looked at what browser it is.
+_BROWSER_READ: Final = "cachemw.browser_read"
 
 BlueprintT = TypeVar("BlueprintT", bound=Blueprint)
 
@@ -288,6 +291,9 @@ class _Start(Forkable):
             page.check(self.site)
         if self._watches:
             app.before_request_funcs.setdefault(None, []).insert(0, _watch_cookies)
+            for level in (None, *app.blueprints):  # they are called from the last to the first
+                app.after_request_funcs.setdefault(level, []).append(_note_browser)
+            app.after_request_funcs[None].insert(0, _forget_browser)
         if pages or self.inner_half is not None:
             for level in (None, *app.blueprints):
                 app.before_request_funcs.setdefault(level, []).append(self._looker(level, pages))
@@ -319,6 +325,19 @@ def _watch_cookies() -> None:
     """The first of the before functions: whoever looks at the cookies from now on makes another page of it for each."""
     vars(request._get_current_object()).pop("cookies", None)  # type: ignore[attr-defined]
     request.environ[COOKIES_WATCHED] = True
+
+
+def _note_browser(response: Any) -> Any:
+    """The first of the after functions: the page is made. Who looks at the browser from now on logs it."""
+    request.environ.setdefault(_BROWSER_READ, "user_agent" in vars(request._get_current_object()))  # type: ignore[attr-defined]
+    return response
+
+
+def _forget_browser(response: Any) -> Any:
+    """The last of them. Who looks at it still later makes a stream."""
+    if request.environ.get(_BROWSER_READ) is False:
+        vars(request._get_current_object()).pop("user_agent", None)  # type: ignore[attr-defined]
+    return response
 
 
 def _nothing(exchange: Any) -> None:

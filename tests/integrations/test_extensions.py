@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable, Iterable, Iterator
+from itertools import product
 from types import MappingProxyType
 from typing import Any
 
 import httpx
 import pytest
-from flask import Flask, g, request, session, stream_with_context
+from flask import Blueprint, Flask, Response, g, request, session, stream_with_context
 from flask.sessions import SessionInterface, SessionMixin
 from werkzeug.datastructures import CallbackDict
 from werkzeug.test import Client
@@ -165,6 +166,40 @@ def test_what_says_for_how_long_is_for_all_whatever_was_counted_before() -> None
     for path in ("/", "/timed"):
         ask(site, path, Cookie="_ga=1", User_Agent="a")
         assert is_hit(ask(site, path, Cookie="_ga=2", User_Agent="b"))
+
+
+def test_a_log_of_browsers_makes_no_page_for_each() -> None:
+    """Made of functions that come after the page; a view and a stream are pages for browsers as ever."""
+    app = Flask(__name__)
+    part = Blueprint("part", __name__)
+    log: list[str] = []
+
+    @app.after_request
+    @part.after_request
+    def note(response: Response) -> Response:
+        log.append(request.user_agent.string)
+        return response
+
+    def stream() -> Iterator[str]:
+        yield "on "
+        yield request.user_agent.string
+
+    views: dict[str, Callable[[], Any]] = {
+        "all": lambda: "page",
+        "own": lambda: f"on {request.user_agent.string}",
+        "stream": lambda: Response(stream_with_context(stream())),
+    }
+    for name, view in views.items():
+        app.add_url_rule(f"/{name}", name, view)
+        part.add_url_rule(f"/part/{name}", name, view)
+    app.register_blueprint(part)
+    site = _extended(app)
+    for under in ("", "/part"):
+        assert ask(site, f"{under}/all", User_Agent="a").text == "page"
+        assert is_hit(ask(site, f"{under}/all", User_Agent="b"))
+        for browser, name in product("ab", ["own", "stream"]):
+            assert ask(site, f"{under}/{name}", User_Agent=browser).text == f"on {browser}"
+    assert set(log) == {"a", "b"}
 
 
 @pytest.mark.parametrize("around", AROUND_FLASK)
