@@ -25,6 +25,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
+from cachemw.backends import _dialling
 from cachemw.backends._db import connections as db_connections
 from cachemw.backends._db import engines as db_engines
 from cachemw.backends._db import server as db_server
@@ -32,6 +33,7 @@ from cachemw.backends._db.calls import Call
 from cachemw.backends._db.connections import Connections
 from cachemw.backends._db.server import ServerStore
 from cachemw.backends._db.sqlite import SQLiteStore
+from cachemw.backends._dialling import within
 from cachemw.backends.db import DatabaseCache
 from cachemw.errors import BackendUnavailable, ImproperlyConfigured
 from cachemw.testing._concurrency import in_threads
@@ -810,17 +812,17 @@ def test_more_threads_than_connections_share_them(make: Make) -> None:
 
 
 def test_a_crowd_opens_connections_one_after_the_other(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    within, at_once, opened = db_engines._within, [0], [0]
+    at_once, opened = [0], [0]
 
-    def counted(seconds: float, connect: Callable[[], Any]) -> Any:
+    def counted(seconds: float, connect: Callable[[], Any], end: Callable[[Any], object]) -> Any:
         at_once[0] += 1
         opened.append(at_once[0])
         try:
-            return within(seconds, connect)
+            return within(seconds, connect, end)
         finally:
             at_once[0] -= 1
 
-    monkeypatch.setattr(db_engines, "_within", counted)
+    monkeypatch.setattr(db_engines, "within", counted)
     cache = make(deadline=10)
     assert in_threads(50, lambda number: cache.get("nothing")) == [None] * 50
     assert max(opened) == 1
@@ -1112,7 +1114,7 @@ def test_a_connection_that_comes_too_late_is_closed() -> None:
         return Late()
 
     with pytest.raises(TimeoutError, match="no connection"):
-        db_engines._within(0.01, connect)
+        within(0.01, connect, Late.close)
     released.set()
     assert closed.wait(30)
 
@@ -1126,7 +1128,7 @@ def test_a_connection_that_fails_too_late_is_forgotten() -> None:
         raise OSError("refused")
 
     with pytest.raises(TimeoutError, match="no connection"):
-        db_engines._within(0.01, connect)
+        within(0.01, connect, print)
     released.set()
     assert failed.wait(30)
 
@@ -1155,8 +1157,8 @@ def test_a_connection_that_comes_just_in_time_is_used(monkeypatch: pytest.Monkey
                 return found
             raise TimeoutError  # it came after the wait had ended, and before it could be called off
 
-    monkeypatch.setattr(db_engines, "Future", JustInTime)
-    assert db_engines._within(0.01, lambda: "connection") == "connection"
+    monkeypatch.setattr(_dialling, "Future", JustInTime)
+    assert within(0.01, lambda: "connection", print) == "connection"
 
 
 def test_a_child_of_a_fork_whose_cache_goes_leaves_the_connections_to_its_parent() -> None:

@@ -14,7 +14,8 @@ import pytest
 
 from cachemw.backends._db import turns as db_turns
 from cachemw.backends._db.pymysql import QuickConnection
-from cachemw.backends._db.turns import Limit, Line, TaskTurn, ThreadTurn, await_result
+from cachemw.backends._db.turns import Limit, Line, TaskTurn, ThreadTurn
+from cachemw.backends._dialling import await_result
 from tests.backends.loop_clock import LoopClock
 
 WORKS = None, None, None  # the end of a context

@@ -10,7 +10,6 @@ import math
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final
@@ -20,10 +19,9 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from cachemw._threads import begin
 from cachemw._values import refuse
 from cachemw.backends._db.calls import shown_url
-from cachemw.backends._db.turns import await_result
+from cachemw.backends._dialling import within
 from cachemw.errors import ImproperlyConfigured
 
 __all__ = ["DRIVERS", "PATIENCE", "EngineMaker", "error_code"]
@@ -119,7 +117,7 @@ class EngineMaker:
             if not opening.acquire(timeout=seconds):
                 raise TimeoutError(f"no connection within {seconds:g} s: others are being made")
             try:
-                return _within(seconds, lambda: connect(*arguments, **parameters))
+                return within(seconds, partial(connect, *arguments, **parameters), _close)
             finally:
                 opening.release()
 
@@ -190,32 +188,8 @@ class EngineMaker:
         return ImproperlyConfigured(f"The database {url!r} cannot be used: {str(error).strip()}{hint}")
 
 
-def _within(seconds: float, connect: Callable[[], Any]) -> Any:
-    """A new connection, or TimeoutError: the drivers' own limits are whole seconds, or leave the name look-up out."""
-    future: Future[Any] = Future()
-
-    def work() -> None:
-        try:
-            connection = connect()
-        except BaseException as error:
-            if future.set_running_or_notify_cancel():
-                future.set_exception(error)
-        else:
-            if future.set_running_or_notify_cancel():
-                future.set_result(connection)
-            else:
-                connection.close()  # too late
-
-    try:
-        begin(threading.Thread(target=work, daemon=True, name="cachemw-connect"))
-    except RuntimeError as error:  # no thread is to be had, or the interpreter shuts down
-        raise OSError(f"no connection: {error}") from error
-    try:
-        return await_result(future, seconds)
-    except TimeoutError:
-        if future.cancel():
-            raise TimeoutError(f"no connection within {seconds:g} s") from None
-        return future.result()
+def _close(connection: Any) -> None:
+    connection.close()
 
 
 def _prepare_nothing_behind_a_pooler(connection: Any, _record: Any) -> None:

@@ -13,15 +13,13 @@ import asyncio
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
-from concurrent.futures import Future
 from time import monotonic
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Self
 
-__all__ = ["Limit", "Line", "TaskTurn", "ThreadTurn", "await_result"]
+from cachemw.backends._dialling import PARTS
 
-#: A time limit is waited for in so many parts.
-_PARTS: Final = 8
+__all__ = ["Limit", "Line", "TaskTurn", "ThreadTurn"]
 
 
 class Line:
@@ -198,7 +196,7 @@ class Limit:
         """So many seconds from now."""
         self._stop()
         if seconds is not None:
-            self._arm(seconds / _PARTS, _PARTS)
+            self._arm(seconds / PARTS, PARTS)
 
     def _arm(self, part: float, left: int) -> None:
         loop = asyncio.get_running_loop()
@@ -216,14 +214,3 @@ class Limit:
     ) -> None:
         self._stop()
         await self._timeout.__aexit__(kind, error, at)
-
-
-def await_result(future: Future[Any], seconds: float) -> Any:
-    """What another thread makes. Raises: TimeoutError; the time counts in parts, as in `Limit`."""
-    for _ in range(_PARTS - 1):
-        try:
-            return future.result(seconds / _PARTS)
-        except TimeoutError:
-            if future.done():
-                break  # its own
-    return future.result(seconds / _PARTS)

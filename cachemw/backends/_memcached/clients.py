@@ -13,11 +13,13 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 from typing import Any, Generic, TypeVar
 
 from pymemcache.client.base import Client  # type: ignore[import-untyped]
 
+from cachemw.backends._dialling import is_looked_up, within
 from cachemw.backends._memcached import commands
 from cachemw.backends._memcached.commands import Step, Talk
 from cachemw.backends._memcached.link import Link
@@ -224,8 +226,10 @@ class PyMemcachePool(Pool[Link]):
         address = self._node.address
         if isinstance(address, str):
             return self._connect_by(socket)
-        found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)
-        deadline = monotonic() + self._options["connect_timeout"]
+        seconds = self._options["connect_timeout"]
+        look_up = partial(socket.getaddrinfo, *address, type=socket.SOCK_STREAM)
+        found = within(seconds, look_up, len) if is_looked_up(address[0]) else look_up()
+        deadline = monotonic() + seconds
         for one in found[:-1]:
             try:
                 return self._connect_by(_OneAddress(one))

@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Generator, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
 import redis.asyncio.connection as redis_tasks
 import redis.connection as redis_threads
 from redis.exceptions import RedisError, ResponseError
 
+from cachemw.backends._dialling import is_looked_up, within
 from cachemw.backends._redis.options import Address, Settings
 from cachemw.backends._redis.tasks import Channels
 from cachemw.backends._redis.threads import Link, Pool, PoolOfRedisPy
@@ -40,6 +42,7 @@ class Node:
         self.address = address
         self.name = address if isinstance(address, str) else f"{address[0]}:{address[1]}"
         self.settings = settings
+        self._is_looked_up = not isinstance(address, str) and is_looked_up(address[0])
         #: Until then (monotonic time) it is left alone, as it has just failed.
         self.rests_until = 0.0
         self._protocol = settings.connection.get("protocol", 3)
@@ -97,13 +100,20 @@ class Node:
 
     def connect(self, timeout: float | None = None) -> Any:
         """A connection of redis-py's, connected. timeout: seconds for each answer. Raises: `CLIENT_ERRORS`."""
+        if not self._is_looked_up:
+            return self._connected(timeout)
+        settings = self.settings
+        seconds = settings.connect_timeout + (settings.timeout if timeout is None else timeout)
+        return within(seconds, partial(self._connected, timeout), lambda made: made.disconnect())
+
+    def _connected(self, timeout: float | None) -> Any:
         connection = self._connection(timeout)
         try:
             connection.connect()
         except ResponseError as error:
             if not self._fall_back(error):
                 raise
-            return self.connect(timeout)
+            return self._connected(timeout)
         except BaseException:
             connection.disconnect()
             raise
