@@ -6,6 +6,9 @@ Rule: neither is imported. What does not look like their routes declares nothing
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dis import get_instructions
+from functools import lru_cache
+from types import CodeType
 from typing import Any, Final
 
 from cachemw.rfc9111.syntax import is_token
@@ -35,6 +38,10 @@ _BESIDES: Final = frozenset(
 )
 
 
+#: What of a request says where it goes, not who sends it.
+_IMPERSONAL: Final = frozenset({"app", "base_url", "method", "path_params", "query_params", "url", "url_for"})
+
+
 def declared(scope: Mapping[str, Any]) -> tuple[str, ...]:
     """The request fields that the route in the scope depends on, in lower case, each once."""
     dependant = _dependant(scope)
@@ -62,10 +69,34 @@ def _dependant(scope: Mapping[str, Any]) -> Any:
 
 def _is_handed_on(dependant: Any) -> bool:
     return any(
-        (one.request_param_name or one.http_connection_param_name or _is_handed_on(one))
+        (_asks_for_more(one) or _is_handed_on(one))
         and not type(one.call).__module__.startswith(("fastapi.security.", "cachemw."))  # which say what they read
         for one in getattr(dependant, "dependencies", ())
     )
+
+
+def _asks_for_more(dependant: Any) -> bool:
+    """Does it take the request, and may ask that for more than `_IMPERSONAL`? For `request.app.state` it does not."""
+    code = getattr(dependant.call, "__code__", None)
+    names = (dependant.request_param_name, dependant.http_connection_param_name)
+    return any(name and not (isinstance(code, CodeType) and _is_impersonal(code, name)) for name in names)
+
+
+@lru_cache(1024)
+def _is_impersonal(code: CodeType, name: str) -> bool:
+    """Is all that a function does with this parameter to take what is `_IMPERSONAL` of it?"""
+    if name not in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]:  # it takes what there is: a decorator
+        return False
+    loaded = False
+    for instruction in get_instructions(code):
+        given = instruction.argval
+        if loaded and not (instruction.opname in ("LOAD_ATTR", "LOAD_METHOD") and given in _IMPERSONAL):
+            return False
+        names = given if type(given) is tuple else (given,)  # Python 3.13 loads two by one instruction
+        loaded = instruction.opname.startswith("LOAD_FAST") and names[-1] == name
+        if names.count(name) > loaded:  # bound anew, or shared with a function within
+            return False
+    return True
 
 
 def _fields_of_litestar(handler: Any, dependencies: Mapping[str, Any]) -> Iterator[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Annotated, Any
 
@@ -134,6 +135,88 @@ def test_who_asks_the_request_before_the_operation_does_asks_for_its_cookies(ask
             assert answer.json() == f"hello {name}"
             assert answer.headers["Vary"] == "Cookie"
     assert "; hit" in answer.headers["Cache-Status"]
+
+
+def in_a_table(request: Request, *, key: str = "page") -> Any:
+    return request.app.state.pages[request.query_params.get(key, request.url.path)]
+
+
+def for_a_while(connection: HTTPConnection) -> Iterator[str]:
+    yield connection.app.state.pages["/"]
+
+
+async def in_a_task(request: Request) -> Any:
+    return await get_pages(1, request.app)
+
+
+async def get_pages(number: int, app: Any) -> Any:
+    return app.state.pages["/"]
+
+
+class Site:
+    def page(self, request: Request) -> Any:
+        return request.app.state.pages["/"]
+
+
+def in_its_state(request: Request) -> Any:
+    request.state.name = request.cookies.get("access_token")
+    return "page"
+
+
+def by_another_name(request: Request) -> Any:
+    asked = request
+    return asked.cookies.get("page", "page")
+
+
+def by_another_function(request: Request) -> Any:
+    return member(request) or "page"
+
+
+def by_a_function_within(request: Request) -> Any:
+    def ask() -> str:
+        return request.cookies.get("page", "page")
+
+    return ask()
+
+
+@functools.wraps(in_a_table)
+def decorated(*args: Any, **kwargs: Any) -> Any:
+    return in_a_table(*args, **kwargs)
+
+
+def bound_anew(request: Any, other: str = "") -> Any:
+    request = request.app if other else request
+    return "page"
+
+
+bound_anew.__annotations__["request"] = Request
+
+
+@pytest.mark.parametrize("asked", [in_a_table, for_a_while, in_a_task, Site().page])
+def test_who_asks_for_the_application_alone_asks_for_no_cookies(asked: Any) -> None:
+    client = TestClient(depending_on(asked))
+    assert client.get("/", headers={"Cookie": "_ga=1"}).json() == "page"
+    answer = client.get("/", headers={"Cookie": "_ga=2"})
+    assert "; hit" in answer.headers["Cache-Status"]
+    assert "Vary" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "asked", [in_its_state, by_another_name, by_another_function, by_a_function_within, decorated, bound_anew]
+)
+def test_who_may_ask_for_more_is_taken_to_ask_for_cookies(asked: Any) -> None:
+    assert TestClient(depending_on(asked)).get("/").headers["Vary"] == "Cookie"
+
+
+def depending_on(asked: Any) -> FastAPI:
+    app = FastAPI()
+    app.state.pages = {"/": "page"}
+
+    def operation(given: str = Depends(asked)) -> str:
+        return given
+
+    app.get("/")(cache_page(60, cache=LocMemCache(f"depending on {asked}"))(operation))
+    return app
 
 
 def site_wide(way: Callable[..., str], store: LocMemCache) -> FastAPI:
