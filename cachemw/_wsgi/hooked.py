@@ -47,7 +47,7 @@ class Hooked:
         environ, plan = self._environ, self._plan
         given = None
         try:
-            request = WerkzeugRequest(environ)
+            request = WerkzeugRequest(environ, populate_request=False)  # it is not the one of the application
             response = self._before(request)
             if response is None:
                 response = given = self._called()

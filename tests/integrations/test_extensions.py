@@ -16,7 +16,7 @@ from flask.sessions import SessionInterface, SessionMixin
 from werkzeug.datastructures import CallbackDict
 from werkzeug.test import Client
 
-from cachemw import CacheMiddleware, FetchFromCacheMiddleware, Policy, UpdateCacheMiddleware, cache_page
+from cachemw import CacheMiddleware, FetchFromCacheMiddleware, Hooks, Policy, UpdateCacheMiddleware, cache_page
 from cachemw.backends.locmem import LocMemCache
 from cachemw.integrations.flask import CacheMW
 
@@ -200,6 +200,28 @@ def test_a_log_of_browsers_makes_no_page_for_each() -> None:
         for browser, name in product("ab", ["own", "stream"]):
             assert ask(site, f"{under}/{name}", User_Agent=browser).text == f"on {browser}"
     assert set(log) == {"a", "b"}
+
+
+def test_what_a_hook_of_the_cache_looks_at_is_nothing_that_the_page_was_chosen_by() -> None:
+    """It runs before each hit, too, whatever is further in."""
+    hooks, calls = Hooks(), []
+
+    @hooks.before_request
+    def no_robots(request: Any) -> Any:
+        if "robot" in request.user_agent.string or request.accept_mimetypes.best == "image/robot":
+            return Response("none for robots", 403)
+        return None
+
+    def app(environ: Any, start_response: Any) -> Any:
+        calls.append(environ)
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"page"]
+
+    site = CacheMiddleware(app, cache=_store(), hooks=hooks)
+    for browser in "ab":
+        assert ask(site, User_Agent=browser, Accept=f"text/{browser}").text == "page"
+    assert ask(site, User_Agent="robot").status_code == 403
+    assert len(calls) == 1
 
 
 @pytest.mark.parametrize("around", AROUND_FLASK)
