@@ -147,11 +147,9 @@ class ASGIRequest(UnreadRequest):
     @property
     def said_of_user(self) -> bool | None:
         """Has Starlette's AuthenticationMiddleware, or one like it, found a user? Many leave theirs in the state."""
-        user = _user_of(self.scope)
-        if user is None:
-            return None
         try:
-            return bool(getattr(user, "is_authenticated", True))
+            user = _user_of(self.scope)
+            return None if user is None else bool(getattr(user, "is_authenticated", True))
         except Exception:  # somebody else's property: a user who is not to be asked may be anybody
             return True
 
@@ -227,7 +225,7 @@ class ASGIRequest(UnreadRequest):
 def _user_of(scope: Scope) -> Any:
     user, state = scope.get("user"), scope.get("state")
     if user is None and type(state) is dict and not USERS.isdisjoint(state):
-        return next((state[name] for name in sorted(USERS) if state.get(name) is not None), None)
+        return next((state[name] for name in sorted(USERS) if state.get(name)), None)
     return user
 
 

@@ -237,7 +237,10 @@ def test_a_user_whom_a_function_of_the_applications_own_has_found_is_one(around:
         assert client.get("/hello", headers={"X-Member": "alice"}).text == "hello alice"
 
 
-@pytest.mark.parametrize("state", [None, object(), SimpleNamespace(user="alice"), {"database": 1}, {"user": None}])
+@pytest.mark.parametrize(
+    "state",
+    [None, object(), SimpleNamespace(user="alice"), {"database": 1}, {"user": None}, {"user": {}, "user_id": ""}],
+)
 def test_a_state_that_tells_of_no_user_is_left_alone(state: Any) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await PlainTextResponse("hello")(scope, receive, send)
