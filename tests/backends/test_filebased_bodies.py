@@ -697,6 +697,31 @@ def test_what_is_in_use_is_not_culled_and_what_finds_no_room_is_not_stored(
     assert held(cache)[1] <= 4 * len(BODY)
 
 
+@pytest.mark.parametrize("owned", [True, False])
+def test_what_was_read_alone_makes_way(directory: Path, monkeypatch: pytest.MonkeyPatch, owned: bool) -> None:
+    """Who reads has it open. Otherwise the pages of a minute would keep out those of the next."""
+    cache = bounded(directory, 4 * len(BODY))
+    if not owned:  # by this user: reading is then noted, and nothing fails
+        real = os.open
+
+        def guarded(path: Any, flags: int, *args: Any, **kwargs: Any) -> int:
+            if flags & os.O_NOATIME:
+                raise PermissionError(errno.EPERM, "not the owner", path)
+            return real(path, flags, *args, **kwargs)
+
+        monkeypatch.setattr(os, "open", guarded)
+    for number in range(3):
+        file = store(cache, f"page{number}")
+        known = read(cache, f"page{number}")
+        assert known is not None
+        assert bytes(known.body) == BODY
+        if owned:
+            assert file.stat().st_atime_ns <= file.stat().st_mtime_ns
+    if owned:
+        assert cache.write_records([("new", Apart(b"head", BODY), 100.0)]) == []
+        assert held(cache)[1] <= 4 * len(BODY)
+
+
 def test_what_the_store_holds_is_counted_anew_with_its_bodies(cache: FileBasedCache, directory: Path) -> None:
     store(cache)
     store(cache, "another")

@@ -25,6 +25,7 @@ __all__ = [
     "body_of",
     "is_in_use",
     "live_entry",
+    "open_body",
     "open_for_reading",
     "status_of",
     "temporary_name",
@@ -36,12 +37,13 @@ ENTRY_NAME: Final = re.compile(r"[0-9a-f]{40}\.cmw")
 BODY_NAME: Final = re.compile(r"[0-9a-f]{32}\.cmw-body")
 TEMPORARY_NAME: Final = re.compile(r"\.[0-9a-f]{16}\.cmw-new")
 
-#: Seconds for which a body that was in use stays: it was read, or its path told to a server, which opens it as soon as
-#: it comes to it. A minute is for one that is swapped out, or waits for a slow disk.
+#: Seconds for which a body that was in use stays: its path was told to a server, which opens it as soon as it comes to
+#: it, or another user has read it. A minute is for one that is swapped out, or waits for a slow disk.
 GRACE: Final = 60.0
 
 # A FIFO that stands where an entry should be must not block whoever opens it: O_NONBLOCK.
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_UNNOTED: Final = getattr(os, "O_NOATIME", 0)
 _UPDATE: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -58,8 +60,20 @@ def temporary_name() -> str:
 
 def open_for_reading(path: str, *, update: bool = False) -> int | None:
     """A descriptor of the entry's file; None if there is none, or a link in its place."""
+    return _opened(path, _UPDATE if update else _READ)
+
+
+def open_body(path: str) -> int | None:
+    """The same of a body's file, by which reading it is no use of it that `is_in_use` could see: it is open."""
     try:
-        return os.open(path, _UPDATE if update else _READ)
+        return _opened(path, _READ | _UNNOTED)
+    except PermissionError:  # that is for the owner of the file to decide
+        return _opened(path, _READ)
+
+
+def _opened(path: str, flags: int) -> int | None:
+    try:
+        return os.open(path, flags)
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -20,7 +20,7 @@ from enum import Enum
 from typing import Any, Final
 
 from cachemw.backends._file.entry import Reference
-from cachemw.backends._file.files import is_in_use, open_for_reading, temporary_name
+from cachemw.backends._file.files import is_in_use, open_body, temporary_name
 from cachemw.backends._file.shards import Shards
 
 __all__ = ["BLOCK", "UNVERIFIED", "Bodies", "FiledBody", "NewBody", "Signature", "Unverified", "signature"]
@@ -118,7 +118,7 @@ class FiledBody:
 
     def reopened(self) -> int:
         """A descriptor of its own for whoever reads by one, as its position is moved. Raises: OSError."""
-        descriptor = open_for_reading(self._file)
+        descriptor = open_body(self._file)
         if descriptor is not None:
             if _body_signature(os.fstat(descriptor)) == self.stands:
                 return descriptor
@@ -220,7 +220,7 @@ class Bodies:
         """
         file = os.path.join(os.path.dirname(entry), reference.file)
         try:
-            descriptor = open_for_reading(file)
+            descriptor = open_body(file)
             if descriptor is None:
                 return None
             body = FiledBody(descriptor, file, reference, None if stands is None else (entry, stands))  # who closes it
