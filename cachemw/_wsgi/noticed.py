@@ -9,15 +9,17 @@ Rule 3: who has looked at its cookies, or at what browser it is, may have counte
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from cachemw.exchange import Exchange
 
-__all__ = ["COOKIES_WATCHED", "Witness", "is_user"]
+__all__ = ["COOKIES_WATCHED", "Witness", "forget_others", "is_user"]
 
+#: Where Werkzeug's request, the last one made of an environment, is to be found.
+_WERKZEUG: Final = "werkzeug.request"
 #: Where Werkzeug's request keeps what it has parsed of which field.
 _NEGOTIATED: Final[Mapping[str, str]] = MappingProxyType(
     {"accept_charsets": "accept-charset", "accept_languages": "accept-language", "accept_mimetypes": "accept"}
@@ -32,6 +34,12 @@ _BEAKER: Final = "beaker.session"
 _USERS: Final = ("_jwt_extended_jwt", "flask_httpauth_user", "user", "current_user", "user_id")
 
 
+def forget_others(environ: MutableMapping[str, Any]) -> None:
+    """Forget what somebody further out has read: it is not by what this application chooses."""
+    for name in (_BOTTLE, _WEBOB, _WERKZEUG):
+        environ.pop(name, None)
+
+
 class Witness:
     """Has seen an application begin its response; holds on to what it will take out of its environment when it ends."""
 
@@ -39,7 +47,7 @@ class Witness:
 
     def __init__(self, environ: Mapping[str, Any]) -> None:
         self._environ = environ
-        self._request = environ.get("werkzeug.request")
+        self._request = environ.get(_WERKZEUG)
         self._identified = self._request is not None and _is_identified()
 
     def tell(self, exchange: Exchange[Any]) -> None:

@@ -14,9 +14,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from cachemw._relay_carriers import ThreadRelay
-from cachemw._wsgi.noticed import Witness
+from cachemw._wsgi.noticed import Witness, forget_others
 from cachemw._wsgi.replies import send_stored
-from cachemw._wsgi.request import EXCHANGE, watch_input, with_conditions
+from cachemw._wsgi.request import CALL, EXCHANGE, watch_input, with_conditions
 from cachemw.activation import KEY as LOCALE
 from cachemw.activation import Entered, enter, is_awaited, leave
 from cachemw.caching import CachingMiddleware, Line, log
@@ -98,6 +98,8 @@ class Passage(ThreadRelay):
         environ.setdefault(EXCHANGE, exchange)
         if self._middleware.updates:
             watch_input(environ, exchange)
+            if exchange.outer is None and CALL not in environ:  # a view's request was made for it
+                forget_others(environ)
         if is_awaited(exchange.engine.properties):
             self._locale = enter(environ)
             environ[LOCALE].keyed = exchange.engine.properties

@@ -15,6 +15,7 @@ from flask import Blueprint, Flask, Response, g, request, session, stream_with_c
 from flask.sessions import SessionInterface, SessionMixin
 from werkzeug.datastructures import CallbackDict
 from werkzeug.test import Client
+from werkzeug.wrappers import Request
 
 from cachemw import CacheMiddleware, FetchFromCacheMiddleware, Hooks, Policy, UpdateCacheMiddleware, cache_page
 from cachemw.backends.locmem import LocMemCache
@@ -202,6 +203,51 @@ def test_a_log_of_browsers_makes_no_page_for_each() -> None:
     assert set(log) == {"a", "b"}
 
 
+def read_by_webob(environ: Any) -> Any:
+    from webob import Request as WebObRequest  # type: ignore[import-untyped]
+
+    return WebObRequest(environ).cookies.get("theme")
+
+
+def read_by_bottle(environ: Any) -> Any:
+    from bottle import BaseRequest  # type: ignore[import-untyped]
+
+    return BaseRequest(environ).get_cookie("theme")
+
+
+def read_by_werkzeug(environ: Any) -> Any:
+    seen = Request(environ)
+    return seen.user_agent.string, seen.accept_languages.best
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the frameworks' own
+@pytest.mark.parametrize("read", [read_by_webob, read_by_bottle, read_by_werkzeug])
+@pytest.mark.parametrize("around", AROUND)
+def test_what_was_read_further_out_the_page_was_not_chosen_by(around: str, read: Callable[[Any], Any]) -> None:
+    """A log, say. Between the halves it counts: what is further in may go by it."""
+
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"page"]
+
+    def reading(inner: Any) -> Any:
+        def middleware(environ: Any, start_response: Any) -> Any:
+            read(environ)
+            return inner(environ, start_response)
+
+        return middleware
+
+    site = reading(AROUND[around](app))
+    ask(site, Cookie="theme=dark", User_Agent="a", Accept_Language="de")
+    answer = ask(site, Cookie="theme=light", User_Agent="b", Accept_Language="en")
+    assert is_hit(answer)
+    assert "Vary" not in answer.headers
+    if around == "halves":
+        store = _store()
+        site = UpdateCacheMiddleware(reading(FetchFromCacheMiddleware(app, cache=store)), cache=store)
+        assert "Vary" in ask(site, Cookie="theme=dark").headers
+
+
 def test_what_a_hook_of_the_cache_looks_at_is_nothing_that_the_page_was_chosen_by() -> None:
     """It runs before each hit, too, whatever is further in."""
     hooks, calls = Hooks(), []
@@ -235,7 +281,7 @@ def test_a_page_for_phones_is_not_one_for_desks(around: str) -> None:
 
 
 def on_bottle() -> Any:
-    import bottle  # type: ignore[import-untyped]
+    import bottle
 
     app = bottle.Bottle()
     app.get("/", callback=lambda: f"hello {bottle.request.get_cookie('member', secret='k')}")
