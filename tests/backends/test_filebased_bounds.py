@@ -274,14 +274,15 @@ def test_what_changed_since_it_was_looked_at_is_not_culled(directory: Path, monk
     assert cache._shards.usage.totals() == held(cache)
 
 
-def test_leftovers_of_killed_writers_go_and_those_of_living_ones_stay(directory: Path) -> None:
+@pytest.mark.parametrize("age", [3600, -3600], ids=["old", "of a clock that was ahead"])
+def test_leftovers_of_killed_writers_go_and_those_of_living_ones_stay(directory: Path, age: int) -> None:
     cache = FileBasedCache(directory, {})
     cache.set("key", 1)
     shard = entry(cache, "key").parent
     old, new = shard / f".{'0' * 16}.cmw-new", shard / f".{'1' * 16}.cmw-new"
     for path in (old, new):
         path.write_bytes(b"half")
-    os.utime(old, (time.time() - 3600,) * 2)
+    os.utime(old, (time.time() - age,) * 2)
     cache.clear()
     assert temporaries(directory) == [new]
     assert cache._shards.usage.totals() == (0, 0)

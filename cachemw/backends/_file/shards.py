@@ -252,7 +252,7 @@ class Shards:
     def _remove_orphan(self, directory: int, name: str) -> None:
         found = status_of(directory, name)
         # a second name of a stored body is as old as that, and takes no room
-        if found is not None and found.st_nlink == 1 and time.time() - found.st_mtime > _ORPHAN_AGE:
+        if found is not None and found.st_nlink == 1 and abs(time.time() - found.st_mtime) > _ORPHAN_AGE:
             self.remove(directory, name)
 
     def existing(self) -> list[int]:
