@@ -1,4 +1,4 @@
-"""Bodies that cannot be read, where a cookie's value is looked for in them."""
+"""Where a cookie's value is looked for in a body."""
 
 from __future__ import annotations
 
@@ -36,3 +36,25 @@ def test_what_can_be_read_is_looked_through(shown: str) -> None:
     request = Request(fields=[("Cookie", f"theme={VALUE}")])
     head = Head(200, (("Content-Encoding", "x-gzip"),))
     assert shows_cookie(request, head, gzip.compress(shown.encode()), most=1000) is (shown == VALUE)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shows"),
+    [
+        ("text/html", True),
+        ("application/json", True),
+        ("image/svg+xml", True),
+        ("image/png", False),
+        ("Video/mp4", False),
+    ],
+)
+def test_pictures_and_sounds_show_nothing(kind: str, shows: bool) -> None:
+    request = Request(fields=[("Cookie", f"csrftoken={VALUE}")])
+    assert shows_cookie(request, Head(200, (("Content-Type", kind),)), VALUE.encode(), most=1000) is shows
+
+
+@pytest.mark.parametrize(("values", "shows"), [(3, False), (5, True)])
+def test_what_would_take_too_long_to_look_through_may_show_a_cookie(values: int, shows: bool) -> None:
+    cookies = "; ".join(f"c{number}={VALUE}{number}" for number in range(values))
+    body = bytes(8 * 1024 * 1024)
+    assert shows_cookie(Request(fields=[("Cookie", cookies)]), Head(200, ()), body, most=len(body)) is shows

@@ -140,9 +140,8 @@ def test_nor_what_is_longer_than_it_seems(site: Site) -> None:
     assert site.get().hit
 
 
-@pytest.mark.parametrize("cookie", [f"a={'x' * 20_000}", ";".join(f"a{n}={n:020}" for n in range(100))])
-def test_nor_is_more_looked_for_than_anybody_has(site: Site, cookie: str) -> None:
-    site.get("/", {"Cookie": cookie})
+def test_nor_is_more_looked_for_than_anybody_has(site: Site) -> None:
+    site.get("/", {"Cookie": f"a={'x' * 20_000}"})
     assert not site.get().hit
     assert site.get().hit
 
