@@ -13,6 +13,14 @@ from typing import Any
 from cachemw.backends.filebased import FileBasedCache
 
 
+def open_to_others(directory: Path) -> Path:
+    """The directory, to which an unprivileged process of the tests can come by now."""
+    for path in (directory, *directory.parents):
+        if path.owner() == Path.home().owner() and path != Path("/"):
+            path.chmod(path.stat().st_mode | 0o011)
+    return directory
+
+
 def entry(cache: FileBasedCache, key: str) -> Path:
     """The file of a key of the low-level API."""
     return Path(cache._shards.place(cache.make_key(key)).path)

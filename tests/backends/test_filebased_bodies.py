@@ -26,7 +26,7 @@ from cachemw.backends._file.large import FiledBody
 from cachemw.backends.filebased import FileBasedCache
 from cachemw.codec import Apart
 from cachemw.errors import BackendUnavailable
-from tests.backends.file_store import bodies, entries, in_child, state, temporaries
+from tests.backends.file_store import bodies, entries, in_child, open_to_others, state, temporaries
 
 BODY = b"the body of a page" * 1000
 
@@ -48,10 +48,7 @@ def decode(key: str, payload: Any) -> Record | None:
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    for path in (tmp_path, *tmp_path.parents):  # an unprivileged process of these tests has to come this far
-        if path.owner() == Path.home().owner() and path != Path("/"):
-            path.chmod(path.stat().st_mode | 0o011)
-    return tmp_path / "cache"
+    return open_to_others(tmp_path) / "cache"
 
 
 @pytest.fixture

@@ -22,16 +22,13 @@ import pytest
 from cachemw.backends._file import shards as file_shards
 from cachemw.backends.filebased import FileBasedCache
 from cachemw.errors import BackendUnavailable, ImproperlyConfigured
-from tests.backends.file_store import entries, entry, in_child, temporaries
+from tests.backends.file_store import entries, entry, in_child, open_to_others, temporaries
 from tests.servers import until
 
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    for path in (tmp_path, *tmp_path.parents):  # an unprivileged process of these tests has to come this far
-        if path.owner() == Path.home().owner() and path != Path("/"):
-            path.chmod(path.stat().st_mode | 0o011)
-    return tmp_path / "cache"
+    return open_to_others(tmp_path) / "cache"
 
 
 @pytest.fixture
