@@ -18,8 +18,9 @@ from typing import Any, Final
 
 from cachemw._asgi.hooked import Hooked
 from cachemw._asgi.passage import Passage, discard, no_body, send_stored, stored_messages
-from cachemw._asgi.request import EXCHANGE, USERS, ASGIRequest, octets, sanitised
+from cachemw._asgi.request import EXCHANGE, ASGIRequest, octets, sanitised
 from cachemw._asgi.types import ASGIApp, Message, Receive, Scope, Send
+from cachemw._users import USERS
 from cachemw.activation import KEY as LOCALE
 from cachemw.activation import Locale
 from cachemw.caching import CachingMiddleware, Line

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent / "cachemw"
 
 #: From the ground up. A module may import, at any place in its file, from its own floor and from those below it.
 FLOORS = [
-    ["errors", "_values", "_times", "_forks", "_threads", "calling"],
+    ["errors", "_values", "_times", "_forks", "_threads", "_users", "calling"],
     ["rfc9111"],
     ["paths", "codec", "engine", "exchange", "hooks", "rules", "activation", "negotiation", "_urls"],
     ["settings"],

@@ -9,6 +9,7 @@ from urllib.parse import unquote
 
 from cachemw._asgi.declared import declared, is_handed_on
 from cachemw._asgi.types import Scope
+from cachemw._users import USERS
 from cachemw.activation import KEY as LOCALE
 from cachemw.engine import bounded
 from cachemw.exchange.state import EXCHANGE, LEFT_OUT
@@ -19,7 +20,6 @@ from cachemw.rfc9111.requests import CREDENTIALS, UnreadRequest
 
 __all__ = [
     "EXCHANGE",
-    "USERS",
     "ASGIRequest",
     "decoded",
     "encoded",
@@ -45,8 +45,6 @@ _PERSONAL: Final = _CONDITIONS | {
 }
 
 
-#: By what names middlewares leave whom they have found, for views to ask `request.state`.
-USERS: Final = frozenset({"user", "current_user", "user_id"})
 _SHORT: Final = 160  # octets of a field; longer ones are hardly ever those of the next response
 _MOST: Final = 2_048
 _fields: Final[dict[tuple[bytes, bytes], Field]] = {}  # decoded before

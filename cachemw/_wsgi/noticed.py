@@ -13,10 +13,12 @@ from collections.abc import Mapping, MutableMapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from cachemw._users import USERS, is_user
+
 if TYPE_CHECKING:
     from cachemw.exchange import Exchange
 
-__all__ = ["COOKIES_WATCHED", "Witness", "forget_others", "is_user"]
+__all__ = ["COOKIES_WATCHED", "Witness", "forget_others"]
 
 #: Where Werkzeug's request, the last one made of an environment, is to be found.
 _WERKZEUG: Final = "werkzeug.request"
@@ -31,7 +33,7 @@ _BOTTLE: Final = "bottle.request.cookies"
 _WEBOB: Final = "webob._parsed_cookies"
 _BEAKER: Final = "beaker.session"
 #: Where Flask-JWT-Extended, Flask-HTTPAuth and before functions of one's own leave whom they have found, in `g`.
-_USERS: Final = ("_jwt_extended_jwt", "flask_httpauth_user", "user", "current_user", "user_id")
+_USERS: Final = USERS | {"_jwt_extended_jwt", "flask_httpauth_user"}
 
 
 def forget_others(environ: MutableMapping[str, Any]) -> None:
@@ -96,12 +98,4 @@ def _is_identified() -> bool:
             return True
         return g.get("_login_user") is not None and is_user(g._login_user) and "_user_id" not in session
     except Exception:  # of an object that is somebody else's: who is not to be asked may be anybody
-        return True
-
-
-def is_user(user: Any) -> bool:
-    """Is this, which somebody has left where users are left, one who was let in?"""
-    try:
-        return bool(user) and bool(getattr(user, "is_authenticated", True))
-    except Exception:  # somebody else's: who is not to be asked may be anybody
         return True

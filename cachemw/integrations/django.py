@@ -38,9 +38,9 @@ from django.utils.functional import LazyObject  # type: ignore[import-untyped]
 from cachemw import asgi, purging, wsgi
 from cachemw._asgi.passage import no_body, send_stored
 from cachemw._asgi.request import sanitised
+from cachemw._users import is_user
 from cachemw._views.asgi import ViewPassage
 from cachemw._views.page import EXCHANGE
-from cachemw._wsgi.noticed import is_user
 from cachemw.activation import KEY as LOCALE
 from cachemw.activation import Locale
 from cachemw.asgi import ASGIRequest, Message
