@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from cachemw._asgi.hooked import Hooked
-from cachemw._asgi.passage import Passage, discard, no_body, send_stored, stored_messages
+from cachemw._asgi.passage import Passage, discard, messages_of, no_body, send_stored
 from cachemw._asgi.request import EXCHANGE, ASGIRequest, octets, sanitised
 from cachemw._asgi.types import ASGIApp, Message, Receive, Scope, Send
 from cachemw._users import USERS
@@ -25,6 +25,7 @@ from cachemw.activation import KEY as LOCALE
 from cachemw.activation import Locale
 from cachemw.caching import CachingMiddleware, Line
 from cachemw.exchange import Exchange
+from cachemw.exchange.plain import LookedUp, answer, ask
 from cachemw.flights import TaskRefresher
 from cachemw.locale import ASGILocaleMiddleware as LocaleMiddleware
 from cachemw.locale import ASGITimezoneMiddleware as TimezoneMiddleware
@@ -109,13 +110,23 @@ class _Middleware(CachingMiddleware):
         if self.hooks is not None:
             await self._hooked(self._respond, scope, receive, send)
             return
-        exchange = self._exchange(scope)
-        if exchange.refresh or (exchange.hit is None and exchange.reply is None):
-            await self._answer(exchange, scope, receive, send)
-            return
-        start, body = stored_messages(exchange)  # the way of most requests: no coroutine but this one
-        await send(start)
-        await send(body)
+        request = ASGIRequest(scope)
+        line, looked_up = self._plain_line, None
+        now = time.time()
+        if line is not None and EXCHANGE not in scope and LOCALE not in scope:
+            special = _special(request, self._special)
+            asked = ask(line, request, special)
+            if asked is not None:
+                pages, wants = line.pages, asked[0]
+                records = pages.lookup(wants) if pages.immediate else await pages.alookup(wants)
+                answered = answer(line, request, special, now, asked, records)
+                if answered is not None:
+                    start, body = messages_of(answered)
+                    await send(start)
+                    await send(body)
+                    return
+                looked_up = wants, records
+        await self._answer(self._exchange(request, now, looked_up), scope, receive, send)
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         """From the application's start to its end."""
@@ -145,14 +156,13 @@ class _Middleware(CachingMiddleware):
             await Hooked(respond, plan, scope, receive, send).run()
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._answer(self._exchange(scope), scope, receive, send)
+        await self._answer(self._exchange(ASGIRequest(scope), time.time()), scope, receive, send)
 
-    def _exchange(self, scope: Scope) -> Exchange[Line]:
+    def _exchange(self, request: ASGIRequest, now: float, looked_up: LookedUp | None = None) -> Exchange[Line]:
         """The exchange of this request, looked up already where that needs no waiting."""
-        request = ASGIRequest(scope)
-        exchange = self._exchange_of(request, scope)
+        exchange = self._exchange_of(request, request.scope)
         if self.fetches:
-            self.take_up(exchange, request)
+            self.take_up(exchange, request, now, looked_up)
         else:
             exchange.request = request  # whatever is in between may answer without the inner half
         return exchange
@@ -177,15 +187,20 @@ class _Middleware(CachingMiddleware):
 
     async def begin(self, exchange: Exchange[Line], request: ASGIRequest) -> None:
         """Look the request up."""
-        self.take_up(exchange, request)
+        self.take_up(exchange, request, time.time())
         await self._look_up(exchange)
 
     async def _look_up(self, exchange: Exchange[Line]) -> None:
         while exchange.wants:
             exchange.found(await exchange.engine.pages.alookup(exchange.wants))
 
-    def take_up(self, exchange: Exchange[Line], request: ASGIRequest) -> None:
-        """Begin with a request, and look it up where the store answers without waiting: a coroutine costs more."""
+    def take_up(
+        self, exchange: Exchange[Line], request: ASGIRequest, now: float, looked_up: LookedUp | None = None
+    ) -> None:
+        """Begin with a request, and look it up where the store answers without waiting: a coroutine costs more.
+
+        looked_up: what was by now.
+        """
         locale = request.scope.get(LOCALE)
         if locale is not None:
             exchange.speak(locale)
@@ -195,7 +210,9 @@ class _Middleware(CachingMiddleware):
         while type(before) is ASGIRequest:
             special |= _special(before, telling)
             before = before.before
-        exchange.begin(request, time.time(), special)
+        exchange.begin(request, now, special)
+        if looked_up is not None and exchange.wants == looked_up[0]:
+            exchange.found(looked_up[1])
         pages = exchange.engine.pages
         if pages.immediate:
             while exchange.wants:

@@ -262,6 +262,8 @@ class CachingMiddleware(ABC):
     updates = True
     _is_told = False
     _async_hooks = False
+    #: Where plain requests are answered without an exchange; None where something else has its say in each.
+    _plain_line: Line | None
     _partner: Caching | None = None  # what the half around this one works with, once the two have been compared
 
     @showing_options_of(Caching)
@@ -275,6 +277,9 @@ class CachingMiddleware(ABC):
         if self.hooks is not None:
             self.hooks.check(async_allowed=self._async_hooks)
         _at_work[next(_numbers)] = self.caching
+        line = self.caching.line
+        alone = self.fetches and self.updates and self.hooks is None and self.caching.rules is None
+        self._plain_line = line if alone and not line.properties else None
         self._given = [name for name, value in options.items() if value is not None]
         self._prepare()
 

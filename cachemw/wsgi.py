@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cachemw._wsgi.hooked import Hooked
 from cachemw._wsgi.passage import Passage
-from cachemw._wsgi.replies import send_stored
+from cachemw._wsgi.replies import send_answer, send_stored
 from cachemw._wsgi.request import EXCHANGE, SSL_CLIENT, WSGIRequest, sanitised, variable
 from cachemw.activation import KEY as LOCALE
 from cachemw.activation import Locale
@@ -25,6 +25,7 @@ from cachemw.caching import CachingMiddleware, Line
 from cachemw.calling import is_async
 from cachemw.errors import ImproperlyConfigured
 from cachemw.exchange import Exchange
+from cachemw.exchange.plain import LookedUp, answer, ask
 from cachemw.flights import ThreadRefresher
 from cachemw.locale import WSGILocaleMiddleware as LocaleMiddleware
 from cachemw.locale import WSGITimezoneMiddleware as TimezoneMiddleware
@@ -90,6 +91,17 @@ class _Middleware(CachingMiddleware):
 
     def _respond(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         request = WSGIRequest(environ)
+        line, looked_up = self._plain_line, None
+        now = time.time()
+        if line is not None and EXCHANGE not in environ and LOCALE not in environ:
+            special = _special(environ, *self._told)
+            asked = ask(line, request, special)
+            if asked is not None:
+                records = line.pages.lookup(asked[0])
+                answered = answer(line, request, special, now, asked, records)
+                if answered is not None:
+                    return send_answer(answered, start_response)
+                looked_up = asked[0], records
         exchange = self._exchange_of(request, environ)
         if not self.fetches:
             exchange.request = request  # whatever is in between may answer without the inner half
@@ -98,7 +110,7 @@ class _Middleware(CachingMiddleware):
             passage.place = {name: environ.get(name, "") for name in ("SCRIPT_NAME", "PATH_INFO", "QUERY_STRING")}
             exchange.outer_half = passage
             return passage.call()
-        self.begin(exchange, request, environ)
+        self.begin(exchange, request, now, looked_up)
         if exchange.hit is None and exchange.reply is None:
             self._mind_the_outer_half(exchange)
             return Passage(self, environ, start_response, exchange).board()
@@ -106,18 +118,22 @@ class _Middleware(CachingMiddleware):
             self.refresh(environ, exchange)
         return send_stored(exchange, start_response)
 
-    def begin(self, exchange: Exchange[Line], request: WSGIRequest, environ: WSGIEnvironment) -> None:
-        """Look the request up."""
-        locale = environ.get(LOCALE)
+    def begin(
+        self, exchange: Exchange[Line], request: WSGIRequest, now: float, looked_up: LookedUp | None = None
+    ) -> None:
+        """Look the request up; `looked_up` is what was by now."""
+        locale = request.environ.get(LOCALE)
         if locale is not None:
             exchange.speak(locale)
         names, telling = self._told if self.updates else _variables(exchange.engine.special)
-        special = _special(environ, names, telling)
+        special = _special(request.environ, names, telling)
         before = request.before
         while type(before) is WSGIRequest:
             special = {*special, *_special(before.environ, names, telling)}
             before = before.before
-        exchange.begin(request, time.time(), special)
+        exchange.begin(request, now, special)
+        if looked_up is not None and exchange.wants == looked_up[0]:
+            exchange.found(looked_up[1])
         lookup = exchange.engine.pages.lookup
         while exchange.wants:
             exchange.found(lookup(exchange.wants))
@@ -142,7 +158,7 @@ class _Middleware(CachingMiddleware):
         exchange.refreshing = True
         passage = Passage(self, environ, start_response, exchange)
         if self.fetches:
-            self.begin(exchange, request, environ)
+            self.begin(exchange, request, time.time())
             return passage.board()
         exchange.request = request
         exchange.outer_half = passage

@@ -27,10 +27,11 @@ from cachemw.activation import enter, is_awaited, leave
 from cachemw.backends.base import offload
 from cachemw.caching import CachingMiddleware, Line, log
 from cachemw.exchange import Exchange, Step
+from cachemw.exchange.state import Answer
 from cachemw.flights import LED, lead
 from cachemw.rfc9111.messages import Fields, Head
 
-__all__ = ["Passage", "discard", "no_body", "send_stored", "stored_messages"]
+__all__ = ["Passage", "discard", "messages_of", "no_body", "send_stored"]
 
 _LISTS: Final = (list, tuple)
 #: What passes and is no part of the response that is stored: a 103, which comes before it (RFC 9110 §15.2, RFC 8297),
@@ -41,20 +42,11 @@ _BLOCK: Final = 256 * 1024  # bytes of a large stored body that are in memory at
 _writing: set[asyncio.Task[Any]] = set()  # the event loop alone would let them be collected
 
 
-def stored_messages(exchange: Exchange[Line]) -> tuple[Message, Message]:
-    """What is stored, or what was made of it, as it is sent."""
-    hit = exchange.hit
-    if hit is not None:
-        if hit.chosen and exchange.outer is not None:
-            exchange.outer.chosen_within = True
-        status, headers = hit.status, [*hit.raw, *exchange.extra]
-        body = hit.body if exchange.request.method == "GET" else b""
-    else:
-        reply = exchange.reply
-        assert reply is not None
-        status, headers, body = reply.status, [*reply.fields, *exchange.extra], reply.body
+def messages_of(answer: Answer) -> tuple[Message, Message]:
+    """A response as it is sent, where its body is in memory."""
+    given, extra, body = answer
     return (
-        {"type": "http.response.start", "status": status, "headers": headers},
+        {"type": "http.response.start", "status": given.status, "headers": [*given.raw, *extra]},
         {"type": "http.response.body", "body": body},
     )
 
@@ -64,9 +56,9 @@ async def send_stored(exchange: Exchange[Line], send: Send, *, as_file: bool = F
 
     as_file: `send` is the server's, or leads to it.
     """
-    start, message = stored_messages(exchange)
+    start, end = messages_of(exchange.answer)
     await send(start)
-    body = message["body"]
+    body = end["body"]
     if not isinstance(body, bytes):
         path = body.path() if as_file and _takes_files(exchange) else None
         if path is not None:
@@ -75,8 +67,8 @@ async def send_stored(exchange: Exchange[Line], send: Send, *, as_file: bool = F
         with closing(body.reader()) as reader:  # the thread that has read remembers it for a while
             while block := await offload(reader.read, _BLOCK):
                 await send({"type": "http.response.body", "body": block, "more_body": True})
-        message["body"] = b""
-    await send(message)
+        end["body"] = b""
+    await send(end)
 
 
 def _takes_files(exchange: Exchange[Line]) -> bool:

@@ -169,7 +169,7 @@ def _taken_up(
     scope = request.scope
     exchange.refreshing = _RENEWING in scope or not _can_renew(scope)
     page.tell(exchange, args, kwargs)
-    middleware.take_up(exchange, asked)
+    middleware.take_up(exchange, asked, time.time())
     return exchange
 
 
@@ -195,19 +195,12 @@ def _stored(exchange: Exchange[Line]) -> Response:
     """What is stored, or what was made of it, as a response."""
     from starlette.responses import Response, StreamingResponse
 
-    response: Response
-    hit, reply = exchange.hit, exchange.reply
-    if hit is not None:
-        body = hit.body if exchange.request.method == "GET" else b""
-        if isinstance(body, bytes):
-            response = Response(body, hit.status)
-        else:
-            response = StreamingResponse(body.reader(), hit.status)
-        response.raw_headers = [*hit.raw, *exchange.extra]
+    given, extra, body = exchange.answer
+    if isinstance(body, bytes):
+        response = Response(body, given.status)
     else:
-        assert reply is not None
-        response = Response(reply.body, reply.status)
-        response.raw_headers = [*reply.fields, *exchange.extra]
+        response = StreamingResponse(body.reader(), given.status)
+    response.raw_headers = [*given.raw, *extra]
     return response
 
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Final
 from cachemw._wsgi.request import WSGIRequest
 from cachemw.caching import Line
 from cachemw.exchange import Exchange
+from cachemw.exchange.state import Answer
 from cachemw.rfc9111.bodies import LargeBody
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
 
-__all__ = ["send_stored"]
+__all__ = ["send_answer", "send_stored"]
 
 _BLOCK: Final = 64 * 1024  # bytes that a server is to read at a time
 _STATUS_LINES: Final = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
@@ -23,19 +24,19 @@ _STATUS_LINES: Final = {status.value: f"{status.value} {status.phrase}" for stat
 
 def send_stored(exchange: Exchange[Line], start_response: StartResponse) -> Iterable[bytes]:
     """Send what is stored, or what was made of it."""
-    hit = exchange.hit
-    if hit is not None:
-        if hit.chosen and exchange.outer is not None:
-            exchange.outer.chosen_within = True
-        start_response(_status_line(hit.status, hit.reason), [*hit.fields, *exchange.extra])
-        if exchange.request.method != "GET":
-            return ()
-        body = hit.body
-        return (body,) if isinstance(body, bytes) else _blocks(exchange, body)
-    reply = exchange.reply
-    assert reply is not None
-    start_response(_status_line(reply.status, reply.reason), [*reply.fields, *exchange.extra])
-    return (reply.body,)
+    return send_answer(exchange.answer, start_response, exchange)
+
+
+def send_answer(
+    answer: Answer, start_response: StartResponse, exchange: Exchange[Line] | None = None
+) -> Iterable[bytes]:
+    """Send a response; `exchange` has found it, where nobody may have its body in memory."""
+    given, extra, body = answer
+    start_response(_status_line(given.status, given.reason), [*given.fields, *extra])
+    if isinstance(body, bytes):
+        return (body,)
+    assert exchange is not None
+    return _blocks(exchange, body)
 
 
 def _blocks(exchange: Exchange[Line], body: LargeBody) -> Iterable[bytes]:

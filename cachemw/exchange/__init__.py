@@ -8,7 +8,7 @@ The order of the calls (`Fetch` and `Update` are the two halves; `CacheMiddlewar
     exchange.begin(request, now)            Fetch
     while exchange.wants:                   Fetch    look these keys up, in one go
         exchange.found(records)
-    exchange.hit, exchange.reply            Fetch    send it, with `extra`, instead of calling the application: a stored
+    exchange.hit, exchange.reply            Fetch    send it (`answer`), instead of calling the application: a stored
                                                      response as it is, or something made of one
     exchange.flight                         Fetch    else: wait for the leader of this key, then `again(now)`
     exchange.conditions                     Fetch    else: fields to put into the request instead of its own conditions

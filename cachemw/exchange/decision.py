@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from cachemw._times import LONGEST
+from cachemw.exchange.plain import brief
 from cachemw.exchange.state import EngineT, Reply, State, Step, without_cookies
 from cachemw.rfc9111 import keys
-from cachemw.rfc9111.fields import parse_etag
 from cachemw.rfc9111.messages import Fields, Head, StoredResponse
 from cachemw.rfc9111.partial import combine, missing, serves, slice_of
 from cachemw.rfc9111.reuse import Reuse, may_reuse, may_serve_in_grace, may_serve_stale_on_error, only_if_cached
@@ -52,7 +52,7 @@ class Decision(State[EngineT]):
     def _serve(self, record: StoredResponse) -> None:
         """Answer with a stored response, under the client's own conditions and range."""
         self.forward = ""
-        self.extra = self.request.render(self._extra(record))
+        self.extra = self.request.render(self.extra_of(record))
         if not self.plain:
             self._tell_outer(record)
             self.reply = self._shaped(record, record.head)
@@ -66,24 +66,10 @@ class Decision(State[EngineT]):
             self.outer.chosen_within = True
 
     def _briefly(self, record: StoredResponse) -> Reply | None:
-        """The 304 for a client that has this response already, where its condition is all that matters."""
-        if not self.engine.policy.conditions:
-            return None
-        request = self.request
-        if record.tag is None:
-            tags = record.head.lines("etag")
-            plain = record.status == 200 and len(tags) == 1 and parse_etag(tags[0]) is not None
-            record.tag = tags[0] if plain else ""
-        asked = request.lines("if-none-match")
-        known = record.tag and len(asked) == 1 and asked[0] == record.tag
-        if not known and answer_conditions(request, record.head, self.now) != 304:
-            return None
-        self._tell_outer(record)
-        brief = record.brief
-        if brief is None or brief[0] is not self.engine:
-            reply = Reply(304, request.render(not_modified_fields(record.fields)))
-            brief = record.brief = (self.engine, reply)
-        return brief[1]
+        reply = brief(self.engine, self.request, self.now, record)
+        if reply is not None:
+            self._tell_outer(record)
+        return reply
 
     def _shaped(self, record: StoredResponse, head: Head) -> Reply | None:
         """What the client's conditions and range make of the response; None: it is to be sent as it is."""
@@ -270,4 +256,4 @@ class Decision(State[EngineT]):
         self._serve(record)
         self.forward = forward
         own = tuple(cookie for cookie in cookies if cookie not in record.fields)
-        self.extra = self.request.render((*own, *self._extra(record)))
+        self.extra = self.request.render((*own, *self.extra_of(record)))

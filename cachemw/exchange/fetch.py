@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from functools import lru_cache
 from typing import Any, Final
 
 from cachemw.activation import Locale
 from cachemw.engine import Learnt
 from cachemw.exchange.decision import Decision
+from cachemw.exchange.plain import AHEAD, extra_of, fresh, is_open, weighed
 from cachemw.exchange.state import NOTHING, EngineT
 from cachemw.rfc9111 import keys
 from cachemw.rfc9111.messages import HitForMiss, Mark, Record, StoredResponse, VaryIndex
 from cachemw.rfc9111.requests import Request
-from cachemw.rfc9111.storing import has_session
 
 __all__ = ["Fetch"]
 
@@ -21,20 +20,6 @@ _UNKNOWN: Final[Any] = object()
 
 #: The properties that an index may name; one with another is of a later version.
 _PROPERTIES: Final = frozenset({":language", ":distinctions", ":timezone"})
-
-#: Seconds by which the clock of another machine may be ahead. What was stored later than that was stored under a wrong
-#: clock: nobody knows its age.
-_AHEAD: Final = 60
-
-#: What a client adds that has the page already: the page is the same for it, or not needed at all.
-_CONDITIONS: Final = frozenset({"if-none-match", "if-modified-since"})
-
-
-@lru_cache(maxsize=256)  # most requests that carry any carry one of a few sets
-def _weighed(special: frozenset[str], conditional: frozenset[str]) -> tuple[bool, bool, bool]:
-    """Are there conditional fields, are these only of a client that has the page already, and are there others?"""
-    conditions = conditional & special
-    return bool(conditions), conditions <= _CONDITIONS, len(conditions) < len(special)
 
 
 def _may_be_for_a_page(request: Request) -> bool:
@@ -86,7 +71,7 @@ class Fetch(Decision[EngineT]):
             return
         engine = self.engine
         if special:
-            self.conditional, self.plain, more = _weighed(frozenset(special), engine.conditional)
+            self.conditional, self.plain, more = weighed(frozenset(special), engine.conditional)
             if (more or not self.plain) and not self._is_cacheable_request():
                 self.forward = "bypass"
                 return
@@ -147,22 +132,13 @@ class Fetch(Decision[EngineT]):
     def found(self, records: Sequence[Record | None]) -> None:
         """What the store held for each of `wants`, in their order; None for nothing."""
         if self.plain and not self.known:
-            record = records[0]
+            distinct = bool(self.distinctions or self.engine.properties)
             index = self._index
-            softened = 0.0
-            if index is not None and type(record) is VaryIndex and record.generation == index.generation:
-                softened = record.stale_before
-                record = None if self.distinctions and ":distinctions" not in index.names else records[1]
-            elif self.distinctions or self.engine.properties:
-                record = None
-            if (
-                type(record) is StoredResponse
-                and self.now < record.fresh_until
-                and not (softened and self._is_before(record, softened))
-                and not record.tags
-                and ((not record.chosen and record.status != 206) or self._is_open(record))
-                and self._serve_fresh(record)
-            ):
+            if index is not None and distinct and not self._leads(index):
+                index = None
+            record = fresh(self.engine, self.request, self.now, records, index, distinct=distinct)
+            if record is not None:
+                self._serve_fresh(record)
                 return
         found = dict(zip(self.wants, records, strict=True))
         if not self.known and self._index is None and not any(records) and self.request.method == "GET":
@@ -172,34 +148,20 @@ class Fetch(Decision[EngineT]):
         self.known = {**self.known, **found}
         self._resolve()
 
-    def _is_open(self, record: StoredResponse) -> bool:
-        """Is a plain request given this response as it is: no part, and no page that a session must not share?"""
-        if record.status == 206:
-            return False
-        return not record.chosen or not has_session(self.request, self.engine.policy)
-
-    def _serve_fresh(self, record: StoredResponse) -> bool:
-        """Answer the short way: a plain request and a fresh response; False if that is not born yet."""
-        age = int(self.now - record.born)
-        if age < -_AHEAD:
-            return False
-        engine = self.engine
+    def _serve_fresh(self, record: StoredResponse) -> None:
+        """Answer the short way: a plain request and a fresh response."""
         self.wants = ()
         self.forward = ""
         if not self.conditional or (reply := self._briefly(record)) is None:
             self.hit = record
         else:
             self.reply = reply
-        shown = record.shown
-        if shown is not None and shown[0] == age and shown[1] is engine:
-            self.extra = shown[2]
+        if self.collapsed:
+            self.extra = self.request.render(self.extra_of(record))
         else:
-            self.extra = self.request.render(self._extra(record))
-            if not self.collapsed:  # nobody else has waited for it
-                record.shown = (age, engine, self.extra)
+            self.extra = extra_of(self.engine, self.request, self.now, record, self.primary)
         if not self._learnt:
             self._learn_url()
-        return True
 
     def _learn_url(self) -> None:
         """The next request to this URL finds its keys made."""
@@ -219,9 +181,12 @@ class Fetch(Decision[EngineT]):
         if record is None:
             self._forward("vary-miss" if self._index is not None else "uri-miss")
             return
-        fresh = self.now < record.fresh_until and not softened
-        if not (self.plain and fresh and self._is_open(record) and self._serve_fresh(record)):
-            self._judge(record, softened or record.born > self.now + _AHEAD)
+        unborn = record.born > self.now + AHEAD
+        stale = softened or unborn or self.now >= record.fresh_until
+        if self.plain and not stale and is_open(record, self.request, self.engine.policy):
+            self._serve_fresh(record)
+        else:
+            self._judge(record, softened or unborn)
 
     def _missing(self) -> tuple[str, ...] | None:
         """Select the stored response among what is known; keys that have to be looked up first, or None."""

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, Final, Generic, TypeVar
 
 from cachemw.engine import Engine, variant_key
+from cachemw.rfc9111.bodies import Body
 from cachemw.rfc9111.fields import NoVarySearch, parse_no_vary_search
 from cachemw.rfc9111.keys import MARK
 from cachemw.rfc9111.messages import Fields, Head, HitForMiss, Mark, Record, StoredResponse, VaryIndex
@@ -18,7 +19,18 @@ from cachemw.rfc9111.shapes import Verdict
 from cachemw.rfc9111.storing import Storing
 from cachemw.rules import Rule, Rules
 
-__all__ = ["BEFORE", "EXCHANGE", "LEFT_OUT", "NOTHING", "EngineT", "Reply", "State", "Step", "without_cookies"]
+__all__ = [
+    "BEFORE",
+    "EXCHANGE",
+    "LEFT_OUT",
+    "NOTHING",
+    "Answer",
+    "EngineT",
+    "Reply",
+    "State",
+    "Step",
+    "without_cookies",
+]
 
 #: Where a request's exchange stands in its `environ` or `scope`, and in those of a refresh `Request.left_out`.
 EXCHANGE: Final = "cachemw.exchange"
@@ -53,6 +65,15 @@ class Reply:
         self.fields = fields
         self.body = body
         self.reason = reason
+
+    @property
+    def raw(self) -> tuple[Any, ...]:
+        """The fields: a stored response has both forms, a reply is made for one interface."""
+        return self.fields
+
+
+#: What is sent, the fields that go with it, as the interface wants them, and the body.
+Answer = tuple[StoredResponse | Reply, tuple[Any, ...], Body]
 
 
 class State(Generic[EngineT]):
@@ -205,6 +226,17 @@ class State(Generic[EngineT]):
         return self.hit is not None or self.reply is not None
 
     @property
+    def answer(self) -> Answer:
+        """What to send instead of calling the application."""
+        hit = self.hit
+        if hit is None:
+            assert self.reply is not None
+            return self.reply, self.extra, self.reply.body
+        if hit.chosen and self.outer is not None:
+            self.outer.chosen_within = True
+        return hit, self.extra, hit.body if self.request.method == "GET" else b""
+
+    @property
     def records(self) -> dict[str, Record | None]:
         """What waiting requests may use at once: what was just validated or stored."""
         return {key: record for key, record, _ in self.writes}
@@ -254,14 +286,14 @@ class State(Generic[EngineT]):
             None if self.stored_ttl is None else int(self.stored_ttl),
             self.collapsed,
         )
-        if policy.cache_status_key and self.of is not None:
+        if policy.cache_status_key and self.primary:
             account += f"; key={_quoted(self.primary)}"
         return f"{account}; detail={self.detail}" if self.detail else account
 
     def _status_fields(self) -> Fields:
         return () if self.engine.policy.cache_status is None else (("Cache-Status", self.trace),)
 
-    def _extra(self, record: StoredResponse) -> Fields:
+    def extra_of(self, record: StoredResponse) -> Fields:
         """What a stored response gets on its way out: its age, and what the cache did."""
         old = age(record, self.now)
         if self.stored_ttl is None:
