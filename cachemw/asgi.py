@@ -76,7 +76,7 @@ def _special(request: ASGIRequest, telling: frozenset[bytes]) -> frozenset[str]:
     """The fields that the request carries of those in `telling`, and what else `Exchange.begin` has to know."""
     headers = request.headers
     special: frozenset[str] = frozenset()
-    if not headers.keys().isdisjoint(telling):
+    if not telling.isdisjoint(headers):
         special = _names(telling.intersection(headers))
     if len(headers) != len(request._fields):
         special |= {"host"}

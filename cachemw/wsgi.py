@@ -56,7 +56,7 @@ def _variables(special: frozenset[str]) -> tuple[Mapping[str, str], frozenset[st
 
 def _special(environ: WSGIEnvironment, names: Mapping[str, str], telling: frozenset[str]) -> Collection[str]:
     """The fields that the request carries of those in `names`; nothing if there are none that tell something."""
-    if environ.keys().isdisjoint(telling) and environ.get("CONTENT_LENGTH") in _NO_BODY:
+    if telling.isdisjoint(environ) and environ.get("CONTENT_LENGTH") in _NO_BODY:
         return ()
     return [names[variable] for variable in names.keys() & environ.keys()]
 
@@ -78,7 +78,18 @@ class _Middleware(CachingMiddleware):
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if self.hooks is not None:
             return self._hooked(self._respond, environ, start_response)
-        return self._respond(environ, start_response)
+        request, now = WSGIRequest(environ), time.time()
+        line, looked_up = self._plain_line, None
+        if line is not None and EXCHANGE not in environ and LOCALE not in environ:
+            special = _special(environ, *self._told)
+            asked = ask(line, request, special)
+            if asked is not None:
+                records = line.pages.lookup(asked[0])
+                answered = answer(line, request, special, now, asked, records)
+                if answered is not None:
+                    return send_answer(answered, start_response)
+                looked_up = asked[0], records
+        return self._answer(request, now, looked_up, start_response)
 
     def _hooked(
         self, respond: WSGIApplication, environ: WSGIEnvironment, start_response: StartResponse
@@ -90,18 +101,13 @@ class _Middleware(CachingMiddleware):
         return Hooked(respond, plan, environ, start_response).run()
 
     def _respond(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        request = WSGIRequest(environ)
-        line, looked_up = self._plain_line, None
-        now = time.time()
-        if line is not None and EXCHANGE not in environ and LOCALE not in environ:
-            special = _special(environ, *self._told)
-            asked = ask(line, request, special)
-            if asked is not None:
-                records = line.pages.lookup(asked[0])
-                answered = answer(line, request, special, now, asked, records)
-                if answered is not None:
-                    return send_answer(answered, start_response)
-                looked_up = asked[0], records
+        return self._answer(WSGIRequest(environ), time.time(), None, start_response)
+
+    def _answer(
+        self, request: WSGIRequest, now: float, looked_up: LookedUp | None, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        """Answer by an exchange; `looked_up` is what was by now."""
+        environ = request.environ
         exchange = self._exchange_of(request, environ)
         if not self.fetches:
             exchange.request = request  # whatever is in between may answer without the inner half
