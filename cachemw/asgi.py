@@ -118,7 +118,9 @@ class _Middleware(CachingMiddleware):
             asked = ask(line, request, special)
             if asked is not None:
                 pages, wants = line.pages, asked[0]
-                records = pages.lookup(wants) if pages.immediate else await pages.alookup(wants)
+                records = pages.at_once(wants)
+                if records is None:
+                    records = await pages.alookup(wants)
                 answered = answer(line, request, special, now, asked, records)
                 if answered is not None:
                     start, body = messages_of(answered)

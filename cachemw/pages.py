@@ -104,13 +104,20 @@ class Pages(Procedures):
             if decode is None:
                 found = await cache.aread_records(keys)
             else:
-                found = cache.known(keys, decode) or await cache.aread_decoded(keys, decode)
+                found = await cache.aread_decoded(keys, decode)
         except Exception as error:
             self._failed(breaker, error, began, keys)
             return self._unread(keys)
         if breaker.failures:
             breaker.succeeded()
         return found
+
+    def at_once(self, keys: Sequence[str]) -> Sequence[Record | None] | None:
+        """What `lookup` gives, where nothing has to be waited for; None where that is not known."""
+        if self.immediate:
+            return self.lookup(keys)
+        decode = self._decode
+        return None if decode is None or self.breaker.open or self._owed else self.cache.known(keys, decode)
 
     def _unread(self, keys: Sequence[str]) -> list[Record | None]:
         """What is said of keys that could not be looked up: nothing is there, and nobody knows which purge came last.
