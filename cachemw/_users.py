@@ -1,4 +1,4 @@
-"""Users: where applications and the middlewares around them leave whom they have let in."""
+"""Users: where applications, and the middlewares around them, leave the user who has logged in."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Any, Final
 
 __all__ = ["USERS", "is_user"]
 
-#: By what names they do so, for views to ask `flask.g` or Starlette's `request.state`.
+#: The names under which they do, in `flask.g` or in Starlette's `request.state`.
 USERS: Final = frozenset({"user", "current_user", "user_id"})
 
 
 def is_user(user: Any) -> bool:
-    """Is this, which somebody has left where users are left, one who was let in?"""
+    """Is this the user of a client who has logged in? In doubt, yes: the page is then not stored for others."""
     try:
-        return bool(user) and bool(getattr(user, "is_authenticated", True))
-    except Exception:  # somebody else's: who is not to be asked may be anybody
+        return user is not None and bool(getattr(user, "is_authenticated", True))
+    except Exception:  # the object is the application's, and may need a database that is gone
         return True

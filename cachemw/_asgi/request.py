@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from cachemw._asgi.declared import declared, is_handed_on
 from cachemw._asgi.types import Scope
-from cachemw._users import USERS
+from cachemw._users import USERS, is_user
 from cachemw.activation import KEY as LOCALE
 from cachemw.engine import bounded
 from cachemw.exchange.state import EXCHANGE, LEFT_OUT
@@ -147,9 +147,9 @@ class ASGIRequest(UnreadRequest):
         """Has Starlette's AuthenticationMiddleware, or one like it, found a user? Many leave theirs in the state."""
         try:
             user = _user_of(self.scope)
-            return None if user is None else bool(getattr(user, "is_authenticated", True))
-        except Exception:  # somebody else's property: a user who is not to be asked may be anybody
+        except Exception:  # the application's object cannot say whether it is empty
             return True
+        return None if user is None else is_user(user)
 
     @property
     def session(self) -> str:

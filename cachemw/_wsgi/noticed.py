@@ -94,8 +94,8 @@ def _is_identified() -> bool:
     if not has_request_context():
         return False
     try:
-        if any(is_user(g.get(name)) for name in _USERS):
+        if any(is_user(user) for name in _USERS if (user := g.get(name))):
             return True
-        return g.get("_login_user") is not None and is_user(g._login_user) and "_user_id" not in session
-    except Exception:  # of an object that is somebody else's: who is not to be asked may be anybody
+        return is_user(g.get("_login_user")) and "_user_id" not in session
+    except Exception:  # the application's object cannot say whether it is empty
         return True

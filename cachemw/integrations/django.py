@@ -324,7 +324,7 @@ def _mind_visitor(request: Any, response: Any, exchange: Any) -> None:
     if getattr(session, "modified", False) or request.META.get("CSRF_COOKIE_NEEDS_UPDATE"):
         exchange.never, exchange.detail = True, "set-cookie"
     user = vars(request).get("user")
-    if user is not None and not isinstance(user, LazyObject) and is_user(user):  # not by way of the session
+    if not isinstance(user, LazyObject) and is_user(user):  # not by way of the session
         exchange.identified = True
     if getattr(request, "_csp_nonce", None):  # made, as the page has it: further out it is allowed, this time alone
         exchange.never, exchange.detail = True, "nonce"
