@@ -21,9 +21,7 @@ def config_of(app: Any) -> Mapping[str, Any]:
 
 
 def knowing_sessions(policy: Policy, config: Mapping[str, Any]) -> Policy:
-    """The policy with these names, too; one that minds no sessions as it is."""
-    if not isinstance(policy, Policy):
-        return policy  # for `Caching` to refuse
+    """The policy, with these names among its session cookies; the same one if it knows them, or has no such cookies."""
     names = [config[key] for key in _NAMES if isinstance(config.get(key), str) and config[key]]
     if not policy.session_cookies or set(names) <= set(policy.session_cookies):
         return policy

@@ -42,6 +42,7 @@ __all__ = [
     "pages_of",
     "settings_of",
     "showing_options_of",
+    "with_cookies_of",
 ]
 
 log = logging.getLogger("cachemw")
@@ -95,6 +96,20 @@ class Options(TypedDict, total=False):
     rules: Iterable[Rule | Mapping[str, Any]] | None
     hooks: Hooks | None
     settings: Settings | Mapping[str, Any] | None
+
+
+def with_cookies_of(config: Mapping[str, Any], options: Options) -> Options:
+    """The options, with a policy that knows the session cookies that an application's config names."""
+    settings, given = settings_of(options.get("settings")), options.get("policy")
+    policy = settings.policy() if given is None else given
+    if not isinstance(policy, Policy):
+        return options  # `Caching` refuses it
+    known = knowing_sessions(policy, config)
+    if known is policy:
+        return options
+    seconds = options.get("seconds")
+    seconds = settings.lifetime(given) if seconds is None else seconds  # not those of a policy that nobody has given
+    return {**options, "settings": settings, "policy": known, "seconds": seconds}
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -284,14 +299,9 @@ class CachingMiddleware(ABC):
         self._prepare()
 
     def _made(self, **options: Unpack[Options]) -> Caching:
-        """What it works with; one around a whole application asks that for the names of its cookies."""
-        caching = Caching(**options)
-        if not (self.fetches and self.updates):
-            return caching
-        policy = knowing_sessions(caching.policy, config_of(self.app))
-        if policy is caching.policy:
-            return caching
-        options["policy"], options["seconds"], options["rules"] = policy, caching.seconds, caching.rules or ()
+        """What it works with. A middleware for both halves also knows the application's own session cookies."""
+        if self.fetches and self.updates:
+            options = with_cookies_of(config_of(self.app), options)
         return Caching(**options)
 
     def _exchange_of(self, request: Request, surroundings: MutableMapping[str, Any]) -> Exchange[Line]:

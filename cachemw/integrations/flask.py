@@ -31,7 +31,6 @@ from flask import Blueprint, Flask, current_app, has_app_context, request
 
 from cachemw import purging, wsgi
 from cachemw._busting.frameworks import FlaskVersions
-from cachemw._caching_sessions import knowing_sessions
 from cachemw._forks import Forkable
 from cachemw._values import boolean
 from cachemw._views.kinds import PAGE
@@ -40,7 +39,7 @@ from cachemw._views.wsgi import FLASK_EXTENSION, make_inner_half, make_middlewar
 from cachemw._wsgi.noticed import COOKIES_WATCHED
 from cachemw.backends.base import BaseCache
 from cachemw.backends.registry import Caches
-from cachemw.caching import Caching
+from cachemw.caching import Caching, Options, with_cookies_of
 from cachemw.errors import ImproperlyConfigured
 from cachemw.fragments import CacheExtension
 from cachemw.hooks import Hooks
@@ -120,7 +119,7 @@ class CacheMW:
         inside: bool | None = None,
         static: bool = True,
     ) -> None:
-        self._options: dict[str, Any] = {
+        self._options: Options = {
             "cache": cache,
             "policy": policy,
             "seconds": seconds,
@@ -155,13 +154,10 @@ class CacheMW:
             use_i18n=settings.use_i18n or "use_i18n" in chosen,
             use_tz=settings.use_tz or "use_tz" in chosen,
         )
-        options = {**self._options, "settings": settings}
-        if options["policy"] is None:
-            options["policy"] = settings.policy()
-            options["seconds"] = settings.lifetime() if options["seconds"] is None else options["seconds"]
-        options["policy"] = knowing_sessions(options["policy"], app.config)
-        caching = Caching(**options)
-        options["cache"] = caching.line.pages.cache  # one store, whoever of ours uses it
+        options: Options = {**self._options, "settings": settings}
+        caching = Caching(**with_cookies_of(app.config, options))
+        # the middlewares made below share its store, and answer by its policy
+        options |= {"cache": caching.line.pages.cache, "policy": caching.policy, "seconds": caching.seconds}
         inside = bool(caching.line.properties) if self._inside is None else self._inside
         if self._static:
             FlaskVersions.of(app).install()
@@ -169,12 +165,13 @@ class CacheMW:
         app.wsgi_app = start  # type: ignore[method-assign]
         if self._site:
             kind = wsgi.UpdateCacheMiddleware if inside else wsgi.CacheMiddleware
-            outer = kind(start, hooks=self._hooks, **options)
-            start.site.caching = outer.caching
             start.inner_half = make_inner_half(**options) if inside else None
+            options["hooks"] = self._hooks
+            outer = kind(start, **options)
+            start.site.caching = outer.caching
             app.wsgi_app = outer  # type: ignore[method-assign]
         else:
-            start.invalidate(**options)
+            start.invalidate(options, caching.policy)
         if settings.caches is None and self._options["cache"] is None:
             mind_flask_caching(app)
         app.extensions[FLASK_EXTENSION] = start.site
@@ -272,9 +269,9 @@ class _Start(Forkable):
         app = self._wsgi_app if self._writing is None or not is_unsafe(environ["REQUEST_METHOD"]) else self._writing
         return app(environ, start_response)
 
-    def invalidate(self, **options: Any) -> None:
-        """Without a cache of the whole site, let what is written by one view remove what another one has stored."""
-        options["policy"] = replace(options["policy"], cache_status=None)
+    def invalidate(self, options: Options, policy: Policy) -> None:
+        """Without a cache of the whole site: let a write to one view (a POST, say) remove the page that it changes."""
+        options = {**options, "policy": replace(policy, cache_status=None)}
         self._writing = wsgi.CacheMiddleware(self._wsgi_app, **options)
 
     def _start(self) -> None:
