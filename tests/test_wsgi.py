@@ -109,6 +109,21 @@ def test_the_length_of_a_body_in_one_piece_is_told(
     assert "Content-Length" not in dict(Server(cached(app), REQUEST_METHOD="HEAD").headers)
 
 
+@pytest.mark.parametrize("stored", ["GET", "HEAD"])
+def test_of_the_body_that_head_is_not_sent_a_hit_tells_no_length(stored: str) -> None:
+    """A server says the length of a body in one piece itself (PEP 3333): of one that is empty, 0."""
+
+    def app(environ: Any, start_response: Start) -> Iterable[bytes]:
+        start_response("200 OK", [("Cache-Control", "max-age=60")])
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [b"page"]
+
+    site = cached(app)
+    Server(site, REQUEST_METHOD=stored).finish()
+    hit = Server(site, REQUEST_METHOD="HEAD")
+    assert "; hit" in hit.trace
+    assert not len(hit.result)
+
+
 def test_write_is_relayed_and_kept() -> None:
     def app(environ: Any, start_response: Start) -> Iterable[bytes]:
         write = start_response("200 OK", [("Content-Type", "text/plain")])

@@ -24,7 +24,9 @@ _STATUS_LINES: Final = {status.value: f"{status.value} {status.phrase}" for stat
 
 def send_stored(exchange: Exchange[Line], start_response: StartResponse) -> Iterable[bytes]:
     """Send what is stored, or what was made of it."""
-    return send_answer(exchange.answer, start_response, exchange)
+    sent = send_answer(exchange.answer, start_response, exchange)
+    # one empty piece would tell a server that the length of the body is 0 (PEP 3333), which HEAD may not say
+    return () if exchange.request.method == "HEAD" else sent
 
 
 def send_answer(

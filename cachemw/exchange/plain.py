@@ -86,8 +86,9 @@ def extra_of(engine: Engine, request: Request, now: float, record: StoredRespons
     return shown[2]
 
 
-def _no_property(name: str) -> None:
-    """An engine whose keys have properties of the request is not asked here."""
+def _no_property(name: str) -> str | None:
+    """What `State` says of a request that nothing tells from others to its URL, and for which nobody has chosen."""
+    return "" if name == ":distinctions" else None
 
 
 @lru_cache(maxsize=256)  # most requests that carry any carry one of a few sets
