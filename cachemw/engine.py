@@ -12,7 +12,7 @@ from cachemw._engine_common import Common
 from cachemw._engine_tokens import any_of
 from cachemw.rfc9111 import keys
 from cachemw.rfc9111.fields import NoVarySearch
-from cachemw.rfc9111.messages import Field, Fields, Head, VaryIndex
+from cachemw.rfc9111.messages import Field, Fields, Head, StoredResponse, VaryIndex
 from cachemw.rfc9111.policy import Policy
 from cachemw.rfc9111.requests import CAME_IN, Request
 from cachemw.rfc9111.shapes import Shapes
@@ -248,6 +248,10 @@ class Engine:
     def purges(self) -> int:
         """How many purges of its pages this process has begun; an engine without a store knows of none."""
         return 0
+
+    def is_before(self, record: StoredResponse, moment: float) -> bool:
+        """May the record be of before a purge at this moment, by the clock of another machine?"""
+        return record.began - self.skew <= moment
 
     def stamp(self, now: float) -> float:
         """`now`, but later than every stamp before it: what began after a purge is told from what began before."""

@@ -136,7 +136,7 @@ class Fetch(Decision[EngineT]):
             index = self._index
             if index is not None and distinct and not self._leads(index):
                 index = None
-            record = fresh(self.engine, self.request, self.now, records, index, distinct=distinct)
+            record = fresh(self.engine, self.request, self.now, self.wants, records, index, distinct=distinct)
             if record is not None:
                 self._serve_fresh(record)
                 return
@@ -227,7 +227,7 @@ class Fetch(Decision[EngineT]):
             record = self.known.get(self._variant, _UNKNOWN)
             if record is _UNKNOWN:
                 return None, False, self._variant
-            return record, type(record) is StoredResponse and self._is_before(record, index.stale_before), None
+            return record, type(record) is StoredResponse and self.engine.is_before(record, index.stale_before), None
         if self._index is not None and self._index.key == primary:  # what was learnt is out of date
             self._index = None
             self.engine.remember(of).variants = None
@@ -262,16 +262,12 @@ class Fetch(Decision[EngineT]):
         for key in marks:
             mark = self.known[key]
             if type(mark) is Mark:
-                if self._is_before(record, mark.hard):
+                if self.engine.is_before(record, mark.hard):
                     self._selected = (None, False)
                     return None
-                softened = softened or self._is_before(record, mark.soft)
+                softened = softened or self.engine.is_before(record, mark.soft)
         self._selected = (record, softened)
         return None
-
-    def _is_before(self, record: StoredResponse, moment: float) -> bool:
-        """May the record be of before a purge at this moment, by the clock of another machine?"""
-        return record.began - self.engine.skew <= moment
 
     def _learn(self, index: VaryIndex) -> str:
         """Remember where the variants of this URL are; the key of the one that this request selects."""

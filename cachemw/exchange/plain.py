@@ -15,7 +15,8 @@ from typing import Any, Final
 from cachemw.engine import Engine
 from cachemw.exchange.state import Answer, Reply, State
 from cachemw.rfc9111.fields import parse_etag
-from cachemw.rfc9111.messages import Record, StoredResponse, VaryIndex
+from cachemw.rfc9111.keys import tag_keys
+from cachemw.rfc9111.messages import Mark, Record, StoredResponse, VaryIndex
 from cachemw.rfc9111.policy import Policy
 from cachemw.rfc9111.requests import Request
 from cachemw.rfc9111.storing import has_session
@@ -66,7 +67,7 @@ def answer(
 ) -> Answer | None:
     """What to send of the records that were found for what was asked; None: that is for an exchange to say."""
     wants, index = asked
-    record = fresh(engine, request, now, records, index)
+    record = fresh(engine, request, now, wants, records, index)
     if record is None or type(record.body) is not bytes:
         return None
     extra = extra_of(engine, request, now, record, wants[0])
@@ -102,12 +103,13 @@ def fresh(
     engine: Engine,
     request: Request,
     now: float,
+    wants: Sequence[str],
     records: Sequence[Record | None],
     index: VaryIndex | None,
     *,
     distinct: bool = False,
 ) -> StoredResponse | None:
-    """The fresh response among the records that answers a plain request as it is; None: look closer.
+    """The fresh response among the records of `wants` that answers a plain request as it is; None: look closer.
 
     distinct: the keys of this request's variants are not made of its fields alone.
     """
@@ -121,13 +123,27 @@ def fresh(
     if (
         type(record) is StoredResponse
         and now < record.fresh_until
-        and not (softened and record.began - engine.skew <= softened)
-        and not record.tags
+        and not (softened and engine.is_before(record, softened))
+        and not (record.tags and not _is_unpurged(engine, record, wants, records))
         and ((not record.chosen and record.status != 206) or is_open(record, request, engine.policy))
         and now - record.born > -AHEAD
     ):
         return record
     return None
+
+
+def _is_unpurged(
+    engine: Engine, record: StoredResponse, wants: Sequence[str], records: Sequence[Record | None]
+) -> bool:
+    """Do the marks of all its tags stand among the records, and none says that it was purged, in whatever way?"""
+    found = dict(zip(wants, records, strict=True))
+    for key in tag_keys(engine.space, record.tags):
+        if key not in found:
+            return False
+        mark = found[key]
+        if type(mark) is Mark and (engine.is_before(record, mark.hard) or engine.is_before(record, mark.soft)):
+            return False
+    return True
 
 
 def is_open(record: StoredResponse, request: Request, policy: Policy) -> bool:
