@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from cachemw._times import LONGEST
+from cachemw.exchange.heads import without_cookies
 from cachemw.exchange.plain import brief
-from cachemw.exchange.state import EngineT, Reply, State, Step, without_cookies
+from cachemw.exchange.state import EngineT, Reply, State, Step
 from cachemw.rfc9111 import keys
 from cachemw.rfc9111.messages import Fields, Head, StoredResponse
 from cachemw.rfc9111.partial import combine, missing, serves, slice_of

@@ -29,7 +29,6 @@ __all__ = [
     "Reply",
     "State",
     "Step",
-    "without_cookies",
 ]
 
 #: Where a request's exchange stands in its `environ` or `scope`, and in those of a refresh `Request.left_out`.
@@ -40,8 +39,6 @@ BEFORE: Final = "cachemw.before"
 
 #: Nothing was looked up yet.
 NOTHING: Final[Mapping[str, Record | None]] = MappingProxyType({})
-
-_COOKIES: Final = ("set-cookie", "set-cookie2")
 
 EngineT = TypeVar("EngineT", bound=Engine)
 
@@ -317,12 +314,6 @@ def _account(name: str, forward: str, status: int, stored: bool, ttl: int | None
     if collapsed:
         parts.append("collapsed")
     return "; ".join(parts)
-
-
-def without_cookies(head: Head) -> tuple[Head, Fields]:
-    """The head as it is stored where a rule strips cookies, and these."""
-    cookies = tuple(field for field in head.fields if field[0].lower() in _COOKIES)
-    return Head(head.status, tuple(field for field in head.fields if field not in cookies), head.reason), cookies
 
 
 def _quoted(text: str) -> str:

@@ -10,18 +10,10 @@ from urllib.parse import unquote_to_bytes
 from cachemw._engine_tokens import token
 from cachemw._times import INDEX_TIMEOUT, LONGEST, SLOWEST
 from cachemw.exchange.doubts import Doubts
-from cachemw.exchange.state import EngineT, without_cookies
+from cachemw.exchange.heads import is_complete, patched, stated_length, varying_on, varying_once, without_cookies
+from cachemw.exchange.state import EngineT
 from cachemw.rfc9111 import keys
-from cachemw.rfc9111.fields import (
-    CacheControl,
-    dump_cache_control,
-    format_date,
-    merge_vary,
-    parse_list,
-    parse_no_vary_search,
-    parse_tags,
-    valid_host,
-)
+from cachemw.rfc9111.fields import parse_no_vary_search, parse_tags, valid_host
 from cachemw.rfc9111.freshness import born
 from cachemw.rfc9111.invalidation import invalidates, is_unsafe, target_uris
 from cachemw.rfc9111.messages import Fields, Head, Mark, Record, StoredResponse, VaryIndex
@@ -91,11 +83,11 @@ class Update(Doubts[EngineT]):
             head, self._cookies = without_cookies(head)  # who was sent them gets them
         given = head
         if policy.authorization == "vary" and needs_vary_authorization(request, head, policy):
-            head = _varying_on(("authorization",), head)
+            head = varying_on(("authorization",), head)
         if page and (reads := self._reads_of(head, now)):
-            head = _varying_on(reads, head)
+            head = varying_on(reads, head)
         if request.session == "read":
-            head = _varying_on(("cookie",), head)
+            head = varying_on(("cookie",), head)
         self._verdict = verdict = engine.shapes.verdict(head, self.timeout, self._named)
         self._storing = storing = may_store(
             request,
@@ -125,10 +117,10 @@ class Update(Doubts[EngineT]):
         if (storing.chosen or self.chosen_within) and self.outer is not None:
             self.outer.chosen_within = True
         if policy.patch and (storing.chosen or self.timeout is not None or policy.django_rules):
-            head = _patched(head, storing.lifetime, now)
+            head = patched(head, storing.lifetime, now)
         if not engine.keeps:
             return self._refuse("dummy", head)
-        if (length := _stated_length(head)) is not None:
+        if (length := stated_length(head)) is not None:
             self.length = length
             if length > policy.max_body:
                 return self._refuse("too-large", head)
@@ -161,7 +153,7 @@ class Update(Doubts[EngineT]):
                 spare[native] -= 1
             if spare[native] >= 0:
                 fields.append(field)
-        return _varying_once(tuple(fields))
+        return varying_once(tuple(fields))
 
     def unpurged(self, records: Sequence[Record | None]) -> None:
         """What `wants` held before the `purges` of a response that is to be stored: the marks that speak of it.
@@ -187,7 +179,7 @@ class Update(Doubts[EngineT]):
             return given
         page = Head(200, varying.fields)
         storing = judge(page, policy, seconds=self.engine.seconds, timeout=self.timeout, now=now)
-        return _patched(varying, storing.lifetime, now) if storing.ok else given
+        return patched(varying, storing.lifetime, now) if storing.ok else given
 
     def _refuse(self, reason: str, head: Head) -> Fields:
         self.detail = self.detail or reason
@@ -216,7 +208,7 @@ class Update(Doubts[EngineT]):
         policy = engine.policy
         size = len(body)
         sound = size == self.length and head.status == 200  # as most are
-        if size > policy.max_body or not (sound or _is_complete(head, body, self.request.method)):
+        if size > policy.max_body or not (sound or is_complete(head, body, self.request.method)):
             self.stored_ttl = None
             self.detail = "incomplete"
             self._pass_by()
@@ -345,61 +337,3 @@ class Update(Doubts[EngineT]):
     def _marked(self, head: Head) -> Fields:
         """The fields, with our member of Cache-Status behind those of the caches before us."""
         return head.fields + self._cookies + self._status_fields()
-
-
-def _patched(head: Head, lifetime: float, now: float) -> Head:
-    """Expires and Cache-Control: max-age for a lifetime that this cache chose, merged with what is there (Django).
-
-    The lower max-age counts. Expires says the lifetime all the same: nginx keeps nothing that bears one gone by, and
-    would ask here each time for a page that lives longer here than its max-age.
-    """
-    seconds = int(lifetime)
-    control = head.cache_control
-    stated = control.seconds("max-age")
-    fields = tuple(field for field in head.fields if field[0].lower() != "cache-control")
-    if not head.lines("expires"):
-        fields += (("Expires", format_date(now + seconds)),)
-    age = seconds if stated is None else min(seconds, stated)
-    kept = (directive for directive in control.directives if directive[0] != "max-age")
-    value = f"max-age={age}" if not control else dump_cache_control(CacheControl((*kept, ("max-age", str(age)))))
-    return Head(head.status, (*fields, ("Cache-Control", value)), head.reason)
-
-
-def _varying_on(names: Sequence[str], head: Head) -> Head:
-    """The head that says that it varies on these fields, too."""
-    nominates = nominated(head)
-    more = [name.title() for name in names if name not in nominates]
-    if not more or "*" in nominates:
-        return head
-    return Head(head.status, _with_vary(head.fields, merge_vary(head.lines("vary"), more)), head.reason)
-
-
-def _varying_once(fields: Fields) -> Fields:
-    """The fields with every member of Vary once, should one be there twice."""
-    lines = [value for name, value in fields if name.lower() == "vary"]
-    once = merge_vary(lines)
-    return fields if len(parse_list([once])) == len(parse_list(lines)) else _with_vary(fields, once)
-
-
-def _with_vary(fields: Fields, value: str) -> Fields:
-    return (*[field for field in fields if field[0].lower() != "vary"], ("Vary", value))
-
-
-def _stated_length(head: Head) -> int | None:
-    """How long the body is to be, if the response says it in a way that can be read only once."""
-    places = head.layout.where.get("content-length", ())
-    if len(places) != 1:
-        return None
-    length = head.fields[places[0]][1]
-    return int(length) if length.isascii() and length.isdecimal() and len(length) < 20 else None
-
-
-def _is_complete(head: Head, body: bytes, method: str) -> bool:
-    """Is the body as long as the response says (RFC 9112 §8)?"""
-    if head.status in (204, 205) and body:
-        return False  # a client reads it as the next response
-    lines = head.lines("content-length")
-    length = str(len(body))
-    if not lines or method == "HEAD" or lines == (length,):
-        return True
-    return all(line.strip(" \t") == length for line in lines)
