@@ -1,19 +1,18 @@
-"""LocaleMiddleware and TimezoneMiddleware: the language and the time zone of a request, known before the cache looks.
+"""LocaleMiddleware and TimezoneMiddleware: they choose a request's language and time zone before the cache looks up.
 
-They stand between the two halves of the cache, and tell them by the request's `Locale` (see `cachemw.activation`);
-applications that choose by themselves call `activate_language` and `activate_timezone` instead.
+They stand between the two halves of the cache, and write the choice into the request's `Locale`, which both halves read
+(see `cachemw.activation`). An application that chooses by itself calls `activate_language` and `activate_timezone`.
 
-Rule 1: a visitor's text never chooses anything but a member of a list that the site has (see `cachemw.negotiation`).
-Rule 2: a response that depends on a field of the request says so in Vary, unless the key has what the field decides.
+Rule 1: a visitor can choose only from the site's own lists (see `cachemw.negotiation`).
+Rule 2: Vary names each request field that the choice came from, unless the choice itself is part of the page's key.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import tzinfo
 from types import EllipsisType
-from typing import Any, AnyStr, Final, Literal
+from typing import Any, AnyStr, Final, Generic, Literal, TypeVar
 
 from cachemw._asgi.types import Message, Receive, Scope, Send
 from cachemw.activation import KEY, Entered, Locale, enter, leave
@@ -27,6 +26,10 @@ from cachemw.settings import Settings
 
 __all__ = ["ASGILocaleMiddleware", "ASGITimezoneMiddleware", "WSGILocaleMiddleware", "WSGITimezoneMiddleware"]
 
+WSGIApp = Callable[..., Iterable[bytes]]
+ASGIApp = Callable[..., Awaitable[None]]
+AppT = TypeVar("AppT")
+
 _NAMES: Final = ("Vary", "Content-Language")
 _RAW_NAMES: Final = (b"vary", b"content-language")  # ASGI: names are in lower case
 
@@ -38,9 +41,9 @@ def _patched(
     language: str | None,
     vary: Sequence[str],
 ) -> list[tuple[AnyStr, AnyStr]]:
-    """The fields of a response with Content-Language, unless it has one, and with these names in Vary.
+    """The fields of a response, with Content-Language unless it has one, and with the names `vary` in Vary.
 
-    `names` are those of Vary and Content-Language, `text` makes a value of the kind that WSGI or ASGI wants.
+    names: of the two fields; text: makes a value as WSGI (str) or ASGI (bytes) has it.
     """
     vary_name, language_name = names[0].lower(), names[1].lower()
     kept: list[tuple[AnyStr, AnyStr]] = []
@@ -64,51 +67,73 @@ def _decoded(value: str | bytes) -> str:
     return value if isinstance(value, str) else value.decode("latin-1")
 
 
-def _language_choice(
-    languages: Iterable[str | tuple[str, str]] | None,
-    default: str | None,
-    cookie: str | EllipsisType | None,
-    path_prefix: Literal["keep", "strip"] | None,
-    settings: Settings | Mapping[str, Any] | None,
-) -> LanguageChoice:
-    """What was passed, and what the settings say where something was left out."""
-    if languages is None or cookie is ...:
-        said = settings_of(settings)
-        if languages is None:
-            if not said.languages:
-                raise ImproperlyConfigured(
-                    "languages: the site's languages are missing; pass them, or set CACHEMW_LANGUAGES."
-                )
-            languages, default = said.languages, default or said.language_code
-        if cookie is ...:
-            cookie = said.language_cookie
-    return LanguageChoice(languages, default, cookie, path_prefix)
+class _Middleware(Generic[AppT]):
+    """What the WSGI and the ASGI middlewares share."""
+
+    _names_language = False
+
+    def __init__(self, app: AppT) -> None:
+        self.app = app
 
 
-def _timezone_choice(
-    choose: Callable[[Any], Any] | None,
-    cookie: str | None,
-    default: str | None,
-    settings: Settings | Mapping[str, Any] | None,
-) -> TimezoneChoice:
-    """The same for time zones."""
-    return TimezoneChoice(choose, cookie, settings_of(settings).time_zone if default is None else default)
+class _ByLanguage(_Middleware[AppT]):
+    """The options of the LocaleMiddlewares: what was passed, else what the settings say."""
+
+    _names_language = True
+
+    def __init__(
+        self,
+        app: AppT,
+        *,
+        languages: Iterable[str | tuple[str, str]] | None = None,
+        default: str | None = None,
+        cookie: str | EllipsisType | None = ...,
+        path_prefix: Literal["keep", "strip"] | None = None,
+        settings: Settings | Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(app)
+        if languages is None or cookie is ...:
+            said = settings_of(settings)
+            if languages is None:
+                if not said.languages:
+                    raise ImproperlyConfigured(
+                        "languages: the site's languages are missing; pass them, or set CACHEMW_LANGUAGES."
+                    )
+                languages, default = said.languages, default or said.language_code
+            if cookie is ...:
+                cookie = said.language_cookie
+        self._choice = LanguageChoice(languages, default, cookie, path_prefix)
+
+
+class _ByTimezone(_Middleware[AppT]):
+    """The options of the TimezoneMiddlewares, likewise."""
+
+    _async_choose = False
+
+    def __init__(
+        self,
+        app: AppT,
+        *,
+        choose: Callable[[Any], Any] | None = None,
+        cookie: str | None = "timezone",
+        default: str | None = None,
+        settings: Settings | Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(app)
+        self._choice = TimezoneChoice(choose, cookie, settings_of(settings).time_zone if default is None else default)
+        if choose is not None and is_async(choose) and not self._async_choose:
+            raise ImproperlyConfigured(f"choose: {choose!r} is async, and the application is WSGI.")
 
 
 # -- WSGI ---------------------------------------------------------------------------------------------------------
 
 
-class _WSGIMiddleware(ABC):
-    """Has a subclass choose, and keeps the choice current until the body is closed."""
-
-    _names_language = False
-
-    def __init__(self, app: Callable[..., Iterable[bytes]]) -> None:
-        self.app = app
+class _WSGIMiddleware(_Middleware[WSGIApp], ABC):
+    """A subclass chooses; the choice is active until the body is closed."""
 
     @abstractmethod
     def _choose(self, environ: dict[str, Any], locale: Locale) -> tuple[str, ...]:
-        """Put the choice into `locale`; returns what to name in Vary."""
+        """Write the choice into `locale`; returns the names for Vary."""
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         token = enter(environ)
@@ -126,13 +151,13 @@ class _WSGIMiddleware(ABC):
             raise
         wrapper = environ.get("wsgi.file_wrapper")
         if isinstance(body, list | tuple) or (isinstance(wrapper, type) and isinstance(body, wrapper)):
-            leave(token)  # nothing of the application runs any more
+            leave(token)  # the application is done
             return body
         return _Body(body, token)
 
 
 class _Body:
-    """The body of a WSGI response that may still be in the making."""
+    """The body of a WSGI response: the application may still run while the server reads it."""
 
     def __init__(self, body: Iterable[bytes], token: Entered) -> None:
         self._body = body
@@ -142,7 +167,7 @@ class _Body:
         return iter(self._body)
 
     def close(self) -> None:
-        """Close the application's body, and end the request's locale."""
+        """Close the application's body, and deactivate the choice."""
         try:
             close = getattr(self._body, "close", None)
             if close is not None:
@@ -153,41 +178,27 @@ class _Body:
                 leave(token)
 
 
-class WSGILocaleMiddleware(_WSGIMiddleware):
-    """Chooses the language of each request: from the path, a cookie, Accept-Language, or the default, in this order.
+class WSGILocaleMiddleware(_ByLanguage[WSGIApp], _WSGIMiddleware):
+    """Choose the language of each request: from the path, a cookie, Accept-Language, or the default, in this order.
 
-    Stands between the two halves of the cache. Sets Content-Language where the application does not, and names in Vary
-    what decided.
+        app = CacheMiddleware(WSGILocaleMiddleware(app, languages=["en", "pt-BR"]))
 
-    languages    the tags of the site's languages, such as ["en", "pt-BR"], or Django's pairs of tag and name; left out:
-                 the settings' `languages`
-    default      the one for everybody else; left out: the settings' `language_code` if the languages are theirs too,
-                 else the first of `languages`
-    cookie       name of the cookie that a language switch sets; left out: the settings' `language_cookie`; None: no
-                 cookie
-    path_prefix  "keep": the first segment of the path may be a language, and the application routes it; "strip": the
-                 same, and the segment goes from `PATH_INFO` to `SCRIPT_NAME`, so that the application's own URLs have
-                 it; None: paths say nothing
+    languages    tags of the site's languages, or Django's pairs of tag and name; left out: the setting `languages`
+    default      the language where the request asks for none of them; left out: the setting `language_code` if
+                 `languages` is left out too, else the first of `languages`
+    cookie       name of the cookie that holds a visitor's choice; None: no cookie; left out: the setting
+                 `language_cookie`
+    path_prefix  "keep": the first segment of the path may be a language; the application routes it. "strip": the
+                 segment is moved from `PATH_INFO` to `SCRIPT_NAME`; the application does not route it, and its URLs
+                 have it. None: the path does not choose
     settings     a `Settings`, or a mapping in Django's shape; None: the environment's
 
-    Caches further out, which have no key but the URL and Vary, are told of Accept-Language alone where our key has the
-    language, as by Django; with `path_prefix` they need not be told. Raises `ImproperlyConfigured`.
+    It stands between the two halves of the cache, or inside of a `CacheMiddleware`. It sets Content-Language unless the
+    application does. Vary gets Accept-Language, and Cookie too unless the cache's key has the language (`use_i18n`);
+    neither where the path has chosen.
+
+    Raises: ImproperlyConfigured for options that cannot be used.
     """
-
-    _names_language = True
-
-    def __init__(
-        self,
-        app: Callable[..., Iterable[bytes]],
-        *,
-        languages: Iterable[str | tuple[str, str]] | None = None,
-        default: str | None = None,
-        cookie: str | EllipsisType | None = ...,
-        path_prefix: Literal["keep", "strip"] | None = None,
-        settings: Settings | Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(app)
-        self._choice = _language_choice(languages, default, cookie, path_prefix, settings)
 
     def _choose(self, environ: dict[str, Any], locale: Locale) -> tuple[str, ...]:
         choice = self._choice
@@ -204,33 +215,21 @@ class WSGILocaleMiddleware(_WSGIMiddleware):
         return ()
 
 
-class WSGITimezoneMiddleware(_WSGIMiddleware):
-    """Chooses the time zone of each request: by a function of the werkzeug `Request`, a cookie, or the default.
+class WSGITimezoneMiddleware(_ByTimezone[WSGIApp], _WSGIMiddleware):
+    """Choose the time zone of each request: by a function, a cookie, or the default, in this order.
 
-    Stands between the two halves of the cache.
+        app = CacheMiddleware(WSGITimezoneMiddleware(app, cookie="timezone", default="Europe/Berlin"))
 
-    choose   a function of the request that returns a name, a `tzinfo`, or None to leave it to the cookie
-    cookie   name of the cookie that has the name of a zone, such as "Europe/Berlin"; None: no cookie
-    default  the name for everybody else; left out: the settings' `time_zone`
-    settings a `Settings`, or a mapping in Django's shape; None: the environment's
+    choose    a function of werkzeug's `Request` that returns a zone's name, a `tzinfo`, or None: then the cookie counts
+    cookie    name of the cookie that holds a zone's name, such as "Europe/Berlin"; None: no cookie
+    default   name of the zone for other requests; left out: the setting `time_zone`
+    settings  a `Settings`, or a mapping in Django's shape; None: the environment's
 
-    What is no zone counts as not said. Where the key does not have the zone, Vary names Cookie. Raises
-    `ImproperlyConfigured`.
+    It stands between the two halves of the cache, or inside of a `CacheMiddleware`. A name that is no zone is ignored.
+    Vary gets Cookie, unless the cache's key has the time zone (`use_tz`).
+
+    Raises: ImproperlyConfigured for options that cannot be used, and for a coroutine function as `choose`.
     """
-
-    def __init__(
-        self,
-        app: Callable[..., Iterable[bytes]],
-        *,
-        choose: Callable[[Any], str | tzinfo | None] | None = None,
-        cookie: str | None = "timezone",
-        default: str | None = None,
-        settings: Settings | Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(app)
-        self._choice = _timezone_choice(choose, cookie, default, settings)
-        if choose is not None and is_async(choose):
-            raise ImproperlyConfigured(f"choose: {choose!r} is async, and the application is WSGI.")
 
     def _choose(self, environ: dict[str, Any], locale: Locale) -> tuple[str, ...]:
         chosen = None
@@ -247,17 +246,12 @@ class WSGITimezoneMiddleware(_WSGIMiddleware):
 # -- ASGI ---------------------------------------------------------------------------------------------------------
 
 
-class _ASGIMiddleware(ABC):
-    """Has a subclass choose, and keeps the choice current while the application runs."""
-
-    _names_language = False
-
-    def __init__(self, app: Callable[..., Awaitable[None]]) -> None:
-        self.app = app
+class _ASGIMiddleware(_Middleware[ASGIApp], ABC):
+    """A subclass chooses; the choice is active while the application runs."""
 
     @abstractmethod
     async def _choose(self, scope: Scope, locale: Locale) -> tuple[Scope, tuple[str, ...]]:
-        """Put the choice into `locale`; returns the scope for the application, and what to name in Vary."""
+        """Write the choice into `locale`; returns the scope for the application, and the names for Vary."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -285,7 +279,7 @@ def _raw(text: str) -> bytes:
 
 
 def _fields(scope: Scope) -> tuple[str, str]:
-    """Cookie and Accept-Language, each of which may come in several lines."""
+    """The values of Cookie and Accept-Language; several lines of one field are joined."""
     cookies, accepted = "", ""
     for name, value in scope["headers"]:
         if name == b"cookie":
@@ -295,23 +289,8 @@ def _fields(scope: Scope) -> tuple[str, str]:
     return cookies, accepted
 
 
-class ASGILocaleMiddleware(_ASGIMiddleware):
-    """`WSGILocaleMiddleware` for ASGI; with `path_prefix="strip"` the language goes to `root_path`."""
-
-    _names_language = True
-
-    def __init__(
-        self,
-        app: Callable[..., Awaitable[None]],
-        *,
-        languages: Iterable[str | tuple[str, str]] | None = None,
-        default: str | None = None,
-        cookie: str | EllipsisType | None = ...,
-        path_prefix: Literal["keep", "strip"] | None = None,
-        settings: Settings | Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(app)
-        self._choice = _language_choice(languages, default, cookie, path_prefix, settings)
+class ASGILocaleMiddleware(_ByLanguage[ASGIApp], _ASGIMiddleware):
+    """`WSGILocaleMiddleware` for ASGI; `path_prefix="strip"` moves the segment to `root_path`."""
 
     async def _choose(self, scope: Scope, locale: Locale) -> tuple[Scope, tuple[str, ...]]:
         choice = self._choice
@@ -329,20 +308,10 @@ class ASGILocaleMiddleware(_ASGIMiddleware):
         return scope, ()
 
 
-class ASGITimezoneMiddleware(_ASGIMiddleware):
-    """`WSGITimezoneMiddleware` for ASGI; the function gets Starlette's connection, and may be async."""
+class ASGITimezoneMiddleware(_ByTimezone[ASGIApp], _ASGIMiddleware):
+    """`WSGITimezoneMiddleware` for ASGI; `choose` gets Starlette's `HTTPConnection`, and may be async."""
 
-    def __init__(
-        self,
-        app: Callable[..., Awaitable[None]],
-        *,
-        choose: Callable[[Any], Any] | None = None,
-        cookie: str | None = "timezone",
-        default: str | None = None,
-        settings: Settings | Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(app)
-        self._choice = _timezone_choice(choose, cookie, default, settings)
+    _async_choose = True
 
     async def _choose(self, scope: Scope, locale: Locale) -> tuple[Scope, tuple[str, ...]]:
         chosen = None
