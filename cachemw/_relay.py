@@ -165,16 +165,16 @@ class Relay:
         timeout = exchange.engine.policy.lease
         deadline = time.monotonic() + timeout
         waited = exchange.collapsed
+        polled = False
         while True:
-            exchange.again(time.time())
+            before = exchange.known
             began = time.monotonic()
-            taken, records = yield self._take_lease, (key, timeout, exchange.wants)
+            taken, records = yield self._take_lease, (key, timeout, tuple(before))
             leads = taken is not False
             self._holder._lease = key if leads else None
             self._holder._lease_lasts = began + timeout - LEASE_DOUBT if taken else 0.0
-            exchange.found(records)  # who had the lease may have stored it between our look-up and now
-            while exchange.wants:
-                exchange.found((yield self._look_up, (exchange.wants,)))
+            if polled or [*records] != [*before.values()]:  # who had the lease may have stored it since our look-up
+                yield from self._look_again(dict(zip(before, records, strict=True)))
             if exchange.settled:
                 if leads:
                     yield self._drop_lease, (key,)
@@ -190,8 +190,16 @@ class Relay:
                 return True
             if exchange.serve_in_grace():
                 return False
-            waited = True
+            waited = polled = True
             yield self._pause, (LEASE_POLL,)
+
+    def _look_again(self, read: Mapping[str, Record | None]) -> Boarding[None]:
+        """Take the request up once more, with what was just read; only what was not read is looked up."""
+        exchange = self.exchange
+        exchange.again(time.time())
+        while wants := exchange.wants:
+            known = read.keys() >= set(wants)
+            exchange.found([read[key] for key in wants] if known else (yield self._look_up, (wants,)))
 
 
 def _landed(
