@@ -181,7 +181,7 @@ class _Body:
 class WSGILocaleMiddleware(_ByLanguage[WSGIApp], _WSGIMiddleware):
     """Choose the language of each request: from the path, a cookie, Accept-Language, or the default, in this order.
 
-        app = CacheMiddleware(WSGILocaleMiddleware(app, languages=["en", "pt-BR"]))
+        app = UpdateCacheMiddleware(LocaleMiddleware(FetchFromCacheMiddleware(app), languages=["en", "pt-BR"]))
 
     languages    tags of the site's languages, or Django's pairs of tag and name; left out: the setting `languages`
     default      the language where the request asks for none of them; left out: the setting `language_code` if
@@ -193,9 +193,9 @@ class WSGILocaleMiddleware(_ByLanguage[WSGIApp], _WSGIMiddleware):
                  have it. None: the path does not choose
     settings     a `Settings`, or a mapping in Django's shape; None: the environment's
 
-    It stands between the two halves of the cache, or inside of a `CacheMiddleware`. It sets Content-Language unless the
-    application does. Vary gets Accept-Language, and Cookie too unless the cache's key has the language (`use_i18n`);
-    neither where the path has chosen.
+    It stands between the two halves of the cache. It sets Content-Language unless the application does. Vary gets
+    Accept-Language, and Cookie too unless the cache's key has the language (`use_i18n`); neither where the path has
+    chosen.
 
     Raises: ImproperlyConfigured for options that cannot be used.
     """
@@ -218,14 +218,14 @@ class WSGILocaleMiddleware(_ByLanguage[WSGIApp], _WSGIMiddleware):
 class WSGITimezoneMiddleware(_ByTimezone[WSGIApp], _WSGIMiddleware):
     """Choose the time zone of each request: by a function, a cookie, or the default, in this order.
 
-        app = CacheMiddleware(WSGITimezoneMiddleware(app, cookie="timezone", default="Europe/Berlin"))
+        app = UpdateCacheMiddleware(TimezoneMiddleware(FetchFromCacheMiddleware(app), default="Europe/Berlin"))
 
     choose    a function of werkzeug's `Request` that returns a zone's name, a `tzinfo`, or None: then the cookie counts
     cookie    name of the cookie that holds a zone's name, such as "Europe/Berlin"; None: no cookie
     default   name of the zone for other requests; left out: the setting `time_zone`
     settings  a `Settings`, or a mapping in Django's shape; None: the environment's
 
-    It stands between the two halves of the cache, or inside of a `CacheMiddleware`. A name that is no zone is ignored.
+    It stands between the two halves of the cache. A name that is no zone is ignored.
     Vary gets Cookie, unless the cache's key has the time zone (`use_tz`).
 
     Raises: ImproperlyConfigured for options that cannot be used, and for a coroutine function as `choose`.
