@@ -135,6 +135,26 @@ def test_the_extra_all_is_all_that_a_site_may_need() -> None:
     assert told | {"sql", "pylibmc"} == set(extras) - {"demo", "dev", "bench"}  # the one is within two others
 
 
+def texts(file: Path) -> list[str]:
+    """The strings of a file, as they are written in it; what an f-string computes is an `x`."""
+    found: list[str] = []
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.JoinedStr):
+            pieces = [piece.value if isinstance(piece, ast.Constant) else "x" for piece in node.values]
+            found.append("".join(map(str, pieces)))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str | bytes):
+            found.append(node.value if isinstance(node.value, str) else node.value.decode("latin-1"))
+    return found
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))
+def test_no_pattern_repeats_a_group_possessively(file: Path) -> None:
+    """Python before 3.11.5 would find what does not match: `foo="bar, private` would not be private (gh-106052)."""
+    for text in texts(file):
+        outline = re.sub(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", "x", text, flags=re.DOTALL)  # no escapes, no classes
+        assert not re.search(r"(?<!\()\)(?:[*+?]|\{[0-9,]+\})\+|\(\?>", outline), text  # but in "()*+", an alphabet
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))
 def test_files_stay_small_and_say_what_they_are(file: Path) -> None:
     text = file.read_text()

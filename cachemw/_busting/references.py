@@ -81,10 +81,10 @@ def _map_of(pattern: re.Pattern[bytes], content: bytes) -> Iterator[Reference]:
 _CSS_TOKEN: Final = re.compile(
     rb"""
       /\*.*?(?:\*/|\Z)                                                  # a comment, perhaps without an end
-    | (?P<string>"(?:[^"\\\n\r\f]|\\.)*+"|'(?:[^'\\\n\r\f]|\\.)*+')
+    | (?P<string>"[^"\\\n\r\f]*+(?:\\.[^"\\\n\r\f]*+)*"|'[^'\\\n\r\f]*+(?:\\.[^'\\\n\r\f]*+)*')
     | (?<![\w\x80-\xff\\-])url\(\s*+(?:
-          (?P<bare>(?:[^"'()\\\s]|\\[0-9a-f]{1,6}+\s?+|\\.)++)\s*+\)                         # url(picture.png)
-        | (?!["'])(?:[^)\\]|\\.)*+\)?                                   # one that is none: ends at its parenthesis
+          (?P<bare>(?:[^"'()\\\s]++|\\(?:[0-9a-f]{1,6}+\s?+|[^0-9a-f]))+)\s*+\)           # url(picture.png)
+        | (?!["'])[^)\\]*+(?:\\.[^)\\]*+)*\)?                           # one that is none: ends at its parenthesis
       )
     | (?P<open>[\w\x80-\xff-]*+)\(
     | (?P<close>\))

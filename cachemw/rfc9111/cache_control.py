@@ -14,6 +14,7 @@ from typing import Final, final
 from cachemw.rfc9111.syntax import (
     MAX_FIELD,
     OWS,
+    QUOTED,
     TCHAR,
     is_token,
     parse_delta_seconds,
@@ -32,8 +33,8 @@ _FIELD_NAMES: Final = frozenset({"no-cache", "private"})  # their arguments are 
 
 _MEMBER: Final = re.compile(
     rf"""[ \t,]*+(?:
-        ([{TCHAR}]++)(?:=([{TCHAR}]++|"(?:[^"\\]++|\\.)*+"))?+(?=[ \t]*+(?:,|\Z))  # a directive
-        |([^,]*+)                                                                   # anything else
+        ([{TCHAR}]++)(?:=([{TCHAR}]++|{QUOTED}))?(?=[ \t]*+(?:,|\Z))  # a directive
+        |([^,]*+)                                                     # anything else
     )""",
     re.DOTALL | re.VERBOSE,
 )

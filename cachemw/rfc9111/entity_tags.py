@@ -12,9 +12,9 @@ __all__ = ["ETag", "parse_entity_tags", "parse_etag"]
 
 _MAX_TAGS: Final = 1024  # a longer list is no list of tags that anybody keeps; the condition is then ignored
 
-_ETAG: Final = r'(W/)?+"([\x21\x23-\x7e\x80-\xff]*+)"'  # no escapes: a backslash is a character like any other
+_ETAG: Final = r'(W/)?"([\x21\x23-\x7e\x80-\xff]*+)"'  # no escapes: a backslash is a character like any other
 _ONE: Final = re.compile(_ETAG)
-_LIST: Final = re.compile(rf"[ \t,]*+(?:{_ETAG}[ \t]*+(?:,[ \t,]*+|\Z))++")
+_LIST: Final = re.compile(rf"[ \t,]*+(?:{_ETAG}[ \t]*+(?:,[ \t,]*+|\Z))+")
 
 
 class ETag(NamedTuple):

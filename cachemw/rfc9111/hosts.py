@@ -14,7 +14,7 @@ __all__ = ["mark_forwarded", "valid_host"]
 _MAX_HOST: Final = 255 + len(":65535")  # RFC 3986 §3.2.2: no name in the DNS has more than 255 characters
 
 _HOST: Final = re.compile(
-    r"(?:\[([0-9A-Fa-f:.]++)\]|(?:[A-Za-z0-9\-._~!$&'()*+;=]|%[0-9A-Fa-f]{2})++)(?::([0-9]{0,5}))?+", re.ASCII
+    r"(?:\[([0-9A-Fa-f:.]++)\]|(?:[A-Za-z0-9\-._~!$&'()*+;=]++|%[0-9A-Fa-f]{2})+)(?::([0-9]{0,5}))?", re.ASCII
 )
 # Stricter than RFC 7239 on purpose: no separator inside a quoted string, where a careless parser would see it.
 _PAIR: Final = re.compile(rf'([{TCHAR}]++)=(?:([{TCHAR}]++)|"([^"\\;,=]*+)")')

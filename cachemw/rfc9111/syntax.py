@@ -13,6 +13,7 @@ __all__ = [
     "MAX_DELTA",
     "MAX_FIELD",
     "OWS",
+    "QUOTED",
     "TCHAR",
     "has_bad_octets",
     "is_token",
@@ -26,14 +27,17 @@ MAX_DELTA: Final = 2**31  # what a delta-seconds too large to represent counts a
 OWS: Final = " \t"  # optional white space; `str.strip()` alone would take \x85 and \xa0 with it (RFC 9110 §5.6.3)
 TCHAR: Final = r"!#$%&'*+\-.^_`|~0-9A-Za-z"  # the inside of a character class (RFC 9110 §5.6.2)
 
+#: A quoted string (RFC 9110 §5.6.4), under `re.DOTALL`. Groups are nowhere repeated possessively, single characters
+#: alone: where a group's last repeat fails halfway, Python before 3.11.5 takes in what it began with (gh-106052).
+QUOTED: Final = r'"[^"\\]*+(?:\\.[^"\\]*+)*"'
+
 #: What is longer is no longer taken apart; each parser says what it counts as then. Servers take up to 64 KiB of
 #: fields, no honest field has as much, and http-sf alone takes up to 0.4 µs for each character.
 MAX_FIELD: Final = 8192  # characters (Apache's LimitRequestFieldSize: 8190)
 
 _TOKEN: Final = re.compile(rf"[{TCHAR}]++")
-_QUOTED: Final = r'"(?:[^"\\]++|\\.)*+"'
-_CLOSED: Final = re.compile(rf'(?:[^"]++|{_QUOTED})*+', re.DOTALL)
-_PIECE: Final = re.compile(rf'(?:[^",]++|{_QUOTED})++', re.DOTALL)
+_CLOSED: Final = re.compile(rf'(?:[^"]++|{QUOTED})*', re.DOTALL)
+_PIECE: Final = re.compile(rf'(?:[^",]++|{QUOTED})+', re.DOTALL)
 _BAD_OCTETS: Final = str.maketrans("\r\n\0", "   ")
 
 
