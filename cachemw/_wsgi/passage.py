@@ -1,8 +1,8 @@
-"""Passage: one call of a WSGI application, relayed as it comes and copied aside. I/O only.
+"""Passage: one call of a WSGI application, whose answer is passed on as it comes. I/O only.
 
-Rule 1: the server sees what PEP 3333 promises it: `close` once, an error where the application raised it, no byte held
-        back for longer than it takes to know the head.
-Rule 2: only a body that ended as it should is stored, and what the application's `close` says counts, too.
+Rule 1: the server gets what PEP 3333 promises it: `close` is called once, an error is raised where the application
+        raised it, and bytes wait for nothing but the head.
+Rule 2: a body is stored only if the application's `close` raises nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from cachemw._relay_carriers import ThreadRelay
+from cachemw._wsgi.copying import Copying
 from cachemw._wsgi.noticed import Witness, forget_others
 from cachemw._wsgi.replies import send_stored
 from cachemw._wsgi.request import CALL, EXCHANGE, watch_input, with_conditions
@@ -21,7 +21,7 @@ from cachemw.activation import KEY as LOCALE
 from cachemw.activation import Entered, enter, is_awaited, leave
 from cachemw.caching import CachingMiddleware, Line, log
 from cachemw.exchange import Exchange, Step
-from cachemw.rfc9111.messages import Fields, Head, Record
+from cachemw.rfc9111.messages import Fields, Head
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -32,13 +32,11 @@ _LISTS: Final = (list, tuple)
 _BYTES: Final = frozenset({bytes})
 
 
-class Passage(ThreadRelay):
-    """One call of the application: an iterable that relays its body, copies aside what is kept, and closes once."""
+class Passage(Copying):
+    """One call of the application: the iterable that the server reads the body from, and closes."""
 
     # What holds until something else is known: attributes of the class, so that a passage sets only a few.
-    place: Mapping[str, str] = MappingProxyType({})  # the path's variables, before anybody else had the request
     _entered: Mapping[str, Any] = MappingProxyType({})  # the environment that the application was given
-    _witness: Witness | None = None
     _locale: Entered | None = None
     _status: str | None = None  # None: the application has not called start_response yet
     _headers: Fields = ()
@@ -46,15 +44,8 @@ class Passage(ThreadRelay):
     _sent = False  # the head went to the server
     _write: Callable[[bytes], object] | None = None
     _written: Sequence[bytes] = ()  # before it was known whether anything of this response is sent
-    _copy: list[bytes] | None = None  # the body so far, where it is kept
-    _copied = 0
-    _length = -1  # of the whole body, if the application says it
     _listed = -1  # the same, if it returned it in a list
-    _made = False  # its record is made
-    _stored: Sequence[tuple[str, Record, float | None]] = ()  # before the body has ended
-    _finished = False
     _error = False
-    _broken = False
     _iterator: Iterator[bytes] = iter(())
     _close: Callable[[], object] | None = None
 
@@ -73,7 +64,7 @@ class Passage(ThreadRelay):
     # -- waiting ----------------------------------------------------------------------------------------------------
 
     def board(self) -> Iterable[bytes]:
-        """Wait for whoever fetches this page already, or fetch it."""
+        """Wait for another request that fetches this page already, or fetch it."""
         exchange = self.exchange
         try:
             at_once = self._lead_at_once()
@@ -85,7 +76,7 @@ class Passage(ThreadRelay):
         if at_once or not exchange.settled:
             return self.call()
         self._land(exchange.known)
-        self._land()  # nothing is left to be written that others would have to have from the flight
+        self._land()
         return send_stored(exchange, self._server)
 
     # -- the application --------------------------------------------------------------------------------------------
@@ -136,7 +127,7 @@ class Passage(ThreadRelay):
         return result
 
     def _stand_in(self, error: Exception) -> bool:
-        """The application raised: send a stale response in its place, if there is one that may be; was there?"""
+        """The application raised an error: send a stale response in its place; False if there is none that may be."""
         if not self._sent and self.exchange.serve_on_error(time.time()):
             log.error("The application failed; a stale response stands in for it.", exc_info=error)
             self._replace()
@@ -146,15 +137,8 @@ class Passage(ThreadRelay):
         self._land()
         return False
 
-    def _abandon(self) -> None:
-        """Something is wrong with this answer: nothing of it is stored, and what is stored already is taken back."""
-        self._broken = True
-        self.exchange.abandoned()
-        self.exchange.drops = (*self.exchange.drops, *[key for key, _, _ in self._stored])
-        self._stored = ()
-
     def _pass_file(self, result: Iterable[bytes]) -> Iterable[bytes]:
-        """A file goes to the server as it is, which may send it without reading it (PEP 3333)."""
+        """Hand the server the file as it is, so that it may send it by `sendfile` (PEP 3333, `wsgi.file_wrapper`)."""
         self.exchange.cannot_copy()
         self._send_head_or_replace()
         if not self._sent or self._close is None:
@@ -164,7 +148,7 @@ class Passage(ThreadRelay):
         return result
 
     def _start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None, /) -> Callable[[bytes], object]:
-        """The `start_response` of the application. The head waits for the first byte, so an error may replace it."""
+        """The application's `start_response`. The head is sent with the first byte, so that an error may replace it."""
         if exc_info is not None and self._sent:
             self._error = True
             self._abandon()
@@ -181,9 +165,9 @@ class Passage(ThreadRelay):
         return self._write_through
 
     def _write_through(self, data: bytes) -> None:
-        """The `write` of PEP 3333, for applications from before iterables."""
+        """The `write` of PEP 3333, for old applications."""
         if not self._sent:
-            if self.exchange.stale is not None:  # it may stand in for this one; the application is not done yet
+            if self.exchange.stale is not None:  # it may be sent in place of this one; the application may still fail
                 self._written = [*self._written, data]
                 return
             self._send_head_or_replace()
@@ -194,10 +178,10 @@ class Passage(ThreadRelay):
         self._go_on()
 
     def _send_head_or_replace(self, read: bytes = b"") -> bool:
-        """Decide about the head, and send it or another; True: so is the body, and what was read of it is void."""
+        """Send the head, or another response in its place; True: then the body, and `read` of it, are not sent."""
         exchange = self.exchange
         if self._broken:
-            exchange.never = True  # somebody reads on after an error
+            exchange.never = True  # the server reads on after an error
         status, witness = self._status, self._witness
         assert status is not None
         assert witness is not None
@@ -238,9 +222,9 @@ class Passage(ThreadRelay):
         return False
 
     def _tells_length(self, head: Head) -> bool:
-        """Is the length to be said that a server would have said itself of a body in one piece (PEP 3333)?
+        """May Content-Length be added for a body in one list, as servers do themselves (PEP 3333)?
 
-        Not to hooks, nor to middlewares between the halves: they may still replace the body.
+        Not before hooks, nor before middlewares between the halves, which may still replace the body.
         """
         middleware = self._middleware
         if middleware.hooks is not None or not middleware.updates or self.exchange.request.method == "HEAD":
@@ -248,7 +232,7 @@ class Passage(ThreadRelay):
         return head.status >= 200 and head.status not in (204, 304) and "content-length" not in head.layout.where
 
     def _hold(self, head: Head, read: bytes) -> Step:
-        """Read the part that completes a stored one, if it is not too long to be stored."""
+        """Read the part that completes a stored part, if it is not too long to be stored."""
         body = [read]
         left = self.exchange.engine.policy.max_body - len(read)
         for chunk in self._iterator:
@@ -259,7 +243,7 @@ class Passage(ThreadRelay):
         return self.exchange.combined(head, b"".join(body), time.time())
 
     def _call_again(self) -> None:
-        """What came does not fit what is stored: ask once more, with the client's own fields (RFC 9111 §4.3.3)."""
+        """The answer does not fit the stored response: call again with the client's own fields (RFC 9111 §4.3.3)."""
         self._close_application()
         self._status = None
         self._written = ()
@@ -274,21 +258,6 @@ class Passage(ThreadRelay):
         self._sent = self._finished = True
         self._land(self.exchange.records)
         self._iterator = iter(send_stored(self.exchange, self._server))
-
-    def _keep(self, chunk: bytes) -> None:
-        if self._copy is not None:
-            self._copied += len(chunk)
-            if (
-                self._copied > self.exchange.engine.policy.max_body
-                or (self._made and chunk)
-                or type(chunk) is not bytes
-            ):
-                self._copy = None
-                self.exchange.cannot_copy()
-                self._abandon()
-                self._land()
-            else:
-                self._copy.append(chunk)
 
     # -- the server's side ------------------------------------------------------------------------------------------
 
@@ -321,7 +290,7 @@ class Passage(ThreadRelay):
         return chunk
 
     def finish(self) -> None:
-        """Nobody is sent the rest: read it all the same if the page is then stored, and if it is known to end."""
+        """The rest of the body is not sent: read it all the same, to store the page, if its length is known."""
         if self._length < 0:
             return
         try:
@@ -332,43 +301,11 @@ class Passage(ThreadRelay):
         except Exception:
             log.exception("The application failed in a body that is sent to nobody.")
 
-    def _make(self) -> None:
-        """The body is as long as it is to be: what waits for it may have it at once; it is stored when it has ended.
-
-        Where nobody has to wait for the store it is stored now: some clients, test clients first, never ask what comes
-        after the last byte, and never close. An answer that goes on after all is taken back.
-        """
-        assert self._copy is not None
-        self._made = True
-        exchange = self.exchange
-        body = b"".join(self._copy)
-        assert self._witness is not None
-        self._witness.tell(exchange)  # of what was read for the body alone
-        if self._witness.recognises_nonce(body):
-            exchange.abandoned()
-        records = exchange.completed(body, time.time())
-        if exchange.engine.pages.inline:
-            self._stored = exchange.writes
-            self._commit(records)
-        else:
-            self._land(records)
-
-    def _complete(self) -> None:
-        """The body has ended as it should, and the client has had its last byte: store it."""
-        if self._finished:
-            return
-        self._finished = True
-        if self._copy is not None and not self._made:
-            self._make()
-        self._copy = None
-        if not self._stored:
-            self._commit()
-
     def close(self) -> None:
-        """Close the application's iterable, then write to the store: the client has had its last byte."""
+        """Close the application's iterable, then write to the store: the last byte has been sent."""
         waiting = self._close is not None or self._locale is not None or self.exchange.outer_half is not None
         if self._finished and self._stored and not waiting:
-            return  # as nearly all that is kept in memory: it is there since the last byte, and nothing is left to do
+            return  # stored with the last byte, as most pages in local memory are
         try:
             self._close_application()
         except BaseException:
@@ -392,23 +329,10 @@ class Passage(ThreadRelay):
             close()
 
     def _settle(self) -> None:
-        """Do what is left to do when all is over."""
+        """Deactivate the locale, and write to the store what is not written yet."""
         if self._locale is not None:
             token, self._locale = self._locale, None
             leave(token)
         self._commit()
         if self.exchange.outer_half is self:
             self.exchange.outer_half = None  # no cycle for the garbage collector
-
-    def _commit(self, records: Mapping[str, Record | None] | None = None) -> None:
-        """Write to the store; until that is done, who asks for this page gets it from the flight, or these records."""
-        exchange = self.exchange
-        try:
-            committing = self._committing()
-            if committing is not None:
-                exchange.engine.pages.run(*committing)
-        finally:
-            self._end_flight(records)
-        if exchange.refresh and self.place:
-            exchange.refresh = False
-            self._middleware.refresh({**self.environ, **self.place}, exchange)
