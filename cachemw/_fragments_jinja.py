@@ -14,8 +14,8 @@ from jinja2 import Environment, Undefined, UndefinedError, nodes, pass_eval_cont
 from jinja2.ext import Extension
 from jinja2.parser import Parser
 
-from cachemw._memoize.passage import arun, passage, run
-from cachemw._memoize.stores import keeper_of, store_of
+from cachemw._memoize.passage import Passage
+from cachemw._memoize.stores import store_of
 from cachemw._values import number
 from cachemw.backends.base import BaseCache
 from cachemw.backends.registry import Caches
@@ -87,11 +87,10 @@ class CacheExtension(Extension):
         cache = self.store(using)
         if how is None:
             return body()
-        keeper = keeper_of(cache)
-        steps = passage(keeper, key, how)
+        passage = Passage(cache, key, how)
         if self.environment.is_async:
-            return arun(cache, keeper, steps, partial(_atext, body))
-        return run(cache, keeper, steps, lambda: _text(body()))
+            return passage.arun(partial(_atext, body))
+        return passage.run(lambda: _text(body()))
 
 
 def _text(body: Any) -> str:

@@ -33,8 +33,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from markupsafe import Markup
 
 from cachemw._memoize.keys import digest, frame, label
-from cachemw._memoize.passage import Ended, Failed, Held, Made, Recipe, Steps, aproceed, arun, passage, proceed, run
-from cachemw._memoize.stores import Keeper, check_store, keeper_of, store_of
+from cachemw._memoize.passage import Ended, Failed, Held, Made, Passage, Recipe
+from cachemw._memoize.stores import check_store, store_of
 from cachemw._values import number
 from cachemw.backends.base import DEFAULT_TIMEOUT, BaseCache
 from cachemw.calling import is_async
@@ -152,29 +152,6 @@ class Part:
         return self.body
 
 
-class _Visit:
-    """What one use of a fragment is at: its store, and the steps that are left."""
-
-    __slots__ = ("cache", "keeper", "part", "steps")
-
-    def __init__(self, cache: BaseCache, keeper: Keeper, steps: Steps) -> None:
-        self.cache = cache
-        self.keeper = keeper
-        self.steps = steps
-        self.part = Part(None)
-
-    def begun(self, end: Ended | None) -> Part:
-        if end is not None:
-            self.part = Part(end.answer)
-        return self.part
-
-    def answer(self, error: BaseException | None) -> Made | Failed | None:
-        """What became of the body; None: nothing, as whoever had to render it was stopped."""
-        if error is None:
-            return None if self.part._body is None else Made(self.part._body, 0.0)
-        return Failed(error) if isinstance(error, Exception) else None
-
-
 class Fragment:
     """See `fragment`. In `with` it serves once; as a decorator, for every call."""
 
@@ -184,49 +161,56 @@ class Fragment:
         self._vary_on: Any = vary_on
         self._recipe = recipe(name, timeout, html=None)
         self._using = check_store("fragment: using", using)
-        self._visit: _Visit | None = None
+        self._passage: Passage | None = None
+        self._part = Part(None)
         self._entered = False
 
     # -- a context manager ---------------------------------------------------------------------------------------
 
     def __enter__(self) -> Part:
-        visit = self._begin()
-        return Part(None) if visit is None else visit.begun(proceed(visit.cache, visit.keeper, visit.steps))
+        passage = self._begin()
+        return self._begun(None if passage is None else passage.proceed())
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if (visit := self._visit) is not None:
-            with closing(visit.steps):
-                if (answer := visit.answer(error)) is not None:
-                    proceed(visit.cache, visit.keeper, visit.steps, answer)
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if self._passage is not None:
+            with closing(self._passage.steps):
+                if (answer := self._answer(error)) is not None:
+                    self._passage.proceed(answer)
 
     async def __aenter__(self) -> Part:
-        visit = self._begin()
-        return Part(None) if visit is None else visit.begun(await aproceed(visit.cache, visit.keeper, visit.steps))
+        passage = self._begin()
+        return self._begun(None if passage is None else await passage.aproceed())
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        if (visit := self._visit) is not None:
-            with closing(visit.steps):
-                if (answer := visit.answer(error)) is not None:
-                    await aproceed(visit.cache, visit.keeper, visit.steps, answer)
+        if self._passage is not None:
+            with closing(self._passage.steps):
+                if (answer := self._answer(error)) is not None:
+                    await self._passage.aproceed(answer)
 
-    def _begin(self) -> _Visit | None:
+    def _begin(self) -> Passage | None:
         if self._key is None:
             raise TypeError(f"fragment {self.name!r}: vary_on is a function, which only a decorator can call.")
         if self._entered:
             raise RuntimeError(f"fragment {self.name!r} was entered before: call fragment(…) for each use.")
         self._entered = True
         if self._recipe is not None:
-            self._visit = self._visited(self._key, self._recipe)
-        return self._visit
+            self._passage = self._passage_of(self._key, self._recipe)
+        return self._passage
 
-    def _visited(self, key: str, recipe: Recipe) -> _Visit:
-        cache = store_of(self._using, None, ALIAS)
-        keeper = keeper_of(cache)
-        return _Visit(cache, keeper, passage(keeper, key, recipe))
+    def _begun(self, end: Ended | None) -> Part:
+        self._part = Part(None if end is None else end.answer)
+        return self._part
+
+    def _answer(self, error: BaseException | None) -> Made | Failed | None:
+        """What became of the body; None: it was not set, or the thread or task that had to render it was stopped."""
+        if error is None:
+            return None if self._part._body is None else Made(self._part._body, 0.0)
+        return Failed(error) if isinstance(error, Exception) else None
+
+    def _passage_of(self, key: str, recipe: Recipe) -> Passage:
+        return Passage(store_of(self._using, None, ALIAS), key, recipe)
 
     # -- a decorator ---------------------------------------------------------------------------------------------
 
@@ -246,8 +230,7 @@ class Fragment:
             if self._recipe is None:
                 return function(*args, **kwargs)
             key = self._key or make_template_fragment_key(self.name, self._vary_on(*args, **kwargs))
-            visit = self._visited(key, self._recipe)
-            return run(visit.cache, visit.keeper, visit.steps, lambda: function(*args, **kwargs))
+            return self._passage_of(key, self._recipe).run(lambda: function(*args, **kwargs))
 
         return rendered
 
@@ -257,8 +240,7 @@ class Fragment:
             if self._recipe is None:
                 return await function(*args, **kwargs)
             key = self._key or make_template_fragment_key(self.name, self._vary_on(*args, **kwargs))
-            visit = self._visited(key, self._recipe)
-            return await arun(visit.cache, visit.keeper, visit.steps, lambda: function(*args, **kwargs))
+            return await self._passage_of(key, self._recipe).arun(lambda: function(*args, **kwargs))
 
         return rendered
 

@@ -31,19 +31,8 @@ from typing import Any, Final, Generic, ParamSpec, Protocol, Self, TypeVar, cast
 from cachemw._caching_here import is_view_here
 from cachemw._memoize.closures import Closure, Decorated, code_frame, has_no_key, has_own_globals, named
 from cachemw._memoize.keys import digest, frame, label
-from cachemw._memoize.passage import (
-    MARK_TIMEOUT,
-    Held,
-    Recipe,
-    Steps,
-    arun,
-    mark_of,
-    new_mark,
-    passage,
-    remade,
-    run,
-)
-from cachemw._memoize.stores import Keeper, check_store, keeper_of, store_of
+from cachemw._memoize.passage import MARK_TIMEOUT, Held, Passage, Recipe, mark_of, new_mark, passage, remade
+from cachemw._memoize.stores import check_store, store_of
 from cachemw._values import number
 from cachemw.backends.base import BaseCache
 from cachemw.calling import is_async
@@ -210,14 +199,12 @@ class _Bindable(Decorated, Generic[P, R]):
     def made_of(self) -> tuple[FunctionType, tuple[Any, ...]]:
         return self._function.call, self._bound
 
-    def _prepared(self, make: Callable[[Keeper, str, Recipe], Steps], args: Any, kwargs: Any) -> Any:
-        """What `run` needs to carry out a passage for these arguments."""
+    def _prepared(self, begin: Any, args: Any, kwargs: Any) -> tuple[Passage, Callable[[], Any]]:
+        """The passage for these arguments, and the call that makes the value."""
         function = self._function
         given = (*self._bound, *args)
         key = function.key(given, kwargs)
-        cache = function.store()
-        keeper = keeper_of(cache)
-        return cache, keeper, make(keeper, key, function.recipe), lambda: function.made(given, kwargs)
+        return Passage(function.store(), key, function.recipe, begin), lambda: function.made(given, kwargs)
 
     def _bind(self, instance: Any, owner: Any) -> Self:
         binds = self._function.binds
@@ -250,11 +237,13 @@ class Memoized(_Bindable[P, R]):
         """The result of a call with these arguments, this one or an earlier one."""
         if not self._function.is_kept:
             return cast(R, self._function.call(*self._bound, *args, **kwargs))
-        return cast(R, run(*self._prepared(passage, args, kwargs)))
+        prepared, call = self._prepared(passage, args, kwargs)
+        return cast(R, prepared.run(call))
 
     def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function, and keep this result instead of any other, also of calls that are under way."""
-        return cast(R, run(*self._prepared(remade, args, kwargs)))
+        prepared, call = self._prepared(remade, args, kwargs)
+        return cast(R, prepared.run(call))
 
     def invalidate(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Forget the result of the call with these arguments, also of one that is under way; was there one?
@@ -284,11 +273,13 @@ class AsyncMemoized(_Bindable[P, R]):
         """The result of a call with these arguments, this one or an earlier one."""
         if not self._function.is_kept:
             return cast(R, await self._function.call(*self._bound, *args, **kwargs))
-        return cast(R, await arun(*self._prepared(passage, args, kwargs)))
+        prepared, call = self._prepared(passage, args, kwargs)
+        return cast(R, await prepared.arun(call))
 
     async def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function, and keep this result instead of any other, also of calls that are under way."""
-        return cast(R, await arun(*self._prepared(remade, args, kwargs)))
+        prepared, call = self._prepared(remade, args, kwargs)
+        return cast(R, await prepared.arun(call))
 
     async def invalidate(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Forget the result of the call with these arguments, also of one that is under way; was there one?

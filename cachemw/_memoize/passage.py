@@ -22,7 +22,7 @@ from contextlib import closing
 from contextvars import ContextVar
 from typing import Any, Final, NamedTuple, TypeGuard
 
-from cachemw._memoize.stores import Keeper
+from cachemw._memoize.stores import Keeper, keeper_of
 from cachemw.backends._once import MISSING
 from cachemw.backends.base import BaseCache
 from cachemw.flights import Flight
@@ -33,16 +33,13 @@ __all__ = [
     "Failed",
     "Held",
     "Made",
+    "Passage",
     "Recipe",
     "Steps",
-    "aproceed",
-    "arun",
     "mark_of",
     "new_mark",
     "passage",
-    "proceed",
     "remade",
-    "run",
 ]
 
 log = logging.getLogger("cachemw")
@@ -257,62 +254,74 @@ class Ended(NamedTuple):
         return self.answer
 
 
-def proceed(cache: BaseCache, keeper: Keeper, steps: Steps, answer: Any = None) -> Ended | None:
-    """Carry out the steps to the end; None: up to a CALL, whose answer is to be brought."""
-    try:
-        while (step := steps.send(answer)) is not CALL:
-            answer = _wait(step) if type(step) is Flight else keeper.attempt(cache, *step)
-    except StopIteration as end:
-        return Ended(end.value)
-    return None
+class Passage:
+    """One passage through a store. `begin` is `passage`, or `remade` for a new value whatever is stored."""
 
+    __slots__ = ("_cache", "_keeper", "steps")
 
-async def aproceed(cache: BaseCache, keeper: Keeper, steps: Steps, answer: Any = None) -> Ended | None:
-    """`proceed` without blocking the event loop."""
-    try:
-        while (step := steps.send(answer)) is not CALL:
-            if type(step) is Flight:
-                answer = await step.await_landing(_PATIENCE)
-            else:
-                answer = await keeper.aattempt(cache, *step)
-    except StopIteration as end:
-        return Ended(end.value)
-    return None
+    def __init__(
+        self, cache: BaseCache, key: str, recipe: Recipe, begin: Callable[[Keeper, str, Recipe], Steps] = passage
+    ) -> None:
+        self._cache = cache
+        self._keeper = keeper_of(cache)
+        self.steps = begin(self._keeper, key, recipe)
+
+    def proceed(self, answer: Made | Failed | None = None) -> Ended | None:
+        """Carry out the steps to the end; None: up to a CALL, whose answer the caller brings."""
+        result: Any = answer
+        try:
+            while (step := self.steps.send(result)) is not CALL:
+                result = _wait(step) if type(step) is Flight else self._keeper.attempt(self._cache, *step)
+        except StopIteration as end:
+            return Ended(end.value)
+        return None
+
+    async def aproceed(self, answer: Made | Failed | None = None) -> Ended | None:
+        """`proceed` without blocking the event loop."""
+        result: Any = answer
+        try:
+            while (step := self.steps.send(result)) is not CALL:
+                if type(step) is Flight:
+                    result = await step.await_landing(_PATIENCE)
+                else:
+                    result = await self._keeper.aattempt(self._cache, *step)
+        except StopIteration as end:
+            return Ended(end.value)
+        return None
+
+    def run(self, call: Callable[[], Any]) -> Any:
+        """The value, from the store or from `call`. Raises: what the call raises."""
+        with closing(self.steps):
+            end = self.proceed()
+            if end is None:
+                began = time.monotonic()
+                try:
+                    made: Made | Failed = Made(call(), time.monotonic() - began)
+                except Exception as error:
+                    made = Failed(error)
+                end = self.proceed(made)
+        assert end is not None  # one call, and it was made
+        return end.result()
+
+    async def arun(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        """`run` for tasks."""
+        with closing(self.steps):
+            end = await self.aproceed()
+            if end is None:
+                began = time.monotonic()
+                try:
+                    made: Made | Failed = Made(await call(), time.monotonic() - began)
+                except Exception as error:
+                    made = Failed(error)
+                end = await self.aproceed(made)
+        assert end is not None
+        return end.result()
 
 
 def _wait(flight: Flight[Any]) -> bool:
+    """Wait for a flight; False at once in a thread with an event loop to run."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return flight.wait(_PATIENCE)
     return False
-
-
-def run(cache: BaseCache, keeper: Keeper, steps: Steps, call: Callable[[], Any]) -> Any:
-    """The value that the steps lead to. Raises: what the call raises."""
-    with closing(steps):
-        end = proceed(cache, keeper, steps)
-        if end is None:
-            began = time.monotonic()
-            try:
-                made: Made | Failed = Made(call(), time.monotonic() - began)
-            except Exception as error:
-                made = Failed(error)
-            end = proceed(cache, keeper, steps, made)
-    assert end is not None  # one call, and it was made
-    return end.result()
-
-
-async def arun(cache: BaseCache, keeper: Keeper, steps: Steps, call: Callable[[], Awaitable[Any]]) -> Any:
-    """`run` for tasks."""
-    with closing(steps):
-        end = await aproceed(cache, keeper, steps)
-        if end is None:
-            began = time.monotonic()
-            try:
-                made: Made | Failed = Made(await call(), time.monotonic() - began)
-            except Exception as error:
-                made = Failed(error)
-            end = await aproceed(cache, keeper, steps, made)
-    assert end is not None
-    return end.result()
