@@ -117,7 +117,12 @@ class Pages(Procedures):
         if self.immediate:
             return self.lookup(keys)
         decode = self._decode
-        return None if decode is None or self.breaker.open or self._owed else self.cache.known(keys, decode)
+        if decode is None or self.breaker.open or self._owed:
+            return None
+        try:
+            return self.cache.known(keys, decode)
+        except Exception:  # `alookup` asks the store, and counts what that raises
+            return None
 
     def _unread(self, keys: Sequence[str]) -> list[Record | None]:
         """What is said of keys that could not be looked up: nothing is there, and nobody knows which purge came last.

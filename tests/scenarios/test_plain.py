@@ -232,3 +232,36 @@ def test_who_has_come_by_another_name_once_costs_nobody_a_second_look_up(
     looked = watched(monkeypatch)
     assert site.get("/").hit
     assert len(looked) == 1
+
+
+class Moody(FileBasedCache):
+    """A store of somebody's own, with an error in what it keeps in memory, or in what it reads."""
+
+    fails = ""
+
+    def known(self, keys: Sequence[str], decode: Any) -> list[Any] | None:
+        if self.fails == "known":
+            raise RuntimeError(self.fails)
+        return super().known(keys, decode)
+
+    def read_decoded(self, keys: Sequence[str], decode: Any) -> list[Any]:
+        if self.fails == "read":
+            raise RuntimeError(self.fails)
+        return super().read_decoded(keys, decode)
+
+    async def aread_decoded(self, keys: Sequence[str], decode: Any) -> list[Any]:
+        if self.fails == "read":
+            raise RuntimeError(self.fails)
+        return await super().aread_decoded(keys, decode)
+
+
+@pytest.mark.parametrize("fails", ["known", "read"])
+def test_whatever_a_store_raises_the_application_answers(fails: str, site: Site, tmp_path: Path) -> None:
+    cache = Moody(str(tmp_path))
+    site.build(cache=cache).page(cache_control="max-age=60")
+    site.get("/"), site.get("/")
+    cache.fails = fails
+    answer = site.get("/")
+    assert (answer.status, answer.body, answer.error) == (200, b"page", None)
+    cache.fails = ""
+    assert site.get("/").hit
