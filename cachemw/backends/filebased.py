@@ -329,9 +329,9 @@ class FileBasedCache(BlockingCache):
     def _remove_one(self, place: Place) -> bool:
         """Remove an entry; was it there, alive?"""
         with suppress(FileNotFoundError), self._shards.locked(place.shard) as directory:
-            live = peek(place, time.time()) is not None
-            self._shards.remove_entry(directory, place)
-            return live
+            header = peek(place, time.time())
+            self._shards.remove_entry(directory, place, has_body=header is None or header.is_filed)
+            return header is not None
         return False
 
     def _clear(self) -> None:

@@ -16,6 +16,7 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
@@ -43,6 +44,10 @@ _ORPHAN_AGE: Final = 300.0
 #: Seconds to wait for a shard's lock. It is held for one rename, but a rename waits for a disk that is busy.
 _LOCK_TIMEOUT: Final = 1.0
 
+#: Keys of which it is remembered where they are; a long one is a stranger's.
+_KEYS: Final = 2_048
+_LONGEST: Final = 1_024
+
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -53,6 +58,17 @@ class Place(NamedTuple):
     shard: int
     name: str
     path: str
+
+
+def _placed(key: str) -> tuple[bytes, int, str]:
+    """A made key as bytes, its shard, and its file's name."""
+    data = key.encode("utf-8", "surrogatepass")
+    digest = blake2b(data, digest_size=20).digest()
+    return data, digest[0] << 2 | digest[1] >> 6, digest.hex() + ENTRY_SUFFIX
+
+
+#: A miss needs each of its places three times.
+_known: Final = lru_cache(_KEYS)(_placed)
 
 
 class Found(NamedTuple):
@@ -76,10 +92,7 @@ class Shards:
 
     def place(self, key: str) -> Place:
         """Where the entry of the made key is."""
-        data = key.encode("utf-8", "surrogatepass")
-        digest = blake2b(data, digest_size=20).digest()
-        shard = digest[0] << 2 | digest[1] >> 6
-        name = digest.hex() + ENTRY_SUFFIX
+        data, shard, name = _known(key) if len(key) <= _LONGEST else _placed(key)
         return Place(data, shard, name, self._prefixes[shard] + name)
 
     @contextmanager
@@ -192,12 +205,15 @@ class Shards:
         except FileNotFoundError:
             return None
 
-    def remove_entry(self, directory: int, place: Place | Found) -> None:
-        """Remove the regular file of this name from a locked shard, with the body that it names, and count that."""
+    def remove_entry(self, directory: int, place: Place | Found, *, has_body: bool = True) -> None:
+        """Remove the regular file of this name from a locked shard, with the body that it names, and count that.
+
+        has_body: False if it is known to name none.
+        """
         with self.usage.opened() as slots:
             size = self.size(directory, place.name)
             if size is not None:
-                body = body_of(directory, place.name)
+                body = body_of(directory, place.name) if has_body else None
                 self.remove(directory, place.name)
                 if body is not None:
                     size += self._remove_body(directory, place.shard, body.file)
