@@ -28,10 +28,10 @@ __all__ = [
     "with_conditions",
 ]
 
-_CONDITIONS: Final = frozenset(
-    {b"if-match", b"if-modified-since", b"if-none-match", b"if-range", b"if-unmodified-since", b"range"}
-)
+_CONDITIONS: Final = frozenset({b"if-modified-since", b"if-none-match", b"if-range", b"range"})
 _PERSONAL: Final = _CONDITIONS | {
+    b"if-match",
+    b"if-unmodified-since",
     b"authorization",
     b"cache-control",
     b"content-length",
@@ -254,7 +254,10 @@ def _decoded(pair: tuple[bytes, bytes]) -> Field:
 
 
 def with_conditions(scope: Scope, conditions: Fields) -> Scope:
-    """The scope with our conditions in place of the client's own, which we answer ourselves."""
+    """The scope with our conditions in place of those of the client's that we answer ourselves.
+
+    If-Match and If-Unmodified-Since are the application's to evaluate (RFC 9111 §4.3.2).
+    """
     kept = [field for field in scope["headers"] if field[0].lower() not in _CONDITIONS]
     return {**scope, "headers": kept + [encoded(*field) for field in conditions]}
 

@@ -27,15 +27,15 @@ CALL: Final = "cachemw.call"
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9/:@!$&'()*+,;=~\-._]*").fullmatch
 _CONDITIONS: Final = frozenset(
     {
-        "HTTP_IF_MATCH",
         "HTTP_IF_MODIFIED_SINCE",
         "HTTP_IF_NONE_MATCH",
         "HTTP_IF_RANGE",
-        "HTTP_IF_UNMODIFIED_SINCE",
         "HTTP_RANGE",
     }
 )
 _PERSONAL: Final = _CONDITIONS | {
+    "HTTP_IF_MATCH",
+    "HTTP_IF_UNMODIFIED_SINCE",
     "CONTENT_LENGTH",
     "CONTENT_TYPE",
     "HTTP_AUTHORIZATION",
@@ -206,7 +206,10 @@ def sanitised(environ: WSGIEnvironment) -> WSGIEnvironment:
 
 
 def with_conditions(environ: WSGIEnvironment, conditions: Fields) -> WSGIEnvironment:
-    """The environment with our conditions in place of the client's own, which we answer ourselves."""
+    """The environment with our conditions in place of those of the client's that we answer ourselves.
+
+    If-Match and If-Unmodified-Since are the application's to evaluate (RFC 9111 §4.3.2).
+    """
     environ = {name: value for name, value in environ.items() if name not in _CONDITIONS}
     for name, value in conditions:
         environ[variable(name.lower())] = value

@@ -13,7 +13,9 @@ from typing import Final, Literal
 
 from cachemw.rfc9111.fields import (
     ByteRange,
+    CacheControl,
     ETag,
+    dump_cache_control,
     format_date,
     parse_date,
     parse_entity_tags,
@@ -137,9 +139,9 @@ def freshen_by_head(stored: StoredResponse, head: Head, policy: Policy, answered
 def renewed(stored: StoredResponse, head: Head, policy: Policy, answered: Answered) -> StoredResponse:
     """The stored body under the updated fields (RFC 9111 §3.2), with age and lifetime counted anew."""
     seconds, timeout, now = answered.seconds, answered.timeout, answered.response_time
-    fields = _updated(stored, head, policy, now)
-    merged = Head(stored.status, fields, stored.reason)
     stated = explicit_lifetime(head, policy, now)
+    told = _without_ours(stored.head) if stated is not None and stored.chosen and policy.patch else stored.fields
+    merged = Head(stored.status, _updated(told, head, policy, now), stored.reason)
     # A lifetime that we chose may stand in the stored fields as ours (`policy.patch`): that does not make it theirs.
     rechosen = timeout is None and stored.chosen and stated is None
     if rechosen and explicit_lifetime(merged, policy, now) is not None:
@@ -157,17 +159,24 @@ def renewed(stored: StoredResponse, head: Head, policy: Policy, answered: Answer
     )
 
 
-def _updated(stored: StoredResponse, head: Head, policy: Policy, response_time: float) -> Fields:
+def _without_ours(head: Head) -> Fields:
+    """The stored fields without the lifetime that we had chosen: it must not stand before one that is stated now."""
+    fields = tuple(field for field in head.fields if field[0].lower() not in ("cache-control", "expires"))
+    left = CacheControl(directive for directive in head.cache_control.directives if directive[0] != "max-age")
+    return (*fields, ("Cache-Control", dump_cache_control(left))) if left else fields
+
+
+def _updated(stored: Fields, head: Head, policy: Policy, response_time: float) -> Fields:
     """The stored fields, all lines of each replaced by those of the new head, but for what has to stay."""
     kept: Set[str] = _OF_THE_BODY
-    if any(name.lower() == "etag" for name, _ in stored.fields):
+    if any(name.lower() == "etag" for name, _ in stored):
         kept |= {"etag"}  # it matches; a weak spelling of it would lose the strong one
     new = tuple(field for field in storable_fields(head, policy) if field[0].lower() not in kept)
     names = {name.lower() for name, _ in new}
-    if "date" not in names and any(name.lower() == "date" for name, _ in stored.fields):
+    if "date" not in names and any(name.lower() == "date" for name, _ in stored):
         new += (("Date", format_date(response_time)),)  # RFC 9110 §6.6.1: received without, so the time of receipt
         names.add("date")
-    return tuple(field for field in stored.fields if field[0].lower() not in names) + new
+    return tuple(field for field in stored if field[0].lower() not in names) + new
 
 
 def _with_expires(merged: Head, head: Head, expires: float) -> Fields:

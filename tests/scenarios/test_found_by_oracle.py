@@ -1,0 +1,64 @@
+"""What random stories have shown to be wrong, each in the fewest requests."""
+
+from __future__ import annotations
+
+import pytest
+
+from cachemw import Policy
+from tests.scenarios.conftest import Script, Site
+
+AT = "Fri, 15 Jan 2027 08:00:05 GMT"  # five seconds after the clock begins
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("If-Match", '"other"'), ("If-Unmodified-Since", "Thu, 01 Jan 1970 00:00:00 GMT")]
+)
+def test_conditions_that_are_the_application_s_reach_it_beside_ours(site: Site, name: str, value: str) -> None:
+    site.page(etag='"1"', cache_control="max-age=1")
+    site.get()
+    site.clock.advance(2)
+    site.answers(Script(412))
+    answer = site.get("/", {name: value})
+    assert answer.status == 412  # RFC 9111 §4.3.2: "likely intended for some other (inbound) server"
+    assert site.calls[-1].fields[name.lower()] == value
+    assert site.calls[-1].fields["if-none-match"] == '"1"'
+
+
+@pytest.mark.parametrize("policy", [Policy(), Policy.rfc9111(seconds=600, patch=True, heuristic_fraction=0)])
+def test_a_lifetime_that_a_304_states_counts_before_the_one_that_was_chosen(site: Site, policy: Policy) -> None:
+    site.build(policy=policy)
+    site.answers(
+        Script(fields=[("ETag", '"1"')]),
+        Script(304, [("ETag", '"1"'), ("Expires", AT)]),
+        Script(fields=[("ETag", '"2"')], body=b"new"),
+    )
+    site.get()
+    site.clock.advance(601)
+    site.answers(Script(304, [("ETag", '"1"'), ("Expires", "Fri, 15 Jan 2027 08:10:06 GMT")]), Script(body=b"new"))
+    validated = site.get()
+    assert validated.body == b"page"
+    assert validated["expires"] == "Fri, 15 Jan 2027 08:10:06 GMT"
+    assert validated["cache-control"] is None  # that was ours
+    site.clock.advance(6)
+    assert site.get().body == b"new"
+
+
+@pytest.mark.parametrize("name", ["Cache-Control", "CDN-Cache-Control"])
+def test_an_expires_of_ours_goes_when_a_304_states_a_lifetime(site: Site, name: str) -> None:
+    site.answers(Script(fields=[("ETag", '"1"')]), Script(304, [("ETag", '"1"'), (name, "max-age=5")]))
+    assert site.get()["expires"] is not None
+    site.clock.advance(601)
+    for answer in (site.get(), site.get()):
+        assert answer["expires"] is None
+        assert answer[name] == "max-age=5"
+    assert len(site.calls) == 2
+
+
+def test_directives_that_are_not_ours_stay_when_a_304_states_a_lifetime(site: Site) -> None:
+    site.answers(
+        Script(fields=[("ETag", '"1"'), ("Cache-Control", "public, no-transform")]),
+        Script(304, [("ETag", '"1"'), ("CDN-Cache-Control", "max-age=5")]),
+    )
+    assert site.get()["cache-control"] == "public, no-transform, max-age=600"
+    site.clock.advance(601)
+    assert site.get()["cache-control"] == "public, no-transform"
