@@ -1,4 +1,4 @@
-"""Caching: what one middleware works with, put together from its arguments and the settings. Shared by both shells."""
+"""Caching: what one middleware works with, made from its arguments and the settings. Both interfaces use it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _UNSHOWN: Final = ("settings.caches", "settings.secret")  # in no message
 
 
 def settings_of(given: Settings | Mapping[str, Any] | None) -> Settings:
-    """The settings that somebody passed, in whatever shape; None: the environment's. Raises: ImproperlyConfigured."""
+    """The settings, given as `Settings` or as a mapping; None: the environment's. Raises: ImproperlyConfigured."""
     if given is None:
         return Settings.from_environ()
     if isinstance(given, Settings):
@@ -63,15 +63,15 @@ def settings_of(given: Settings | Mapping[str, Any] | None) -> Settings:
 
 
 def pages_of(cache: BaseCache) -> Pages:
-    """The pages of a store, which last as long as it: one breaker and one memory for all who use it in this process."""
+    """The pages of a store: one object for all its users in this process, with one breaker and one memory."""
     pages: Pages | None = cache.page_cache
-    if pages is None:  # the first of those who do this at once; without a lock, which a fork might catch in use
+    if pages is None:  # of several threads, the first one's object stays; a lock might be held during a fork
         pages = vars(cache).setdefault("page_cache", Pages(cache))
     return pages
 
 
 class Line(Engine):
-    """An engine with its store and its flights: what an exchange needs from beginning to end."""
+    """An engine with its store and its flights: all that an exchange needs."""
 
     def __init__(self, pages: Pages, policy: Policy, **options: Any) -> None:
         distant = pages.shared and not pages.cache.near
@@ -87,7 +87,7 @@ class Line(Engine):
 
 
 class Options(TypedDict, total=False):
-    """The options of the cache's middlewares, for who hands them on: `**options: Unpack[Options]`."""
+    """The options of the cache's middlewares, for functions that pass them on: `**options: Unpack[Options]`."""
 
     cache: str | BaseCache | None
     policy: Policy | None
@@ -116,7 +116,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def showing_options_of(kind: type) -> Callable[[F], F]:
-    """Let `help` and `inspect.signature` show a class's arguments in the place of the `**options` handed on to it."""
+    """Let `help` and `inspect.signature` show the arguments of a class in place of a function's `**options`."""
 
     def shown(function: F) -> F:
         own = inspect.signature(function)
@@ -129,9 +129,12 @@ def showing_options_of(kind: type) -> Callable[[F], F]:
 
 
 class Caching:
-    """What one middleware caches pages with: its `caching`. Arguments and errors: those of `cachemw.CacheMiddleware`.
+    """What a middleware caches pages with: store, policy, rules and settings. It is the middleware's `caching`.
 
-    `purge` and `page_failures` take one; a script that has no middleware makes its own: `Caching(cache="redis://…")`.
+        purge("https://example.org/news", caching=Caching(cache="redis://localhost:6379/0"))
+
+    A script without a middleware makes one for `purge` and `page_failures`. Arguments and errors: those of
+    `CacheMiddleware`, but for `app`.
     """
 
     def __init__(
@@ -189,7 +192,7 @@ class Caching:
 
     @property
     def lines(self) -> tuple[Line, ...]:
-        """All lines, one for each store: the default one first, then those that rules name."""
+        """All lines, one for each store: first the default one, then those that rules name."""
         return tuple(dict.fromkeys(self._lines.values()))
 
     @property
@@ -198,13 +201,13 @@ class Caching:
         return tuple(line.pages for line in self.lines)
 
     def ignored(self, request: Request) -> tuple[str, ...]:
-        """The query parameters that a rule leaves out of the key of this URL's pages."""
+        """The names of query parameters that a rule leaves out of the keys of this URL."""
         rule = None if self.rules is None else Rules.for_lookup(self.rules.for_request("GET", request.route))
         return () if rule is None else rule.ignore_query
 
     @property
     def told(self) -> dict[str, Any]:
-        """What holds, option by option; those of policy and settings each by itself."""
+        """The value of each option by its name, such as "seconds" or "policy.grace"."""
         cache = self.line.pages.cache
         told: dict[str, Any] = {"seconds": self.seconds, "key_prefix": self.key_prefix, "rules": self.rules}
         told["cache"] = f"{cache!r}, KEY_PREFIX {cache.key_prefix!r}, VERSION {cache.version!r}"
@@ -231,24 +234,25 @@ class Caching:
 
 
 class HasCaching(Protocol):
-    """A middleware, or a site's state: what says in its `caching` what pages are cached with."""
+    """An object with a `caching`: a middleware, or the state of a site."""
 
     @property
     def caching(self) -> Caching:
         """What the pages are cached with."""
 
 
-#: What the middlewares of this process cache with, in the order in which they were made.
+#: The `caching` of each middleware of this process, in the order in which they were made.
 _at_work: weakref.WeakValueDictionary[int, Caching] = weakref.WeakValueDictionary()
 _numbers = itertools.count()
 
 
 def cachings_of(given: Caching | HasCaching | None) -> Sequence[Caching]:
-    """Whose pages are meant by who names a middleware or its `caching`, or, by None, all that there are here.
+    """The `Caching` objects that are meant by a middleware, by its `caching`, or by None.
 
-    None: those of the Flask application whose context this is, if it has our extension; else those of all middlewares
-    of this process, and of the store that the environment names; of what it has by default if there is neither.
-    Raises: TypeError for what is neither.
+    None means: those of the current Flask application, if it has the extension; else those of all middlewares of this
+    process, and one for the store that the environment names; without either, one for the default store.
+
+    Raises: TypeError for anything else.
     """
     if given is not None:
         caching = getattr(given, "caching", given)
@@ -266,10 +270,7 @@ def cachings_of(given: Caching | HasCaching | None) -> Sequence[Caching]:
 
 
 class CachingMiddleware(ABC):
-    """What every middleware has in common, whatever its interface: its arguments, and the halves that it plays.
-
-    The arguments after `app` are those of `Caching`.
-    """
+    """The common base of all middlewares: their arguments (`app`, and those of `Caching`), and their halves."""
 
     #: Does it answer from the cache? The outer half does not.
     fetches = True
@@ -277,9 +278,9 @@ class CachingMiddleware(ABC):
     updates = True
     _is_told = False
     _async_hooks = False
-    #: Where plain requests are answered without an exchange; None where something else has its say in each.
+    #: The line on which plain requests are answered without an exchange; None: every request needs an exchange.
     _plain_line: Line | None
-    _partner: Caching | None = None  # what the half around this one works with, once the two have been compared
+    _partner: Caching | None = None  # of the outer half, once its options have been compared with ours
 
     @showing_options_of(Caching)
     def __init__(self, app: Any, **options: Unpack[Options]) -> None:
@@ -305,12 +306,12 @@ class CachingMiddleware(ABC):
         return Caching(**options)
 
     def _exchange_of(self, request: Request, surroundings: MutableMapping[str, Any]) -> Exchange[Line]:
-        """The exchange that takes the request up: that of the half around this one, or its own.
+        """The exchange of the request: the outer half's, or a new one.
 
-        surroundings: the environment or the scope that the request is read from.
+        surroundings: the environ or the scope of the request.
         """
         outer = surroundings.get(EXCHANGE)
-        # what is over is of another request, made before in the same surroundings
+        # an exchange that is over belongs to an earlier request with the same environ or scope
         if outer is not None and outer.over and outer.outer_half is None:
             del surroundings[EXCHANGE]
             outer = None
@@ -329,7 +330,7 @@ class CachingMiddleware(ABC):
         return exchange
 
     def _agree(self, outer: Caching) -> None:
-        """See that this half was told nothing that the one around it, by which both go, does not do.
+        """Check that each option given to this half is the same as the outer half's, which holds for both.
 
         Raises: ImproperlyConfigured.
         """
@@ -344,15 +345,15 @@ class CachingMiddleware(ABC):
         self._partner = outer
 
     def _mind_the_outer_half(self, exchange: Exchange[Line]) -> None:
-        """Say once that this is an inner half without an outer one, which alone stores: left out, or further in."""
+        """Log once that this inner half has no outer half around it: then nothing is stored."""
         if not (self.updates or self._is_told) and exchange.outer_half is None and exchange.outer is None:
             self._is_told = True
             log.warning("%s has no UpdateCacheMiddleware around it: it stores nothing.", type(self).__name__)
 
     @abstractmethod
     def _prepare(self) -> None:
-        """Make what this interface needs besides."""
+        """Make what only this interface needs."""
 
     @abstractmethod
     def refresh(self, surroundings: Any, exchange: Exchange[Line]) -> None:
-        """Fetch this page again in the background, by a request made of the server's environment or scope."""
+        """Fetch this page again in the background, by a request made from the server's environ or scope."""

@@ -1,4 +1,4 @@
-"""The middlewares under one name for both interfaces: the application's own signature says which of them it speaks."""
+"""The middlewares, one name for both interfaces: the application's signature tells whether it is WSGI or ASGI."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ __all__ = [
 
 
 def interface_of(app: Any) -> Literal["asgi", "wsgi"]:
-    """Which interface an application speaks: a coroutine function, or a callable of three arguments, speaks ASGI.
+    """The interface of an application: "asgi" for a coroutine function or three arguments, "wsgi" for two.
 
-    Raises: ImproperlyConfigured if it is no application of either kind, or if its signature leaves open of which: to
-    guess wrong would fail at the first request.
+    Raises: ImproperlyConfigured if it is no application, and if its signature allows both: a wrong guess would fail at
+    the first request.
     """
     called = app if inspect.isroutine(app) else getattr(app, "__call__", None)  # noqa: B004  to look at it
     if inspect.iscoroutinefunction(inspect.unwrap(app)) or inspect.iscoroutinefunction(called):
         return "asgi"
     numbers = [] if not callable(app) or inspect.isclass(app) else [_numbers(app, beneath) for beneath in (True, False)]
-    for taken in numbers:  # what a decorator wraps, then what it has made of that
+    for taken in numbers:  # the wrapped function first, then the wrapper
         if len(taken) == 1:
             return "wsgi" if 2 in taken else "asgi"
     if any(numbers) and (not numbers[0] or getattr(app, "__module__", None) == "wsgiref.validate"):
-        return "wsgi"  # two that take any number: werkzeug's responders, around a function of one, and the validator
+        return "wsgi"  # takes any number: one of werkzeug's responders (around a function of one), or the validator
     advice = "take the middleware from cachemw.wsgi or cachemw.asgi."
     if any(numbers):
         raise ImproperlyConfigured(
@@ -59,7 +59,7 @@ def interface_of(app: Any) -> Literal["asgi", "wsgi"]:
 
 
 def _numbers(app: Any, beneath: bool) -> set[int]:
-    """With how many arguments it can be called: 2, 3, either, or neither."""
+    """The numbers of arguments, of 2 and 3, with which it can be called."""
     return {count for count in (2, 3) if _takes(app, count, beneath)}
 
 
@@ -73,7 +73,7 @@ def _takes(app: Any, count: int, beneath: bool) -> bool:
     return True
 
 
-#: What frameworks declare of their applications differs too much to ask for more than the number of arguments.
+#: Frameworks annotate their applications too differently to require more than the number of arguments.
 WSGI = Callable[[Any, Any], Any]
 ASGI = Callable[[Any, Any, Any], Awaitable[Any]]
 
@@ -107,24 +107,25 @@ def CacheMiddleware(app: ASGI, **options: Unpack[Options]) -> asgi.CacheMiddlewa
 def CacheMiddleware(app: WSGI, **options: Unpack[Options]) -> wsgi.CacheMiddleware: ...
 @showing_options_of(wsgi.CacheMiddleware)
 def CacheMiddleware(app: Any, **options: Any) -> Any:
-    """Serve a WSGI or ASGI application's pages from a cache.
+    """Serve the pages of a WSGI or ASGI application from a cache.
 
         app = CacheMiddleware(app, cache="redis://localhost:6379/0", seconds=60)
 
-    cache       an alias, a URL, or a store; left out: the settings' alias
-    policy      what to do where the rules of HTTP leave it open; left out: the settings'
-    seconds     lifetime where a response states none; left out: the one of a policy that is given here, else the
-                settings', if they say one, else the one of their policy, else 600
-    key_prefix  a part of every key; left out: the settings'
-    rules       a table of `Rule`; left out: the settings'
-    hooks       a `Hooks`, around the cache
-    settings    a `Settings`, or a mapping in Django's shape (Flask's `app.config`); left out: the environment's
+    cache       an alias, a URL, or a store; left out: the alias in the settings
+    policy      a `Policy`; left out: the settings' own
+    seconds     how long, in seconds, a page is fresh whose response does not say; left out: the `seconds` of `policy`,
+                of the settings, or of their policy, the first that is set, else 600
+    key_prefix  a text that is part of every key; left out: the settings' own
+    rules       a list of `Rule`; left out: the settings' own
+    hooks       a `Hooks`; its functions run around the cache
+    settings    a `Settings`, or a mapping in Django's shape (such as Flask's `app.config`); left out: read from the
+                environment
 
-    What comes back is a `cachemw.wsgi.CacheMiddleware` or a `cachemw.asgi.CacheMiddleware`: an application of the same
-    interface. `purge` and `page_failures` take it, or its `caching`.
+    Returns: a `cachemw.wsgi.CacheMiddleware` or a `cachemw.asgi.CacheMiddleware`, an application of the same interface.
+    `purge` and `page_failures` take it as `caching`.
 
-    Raises: ImproperlyConfigured, before the first request, for a wrong setting, for an async hook around a WSGI
-    application, and if `app` speaks neither interface, or does not show which.
+    Raises: ImproperlyConfigured for a wrong setting, for an async hook around a WSGI application, and if the signature
+    of `app` is that of neither interface, or of both.
     """
     return _around(app, asgi.CacheMiddleware, wsgi.CacheMiddleware, options)
 
@@ -135,9 +136,11 @@ def UpdateCacheMiddleware(app: ASGI, **options: Unpack[Options]) -> asgi.UpdateC
 def UpdateCacheMiddleware(app: WSGI, **options: Unpack[Options]) -> wsgi.UpdateCacheMiddleware: ...
 @showing_options_of(wsgi.UpdateCacheMiddleware)
 def UpdateCacheMiddleware(app: Any, **options: Any) -> Any:
-    """The outer half of the cache, around the middlewares that change what a page depends on.
+    """The outer half of the cache: it stores pages, after all middlewares inside of it have changed them.
 
-    Options, errors and `caching`: those of `CacheMiddleware`. Both halves go by what this one is told.
+        app = UpdateCacheMiddleware(SessionMiddleware(FetchFromCacheMiddleware(app)))
+
+    Options, returns and errors: those of `CacheMiddleware`. The options given here hold for both halves.
     """
     return _around(app, asgi.UpdateCacheMiddleware, wsgi.UpdateCacheMiddleware, options)
 
@@ -148,10 +151,11 @@ def FetchFromCacheMiddleware(app: ASGI, **options: Unpack[Options]) -> asgi.Fetc
 def FetchFromCacheMiddleware(app: WSGI, **options: Unpack[Options]) -> wsgi.FetchFromCacheMiddleware: ...
 @showing_options_of(wsgi.FetchFromCacheMiddleware)
 def FetchFromCacheMiddleware(app: Any, **options: Any) -> Any:
-    """The inner half of the cache, inside the middlewares that change what a page depends on.
+    """The inner half of the cache: it answers from the cache, after all middlewares around it have seen the request.
 
-    Options, errors and `caching`: those of `CacheMiddleware`, but for hooks the same as those of the outer half, or
-    none. Raises: ImproperlyConfigured at the first request where it was told something else.
+    It stands inside of an `UpdateCacheMiddleware`; see there. Give it no options, or the same as the outer half; only
+    the `hooks` may differ. Raises: as `CacheMiddleware`; ImproperlyConfigured at the first request if another option is
+    given than to the outer half.
     """
     return _around(app, asgi.FetchFromCacheMiddleware, wsgi.FetchFromCacheMiddleware, options)
 
@@ -162,10 +166,10 @@ def LocaleMiddleware(app: ASGI, **options: Unpack[LocaleOptions]) -> locale.ASGI
 def LocaleMiddleware(app: WSGI, **options: Unpack[LocaleOptions]) -> locale.WSGILocaleMiddleware: ...
 @showing_options_of(locale.WSGILocaleMiddleware)
 def LocaleMiddleware(app: Any, **options: Any) -> Any:
-    """Choose the language of each request, between the two halves of the cache.
+    """Choose the language of each request; it stands between the two halves of the cache.
 
-    Options: see `cachemw.locale.WSGILocaleMiddleware`. Raises: ImproperlyConfigured, as that does, or if `app` speaks
-    neither interface.
+    Options: see `cachemw.locale.WSGILocaleMiddleware`. Raises: ImproperlyConfigured as that does, and as
+    `CacheMiddleware` does for `app`.
     """
     return _around(app, locale.ASGILocaleMiddleware, locale.WSGILocaleMiddleware, options)
 
@@ -176,9 +180,9 @@ def TimezoneMiddleware(app: ASGI, **options: Unpack[TimezoneOptions]) -> locale.
 def TimezoneMiddleware(app: WSGI, **options: Unpack[TimezoneOptions]) -> locale.WSGITimezoneMiddleware: ...
 @showing_options_of(locale.WSGITimezoneMiddleware)
 def TimezoneMiddleware(app: Any, **options: Any) -> Any:
-    """Choose the time zone of each request, between the two halves of the cache.
+    """Choose the time zone of each request; it stands between the two halves of the cache.
 
-    Options: see `cachemw.locale.WSGITimezoneMiddleware`. Raises: ImproperlyConfigured, as that does, or if `app` speaks
-    neither interface.
+    Options: see `cachemw.locale.WSGITimezoneMiddleware`. Raises: ImproperlyConfigured as that does, and as
+    `CacheMiddleware` does for `app`.
     """
     return _around(app, locale.ASGITimezoneMiddleware, locale.WSGITimezoneMiddleware, options)
