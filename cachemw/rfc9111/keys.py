@@ -38,6 +38,7 @@ __all__ = [
 #: Fields whose members have weights of their own (RFC 9110 §12.5), so that their order means nothing.
 _PREFERENCES = frozenset({"accept", "accept-charset", "accept-encoding", "accept-language"})
 _SPACES = re.compile(r"[ \t]+")
+_EMPTY_MEMBER = re.compile(r"(?:\A|,)[ \t]*(?=,|\Z)")
 
 #: What may stand in a path as it is (RFC 3986 §3.3 `pchar` and "/"); `quote_path` encodes everything else.
 _PATH_SAFE = "/:@!$&'()*+,;=~-._"
@@ -110,13 +111,14 @@ def canonical_query(query: str, ignore: Sequence[str], sort: bool) -> str:
 def normalized(name: str, lines: Sequence[str]) -> tuple[str]:
     """The lines of a nominated field as one, of a form that other spellings of the same list share (RFC 9111 §4.1).
 
-    Lines are combined and white space between members goes. Where RFC 9110 §12.5 says what a member means, case and
-    the order of members of equal weight go too.
+    Lines are combined and white space between members goes. Where RFC 9110 §12.5 says what a member means, empty
+    members, case and the order of members of equal weight go too. Of another field nobody knows whether it is a list:
+    an application may choose by an empty member, and a stranger's choice must not be everybody's.
     """
-    members = parse_list(lines)
     if name in _PREFERENCES:
-        members = sorted(_SPACES.sub("", member).lower() for member in members)
-    return (", ".join(members),)
+        return (", ".join(sorted(_SPACES.sub("", member).lower() for member in parse_list(lines))),)
+    combined = ", ".join(lines)
+    return (combined if _EMPTY_MEMBER.search(combined) else ", ".join(parse_list(lines)),)
 
 
 #: What is behind a resource in the key of its response, and in that of its mark; for paths that make many of them.

@@ -116,6 +116,14 @@ def test_kinds_of_keys_never_meet() -> None:
         ("accept-language", ["en;q=0.5"], ["en; q=0.5"], True),
         ("accept-language", ["en;q=0.5"], ["en;q=0.4"], False),
         ("foo", ['"a, b"'], ["a, b"], False),
+        # an application may take "dark," for another theme than "dark", and a stranger may have sent it
+        *[
+            ("foo", ["1, 2"], lines, False)
+            for lines in (["1, 2,"], ["1,, 2"], [" ,1, 2"], ["1, 2", ""], ["1", " ", "2"])
+        ],
+        ("foo", ["1,,2"], ["1,,,2"], False),
+        ("foo", ["1", ""], ["1, "], True),
+        ("accept-language", ["en, de"], [",en,, de,", ""], True),
     ],
 )
 def test_normalized_lines(name: str, one: list[str], other: list[str], same: bool) -> None:
