@@ -1,7 +1,7 @@
 """The Jinja tag `{% cache timeout name args… using="alias" %}…{% endcache %}`, Django's.
 
-Rule 1: what can be known to be wrong when the template is parsed is a TemplateSyntaxError with its line.
-Rule 2: an async environment awaits its store, and what it renders.
+Rule 1: a mistake that the parser can see is a TemplateSyntaxError with its line.
+Rule 2: in an async environment the store and the content are awaited.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["CacheExtension"]
 
 _HINT: Final = "Write {% cache 500 sidebar user.id %}"
 
-#: The tokens that an argument can begin with; another one, after the name, belongs to it.
+#: The tokens that an argument can begin with. Another token after the name belongs to the name, which is then wrong.
 _BEGINNINGS: Final = frozenset(
     {"block_end", "comma", "float", "integer", "lbrace", "lbracket", "lparen", "name", "string"}
 )
@@ -35,14 +35,14 @@ _BEGINNINGS: Final = frozenset(
 class CacheExtension(Extension):
     """The Jinja extension with the tag `{% cache 500 sidebar user.name %}`.
 
-    environment.cachemw_caches: the stores by alias; None: those of the Flask application, or of the process.
+    `environment.cachemw_caches` holds the stores by alias; None: those of the Flask application, else of the process.
 
     timeout  seconds, an expression; None: for ever; 0: always rendered
     name     a word or a text in quotes, taken literally
-    args     expressions that the fragment varies on, with or without commas between them
+    args     expressions; the fragment varies on their values; commas between them are allowed
     using    an expression: the alias of the store
 
-    An undefined argument is an UndefinedError: a mistyped one would show all visitors the same fragment.
+    Raises: UndefinedError for an undefined argument, which would give all visitors the same fragment.
     """
 
     tags = {"cache"}  # noqa: RUF012  as jinja2 declares it
@@ -52,8 +52,8 @@ class CacheExtension(Extension):
         environment.extend(cachemw_caches=getattr(environment, "cachemw_caches", None))
 
     def parse(self, parser: Parser) -> list[nodes.Node]:
-        """A macro of the tag's content, and a call that is given it; so that `extends` keeps silent what is outside
-        of blocks, which it does not with Jinja's own call blocks."""
+        """A macro with the tag's content, and a call that gets the macro. Not one of Jinja's call blocks: in a template
+        with `extends`, these would be rendered outside of blocks."""
         lineno = next(parser.stream).lineno
         call = _Call(self, parser, lineno)
         body = parser.parse_statements(("name:endcache",), drop_needle=True)
@@ -94,7 +94,7 @@ class CacheExtension(Extension):
 
 
 def _text(body: Any) -> str:
-    """What was rendered; native environments make numbers of digits."""
+    """The rendered text; native environments may return a number."""
     return body if isinstance(body, str) else str(body)
 
 
@@ -103,7 +103,7 @@ async def _atext(body: Callable[[], Any]) -> str:
 
 
 class _Call:
-    """What stands in the tag. Raises: TemplateSyntaxError."""
+    """The content of the tag. Raises: TemplateSyntaxError."""
 
     def __init__(self, extension: CacheExtension, parser: Parser, lineno: int) -> None:
         self._extension = extension

@@ -1,4 +1,4 @@
-"""Fragments: parts of pages, kept by a name and by what they vary on.
+"""Fragments: parts of pages, kept by a name and by the values that they vary on.
 
     {% cache 500 sidebar user.id %} … {% endcache %}                Jinja, with `CacheExtension`
 
@@ -12,13 +12,13 @@
 
     cache.delete(make_template_fragment_key("sidebar", [user.id]))  invalidates it
 
-A fragment is in the store "template_fragments" if there is one, else in "default"; `using` names another.
+A fragment is in the store "template_fragments" if it is configured, else in "default"; `using` names another store.
 
-Rule 1: what a fragment varies on is framed (["a:b"] and ["a", "b"] are two fragments, as 1 and "1" are; in Django they
-        are one), and what has no identity is refused: nobody sees another's sidebar because two users print alike.
-Rule 2: HTML stays HTML and text stays text. What a template without autoescaping made never gets into one that trusts
-        it to be escaped.
-Rule 3: a store that fails costs the saving, not the page.
+Rule 1: different values never share a fragment: ["a:b"] and ["a", "b"] are two, so are 1 and "1" (in Django they are
+        one). An object that has no value of its own is refused: two users may print alike.
+Rule 2: HTML stays HTML and text stays text. The text of a template without autoescaping never gets, unescaped, into a
+        template with it.
+Rule 3: if the store does not answer, the fragment is rendered.
 """
 
 from __future__ import annotations
@@ -63,12 +63,14 @@ if not TYPE_CHECKING:  # to a type checker, a module with this function has ever
 
 
 def make_template_fragment_key(fragment_name: str, vary_on: Iterable[Any] | None = None) -> str:
-    """The key of a fragment in its store, for `cache.delete`.
+    """The key of a fragment in its store.
 
-    vary_on  what stands behind the name in the tag, in this order; None is the same as nothing. Values of Python's own
-             types: None, texts, numbers, dates, UUIDs, enums, and lists, tuples, sets and dictionaries of them.
+        cache.delete(make_template_fragment_key("sidebar", [user.id]))
 
-    Raises: TypeError if a value has no key, as an object of the application's: vary on what identifies it.
+    vary_on  the values that stand after the name in the tag, in this order: None, texts, numbers, dates, UUIDs, enums,
+             and lists, tuples, sets and dictionaries of them. None in place of the list: there are no values
+
+    Raises: TypeError for another object; use what identifies it, such as user.id.
     """
     if not isinstance(fragment_name, str) or not fragment_name:
         raise TypeError(f"A fragment's name is a text that is not empty; got {fragment_name!r}.")
@@ -127,7 +129,7 @@ def recipe(name: str, timeout: Any, *, html: bool | None) -> Recipe | None:
 
 
 class Part:
-    """A fragment while it is needed. missing: it is not in the store, so that `body` has to be set."""
+    """A fragment inside of its `with` block. If `missing` is true it is not in the store: render it and set `body`."""
 
     __slots__ = ("_body", "missing")
 
@@ -137,7 +139,7 @@ class Part:
 
     @property
     def body(self) -> str:
-        """The fragment's text; Markup if it was Markup. Raises: AttributeError if it is missing and was not set."""
+        """The fragment's text; `Markup` if it was set to `Markup`. Raises: AttributeError if it is not set."""
         if self._body is None:
             raise AttributeError("The fragment is missing: render it, and set part.body, where part.missing is true.")
         return self._body
@@ -153,7 +155,7 @@ class Part:
 
 
 class Fragment:
-    """See `fragment`. In `with` it serves once; as a decorator, for every call."""
+    """See `fragment`. As a context manager it is used once; as a decorator it is used at every call."""
 
     def __init__(self, name: str, vary_on: Any, timeout: Any, using: str | BaseCache | None) -> None:
         self._key = None if callable(vary_on) else make_template_fragment_key(name, vary_on)
@@ -252,17 +254,22 @@ def fragment(
     *,
     using: str | BaseCache | None = None,
 ) -> Fragment:
-    """A fragment of a page: a context manager, plain or async, or a decorator of functions that return text.
+    """A fragment of a page: a context manager (`with`, `async with`), or a decorator of functions that return text.
 
-    name     what it is; with `vary_on` it makes the key (see `make_template_fragment_key`)
-    vary_on  values; of a decorator also a function of the decorated one's arguments that returns them. A function with
-             parameters has to have it.
+        with fragment("sidebar", [user.id], 500) as part:
+            if part.missing:
+                part.body = render_sidebar(user)
+        page += part.body
+
+    name     a text; the key is made of it and of `vary_on` (see `make_template_fragment_key`)
+    vary_on  a list of values; for a decorator also a function of the decorated function's arguments that returns the
+             list, which is required if that function has parameters
     timeout  seconds; None: for ever; 0 or less: always rendered; left out: the store's TIMEOUT
     using    alias, URL or store; None: "template_fragments" if it is configured, else "default"
 
-    The `with` gives a `Part`. Of many who miss a fragment at the same time in a process, one renders it.
+    `with` gives a `Part`. Of many threads or tasks in a process that miss a fragment at the same time, one renders it.
 
-    Raises: TypeError for a value without a key; ImproperlyConfigured for a wrong timeout or URL, and where it is used
-    InvalidCacheBackendError for an alias that is not configured.
+    Raises: TypeError for a value that cannot be part of a key; ImproperlyConfigured for a wrong timeout or URL. When it
+    is used: InvalidCacheBackendError for an alias that is not configured.
     """
     return Fragment(name, vary_on, timeout, using)

@@ -1,20 +1,21 @@
-"""Memoize: what a function returned, kept in a cache by the arguments it was called with.
+"""Memoize: keep what a function returned in a cache, by the arguments of the call.
 
     @cached(300)
     def price(article: int, currency: str = "EUR") -> Decimal: ...
 
-    price(7); price(article=7); price(7, "EUR")         one call
-    price.invalidate(7)                                 the next one calls anew
-    price.refresh(7)                                    this one does
+    price(7); price(article=7); price(7, "EUR")         the function runs once
+    price.invalidate(7)                                 it runs at the next call
+    price.refresh(7)                                    it runs now
 
-On functions, methods, class and static methods, plain and async; `invalidate` and `refresh` of an async function are
-awaited. None is a value. An exception is not: it is the caller's, and the next call tries again.
+It decorates functions, methods, class methods and static methods, plain and async; `invalidate` and `refresh` of an
+async function are awaited. None is kept like any value. An exception is not kept: the caller gets it, and the next call
+tries again.
 
 Rule 1: a key is made of everything that the result may depend on and that can be known: the function, its bound
-        arguments with defaults applied, and what it is closed over. Different arguments never share a key.
-Rule 2: an argument without a key (an object of the application's) is an error that says so, and a function closed over
-        one shares its values with no other; `key=` then says what counts of it.
-Rule 3: a cache that does not answer costs the saving, not the result; `invalidate` alone tells its caller.
+        arguments with defaults applied, and the variables that it is closed over. Two results never share a key.
+Rule 2: an argument that cannot be part of a key (an object of the application's, say) is an error with advice. A
+        function that is closed over such an object shares its values with no other function. `key=` is the way out.
+Rule 3: if the cache does not answer, the function is called; only `invalidate` raises an error then.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
 R_co = TypeVar("R_co", covariant=True)
 
-#: Says what counts of the arguments: it is called with them, and returns a value, or several in a tuple.
+#: Called with the function's arguments; returns the value, or a tuple of values, that the key is made of.
 KeyFunction = Callable[..., Any]
 
 log = logging.getLogger("cachemw")
@@ -55,7 +56,7 @@ _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSIT
 
 
 class _Function:
-    """A function with what is known of it at its decoration: its name, its signature, and how its values are kept."""
+    """A decorated function: its name, its signature, and how its values are kept."""
 
     def __init__(
         self,
@@ -84,7 +85,7 @@ class _Function:
         self._warned = False
 
     def key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-        """The key of a call. Raises: TypeError if it could not be made, or an argument has no key."""
+        """The key of a call. Raises: TypeError for wrong arguments, and for one that cannot be part of a key."""
         if self._key is None:
             values = self._bound(args, kwargs)
             if values and isinstance(values[0], type):  # as class methods are given
@@ -106,7 +107,7 @@ class _Function:
     def _bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         """The arguments in the order of the parameters."""
         missing = len(self._parameters) - len(args)
-        if self._is_simple and not kwargs and 0 <= missing <= len(self._defaults):  # what `bind` does, in a tenth
+        if self._is_simple and not kwargs and 0 <= missing <= len(self._defaults):  # as `bind`, in a tenth of the time
             return args + self._defaults[len(self._defaults) - missing :]
         return tuple(self._bind(args, kwargs).arguments.values())
 
@@ -127,7 +128,7 @@ class _Function:
         )
 
     def made(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """What the function returns. Raises: TypeError for a view of Flask's: what it reads is no argument of it."""
+        """Call the function. Raises: TypeError for a view of Flask's: it reads the request, which is no argument."""
         if self._key is None and is_view_here(self.call):
             raise TypeError(
                 f"cached: {self.name} is a view, and what it read of this request it would show to everybody. Write "
@@ -136,7 +137,7 @@ class _Function:
         return self.call(*args, **kwargs)
 
     def store(self) -> BaseCache:
-        """Where its values are. Raises: InvalidCacheBackendError for an alias that is not configured."""
+        """The store of its values. Raises: InvalidCacheBackendError for an alias that is not configured."""
         cache = store_of(self.cache, None)
         if self._closure is not None and self._closure.own is not None and cache.shared and not self._warned:
             self._warned = True
@@ -153,12 +154,12 @@ class _Function:
         return [value, None if timeout is None else time.time() + timeout, cost]
 
 
-#: What was first decorated under a name.
+#: By name, the code of the first function (and of its `key`) that was decorated under it.
 _first: Final[dict[str, tuple[CodeType, CodeType | None]]] = {}
 
 
 def _told_apart(name: str, function: FunctionType, key: KeyFunction | None) -> bytes:
-    """What tells a function from others of its name: two lambdas, two scripts, two "def _(): …" of one module."""
+    """What distinguishes a function from others with its name: two lambdas, or two "def _()" in one module."""
     codes = function.__code__, getattr(key, "__code__", None)
     if "<" not in name and function.__module__ != "__main__" and _first.setdefault(name, codes) == codes:
         return b""
@@ -187,13 +188,13 @@ class _Bindable(Decorated, Generic[P, R]):
         self._function = function
         self._bound: tuple[Any, ...] = ()
         functools.update_wrapper(cast(Any, self), function.call)
-        # With these, `inspect` takes it for what it decorates, a coroutine function for one.
+        # With these attributes `inspect` reports it as a function, and an async one as a coroutine function.
         self.__code__ = function.call.__code__
         self.__defaults__ = function.call.__defaults__
         self.__kwdefaults__ = function.call.__kwdefaults__
 
     def cache_key(self, /, *args: P.args, **kwargs: P.kwargs) -> str:
-        """The key in the cache of the call with these arguments. Raises: TypeError if one of them has no key."""
+        """The key of the result for these arguments. Raises: TypeError if one of them cannot be part of a key."""
         return self._function.key((*self._bound, *args), kwargs)
 
     def made_of(self) -> tuple[FunctionType, tuple[Any, ...]]:
@@ -217,7 +218,7 @@ class _Bindable(Decorated, Generic[P, R]):
         return bound
 
     def __reduce__(self) -> Any:
-        """Pickled as functions and methods are: by name."""
+        """Pickled by name, as functions and methods are."""
         return (getattr, (self._bound[0], self.__name__)) if self._bound else self.__qualname__
 
     def __repr__(self) -> str:
@@ -225,7 +226,7 @@ class _Bindable(Decorated, Generic[P, R]):
 
 
 class _Method(Protocol[T_contra, Q, R_co]):
-    """For type checkers, which see a method's first parameter through it."""
+    """For type checkers: it shows them the first parameter of a method."""
 
     def __call__(self, first: T_contra, /, *args: Q.args, **kwargs: Q.kwargs) -> R_co: ...
 
@@ -234,28 +235,28 @@ class Memoized(_Bindable[P, R]):
     """A function whose results are kept; see `cached`."""
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """The result of a call with these arguments, this one or an earlier one."""
+        """The result for these arguments, of this call or of an earlier one."""
         if not self._function.is_kept:
             return cast(R, self._function.call(*self._bound, *args, **kwargs))
         prepared, call = self._prepared(passage, args, kwargs)
         return cast(R, prepared.run(call))
 
     def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the function, and keep this result instead of any other, also of calls that are under way."""
+        """Call the function now and keep the result; results of calls that began earlier are not kept."""
         prepared, call = self._prepared(remade, args, kwargs)
         return cast(R, prepared.run(call))
 
     def invalidate(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Forget the result of the call with these arguments, also of one that is under way; was there one?
+        """Remove the result for these arguments; results of calls that began earlier are not kept. Was there one?
 
-        Raises: BackendUnavailable if the cache cannot be told.
+        Raises: BackendUnavailable if the store does not answer.
         """
         key = self.cache_key(*args, **kwargs)
         cache = self._function.store()
         cache.set(mark_of(key), new_mark(), MARK_TIMEOUT)
         return cache.delete(key)
 
-    # Of which kind it is, its first parameter says: a class method's is the class, a method's the object.
+    # The first parameter tells the kind: the class for a class method, the object for a method.
     @overload
     def __get__(self: _Method[T, Q, R], instance: object, owner: T) -> Memoized[Q, R]: ...
     @overload
@@ -270,28 +271,28 @@ class AsyncMemoized(_Bindable[P, R]):
     """A coroutine function whose results are kept; see `cached`."""
 
     async def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """The result of a call with these arguments, this one or an earlier one."""
+        """The result for these arguments, of this call or of an earlier one."""
         if not self._function.is_kept:
             return cast(R, await self._function.call(*self._bound, *args, **kwargs))
         prepared, call = self._prepared(passage, args, kwargs)
         return cast(R, await prepared.arun(call))
 
     async def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the function, and keep this result instead of any other, also of calls that are under way."""
+        """Call the function now and keep the result; results of calls that began earlier are not kept."""
         prepared, call = self._prepared(remade, args, kwargs)
         return cast(R, await prepared.arun(call))
 
     async def invalidate(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Forget the result of the call with these arguments, also of one that is under way; was there one?
+        """Remove the result for these arguments; results of calls that began earlier are not kept. Was there one?
 
-        Raises: BackendUnavailable if the cache cannot be told.
+        Raises: BackendUnavailable if the store does not answer.
         """
         key = self.cache_key(*args, **kwargs)
         cache = self._function.store()
         await cache.aset(mark_of(key), new_mark(), MARK_TIMEOUT)
         return await cache.adelete(key)
 
-    # Of which kind it is, its first parameter says: a class method's is the class, a method's the object.
+    # The first parameter tells the kind: the class for a class method, the object for a method.
     @overload
     def __get__(self: _Method[T, Q, Coroutine[Any, Any, R]], instance: object, owner: T) -> AsyncMemoized[Q, R]: ...
     @overload
@@ -344,33 +345,39 @@ def cached(
     stale: float = 0,
     beta: float = 1.0,
 ) -> Cached:
-    """Keep what a function returns, by the arguments it is called with.
+    """Keep what a function returns, by the arguments of the call.
 
-    timeout  seconds; None: for ever; 0 or less: not at all
-    key      a function of the same arguments that returns what counts of them (several in a tuple); None: all of them
-    cache    alias, URL or store; None: "default", of the Flask application or the process
-    stale    seconds after the timeout in which an old result stands in for a call that failed
-    beta     how early a result may be renewed before its time: about `beta` times as long as the call took, by chance,
-             so that of many processes one does it; 0: never (XFetch, Vattani et al. 2015)
+        @cached(300)
+        def price(article: int, currency: str = "EUR") -> Decimal: ...
 
-    Arguments may be of Python's own types for values, in any nesting: None, numbers, texts, bytes, lists, dictionaries,
-    sets, dates, decimals, UUIDs, paths, enums, named tuples; and classes and functions that can be imported. For other
-    objects give `key`: of a method, it is called with the object first, `key=lambda self, day: (self.id, day)`.
+        price.invalidate(7)
 
-    What a function is closed over counts as its arguments do. A function closed over what has no key, or may change (a
-    client, a list), has its values for itself, in this process; with `key`, nothing else of that counts. What it reads
-    from its module never does.
+    timeout  seconds that a result is kept; None: for ever; 0 or less: not kept
+    key      a function with the same arguments; the key is made of what it returns (several values in a tuple), not of
+             the arguments; None: of all arguments
+    cache    alias, URL or store; None: "default", of the current Flask application, else of the process
+    stale    seconds after the timeout during which the old result is returned if a new call fails
+    beta     how early a result may be renewed before its timeout: by chance, about `beta` times the duration of the
+             call, so that one of many processes renews it; 0: never (XFetch, Vattani et al. 2015)
 
-    Of many who call at the same time in a process, one calls the function; the others wait for it. A result is what the
-    cache's serializer makes of it: with "json" a tuple comes back as a list. One that cannot be stored is logged and
-    returned.
+    The decorated function has the methods `invalidate(…)`, `refresh(…)` and `cache_key(…)`, which take its arguments.
+    The first two are awaited if the function is async.
 
-    `f.invalidate(…)`, `f.refresh(…)` and `f.cache_key(…)` take the function's arguments; the first two are to be
-    awaited where the function is.
+    Arguments can be None, numbers, texts, bytes, dates, decimals, UUIDs, paths, enums; lists, tuples, dictionaries and
+    sets of them; and classes and functions that can be imported. For other objects give `key`; for a method it gets
+    the object first: `key=lambda self, day: (self.id, day)`.
 
-    Raises: TypeError for what is no function, for a generator, and for such a key; ImproperlyConfigured for any other
-    option. A call raises TypeError if an argument has no key, and if the function is a view of Flask or Quart and no
-    `key` says what counts; InvalidCacheBackendError for an alias not configured.
+    Variables of an outer function that the function uses are part of the key, too. If one of them cannot be (a client),
+    or may change (a list), the results are for this function in this process only; with `key`, such variables are left
+    out. Global variables are never part of the key.
+
+    Of many callers in a process at the same time, one calls the function and the others wait. A result comes back as
+    the cache's serializer restores it: with "json" a tuple becomes a list. A result that cannot be stored is returned
+    all the same, and logged.
+
+    Raises: TypeError for an object that is no function, for a generator, and for a wrong `key`; ImproperlyConfigured
+    for other wrong options. A call raises TypeError if an argument cannot be part of a key, and if the function is a
+    view of Flask or Quart without `key`; InvalidCacheBackendError for an alias that is not configured.
     """
     if callable(timeout):
         raise TypeError(f"cached: the timeout is a number of seconds, or None; got {timeout!r}. Write @cached(60).")

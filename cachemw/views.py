@@ -1,16 +1,16 @@
-"""Decorators of views: what may be stored for how long, what caches downstream are told, and what a client has already.
+"""Decorators of views: store the response, tell caches downstream what to do with it, answer a client's conditions.
 
     @app.get("/news")                                   Route("/news", cache_page(900)(news))
     @cache_page(900)
     @vary_on_headers("Accept-Language")                 app.add_url_rule("/news", view_func=cache_page(900)(news))
     def news(): ...                                     Mount("/shop", cache_page(900)(shop))
 
-They stand on functions and coroutine functions, on classes of views (Flask's `View`, Starlette's `HTTPEndpoint`) and
-their methods, and on whole WSGI or ASGI applications, in Flask, Starlette, and what is made of them. For FastAPI's path
-operations, which return plain values, the same names are in `cachemw.integrations.fastapi`. On any framework's views
-that return responses with `.headers` stand the decorators that only say something in headers.
+They decorate functions and coroutine functions, classes of views (Flask's `View`, Starlette's `HTTPEndpoint`) and their
+methods, and whole WSGI or ASGI applications, in Flask, in Starlette, and in frameworks based on them. FastAPI's path
+operations return plain values: for them the same names are in `cachemw.integrations.fastapi`. The decorators that only
+set headers work in any framework whose views return responses with `.headers`.
 
-Rule 1: `cache_page` stands outermost, below the route: it stores what those inside of it made of the response.
+Rule 1: `cache_page` is the first decorator below the route: it stores the response as the others have changed it.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class CachePage(ViewDecorator):
         self.page = Page(**self._options)
 
     def __call__(self, view: ViewT) -> ViewT:
-        """The view, cached. Each has a page of its own, whose errors name it."""
+        """The view, cached. Each view gets a page of its own, whose errors name the view."""
         own = CachePage(**self._options)
         own.page.name = describe(view)
         return super(CachePage, own).__call__(view)
@@ -84,7 +84,7 @@ class CachePage(ViewDecorator):
         return await call()
 
     def _join(self, call: Call) -> None:
-        """Elsewhere, the site-wide middleware does it."""
+        """In other frameworks the site-wide middleware stores the page."""
         exchange = getattr(call.request, "META", {}).get(EXCHANGE)
         if not self.page.join(exchange, call.args, call.kwargs, site=project_of(call.request)):
             if exchange is not None:
@@ -116,21 +116,29 @@ def cache_page(
 ) -> CachePage:
     """Store the view's responses for `timeout` seconds, whatever `max-age` they state; 0: do not store them.
 
-    cache       alias, URL or store; None: the site's, or the default of the environment
-    key_prefix  a part of the keys; None: the site's
-    tags        what the pages can be purged by: texts, or a function of the view's arguments that returns them
+        @app.get("/news")
+        @cache_page(900)
+        def news(): ...
 
-    Under a `CacheMiddleware` of the same cache and prefix the view only tells it so. Otherwise the page is cached here:
-    what stands outside (login checks, before hooks) then runs for hits too, which it does not before a site-wide cache;
-    a view for some visitors only has to say `vary_on_cookie`, `vary_on_headers("Authorization")` or `private`.
+    timeout     seconds
+    cache       alias, URL or store; None: the site's, else the default of the environment
+    key_prefix  a text that is part of the keys; None: the site's
+    tags        names by which the pages can be purged: texts, or a function of the view's arguments that returns texts
 
-    `no-store`, `private`, `Set-Cookie` and `Vary: *` are never stored. A page that read the session or the cookies
-    varies on Cookie. `stale-while-revalidate` has no effect on a page that is cached here by a view of a Starlette
-    application which is mounted in another one: the next request fetches it.
+    Under a `CacheMiddleware` with the same cache and key prefix, that middleware stores the page: before a hit, only
+    what stands around the middleware runs. Otherwise the decorator stores it: login checks and before hooks that stand
+    around the view run before each hit, too.
 
-    Raises: ImproperlyConfigured for a timeout (a negative one too), cache or prefix that cannot be meant, TypeError or
-    ValueError for such tags, TypeError for a view that is none; at the first request (with an extension of ours, at
-    start-up) ImproperlyConfigured for an unknown alias.
+    A view whose pages are for some visitors only has to say so, by `vary_on_cookie`, `vary_on_headers("Authorization")`
+    or `cache_control(private=True)`. A view that reads the session or the cookies varies on Cookie by itself. Responses
+    with `no-store`, `private`, `Set-Cookie` or `Vary: *` are never stored.
+
+    `stale-while-revalidate` has no effect where the decorator stores the page of a Starlette application that is
+    mounted in another one: the next request fetches the page.
+
+    Raises: ImproperlyConfigured for a wrong timeout, cache or key prefix; TypeError or ValueError for wrong tags;
+    TypeError for an object that is no view. For an unknown alias: ImproperlyConfigured at the first request, or at
+    start-up with `CacheMW` or `lifespan`.
     """
     return CachePage(timeout, cache, key_prefix, tags)
 
@@ -139,7 +147,7 @@ def cache_page(
 
 
 class Patching(ViewDecorator):
-    """Patches the headers of every response of the view."""
+    """Changes the headers of every response of the view."""
 
     def __init__(self, name: str, patch: Callable[[Any], None], *, storing_depends: bool, doc: str = "") -> None:
         self.name = name
@@ -186,9 +194,13 @@ class Patching(ViewDecorator):
 def cache_control(
     *, extensions: Mapping[str, str | int | bool] | None = None, **directives: Unpack[Directives]
 ) -> ViewDecorator:
-    """Add directives to the Cache-Control of the view's responses; see `patch_cache_control`.
+    """Add directives to the Cache-Control field of the view's responses.
 
-    Raises: TypeError or ValueError for a directive that is none or has a wrong argument, where it is written.
+        @cache_control(max_age=60, public=True)
+        def news(): ...
+
+    Arguments: those of `patch_cache_control`. Raises: TypeError or ValueError for an unknown directive or a wrong
+    value, when the view is decorated.
     """
     checked = dict(check_directives(directives, extensions))
 
@@ -203,14 +215,17 @@ never_cache: Final[ViewDecorator] = Patching(
     "never_cache",
     add_never_cache_headers,
     storing_depends=True,
-    doc="Tell every cache not to keep the view's responses; see `add_never_cache_headers`.",
+    doc="Tell every cache not to store the view's responses; see `add_never_cache_headers`.",
 )
 
 
 def vary_on_headers(*names: str) -> ViewDecorator:
-    """Name request fields in Vary: the page is another one for each of their values.
+    """Add names of request fields to Vary: each value of these fields has a page of its own.
 
-    Raises: TypeError or ValueError where they are no names of fields.
+        @vary_on_headers("Accept-Language", "Authorization")
+        def news(): ...
+
+    Raises: TypeError without names, and for a name that cannot be a field's, when the view is decorated.
     """
     if not names:
         raise TypeError('vary_on_headers: name the request fields, as in vary_on_headers("Accept-Language").')
@@ -228,11 +243,11 @@ vary_on_cookie: Final[ViewDecorator] = Patching(
     "vary_on_cookie",
     lambda headers: patch_vary_headers(headers, ["Cookie"]),
     storing_depends=True,
-    doc="Name Cookie in Vary: the page is another one for each value of it.",
+    doc="Add Cookie to Vary: each value of the Cookie field has a page of its own.",
 )
 
 
-# -- what a client has already ----------------------------------------------------------------------------------------
+# -- the client's conditions ------------------------------------------------------------------------------------------
 
 #: Functions of the view's arguments.
 ETagFunction = Callable[..., str | Awaitable[str | None] | None]
@@ -269,13 +284,13 @@ class Conditional(ViewDecorator):
         return short or validated(request, call.response(await call(), self.name), fields)
 
     def validators(self, *args: Any, **kwargs: Any) -> Fields:
-        """ETag and Last-Modified of what the view would return for these arguments."""
+        """ETag and Last-Modified of the response that the view would return for these arguments."""
         return _validators(
             self._etag and self._etag(*args, **kwargs), self._last_modified and self._last_modified(*args, **kwargs)
         )
 
     async def avalidators(self, *args: Any, **kwargs: Any) -> Fields:
-        """`validators`, whose functions may be coroutine functions."""
+        """`validators` for coroutine functions."""
         return _validators(
             self._etag and await _awaited(self._etag(*args, **kwargs)),
             self._last_modified and await _awaited(self._last_modified(*args, **kwargs)),
@@ -293,16 +308,22 @@ def _no_function(view: Any) -> TypeError:
 
 
 def conditional(*, etag: ETagFunction | None = None, last_modified: LastModifiedFunction | None = None) -> Conditional:
-    """Answer 304 or 412 without calling the view, where the client's own conditions allow (RFC 9110 §13).
+    """Answer 304 or 412 without calling the view, if the client's conditions allow it (RFC 9110 §13).
 
-    etag           a function of the view's arguments that returns an entity-tag ('"v1"', 'W/"v1"', or the bare text),
+        @conditional(etag=lambda id: str(version_of(id)))
+        def article(id): ...
+
+    etag           a function of the view's arguments; it returns an entity-tag ('"v1"', 'W/"v1"', or the bare text v1),
                    or None
-    last_modified  likewise, a datetime (one without a time zone is UTC) or seconds since the epoch, or None
+    last_modified  a function of the view's arguments; it returns a datetime (without a time zone: UTC), seconds since
+                   the epoch, or None
 
-    Where all of them return None there is nothing yet: `If-Match: *` fails, and `If-None-Match: *` lets it be made.
-    What they return is put into the responses to GET and HEAD as ETag and Last-Modified, unless these have them. For
-    coroutine views they may be coroutine functions. On requests that change something, If-Match and If-Unmodified-Since
-    guard against lost updates. Raises: TypeError where no function is given.
+    Coroutine views may have coroutine functions. The responses to GET and HEAD get the values as ETag and
+    Last-Modified, unless they have these fields. If all functions return None, the resource does not exist yet:
+    `If-Match: *` fails then, and `If-None-Match: *` passes. For PUT and other methods that change something, If-Match
+    and If-Unmodified-Since prevent lost updates.
+
+    Raises: TypeError without a function, for an object that is none, and for coroutine functions on a plain view.
     """
     for function in (etag, last_modified):
         if function is not None and not callable(function):
@@ -331,7 +352,7 @@ def _validators(etag: Any, last_modified: Any) -> Fields:
 
 
 def _asked(call: Call) -> tuple[Request, Any]:
-    """The request, and what makes a response of its framework."""
+    """The request, and the class of its framework's responses."""
     if call.starlette is not None:
         from starlette.responses import Response
 
@@ -345,7 +366,7 @@ def _asked(call: Call) -> tuple[Request, Any]:
 
 
 def short_answer(request: Request, fields: Fields, make: Any) -> Any | None:
-    """The 304 or 412 that answers a request for what has these validators; None: neither does."""
+    """The 304 or 412 response to a request for a resource with these validators; None: call the view."""
     status = _status(request, Head(200, fields), time.time())
     if not status:
         return None
@@ -357,8 +378,8 @@ def short_answer(request: Request, fields: Fields, make: Any) -> Any | None:
 
 
 def _status(request: Request, head: Head, now: float) -> int:
-    """The rules of the cache for GET and HEAD; for what changes something, every condition that fails is a 412."""
-    if not head.fields:  # there is nothing, say the functions: "*" is for what there is (RFC 9110 §13.1.1, §13.1.2)
+    """304, 412 or 0. GET and HEAD have the rules of the cache; for other methods a condition that fails is a 412."""
+    if not head.fields:  # nothing exists, and "*" matches what exists (RFC 9110 §13.1.1, §13.1.2)
         return 412 if parse_entity_tags(request.lines("if-match")) else 0
     if request.method in ("GET", "HEAD"):
         return answer_conditions(request, head, now)
@@ -370,9 +391,9 @@ _UNSAFE_CONDITIONS: Final = ("if-match", "if-none-match", "if-unmodified-since")
 
 
 def validated(request: Request, response: Any, fields: Fields) -> Any:
-    """The response, with those of the fields that it does not have yet.
+    """The response, with the validators that it does not have yet.
 
-    What changed something has none of them: they are of what was there before (RFC 9110 §9.3.4).
+    A response to PUT and the like gets none: they belong to the former state of the resource (RFC 9110 §9.3.4).
     """
     if request.method in ("GET", "HEAD"):
         for name, value in fields:
