@@ -1,12 +1,12 @@
-"""The language and the time zone that are active for a request, and who gets to know of them.
+"""The language and the time zone that are active for a request.
 
-Both may be part of a page's key (`use_i18n`, `use_tz`), so the two halves of the cache and the application have to see
-the same choice, although the application may run in another context or thread. What travels is therefore one `Locale`
-per request, a value that can change: it stands in `environ` or `scope` under `KEY`, and a context variable points to
-it. `FetchFromCacheMiddleware` reads it when it looks a page up, `UpdateCacheMiddleware` when the response leaves.
+Both may be part of a page's key (`use_i18n`, `use_tz`), so the two halves of the cache and the application must see the
+same choice, although the application may run in another context or thread. Therefore each request has one `Locale`, an
+object that can change: it is in `environ` or `scope` under `KEY`, and a context variable points to it.
+`FetchFromCacheMiddleware` reads it when it looks a page up, `UpdateCacheMiddleware` when the response leaves.
 
-Rule 1: nothing of one request's choice is left in the thread that serves the next: the choice stands in the request.
-        Where none is known (a script, a worker of a queue) it is the context's, until it is taken back.
+Rule 1: the choice belongs to the request, so the next request in the same thread does not see it. Without a request (in
+        a script, or in a worker of a queue) it belongs to the context, until it is deactivated.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ KEY: Final = "cachemw.locale"
 
 
 class Locale:
-    """What was chosen for one request; None where nobody chose.
+    """The language and the time zone of one request; None: not chosen.
 
-    `keyed` says which of the two the cache has in its keys: ":language", ":timezone" (`VaryIndex` names them so). The
-    update half sets it; where it does not, the middlewares that choose name in Vary what decided.
-    `settled` says that there is no choice: a background refresh is for whoever had these two.
-    `entered` is 0 when its request is over.
+    keyed    which of the two are part of the cache's keys: ":language", ":timezone" (the names that `VaryIndex` uses).
+             The update half sets it; the others are named in Vary by the middlewares that choose
+    settled  true for a background refresh: it has the choice of the page, so the middlewares do not choose
+    entered  how often the request is entered; 0: it is over
     """
 
     __slots__ = ("entered", "keyed", "language", "settled", "timezone")
@@ -59,34 +59,34 @@ class Locale:
 
     @classmethod
     def of(cls, language: str | None, timezone: str | None) -> Self:
-        """A locale that is settled."""
+        """A settled locale."""
         locale = cls()
         locale.language, locale.timezone, locale.settled = language, timezone, True
         return locale
 
 
-#: Of the request that was entered, and of who is in none. A request never has the choice of those.
+#: The locale of the request that was entered, and that of code outside of requests. No request sees the latter.
 _current: Final[ContextVar[Locale | None]] = ContextVar("cachemw.locale", default=None)
 _apart: Final[ContextVar[Locale | None]] = ContextVar("cachemw.locale.apart", default=None)
-_was_apart = False  # anybody, ever, in this process
+_was_apart = False  # has code outside of requests ever chosen, in this process?
 
 
 def is_awaited(keyed: Sequence[str]) -> bool:
-    """Has a request to be entered: are these properties in its key, or may a choice be left from another request?"""
+    """Must requests be entered: are these properties in their keys, or has code outside of requests chosen?"""
     return bool(keyed) or _was_apart
 
 
 class Entered(NamedTuple):
-    """What `leave` has to know."""
+    """What `leave` needs."""
 
     locale: Locale
     token: Token[Locale | None]
 
 
 def enter(state: MutableMapping[str, Any]) -> Entered:
-    """Make the locale in this `environ` or `scope` the current one, putting a new one there if there is none.
+    """Make the locale in this `environ` or `scope` the current one; without one, a new one is put there.
 
-    Whoever calls this calls `leave` with the answer when the request is over.
+    The caller calls `leave` with the result when the request is over.
     """
     locale = state.get(KEY)
     if locale is None:
@@ -96,9 +96,9 @@ def enter(state: MutableMapping[str, Any]) -> Entered:
 
 
 def leave(entered: Entered) -> None:
-    """End what `enter` began, wherever that was: a server may close a body in another thread, or the outer one first.
+    """Undo `enter`, in any thread and any order: a server may close a body in another thread, or the outer one first.
 
-    What then becomes the current locale again, or stays it, is over, and counts for nothing.
+    If the context variable then still points to the locale, that does no harm: the locale is over.
     """
     entered.locale.entered -= 1
     with suppress(ValueError):
@@ -106,7 +106,7 @@ def leave(entered: Entered) -> None:
 
 
 def _of_flask() -> MutableMapping[str, Any] | None:
-    """The `environ` of Flask's request, which before functions have though nobody entered it; None without one."""
+    """The `environ` of Flask's current request, which may not be entered yet in before functions; None without one."""
     flask = sys.modules.get("flask")
     if flask is None or not flask.has_request_context():
         return None
@@ -137,9 +137,9 @@ def _locale() -> Locale:
 
 
 def activate_language(tag: str) -> None:
-    """Make `tag` ("de", "pt-BR"; also "pt_BR", as Babel writes it) the language of the current request.
+    """Make `tag` the language of the current request: "de", "pt-BR", or "pt_BR" as Babel writes it.
 
-    With `use_i18n` it is part of the key under which the page is stored. Raises `ValueError` for what is no tag.
+    With the setting `use_i18n` it is part of the page's key. Raises: ValueError for a text that is no language tag.
     """
     text = tag.replace("_", "-") if isinstance(tag, str) else ""
     if not LANGUAGE_TAG.fullmatch(text):
@@ -148,9 +148,9 @@ def activate_language(tag: str) -> None:
 
 
 def activate_timezone(zone: str | tzinfo) -> None:
-    """Make `zone`, a name of the time zone database or a `tzinfo`, the time zone of the current request.
+    """Make `zone`, such as "Europe/Berlin" or a `tzinfo`, the time zone of the current request.
 
-    With `use_tz` it is part of the key under which the page is stored. Raises `ValueError` for an unknown name.
+    With the setting `use_tz` it is part of the page's key. Raises: ValueError for an unknown name.
     """
     if not isinstance(zone, tzinfo):
         try:
@@ -161,26 +161,26 @@ def activate_timezone(zone: str | tzinfo) -> None:
 
 
 def deactivate_language() -> None:
-    """Take the choice of a language back."""
+    """Undo `activate_language`: the current request has no language then."""
     locale = _known()
     if locale is not None:
         locale.language = None
 
 
 def deactivate_timezone() -> None:
-    """Take the choice of a time zone back."""
+    """Undo `activate_timezone`: the current request has no time zone then."""
     locale = _known()
     if locale is not None:
         locale.timezone = None
 
 
 def get_language() -> str | None:
-    """The tag of the current request's language, None if nobody chose one."""
+    """The tag of the current request's language; None if none was chosen."""
     locale = _known()
     return None if locale is None else locale.language
 
 
 def get_timezone() -> str | None:
-    """The name of the current request's time zone, None if nobody chose one."""
+    """The name of the current request's time zone; None if none was chosen."""
     locale = _known()
     return None if locale is None else locale.timezone

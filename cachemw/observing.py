@@ -1,4 +1,4 @@
-"""What became of the pages of this process, for whoever watches over it."""
+"""Figures about the pages of this process, for monitoring."""
 
 from __future__ import annotations
 
@@ -10,18 +10,25 @@ __all__ = ["page_failures"]
 
 
 def page_failures(caching: Caching | HasCaching | None = None) -> dict[str, int]:
-    """How often this process could not read or store a page, by reason; each time the visitor got a page all the same.
+    """How often this process could not read or store a page, by reason. The visitors got their pages all the same.
 
-    caching: whose pages, a middleware or its `caching`; None: as for `purge`.
+        page_failures()                     # {"store-error": 3, "checksum": 1}
 
-    `store-error`: calls of the store that failed. `not-stored`: pages that the store did not take, or that no HTTP
-    message can carry. The others are pages that were there and could not be used, which is a miss: `foreign` (not
-    written by cachemw), `version` (by another version of it), `length`, `checksum` and `head` (damaged, or signed with
-    another secret), `secret` (signed and no secret is set, or the reverse), `compression` (no whole body came out of
-    it), `size` (it would be larger than `max_decompressed`), `key` (it belongs to another one), `body` (that of a large
-    page in the file store is missing or damaged). The log tells of the first in each minute.
+    caching  whose pages: a middleware, or its `caching`; None: as for `purge`
 
-    Raises: TypeError for what is neither.
+    `store-error` counts calls of the store that failed; `not-stored` counts pages that the store refused, or that no
+    HTTP message can carry. The others count stored pages that could not be used, which is a miss:
+
+    foreign      not written by cachemw
+    version      written by another version of cachemw
+    length, checksum, head    damaged, or signed with another secret
+    secret       signed while no secret is set, or not signed while one is set
+    compression  cannot be decompressed
+    size         decompressed, larger than `max_decompressed`
+    key          belongs to another key
+    body         of a large page in the file store: missing or damaged
+
+    The first failure in each minute is logged. Raises: TypeError for another object as `caching`.
     """
     stores = dict.fromkeys(pages for one in cachings_of(caching) for pages in one.stores)
     return dict(sum((pages.failures for pages in stores), Counter()))

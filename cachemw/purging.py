@@ -1,13 +1,13 @@
-"""Purging: remove stored responses by URL or by tag, at once (hard) or by making them stale (soft).
+"""Purging: remove stored responses by URL or by tag (hard), or make them stale (soft).
 
-A purge wins every race, also against a response whose request began before it and which is stored after it:
+A purge wins every race: it also removes a response whose request began before the purge and which is stored after it.
 
-* a URL: the purge writes the URL's mark, then removes its primary key, and with it every variant. A writer stores its
-  record, then reads the mark, and takes the record back if the mark has changed since its request began.
-* a tag: the purge notes the time under the tag's mark, in one write. A record knows its tags and when its request
-  began, and is used only if that was after the last purge of each of them. Hard and soft purges have a mark each.
+* a URL: the purge writes the URL's mark, then removes its primary key, and with it all variants. A writer stores its
+  record, then reads the mark; if the mark has changed since the request began, the writer removes the record.
+* a tag: the purge writes the time under the tag's mark. A record holds its tags and the time when its request began; it
+  is used only if that is after the last purge of each tag. Hard and soft purges have different marks.
 
-Nothing is indexed, and nothing grows for ever.
+There is no index of URLs or tags, so nothing grows for ever.
 """
 
 from __future__ import annotations
@@ -40,19 +40,23 @@ def purge(
     caching: Caching | HasCaching | None = None,
     mounts: Sequence[str] = (),
 ) -> int:
-    """Remove the stored responses of these absolute URLs, all their variants, and of everything with these tags.
+    """Remove the stored pages of these absolute URLs, in all variants, and all pages with one of these tags.
 
-    soft: keep them, but as stale: they are validated, or served while a new one is fetched, where the policy allows
-    that. caching: whose pages, a middleware or its `caching`; None: those of the Flask application whose context this
-    is, if it has our extension; else of all middlewares of this process, and of the store that the environment names.
-    mounts: where the application is mounted, if not at "/" (the paths that this process has seen are known).
+        purge("https://example.org/news", tags=["article-7"])
 
-    The URL's scheme and host are those that the application sees: behind a proxy that ends TLS the scheme is "http",
-    unless the server, or a middleware around the cache, heeds X-Forwarded-Proto.
+    urls     absolute; scheme and host as the application sees them: behind a proxy that ends TLS the scheme is "http",
+             unless the server, or a middleware around the cache, reads X-Forwarded-Proto
+    soft     do not remove the pages, make them stale: they are then validated, or served while a new page is fetched,
+             as the policy allows
+    caching  whose pages: a middleware, or its `caching`; None: those of the current Flask application, if it has the
+             extension, else those of all middlewares of this process and of the store that the environment names
+    mounts   paths where the application is mounted, if not at "/"; those that this process has seen are known
 
-    Returns how many records and tags were touched; 0 also if the store did not answer (the purge is then made up for
-    before the store is read again). Raises: ValueError for a URL that is not absolute and for a tag that no page can
-    have, TypeError for what is no URL, and where neither URLs nor tags are given.
+    Returns: the number of records and tags touched. It is 0 if the store does not answer: the purge is then repeated
+    before this process reads from the store again.
+
+    Raises: ValueError for a URL that is not absolute, and for a tag that no page can have; TypeError for an object that
+    is no text, and without URLs and tags.
     """
     total = 0
     for pages, kind, of, at in _plan(urls, tags, soft, caching, mounts):
@@ -75,7 +79,7 @@ async def apurge(
 
 
 def listed(tags: Iterable[str] | None) -> Any:
-    """Tags that can be read several times, for who purges several caches; what is no list, `purge` refuses."""
+    """The tags as a tuple, to be used for several caches; a text is left for `purge` to refuse."""
     return tags if tags is None or isinstance(tags, str) else tuple(tags)
 
 
@@ -89,7 +93,7 @@ def _plan(
     caching: Caching | HasCaching | None,
     mounts: Sequence[str],
 ) -> Plan:
-    """What to remove from which pages, and as of when. Middlewares with one store in common purge it once."""
+    """What to remove from which store, and the time of the purge. A store of several middlewares is purged once."""
     if tags is None:
         if not urls:
             raise TypeError("nothing to purge: give absolute URLs, or tags=[…], or both")
@@ -116,7 +120,7 @@ def _plan(
 
 
 def _tag(given: object) -> str:
-    """A tag may be a number, as where it was given to the page."""
+    """The tag as a text; numbers are allowed, as for the tags of pages."""
     tag = "" if given is None or isinstance(given, bytes) else str(given)
     if tag not in parse_tags([tag], [tag]):
         raise ValueError(
@@ -127,7 +131,7 @@ def _tag(given: object) -> str:
 
 
 def _requests(url: str) -> list[Request]:
-    """The requests that may have been made for this URL, as WSGI and as ASGI servers tell of them."""
+    """The requests that may have been made for this URL, as WSGI servers and as ASGI servers describe them."""
     if not isinstance(url, str):
         raise TypeError(f"cannot purge {url!r}: a URL is a text")
     try:
@@ -148,14 +152,14 @@ def _requests(url: str) -> list[Request]:
 
 
 def _decoded(path: str) -> str:
-    """The path as WSGI servers tell of it, which decode what came."""
+    """The path as WSGI servers give it: decoded."""
     return quote_path(unquote_to_bytes(path).decode("latin-1"))
 
 
 def _hosts(scheme: str, host: str) -> Iterable[str]:
-    """What may come as Host: browsers write it in lower case, in ASCII, and without the usual port.
+    """The spellings that Host may have: browsers send lower case, ASCII, and no default port.
 
-    Proxies may add the port (nginx's `$host:$server_port`), and WSGI tells of it where a request has no Host.
+    Proxies may add the port (nginx's `$host:$server_port`), and so do WSGI servers for a request without Host.
     """
     usual = _USUAL_PORT.get(scheme, "")
     hosts = [host, host.lower()]

@@ -1,8 +1,7 @@
-"""Caches: which stores a process has, by alias, made when they are first used.
+"""Caches: the stores of a process, by alias. Each is made when it is first used.
 
-One instance serves all threads and event loops of a process: connections belong to the store, which keeps them per
-thread, per event loop and per process. (Django makes one for each thread, and for each asyncio task that is first to
-use an alias.)
+One store serves all threads and event loops of a process: it keeps its connections for each of them. (Django makes one
+store for each thread, and for each asyncio task that is the first to use an alias.)
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from cachemw.settings import Settings
 
 __all__ = ["NAMES", "Caches", "cache", "caches", "connect", "make_cache", "named", "opened", "resolve"]
 
-#: By what a store can be named, for errors.
+#: How a store can be named, for errors.
 NAMES: Final = (
     "the alias of a configured cache, a URL such as 'locmem://' or 'redis://localhost:6379/0', or a store (an instance "
     "of BaseCache)"
@@ -41,9 +40,9 @@ _URL: Final = "a URL stands in the place of the whole mapping"
 def make_cache(config: Mapping[str, Any]) -> BaseCache:
     """The store that one entry of `CACHES` describes.
 
-    config: BACKEND (dotted path or class), LOCATION, and what `BaseCache` documents; Django's own paths mean their
-        counterparts here.
-    Raises: InvalidCacheBackendError if there is no such backend, ImproperlyConfigured for its settings.
+    config: BACKEND (dotted path or class), LOCATION, and the settings that `BaseCache` documents. The paths of Django's
+        own backends mean their counterparts here.
+    Raises: InvalidCacheBackendError if there is no such backend, ImproperlyConfigured for wrong settings.
     """
     params = _params(config)
     backend = params.pop("BACKEND", None)
@@ -63,7 +62,7 @@ def make_cache(config: Mapping[str, Any]) -> BaseCache:
 
 
 def _params(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The entry, its names in upper case, however they are written."""
+    """The entry, with its names in upper case."""
     params: dict[str, Any] = {}
     for given, value in config.items():
         name = str(given).upper()
@@ -77,7 +76,7 @@ def _params(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def named(path: str) -> Any:
-    """The class of a store at a dotted path. Raises: InvalidCacheBackendError, which says what to install."""
+    """The class at a dotted path. Raises: InvalidCacheBackendError, which names a package that is missing."""
     if path.startswith(_DJANGO):
         path = f"cachemw.backends.{path.removeprefix(_DJANGO)}"
     module, _, name = path.rpartition(".")
@@ -97,23 +96,26 @@ def named(path: str) -> Any:
 
 
 def connect(url: str) -> BaseCache:
-    """A store of its own from a URL: "redis://localhost:6379/0?timeout=300", or "package.module.Class://location".
+    """Make a new store from a URL.
 
-    Raises: ImproperlyConfigured; InvalidCacheBackendError if there is no such class.
+        cache = connect("redis://localhost:6379/0?timeout=300&key_prefix=shop")
+
+    url  the URL of a store of cachemw's, or "package.module.Class://location" for a class of your own
+
+    Raises: ImproperlyConfigured for a wrong URL; InvalidCacheBackendError if the class cannot be imported.
     """
     return make_cache(cache_from_url(url))
 
 
-#: The stores that views, middlewares and the like were given by their URLs, for as long as one of them is there.
+#: The stores that were named by URLs (in arguments of middlewares and decorators), as long as they are in use.
 _opened: weakref.WeakValueDictionary[str, BaseCache] = weakref.WeakValueDictionary()
 _opening = threading.Lock()
 
 
 def opened(url: str) -> BaseCache:
-    """The store that a URL names, for those who open it by themselves: one for all of them in this process.
+    """The store that a URL names; the same one at each call in this process. Raises: as `connect`.
 
-    So what is said of it at two places is said of one store, with one breaker, and a page is not kept twice. Raises:
-    as `connect`.
+    So two middlewares with the same URL share one store and its breaker, and keep a page once.
     """
     with _opening:
         store = _opened.get(url)
@@ -123,10 +125,16 @@ def opened(url: str) -> BaseCache:
 
 
 class Caches:
-    """The stores of `settings`, by alias.
+    """Stores by alias; each is made when it is first used.
 
-    settings: `Settings`, a mapping as `Settings.from_mapping` takes it, or what stands in it under CACHES; None: the
-        environment, read when the first store is asked for. Without any there is one, "default", in local memory.
+        caches = Caches({"default": "redis://localhost:6379/0", "sessions": "locmem://"})
+        caches["sessions"].set("key", 1)
+
+    settings  a `Settings`, a mapping as for `Settings.from_mapping`, or only the part of it under CACHES; None: the
+              environment, which is read when the first store is needed. Without any setting there is one store,
+              "default", in local memory
+
+    Raises: ImproperlyConfigured and InvalidCacheBackendError when a store is made.
     """
 
     def __init__(self, settings: Settings | Mapping[str, Any] | None = None) -> None:
@@ -173,16 +181,15 @@ class Caches:
         return iter(self._known())
 
     def all(self, initialized_only: bool = False) -> list[BaseCache]:
-        """Every store, or those in use."""
+        """Every store; with `initialized_only`, those that are made already."""
         if initialized_only:
             return list(self._made.values())
         return [self[alias] for alias in self._known()]
 
     def reread(self) -> None:
-        """Take up the environment as it is now, if it is what names the stores.
+        """Read the environment again, if the stores come from there; every new middleware calls this.
 
-        A middleware that is made reads all its other settings then, too. Whose URL is another one by now is made anew
-        when it is next asked for.
+        A store whose URL has changed is made anew when it is next used.
         """
         if self._settings is not None:
             return
@@ -195,7 +202,7 @@ class Caches:
             self._made = {alias: made for alias, made in self._made.items() if now.get(alias) == before[alias]}
 
     def close_all(self) -> None:
-        """Close the stores in use; they may be used again. The first error is raised after all were tried."""
+        """Close the stores that are made; they may be used again. The first error is raised after all are tried."""
         errors: list[Exception] = []
         for made in self.all(initialized_only=True):
             try:
@@ -225,7 +232,7 @@ class Caches:
 
 
 def _named_stores() -> dict[str, str]:
-    """The part of the environment that names stores, or the files that do."""
+    """The variables of the environment that name stores, or files with their names."""
     return {name: value for name, value in os.environ.items() if name.startswith(("CACHEMW_URL", "CACHEMW_SECRET"))}
 
 
@@ -244,7 +251,7 @@ def _configs(settings: Settings | Mapping[str, Any] | None) -> dict[str, Mapping
 
 
 def _names_stores(mapping: Mapping[str, Any]) -> bool:
-    """Is it what stands under CACHES? Read as settings it would name no store, and all would go to local memory."""
+    """Is this the part under CACHES? Read as settings it would name no store: all would go to local memory."""
     if "CACHES" in mapping or not mapping:
         return False
     return "default" in mapping or all(
@@ -252,7 +259,7 @@ def _names_stores(mapping: Mapping[str, Any]) -> bool:
     )
 
 
-#: A child of `fork` may inherit a lock that another thread held; the stores see to their connections themselves.
+#: For new locks after a `fork`: another thread may have held the old one.
 _all: weakref.WeakSet[Caches] = weakref.WeakSet()
 
 
@@ -294,10 +301,10 @@ cache = cast(BaseCache, _Default())
 
 
 def resolve(name: str, given: object, known: Caches) -> BaseCache:
-    """The store that is named by an alias of `known`, by a URL, or by itself; of `cache`, the one that it stands for.
+    """The store that is given by an alias of `known`, by a URL, or itself; for `cachemw.cache`, the default store.
 
-    name: what is to hold it, for errors. Raises: InvalidCacheBackendError for an unknown alias, ImproperlyConfigured
-    for what names no store, and what making the store raises.
+    name: of the argument or setting, for errors. Raises: InvalidCacheBackendError for an unknown alias,
+    ImproperlyConfigured for another object, and the errors of making the store.
     """
     if given is cache:
         return caches["default"]
