@@ -62,3 +62,19 @@ def test_directives_that_are_not_ours_stay_when_a_304_states_a_lifetime(site: Si
     assert site.get()["cache-control"] == "public, no-transform, max-age=600"
     site.clock.advance(601)
     assert site.get()["cache-control"] == "public, no-transform"
+
+
+def test_nothing_is_stored_of_the_304_to_a_request_that_said_no_store(site: Site) -> None:
+    site.build(policy=Policy.rfc9111())
+    site.page(etag='"1"', cache_control="max-age=5")
+    site.get()
+    site.clock.advance(6)
+    site.answers(Script(304, [("ETag", '"1"'), ("Cache-Control", "max-age=5"), ("X-Private", "secret")]))
+    answer = site.get("/", {"Cache-Control": "no-store"})
+    assert (answer.body, answer["x-private"]) == (b"page", "secret")
+    assert "stored" not in answer.trace  # RFC 9111 §5.2.1.5: "any response to it"
+    site.answers(Script(304, [("ETag", '"1"'), ("Cache-Control", "max-age=5")]))
+    answer = site.get()
+    assert (answer.body, answer["x-private"]) == (b"page", None)
+    assert "fwd=stale; fwd-status=304; stored" in answer.trace
+    assert site.get().hit
