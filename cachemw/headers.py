@@ -1,11 +1,11 @@
 """Django's header helpers, for the responses of any framework.
 
-Every function takes a response with `.headers`, or the headers themselves: werkzeug's and Starlette's, a list of pairs
-(of bytes too, as ASGI has them), Django's, or any mapping, its names in whatever case.
+Every function takes a response with `.headers`, or the headers themselves: those of werkzeug, Starlette or Django, a
+list of pairs (of bytes too, as in ASGI), or any mapping. The case of names does not matter.
 
-Rule 1: what an application has written there is data; however bad, it never raises. What the caller asks for is
-        checked, and a wrong directive is an error where it is written.
-Rule 2: directives are read by the cache's own parser, never by substring, and written as RFC 9111 §5.2 wants them.
+Rule 1: headers that an application has written never raise an error, however wrong they are. The caller's arguments are
+        checked, and a wrong one is an error.
+Rule 2: directives are read by the cache's own parser, never by substring, and written as RFC 9111 §5.2 says.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ __all__ = [
 class Directives(TypedDict, total=False):
     """The response directives of the IANA registry of cache directives, as keywords.
 
-    False takes a directive out, None leaves it as it is. Seconds are whole numbers, 0 or more.
+    False removes a directive, None leaves it as it is. Seconds are whole numbers, 0 or more.
     """
 
     immutable: bool | None  # RFC 8246
@@ -71,14 +71,19 @@ class Directives(TypedDict, total=False):
 def patch_cache_control(
     headers: Any, *, extensions: Mapping[str, str | int | bool] | None = None, **directives: Unpack[Directives]
 ) -> None:
-    """Add directives to Cache-Control; what is there already stays.
+    """Add directives to the Cache-Control field; other directives that it has stay.
 
-    `public` and `private` take each other out; of two `max-age` the smaller one stays; names of fields are added to
-    those that `no-cache` and `private` have, and a directive without names stands for all of them; of anything else
-    the new value counts. `no-cache` may be spelled `no_cache` or "no-cache".
+        patch_cache_control(response, max_age=60, stale_while_revalidate=30)
 
-    `extensions` are directives outside the IANA registry, by their name in the field (`{"edge-ttl": 60}`). Any other
-    unknown directive raises `TypeError`, as a value of the wrong type does; a value out of range raises `ValueError`.
+    headers     a response, or its headers
+    directives  keywords, see `Directives`; False removes a directive, None leaves it as it is
+    extensions  directives outside of the IANA registry, by their names in the field: {"edge-ttl": 60}
+
+    `public` and `private` replace each other. Of two values of `max-age` the smaller one stays. Names of fields are
+    added to those that `no-cache` and `private` have; without names these two mean the whole response, which stays so.
+    Any other directive gets the new value.
+
+    Raises: TypeError for an unknown directive and for a value of a wrong type, ValueError for a value out of range.
     """
     checked = check_directives(directives, extensions)
     present = parse_cache_control(lines_of(headers, "Cache-Control"))
@@ -98,7 +103,7 @@ def _apply(arguments: dict[str, list[str | None]], name: str, value: str | tuple
     present = CacheControl((name, argument) for argument in arguments.get(name, ()))
     if isinstance(value, tuple):
         if name in present and not present.field_names(name):
-            return  # it speaks of the whole response already
+            return  # it means the whole response already
         names = {field.lower(): field for argument in arguments.get(name, ()) for field in parse_list([argument or ""])}
         names |= {field.lower(): field for field in value if field.lower() not in names}
         arguments[name] = [", ".join(names.values())]
@@ -118,17 +123,22 @@ def _seconds(arguments: Iterable[str | None]) -> list[int]:
 
 
 def get_max_age(headers: Any) -> int | None:
-    """`max-age` of Cache-Control in seconds, the smallest of several; None if there is none that is a number."""
+    """`max-age` of Cache-Control in seconds, the smallest of several; None if there is no valid one."""
     present = parse_cache_control(lines_of(headers, "Cache-Control"))
     return min(_seconds(argument for name, argument in present.directives if name == "max-age"), default=None)
 
 
 def patch_response_headers(headers: Any, cache_timeout: float | None = None, *, now: float | None = None) -> None:
-    """Tell caches to keep the response for `cache_timeout` seconds: `Expires` unless it is there, and `max-age`.
+    """Tell caches to store the response for `cache_timeout` seconds, by Expires and `max-age`.
 
-    Left out, these are the `seconds` of the site's settings: those of the Flask application at work, if it has the
-    extension, else of the environment. A negative timeout counts as 0; a smaller `max-age` that is there stays. `now`
-    is the time, in seconds since the epoch, from which `Expires` is counted.
+        patch_response_headers(response, 60)
+
+    headers        a response, or its headers
+    cache_timeout  seconds, a negative number counts as 0; None: the `seconds` of the current Flask application, if it
+                   has the extension, else of the environment
+    now            seconds since the epoch, from which Expires is counted; None: the current time
+
+    An Expires that is there stays, and so does a smaller `max-age`.
     """
     if cache_timeout is None:
         site = site_here()
@@ -140,10 +150,10 @@ def patch_response_headers(headers: Any, cache_timeout: float | None = None, *, 
 
 
 def add_never_cache_headers(headers: Any, *, now: float | None = None) -> None:
-    """Tell every cache not to keep the response: those on the way, the browser's, and the one that is cachemw.
+    """Tell every cache not to store the response: the browser's, those on the way, and cachemw.
 
-    Fields that speak to one kind of cache, and would count instead of Cache-Control there (RFC 9213 §2.2), are made to
-    say so too where the response has them.
+    A response that has CDN-Cache-Control or Surrogate-Control gets `no-store` there, too: some caches read these fields
+    and not Cache-Control (RFC 9213 §2.2). `now`: see `patch_response_headers`.
     """
     patch_response_headers(headers, 0, now=now)
     patch_cache_control(headers, no_cache=True, no_store=True, must_revalidate=True, private=True)
@@ -156,9 +166,11 @@ def add_never_cache_headers(headers: Any, *, now: float | None = None) -> None:
 
 
 def patch_vary_headers(headers: Any, names: Iterable[str]) -> None:
-    """Add names of request fields to Vary, where they are not there yet; "*" stands for all of them.
+    """Add names of request fields to Vary, unless it has them already, or has "*".
 
-    Raises `TypeError` for a lone text instead of a list, and `ValueError` for what is no field name.
+        patch_vary_headers(response, ["Accept-Language", "Cookie"])
+
+    Raises: TypeError for a text in place of a list, ValueError for a name that no field can have.
     """
     if isinstance(names, str):
         raise TypeError(f"Vary takes a list of names; got {names!r}: write [{names!r}].")
@@ -172,7 +184,7 @@ def patch_vary_headers(headers: Any, names: Iterable[str]) -> None:
 
 
 def has_vary_header(headers: Any, name: str) -> bool:
-    """Whether Vary names this request field, in whatever case; "*" is a name of its own."""
+    """Does Vary have this name, in any case? "*" is not taken for other names."""
     return name.lower() in (member.lower() for member in parse_list(lines_of(headers, "Vary")))
 
 
@@ -182,17 +194,24 @@ def has_vary_header(headers: Any, name: str) -> bool:
 def get_cache_key(
     request: Any, key_prefix: str | None = None, method: str = "GET", cache: str | BaseCache | None = None
 ) -> str | None:
-    """The key of the page that would answer a request, None as long as no response to its URL was learnt.
+    """The key of the stored page for a request; None if no response for its URL is known.
 
-    It is the key for a GET without a body, whatever the request itself is: after a form, that of the page at its URL.
-    `request` is any framework's, a WSGI environ or an ASGI scope. `key_prefix` and `cache` (an alias, a URL or a
-    store) are, if both are left out, those of the cache that the request came through; one that is left out is that of
-    the Django project whose request it is, if it has our integration, of the Flask application at work, if it has the
-    extension, else the environment's. The key depends on scheme, host, path and query, on the fields that Vary names,
-    and on language and time zone where these are part of the key. In the store, the record is under
-    `cache.page_key(key)`.
+    The store has the record under `cache.page_key(key)`.
+
+    request     of any framework, or a WSGI environ or an ASGI scope. It is taken for a GET without a body: after a form
+                was sent, the key is that of the page at the form's URL
+    key_prefix  left out: see below
+    method      "GET" or "HEAD"
+    cache       an alias, a URL, or a store; left out: see below
+
+    If `key_prefix` and `cache` are both left out, they are those of the cache that the request came through. One that
+    is left out is that of the Django project (for its requests, with the integration), of the current Flask application
+    (with the extension), else of the environment.
+
+    The key depends on scheme, host, path and query, on the fields that Vary names, and on language and time zone where
+    these are part of keys.
     """
-    from cachemw._views.keys import find  # this module is at the bottom of the house, keys and stores are further up
+    from cachemw._views.keys import find  # late: that module imports this one
 
     return find(request, key_prefix=key_prefix, method=method, cache=cache)
 
@@ -204,12 +223,15 @@ def learn_cache_key(
     key_prefix: str | None = None,
     cache: str | BaseCache | None = None,
 ) -> str:
-    """Note what the response varies on, for `cache_timeout` seconds, and return the key of its page.
+    """Store the names of the fields that a response varies on, and return the key of its page.
 
-    The arguments are those of `get_cache_key`; `response` is any framework's, or its headers. Whatever HEAD learns
-    serves GET too. The middlewares do this by themselves.
+    The middlewares do this by themselves.
 
-    Raises: ValueError for a request that no page answers: several Host fields.
+    response       of any framework, or its headers
+    cache_timeout  seconds that the names are stored; None: the `seconds` of the cache
+    request, key_prefix, cache: as for `get_cache_key`
+
+    Raises: ValueError for a request with several Host fields, which no page answers.
     """
     from cachemw._views.keys import learn
 
@@ -238,10 +260,7 @@ Checked = tuple[tuple[str, str | tuple[str, ...] | bool], ...]
 def check_directives(
     directives: Mapping[str, Any], extensions: Mapping[str, str | int | bool] | None = None
 ) -> Checked:
-    """The directives by their names in the field, their arguments as text, in order; for errors at import time.
-
-    Raises `TypeError` and `ValueError` as `patch_cache_control` does.
-    """
+    """The directives by their names in the field, with their arguments as texts. Raises: as `patch_cache_control`."""
     checked: dict[str, str | tuple[str, ...] | bool] = {}
     for keyword, value in directives.items():
         name = keyword.lower().replace("_", "-")
@@ -310,7 +329,7 @@ def _check_extension(name: str, value: Any) -> str | bool:
 
 
 class RawFields(list[tuple[bytes, bytes]]):
-    """The fields of an ASGI response, which are octets also where there are none to be seen yet."""
+    """The fields of an ASGI response: pairs of bytes, which an empty list does not show."""
 
 
 def _headers(target: Any) -> Any:
@@ -318,7 +337,7 @@ def _headers(target: Any) -> Any:
 
 
 def lines_of(target: Any, name: str) -> list[str]:
-    """The lines of a field, whatever holds it."""
+    """The lines of a field, of any kind of headers."""
     headers = _headers(target)
     if isinstance(headers, list | tuple):
         return [_text(value) for key, value in headers if _text(key).lower() == name.lower()]

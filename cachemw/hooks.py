@@ -1,21 +1,19 @@
-"""Hooks: functions of the site that run before, after and at the teardown of every HTTP request, or of a part of them.
+"""Hooks: functions of the site that run before, after and at the teardown of HTTP requests, of all or of some paths.
 
-The order is Flask's, and it is the order of the whole stack:
+The order is Flask's:
 
-* before: for all requests first, then the outer scope, then the inner one, in the order of registration. The first
-  hook that returns a response ends the chain; neither the cache nor the application is asked.
-* after: the reverse. The innermost scope first, hooks for all requests last, the last registered first. They run for
-  hits, misses and responses of a before hook alike.
-* teardown: the reverse too, always, with the exception that the application raised, or None.
+* before: first the hooks for all requests, then those of the outer scope, then of the inner one, each in the order of
+  registration. The first hook that returns a response ends the chain: the cache and the application are not called.
+* after: the reverse order. They run for hits, for misses, and for the responses of before hooks.
+* teardown: the reverse order. They always run, with the exception that the application raised, or None.
 
-The two halves of the cache obey the same rule: what is registered first sees the request first and the response last.
-So `UpdateCacheMiddleware` comes first, because it has to see the response after everybody changed it, and
-`FetchFromCacheMiddleware` comes last, because it has to see the request after everybody changed it. "Update first,
-fetch last" is nothing but "after runs in reverse".
+The two halves of the cache follow the same rule: what is registered first sees the request first and the response last.
+`UpdateCacheMiddleware` comes first, so that it sees the response after all others have changed it.
+`FetchFromCacheMiddleware` comes last, so that it sees the request after all others have changed it.
 
-Rule 1: no I/O, no clock, and no import of a framework: what a request and a response are is the shell's business.
-Rule 2: a request pays for the hooks that apply to it and for nothing else: `Hooks.plan` is a look-up.
-Rule 3: a hook that guards cannot be walked around by another spelling of the path (see `cachemw.paths`).
+Rule 1: no I/O, no clock, and no import of a framework: the middlewares make the requests and responses.
+Rule 2: a request costs only the hooks that apply to it: `Hooks.plan` is a look-up.
+Rule 3: another spelling of the path does not get around a hook (see `cachemw.paths`).
 """
 
 from __future__ import annotations
@@ -35,16 +33,17 @@ __all__ = ["HookScope", "Hooks"]
 
 HookT = TypeVar("HookT", bound=Hook)
 
-#: Paths whose plans are remembered, and the longest of them: 1000 paths of an attacker must not fill the memory.
+#: How many paths have their plans remembered, and the longest of these: an attacker's paths must not fill the memory.
 _MEMO_PATHS: Final = 1024
 _MEMO_LENGTH: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
 class HookScope:
-    """A part of the site, by path prefix, whose hooks run for it alone. Made by `Hooks.scope` or `HookScope.scope`.
+    """The hooks for the paths below a prefix. Made by `Hooks.scope` or `HookScope.scope`.
 
-    `prefix` is the whole prefix, those of the outer scopes included; `name` is the dotted name as in Flask ("api.v1").
+    prefix  the whole prefix, with those of the outer scopes: "/api/v1"
+    name    the dotted name, as in Flask: "api.v1"
     """
 
     hooks: Hooks
@@ -52,27 +51,27 @@ class HookScope:
     name: str
 
     def scope(self, prefix: str, *, name: str) -> HookScope:
-        """A scope within this one; "/v1" within "/api" is "/api/v1", and its name is "api.v1"."""
+        """A scope inside of this one: "/v1" inside of "/api" has the prefix "/api/v1" and the name "api.v1"."""
         return self.hooks._add_scope(self, prefix, name)
 
     def before_request(self, hook: HookT) -> HookT:
-        """Run `hook(request)` before each request of this scope; a response that it returns is the answer."""
+        """Run `hook(request)` before each request of this scope; if it returns a response, that is the answer."""
         self.hooks.before_request_funcs[self.name].append(hook)
         return hook
 
     def after_request(self, hook: HookT) -> HookT:
-        """Run `hook(response)` after each request of this scope; it returns the response, another one, or None."""
+        """Run `hook(response)` after each request of this scope; it returns a response, or None for no change."""
         self.hooks.after_request_funcs[self.name].append(hook)
         return hook
 
     def teardown_request(self, hook: HookT) -> HookT:
-        """Run `hook(error)` at the end of each request of this scope, `error` being an exception or None."""
+        """Run `hook(error)` at the end of each request of this scope; `error` is an exception or None."""
         self.hooks.teardown_request_funcs[self.name].append(hook)
         return hook
 
 
 class Hooks(Forkable):
-    """The hooks of a site: for all requests, and for the scopes of it.
+    """The hooks of a site: for all requests, and for the paths below a prefix.
 
         hooks = Hooks()
 
@@ -84,19 +83,21 @@ class Hooks(Forkable):
         @api.after_request
         def timing(response): ...
 
+        app = CacheMiddleware(app, hooks=hooks)
+
     On WSGI hooks are plain functions and get werkzeug's `Request` and `Response`. On ASGI they get Starlette's; an
-    `async def` runs on the event loop, a plain `def` in a worker thread, as Starlette does with endpoints: it may
-    block, and what it sets in a `ContextVar` holds for the rest of the request. A cheap hook for ASGI is written with
-    `async def`. A WebSocket is opened without any hook: a login is to be checked where it is accepted, too.
+    `async def` runs on the event loop, a plain `def` in a worker thread, as Starlette runs endpoints: it may block, and
+    the values that it sets in a `ContextVar` hold for the rest of the request. Write fast hooks for ASGI with
+    `async def`. WebSockets are opened without hooks: check a login where the WebSocket is accepted.
 
-    The response of an after hook has status and fields that may be changed. On WSGI it has its body, too; on ASGI that
-    is not there yet, and to set it is an error: a hook that has another body returns another response.
+    An after hook may change the status and the fields of its response. On WSGI the response has its body, too. On ASGI
+    the body does not exist yet, and setting it is an error: to send another body, return another response.
 
-    `before_request_funcs`, `after_request_funcs` and `teardown_request_funcs` hold what is registered, by name of
-    scope and under None for all requests; they may be read and extended, as in Flask. A name that no scope has is a
-    `KeyError`: a guard must not wait for a scope that never comes.
+    `before_request_funcs`, `after_request_funcs` and `teardown_request_funcs` hold the registered functions by the name
+    of the scope, and under None for all requests. They may be read and extended, as in Flask. Raises: KeyError for the
+    name of a scope that does not exist.
 
-    Hooks may be registered at any time and from any thread; requests that began before do not see them.
+    Hooks may be registered at any time and from any thread, and run for requests that begin later.
     """
 
     def __init__(self) -> None:
@@ -113,34 +114,35 @@ class Hooks(Forkable):
         self._lock = RLock()
 
     def before_request(self, hook: HookT) -> HookT:
-        """Run `hook(request)` before each request; a response that it returns is the answer."""
+        """Run `hook(request)` before each request; if it returns a response, that is the answer."""
         self.before_request_funcs[None].append(hook)
         return hook
 
     def after_request(self, hook: HookT) -> HookT:
-        """Run `hook(response)` after each request; it returns the response, another one, or None for no change."""
+        """Run `hook(response)` after each request; it returns a response, or None for no change."""
         self.after_request_funcs[None].append(hook)
         return hook
 
     def teardown_request(self, hook: HookT) -> HookT:
-        """Run `hook(error)` at the end of each request, `error` being an exception or None."""
+        """Run `hook(error)` at the end of each request; `error` is an exception or None."""
         self.teardown_request_funcs[None].append(hook)
         return hook
 
     def scope(self, prefix: str, *, name: str) -> HookScope:
-        """The part of the site below the path `prefix`, as a Flask blueprint has it; register hooks on the result.
+        """The part of the site below a path, like a Flask blueprint; register hooks on the result.
 
-        "/api" is "/api" and all of "/api/…", not "/apix". The path is the one that the application routes by: without
-        the mount (WSGI `SCRIPT_NAME`, ASGI `root_path`), without the query, case-sensitive. `name` is the key in
-        `before_request_funcs` and the others. Raises `ImproperlyConfigured` for a prefix that is no literal path and
-        for a name that is taken or contains a dot.
+        prefix  a literal path: "/api" means "/api" and "/api/…", not "/apix". It is compared with the path that the
+                application routes: below the mount (WSGI `SCRIPT_NAME`, ASGI `root_path`), case-sensitive
+        name    the key in `before_request_funcs` and the others
+
+        Raises: ImproperlyConfigured for a prefix that is no literal path, and for a name that exists or has a dot.
         """
         return self._add_scope(None, prefix, name)
 
     def check(self, *, async_allowed: bool) -> None:
-        """Called by a shell when it is made: with False, coroutine functions are an error, now and from now on.
+        """Refuse coroutine functions, now and when hooks are registered later, unless `async_allowed`.
 
-        Raises `ImproperlyConfigured`, naming the function.
+        Each middleware calls this when it is made. Raises: ImproperlyConfigured, which names the function.
         """
         if async_allowed:
             return
@@ -151,9 +153,9 @@ class Hooks(Forkable):
             self.sync_only = True
 
     def plan(self, path: str) -> HookPlan | None:
-        """The hooks that apply to a request for `path`, or None if there are none.
+        """The hooks that apply to a request for `path`; None if there are none.
 
-        `path` is the path below the mount, raw or decoded: a scope applies if any spelling of the path is in it.
+        path: below the mount, raw or decoded. A scope applies if any spelling of the path is below its prefix.
         """
         compiled = self._compiled or self._compile()
         if not compiled.scopes:
@@ -185,7 +187,7 @@ class Hooks(Forkable):
 
     def _compile(self) -> _Compiled:
         with self._lock:
-            # The prefixes of one path are prefixes of each other: the shorter is the outer one. Sorting is stable.
+            # Of the prefixes of one path, the shorter one is the outer one. Sorting is stable.
             scopes = sorted(self._scopes.values(), key=lambda scope: len(scope.prefix))
             layers = [(scope.prefix, self._layer(scope.name)) for scope in scopes]
             compiled = _Compiled(self._layer(None), [(prefix, layer) for prefix, layer in layers if any(layer)])
@@ -198,7 +200,7 @@ class Hooks(Forkable):
 
 
 class _Compiled:
-    """What is registered, as requests need it. Made anew after every registration, so it is never out of date."""
+    """The registered hooks, prepared for requests; made anew after each registration."""
 
     __slots__ = ("everywhere", "layer", "memo", "scopes")
 
@@ -222,7 +224,7 @@ def _in_running_order(layers: Iterable[HookPlan]) -> HookPlan | None:
 
 
 class _Functions(MutableSequence[Hook]):
-    """The functions registered under one name: a list that checks what comes in, and tells when it has changed."""
+    """The functions registered under one name: a list that checks its members, and tells `Hooks` when it changes."""
 
     def __init__(self, hooks: Hooks, kind: str) -> None:
         self._hooks = hooks
@@ -265,7 +267,7 @@ class _Functions(MutableSequence[Hook]):
 
 
 class _Register(Mapping[str | None, _Functions]):
-    """The functions of one kind by name of scope, None standing for all requests. Only scopes make new names."""
+    """The functions of one kind by the name of the scope, None for all requests. Only `Hooks.scope` adds names."""
 
     def __init__(self, hooks: Hooks, kind: str) -> None:
         self.kind = kind
@@ -284,7 +286,7 @@ class _Register(Mapping[str | None, _Functions]):
         self[name][:] = functions
 
     def setdefault(self, name: str | None, default: Iterable[Hook] = ()) -> _Functions:
-        """The functions of `name`: every scope has its list, so that Flask's idiom for extending it works."""
+        """The functions of `name`, so that Flask's `setdefault(name, []).append(…)` works; each scope has its list."""
         return self[name]
 
     def __iter__(self) -> Iterator[str | None]:
@@ -298,7 +300,7 @@ class _Register(Mapping[str | None, _Functions]):
 
 
 def _literal(prefix: str) -> str:
-    """`prefix` decoded, without the slash at its end."""
+    """The prefix, decoded and without a slash at its end. Raises: ImproperlyConfigured if it is no literal path."""
     path = decoded(prefix) if isinstance(prefix, str) else ""
     if path and (path[0] != "/" or spellings(path.rstrip("/"))[-1] != path.rstrip("/") or set(path) & set("<>{}*?#")):
         path = ""
