@@ -1,6 +1,6 @@
-"""How the value of each setting is read, as an argument or as a text.
+"""Reads the value of each setting, given as an argument or as a text.
 
-Rule 1: a wrong one is an `ImproperlyConfigured` that begins with the name that the caller gives, and shows no secret.
+Rule 1: a wrong value is an `ImproperlyConfigured` that begins with the given name of the setting, and shows no secret.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = [
 
 PREFIX: Final = "CACHEMW_"
 
-#: Policy's options by the name of their setting, but `seconds`, a setting of its own, and `django_rules`, a preset's.
+#: The options of Policy by the names of their settings. `seconds` is a setting itself; `django_rules` is for a preset.
 POLICY_NAMES: Final = {
     PREFIX + one.name.upper(): one.name
     for one in dataclasses.fields(Policy)
@@ -124,7 +124,7 @@ def rules(name: str, value: Any) -> tuple[Rule, ...] | None:
 
 
 def _from_json(name: str, value: Any) -> Any:
-    """What a text holds, where a variable of the environment stands for a list or a mapping."""
+    """The list or mapping in a text, which a variable of the environment has to be; other values as they are."""
     if not isinstance(value, str):
         return value
     try:
@@ -134,7 +134,7 @@ def _from_json(name: str, value: Any) -> Any:
 
 
 def _once_each(members: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; of two values for one name Python would forget the first."""
+    """A JSON object, in which no name stands twice: Python would drop the first value."""
     names = [name for name, _ in members]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ValueError(f"{twice!r} stands there twice")
@@ -142,7 +142,7 @@ def _once_each(members: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def secret(name: str, value: Any) -> tuple[str, ...] | None:
-    """Several stand one a line in a text: a file holds them so."""
+    """One secret or several; a text may have one in each line, as in a file."""
     if value is None:
         return None
     if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""Rules: a table that says from outside how an application's pages are cached, first match wins.
+"""Rules: a table that says how the pages of an application are cached; the first rule that matches holds.
 
     Rules([
         Rule("/account/*", never=True),
@@ -6,15 +6,15 @@
         Rule("/blog/*", content_types=("text/html",), lifetime=600, ignore_query=("utm_*",)),
     ])
 
-A rule speaks of the request (path, method) and may speak of the response too (status, content type). What has to be
-known before there is a response (whether to look it up, in which cache, under which query) comes from the first rule
-that does not ask about the response; a rule that does ask says what becomes of the response alone.
+A rule has conditions on the request (path, method) and may have conditions on the response (status, content type).
+Whether a page is looked up, in which cache, and with which part of the query, must be known before there is a response:
+this comes from the first matching rule without conditions on the response. Rules with such conditions decide only what
+is done with the response.
 
 Rule 1: pure; a table is compiled once, and a request costs a look-up.
-Rule 2: in doubt, restrictive: "never" holds if any spelling of the path matches, anything else only if every way to
-        read it does: "/account/..%2Fstatic/a.css" is not "/static/*". Nor is "/account/a.css" a style sheet because its
-        name says so: where it is answered with a page, the rules for such names do not speak of it ("Gotta cache
-        'em all", Doyhenard 2024).
+Rule 2: in doubt nothing is cached. `never` holds if any spelling of the path matches; other rules hold only if every
+        reading of the path matches: "/account/..%2Fstatic/a.css" is not "/static/*". A rule for "*.css" does not hold
+        for an HTML page at "/account/a.css" ("Gotta cache 'em all", Doyhenard 2024).
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from cachemw.rfc9111.fields import is_tag
 
 __all__ = ["Rule", "Rules"]
 
-#: Requests whose candidates are remembered, and the longest path of them: paths are chosen by strangers.
+#: How many requests have their candidates remembered, and the longest path of these: strangers choose the paths.
 _MEMO_REQUESTS: Final = 1024
 _MEMO_LENGTH: Final = 256
 
-#: Names of files that are never pages, by what CDNs cache without being asked; and the types that pages have.
+#: Endings of file names that CDNs cache by default, and the media types of pages.
 _FILES: Final = re.compile(
     r"\.(?:7z|avif|bmp|bz2|css|csv|docx?|eot|exe|flac|gif|gz|ico|jar|jpe?g|js|m4a|mjs|mp[34]|og[gv]|otf|pdf|png|pptx?"
     r"|rar|svgz?|tar|tiff?|ttf|wav|web[mp]|woff2?|xlsx?|zip|zst)\Z",
@@ -48,23 +48,30 @@ _PAGES: Final = frozenset({"application/json", "application/xhtml+xml", "text/ht
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One line of a table of rules. What is left out matches everything, or changes nothing.
+    """One line of a table of rules. A condition that is left out matches everything; an effect, changes nothing.
 
-    path           below the mount, without the query, percent-decoded, case-sensitive. A text matches the whole path;
-                   "*" in it is any run of characters, "/" included, and "/blog/*" is "/blog" too. A text that begins
-                   with "^", or a compiled pattern, is a regular expression (`search`).
-    methods        "GET" includes "HEAD", which is answered from the same page
+        Rule("/blog/*", content_types=("text/html",), lifetime=600, ignore_query=("utm_*",))
+
+    Conditions:
+
+    path           compared with the path below the mount, without the query, percent-decoded, case-sensitive. A text
+                   has to match the whole path; "*" in it matches any characters, "/" too; "/blog/*" also matches
+                   "/blog". A text that begins with "^", or a compiled pattern, is a regular expression (`search`)
+    methods        "GET" includes "HEAD"
     statuses       numbers, or classes such as "4xx"
     content_types  "text/html", "image/*"; parameters do not matter
-    lifetime       freshness lifetime in seconds, before what the response says; 0: not stored
-    cache          alias of the cache that holds these pages
-    tags           what these pages can be purged by, besides the tags that the response names
-    ignore_query   query parameters that are left out of the key; a trailing "*" matches any rest of the name
-    set_cookie     "strip": pages are stored without their cookies, which their first visitor alone is sent. None: what
-                   the policy says, as a rule that a page with a cookie is for one visitor and not stored
-    never          neither looked up nor stored; with `statuses` or `content_types`, not stored
 
-    Raises `ImproperlyConfigured` for a value that cannot be meant.
+    Effects:
+
+    lifetime       freshness lifetime in seconds, in place of what the response says; 0: not stored
+    cache          alias of the cache that holds these pages
+    tags           names by which these pages can be purged, in addition to the tags in the response
+    ignore_query   names of query parameters that are not part of the key; "utm_*": all that begin with "utm_"
+    set_cookie     "strip": the page is stored without its cookies; only its first visitor gets them. None: as the
+                   policy says; by default a page with a cookie is not stored
+    never          neither looked up nor stored; with `statuses` or `content_types`: not stored
+
+    Raises: ImproperlyConfigured for a wrong value.
     """
 
     path: str | re.Pattern[str] = "/*"
@@ -107,11 +114,11 @@ class Rule:
 
     @property
     def conditional(self) -> bool:
-        """Whether the rule asks about the response, so that it cannot be decided before there is one."""
+        """Has the rule a condition on the response?"""
         return bool(self.statuses or self.content_types)
 
     def matches_request(self, method: str, path: str) -> bool:
-        """Whether the rule may apply to a request; `path` is raw or decoded."""
+        """Do the conditions on the request hold? path: raw or decoded."""
         if self.methods and method not in self.methods and not (method == "HEAD" and "GET" in self.methods):
             return False
         if self.never:
@@ -119,10 +126,10 @@ class Rule:
         return all(map(self._matches, readings(path)))
 
     def matches_response(self, status: int, content_type: str | None, path: str = "") -> bool:
-        """Whether the rule applies to a response with this status and this `Content-Type` field, at this path.
+        """Do the conditions on the response hold for this status and Content-Type, at this path?
 
-        A page at a path that ends as a file's does it applies to only if it names the type, or says "never": what is
-        asked for as "/account/a.css" and answered with the account is for its visitor, whatever the path looks like.
+        For an HTML or JSON page at a path such as "/account/a.css" they hold only if the rule names the media type, or
+        says `never`: the page may be the account of one visitor.
         """
         if self.statuses and status not in self.statuses and f"{status // 100}xx" not in self.statuses:
             return False
@@ -133,9 +140,14 @@ class Rule:
 
 
 class Rules(Sequence[Rule]):
-    """A table of rules, in order; made of `Rule` values and of mappings with the same names (from JSON, say).
+    """A table of rules, in order: a sequence of `Rule`. The first rule that matches holds.
 
-    `source` names the setting in errors. Raises `ImproperlyConfigured`.
+        Rules([Rule("/account/*", never=True), {"path": "*.css", "lifetime": 86400}])
+
+    rules   `Rule` values, or mappings with the same names (from JSON, for example)
+    source  the name of the setting, for errors
+
+    Raises: ImproperlyConfigured for a wrong rule.
     """
 
     __slots__ = ("_memo", "_rules")
@@ -166,10 +178,9 @@ class Rules(Sequence[Rule]):
         return f"Rules({list(self._rules)!r})"
 
     def for_request(self, method: str, path: str) -> tuple[Rule, ...] | None:
-        """The rules that may apply to the response to this request, in order, or None if no rule can.
+        """The rules whose conditions on the request hold, up to the first without other conditions; None if none do.
 
-        `path` is the path below the mount, raw or decoded. The last rule of the answer may be unconditional: the
-        rules after it never come to their turn.
+        path: below the mount, raw or decoded.
         """
         if not self._rules:
             return None
@@ -195,14 +206,14 @@ class Rules(Sequence[Rule]):
 
     @staticmethod
     def for_lookup(candidates: Sequence[Rule] | None) -> Rule | None:
-        """The candidate that holds whatever the response: it decides `cache`, `ignore_query`, and `never`."""
+        """The candidate without conditions on the response; it decides `cache`, `ignore_query` and `never`."""
         return candidates[-1] if candidates and not candidates[-1].conditional else None
 
     @staticmethod
     def for_response(
         candidates: Sequence[Rule] | None, status: int, content_type: str | None, path: str = ""
     ) -> Rule | None:
-        """The first candidate that applies to a response with this status and `Content-Type` at this path, or None."""
+        """The first candidate whose conditions on the response hold; None if there is none."""
         for rule in candidates or ():
             if rule.matches_response(status, content_type, path):
                 return rule
@@ -233,7 +244,7 @@ def _is_page_under_file_name(status: int, media_type: str, path: str) -> bool:
 
 
 def _tuple(value: Any) -> tuple[Any, ...]:
-    """A lone text or number is a tuple of one: nobody who writes "GET" means three letters."""
+    """A tuple of the members; of one, for a text or a number: "GET" does not mean three letters."""
     return tuple(value) if isinstance(value, Iterable) and not isinstance(value, str | bytes) else (value,)
 
 
@@ -260,9 +271,9 @@ def _matcher(path: Any) -> Callable[[str], Any]:
 
 
 def _matches_glob(parts: Sequence[str], slash: str, path: str) -> bool:
-    """Whether the parts come in the path in this order, the first at its start, the last at its end; linear.
+    """Are the parts in the path in this order, the first at its start and the last at its end? In linear time.
 
-    `slash` makes a folder match without its own slash: "/blog/" matches wherever "/blog" is to match "/blog/*".
+    slash: added to the path, so that "/blog" matches "/blog/*".
     """
     if not path.endswith("/"):
         path += slash

@@ -1,10 +1,10 @@
-"""Settings: everything that can be set, in one frozen value, by three doors: arguments, a mapping, the environment.
+"""Settings: everything that can be set, in one frozen value; from arguments, a mapping, or the environment.
 
-Rule 1: a wrong value is one `ImproperlyConfigured` that names the setting as it was given, the value, what is allowed.
-Rule 2: nothing here reads the environment but `from_environ`, and nothing reads settings behind a caller's back.
+Rule 1: a wrong value is one `ImproperlyConfigured` that says the name as it was given, the value, and what is allowed.
+Rule 2: only `from_environ` reads the environment, and only when the caller asks for it.
 
-`dataclasses.fields(Settings)` holds the documentation: each field's `metadata` has `doc`, `unit`, `names` (in a
-mapping, the first one in the environment too).
+The documentation of each setting is in the `metadata` of `dataclasses.fields(Settings)`: `doc`, `unit`, and `names`,
+its keys in a mapping (the first one is its variable in the environment, too).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _MAPPINGS: Final = frozenset({"policy_options", "caches"})
 _PREFIX: Final = readers.PREFIX
 _DJANGO: Final = "CACHE_MIDDLEWARE_"
 
-#: What those would write who know other caches.
+#: Names that users of other caches may write, and what they mean here.
 _MEANT: Final = {
     **dict.fromkeys(("CACHEMW_DEFAULT_TIMEOUT", "CACHEMW_TIMEOUT", "CACHEMW_TTL"), "CACHEMW_SECONDS"),
     **dict.fromkeys(("CACHEMW_BACKEND", "CACHEMW_LOCATION", "CACHEMW_REDIS_URL", "CACHEMW_STORE"), "CACHEMW_URL"),
@@ -56,11 +56,15 @@ def _setting(doc: str, read: Reader, *names: str, unit: str = "", **how: Any) ->
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How the middlewares and the caches work. Every field may be left out.
+    """The settings of the middlewares and the caches. Every argument may be left out.
 
-    What each one means, its unit and its other names: docs/settings.md, and the `metadata` of `dataclasses.fields`.
+        settings = Settings(seconds=60, key_prefix="shop", caches={"default": "redis://localhost:6379/0"})
+        app = CacheMiddleware(app, settings=settings)
 
-    Raises: ImproperlyConfigured for a value that cannot be used.
+    The meaning, the unit and the other names of each argument: docs/settings.md, and the `metadata` of
+    `dataclasses.fields(Settings)`.
+
+    Raises: ImproperlyConfigured for a wrong value.
     """
 
     seconds: float | None = _setting(
@@ -148,7 +152,7 @@ class Settings:
                 object.__setattr__(self, one.name, one.metadata["read"](one.name, value))
 
     def __hash__(self) -> int:
-        """Of all but `caches`: what stands below OPTIONS there need not have one."""
+        """The hash of all but `caches`, whose OPTIONS may hold values without a hash."""
         values = [getattr(self, one.name) for one in dataclasses.fields(self) if one.name not in _MAPPINGS]
         return hash((*values, frozenset(self.policy_options.items())))
 
@@ -157,10 +161,10 @@ class Settings:
         return readers.PRESETS[self.preset](**self.policy_options)
 
     def lifetime(self, policy: Policy | None = None) -> float:
-        """How long a page is fresh where its response does not say, in seconds.
+        """How long, in seconds, a page is fresh whose response does not say: the first that is set, else 600.
 
-        `seconds` was said for this site, and comes before what a preset says for any; a policy that is given besides
-        comes before both.
+        With a `policy`: its `seconds`, then those of these settings. Without: those of these settings, then those of
+        their own policy.
         """
         said = self.policy().seconds if policy is None else policy.seconds
         chosen = (self.seconds, said) if policy is None else (said, self.seconds)
@@ -168,9 +172,13 @@ class Settings:
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any], *, base: Self | None = None) -> Self:
-        """The settings in a Django-shaped mapping or Flask's `app.config`; keys in it that are not ours do not matter.
+        """The settings in a mapping: Django's settings, Flask's `app.config`, or the like. Other keys are ignored.
 
-        base: where values come from that the mapping leaves out, such as `Settings.from_environ()`.
+            Settings.from_mapping(app.config, base=Settings.from_environ())
+
+        base: the settings for everything that the mapping leaves out; None: the defaults.
+
+        Raises: ImproperlyConfigured for a wrong value, and for a key that is nearly one of ours.
         """
         values = _known(mapping)
         if unknown := _strange(mapping):
@@ -185,9 +193,12 @@ class Settings:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None) -> Self:
-        """The settings in the environment: CACHEMW_<NAME>, or CACHEMW_<NAME>_FILE with the path of a file to read.
+        """The settings in the environment: CACHEMW_<NAME>, or CACHEMW_<NAME>_FILE with the path of a file.
 
-        environ: None is the process's own, whose caches are left to the process-wide `cachemw.caches`.
+        environ: a mapping in place of the environment; None: the environment of the process. `caches` is then None: the
+        process-wide `cachemw.caches` reads the URLs of stores by itself.
+
+        Raises: ImproperlyConfigured for a wrong value, and for a name that is nearly one of ours.
         """
         given = os.environ if environ is None else environ
         mapping = _with_files({name: given[name] for name in given if name.startswith(_PREFIX)})
@@ -206,14 +217,14 @@ class Settings:
 
 _OPTIONS: Final = _PREFIX + "POLICY_OPTIONS"
 _URL: Final = _PREFIX + "URL"
-#: What Kubernetes tells every container of a service "cachemw", or "cachemw-redis".
+#: Variables that Kubernetes sets in each container for a service "cachemw", or "cachemw-redis".
 _KUBERNETES: Final = re.compile(r"CACHEMW_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_[A-Z]+(_[A-Z]+)?)?)")
-_APP: Final = _PREFIX + "APP"  # which application `cachemw.autowrap` wraps: no setting, and no mistake
+_APP: Final = _PREFIX + "APP"  # for `cachemw.autowrap`: no setting, but no mistake either
 
 
 @cache
 def _warn_of(name: str) -> None:
-    """Once: the environment is read again by every middleware, and by functions that are told of no settings."""
+    """Warn once for each name: the environment is read by every middleware, and by some functions at each call."""
     _log.warning("%s is no setting of cachemw, and does nothing; %s", name, _advice(name))
 
 
@@ -222,7 +233,7 @@ def _advice(name: str) -> str:
 
 
 def _known(mapping: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields' values in a mapping, read under the names they have there."""
+    """The values of the fields that are in a mapping."""
     values: dict[str, Any] = {}
     for one in dataclasses.fields(Settings):
         name = next((name for name in one.metadata["names"] if name in mapping), None)
@@ -246,7 +257,7 @@ def _known(mapping: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _both(one: str, other: str) -> ImproperlyConfigured:
-    """The error for one thing that is said twice; to be raised by the caller."""
+    """The error for a setting that is given by two names; the caller raises it."""
     return ImproperlyConfigured(f"{one} and {other} are both given; leave one out")
 
 
@@ -262,7 +273,7 @@ def _urls(mapping: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
 
 
 def _alias_of(name: Any) -> str | None:
-    """The alias, in lower case, whose URL a setting of this name is."""
+    """The alias, in lower case, of CACHEMW_URL_<ALIAS>; "default" of CACHEMW_URL; None of other names."""
     if name == _URL:
         return "default"
     if not isinstance(name, str) or not name.startswith(_URL + "_"):
@@ -271,10 +282,10 @@ def _alias_of(name: Any) -> str | None:
 
 
 def _strange(mapping: Mapping[str, Any]) -> list[str]:
-    """The names with our prefix that we do not know; what is nearly one we know is a mistake, Django's included."""
+    """The unknown names with our prefix. Raises: ImproperlyConfigured for one that is nearly a known name."""
     names = {one.name: one.metadata["names"] for one in dataclasses.fields(Settings)}
     for name in mapping:
-        if name in names:  # an argument of `Settings`, which would not count here, in silence
+        if name in names:  # an argument of `Settings`: as a key it would have no effect
             raise ImproperlyConfigured(f"{name!r} is no key of a mapping; did you mean {names[name][0]!r}?")
     known = {_URL, _APP, *readers.POLICY_NAMES, *itertools.chain.from_iterable(names.values())}
     strange = [
@@ -292,7 +303,7 @@ def _strange(mapping: Mapping[str, Any]) -> list[str]:
 
 
 def _with_files(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment with the content of the files that its <NAME>_FILE name, less the end of their last line."""
+    """The environment, with the contents of the files that <NAME>_FILE variables name, without the last line end."""
     values = dict(environ)
     for name in environ:
         if not name.endswith("_FILE"):
