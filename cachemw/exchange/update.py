@@ -68,6 +68,8 @@ class Update(Doubts[EngineT]):
         self.forward_status = self.forward_status or head.status
         if self.outer is not None:
             self._hear_view()
+            if self.chosen_within:  # said on, whether this cache stores anything or not
+                self.outer.chosen_within = True
         request, engine = self.request, self.engine
         policy = engine.policy
         page = request.method in _PAGE_METHODS
@@ -114,7 +116,7 @@ class Update(Doubts[EngineT]):
             return self._refuse("host", head)
         if (disguised := request.disguised) and not disguised.isdisjoint((*nominated(head), *policy.keyed_fields)):
             return self._refuse("field", head)  # the key does not have what the application may have read
-        if (storing.chosen or self.chosen_within) and self.outer is not None:
+        if storing.chosen and self.outer is not None:
             self.outer.chosen_within = True
         if policy.patch and (storing.chosen or self.timeout is not None or policy.django_rules):
             head = patched(head, storing.lifetime, now)

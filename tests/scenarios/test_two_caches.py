@@ -171,6 +171,23 @@ def test_a_lifetime_that_the_inner_one_chose_is_no_word_of_the_page(site: Site) 
     assert len(site.calls) == 2
 
 
+def test_nor_is_it_where_a_cache_in_between_stores_nothing(site: Site) -> None:
+    module: Any = wsgi if site.interface == "wsgi" else asgi
+
+    def around(app: Any, interface: str) -> Any:
+        app = module.CacheMiddleware(app, cache=LocMemCache(f"two-caches-{next(numbers)}"))
+        for never in (False, True):
+            halves: dict[str, Any] = {"cache": LocMemCache(f"two-caches-{next(numbers)}")}
+            halves["rules"] = [{"path": "/", "never": never}]
+            app = module.UpdateCacheMiddleware(module.FetchFromCacheMiddleware(app, **halves), **halves)
+        return module.CacheMiddleware(app, cache=LocMemCache(f"two-caches-{next(numbers)}"))
+
+    site.build(around=around).page(b"for nobody")
+    site.get(), site.get()
+    site.page(b"for alice")
+    assert site.get("/", {"Cookie": "session=alice"}).body == b"for alice"
+
+
 def test_never_cache_is_obeyed_by_both(site: Site) -> None:
     in_a_row(site, never_cache)
     site.get()
