@@ -21,11 +21,13 @@ class Common:
     """What was learnt of the URLs of one store, and its clock.
 
     search   resource without query -> what a response said of its query
+    said     the same of what responses said before, which purges have to know
     mounts   space -> where applications were seen mounted
     """
 
     def __init__(self) -> None:
         self.search: dict[str, NoVarySearch] = {}
+        self.said: dict[str, tuple[NoVarySearch, ...]] = {}
         self.mounts: dict[str, set[str]] = {}
         self._engines: weakref.WeakValueDictionary[int, Engine] = weakref.WeakValueDictionary()
         self._stamp = 0.0

@@ -30,6 +30,7 @@ _OWN: Final = frozenset(
     {"content-length", "content-location", "date", "etag", "expires", "last-modified", "link", "location", "set-cookie"}
 )
 _MOUNTS: Final = 64  # paths at which one application is mounted
+_SAID: Final = 7  # what else responses of one path said before of the query; honest ones hardly ever change their mind
 
 #: Request fields that can change what a stored response means for this request. One that carries none of them (and
 #: none of the policy's keyed fields) is plain: if a fresh response is there, it is the answer.
@@ -276,8 +277,12 @@ class Engine:
     def hear(self, request: Request, search: NoVarySearch | None) -> bool:
         """Remember what a response says of the query (None: that all of it matters); False if that is no news."""
         bare = keys.resource(self.space, *request.url[:4], "")
-        if len(bare) > _LONGEST or self.search.get(bare) == search:
+        before = self.search.get(bare)
+        if len(bare) > _LONGEST or before == search:
             return False
+        if before is not None:  # what was stored by it stays where it is, and is found again should it be said again
+            said = [one for one in self.common.said.get(bare, ()) if one != before]
+            bounded(self.common.said)[bare] = (*said[-_SAID:], before)
         if search is None:
             self.search.pop(bare, None)  # another thread may have heard it, too
         else:
@@ -304,11 +309,10 @@ class Engine:
         """
         scheme, host, mount, path, query = request.url
         policy, bare = self.policy, keys.resource(self.space, scheme, host, mount, path, "")
-        search = self.common.search.get(bare)
+        search, said = self.common.search.get(bare), self.common.said.get(bare, ())
         queries = [query]
         queries += [keys.canonical_query(query, policy.ignore_query + more, policy.sort_query) for more in ((), ignore)]
-        if search is not None:
-            queries += map(search.canonical, queries.copy())
+        queries += [one.canonical(query) for one in (search, *said) if one is not None for query in queries.copy()]
         return [keys.resource(self.space, scheme, host, mount, path, query) for query in dict.fromkeys(queries)]
 
     def locate(self, request: Request, ignore: tuple[str, ...] = ()) -> tuple[str, NoVarySearch | None]:

@@ -144,7 +144,7 @@ def renewed(stored: StoredResponse, head: Head, policy: Policy, answered: Answer
     merged = Head(stored.status, _updated(told, head, policy, now), stored.reason)
     # A lifetime that we chose may stand in the stored fields as ours (`policy.patch`): that does not make it theirs.
     rechosen = timeout is None and stored.chosen and stated is None
-    if rechosen and explicit_lifetime(merged, policy, now) is not None:
+    if rechosen and policy.patch and explicit_lifetime(merged, policy, now) is not None:
         timeout = seconds
         merged = Head(stored.status, _with_expires(merged, head, now + seconds), stored.reason)
     storing = judge(merged, policy, seconds=seconds, timeout=timeout, now=now, named=answered.named)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cachemw import Policy
+from cachemw import Policy, purge
 from tests.scenarios.conftest import Script, Site
 
 AT = "Fri, 15 Jan 2027 08:00:05 GMT"  # five seconds after the clock begins
@@ -78,3 +78,41 @@ def test_nothing_is_stored_of_the_304_to_a_request_that_said_no_store(site: Site
     assert (answer.body, answer["x-private"]) == (b"page", None)
     assert "fwd=stale; fwd-status=304; stored" in answer.trace
     assert site.get().hit
+
+
+@pytest.mark.parametrize("gone", ["purge", "POST"])
+def test_a_purge_reaches_what_was_stored_when_another_no_vary_search_was_said(site: Site, gone: str) -> None:
+    def say(search: str, body: bytes) -> None:
+        site.page(body, cache_control="max-age=1000", no_vary_search=search)
+
+    say("key-order", b"old")
+    site.get("/a")
+    site.get("/a?b=1&a=1")
+    for search in ('params=("c")', 'params=("d")'):
+        say(search, b"other")
+        site.get("/a?c")
+        purge("http://example.org/a", caching=site.middleware)
+        site.get("/a")
+    if gone == "POST":
+        site.request("POST", "/a?b=1&a=1")
+    else:
+        purge("http://example.org/a?b=1&a=1", caching=site.middleware)
+    purge("http://example.org/a", caching=site.middleware)
+    say("key-order", b"new")
+    site.get("/a")
+    assert site.get("/a?b=1&a=1").body == b"new"
+
+
+@pytest.mark.parametrize("name", ["Cache-Control", "Expires"])
+def test_a_lifetime_that_the_application_has_stated_is_not_taken_for_one_of_ours(site: Site, name: str) -> None:
+    site.build(policy=Policy.rfc9111())
+    value = {"Cache-Control": "max-age=20", "Expires": "Fri, 15 Jan 2027 08:00:20 GMT"}[name]
+    site.answers(
+        Script(fields=[("ETag", '"1"'), (name, value)]),
+        Script(304, [("ETag", '"1"'), ("CDN-Cache-Control", "no-cache")]),  # which states none
+        Script(304, [("ETag", '"1"'), ("CDN-Cache-Control", "odd=")]),  # which is ignored
+    )
+    site.get()
+    site.clock.advance(21)
+    site.get()
+    assert site.get()[name] == value
