@@ -1,15 +1,15 @@
-"""Cache busting: URLs of static files that carry the version of their content, and are kept for ever.
+"""Cache busting: URLs of static files that contain the version of the content, so that caches keep them for ever.
 
     static_url("style.css")                      # /static/style.css?v=2c26b46b68ff
     version_flask(app)                           # Flask's own url_for, in application and blueprints
     version_starlette(app)                       # Starlette's and FastAPI's
     version_jinja(environment, folder)           # templates of anything else, with folder = StaticFolder("static")
-    app = StaticMiddleware(app, folder)          # whatever serves the files: says how long they may be kept
+    app = StaticMiddleware(app, folder)          # around the application that serves the files: sets Cache-Control
 
-The URL of a file changes when its content does. So a response to a URL that names the version of what the file holds
-carries `Cache-Control: public, max-age=31536000, immutable`: no browser asks for it again. A response to a URL that
-names another version (one server of several has the new files already) lives for a minute. `cachemw static build`
-writes hashed names instead, for servers that hand out files by themselves.
+The URL of a file changes when its content does. A response to a URL with the current version therefore has
+`Cache-Control: public, max-age=31536000, immutable`: no browser asks for it again. A response to a URL with another
+version is stored for a minute (during a deploy, only some servers have the new files). `cachemw static build` writes
+files with hashed names instead, for web servers that serve files by themselves.
 """
 
 from __future__ import annotations
@@ -41,15 +41,16 @@ __all__ = [
 
 
 def static_url(name: str, *, folder: StaticFolder | str | os.PathLike[str] | None = None, v: Any = CHOSEN) -> str:
-    """The URL of a static file by its path within the folder, with the version of its content.
+    """The URL of a static file, with the version of its content.
 
         static_url("style.css")             # /static/style.css?v=2c26b46b68ff
 
+    name    the path of the file in the folder
     folder  a `StaticFolder`, or a directory that is served at /static/; None: the static folder of the current Flask
-            application, elsewhere the directory "static" of the working directory
-    v       a version by hand, which wins; None leaves it out
+            application, else the directory "static" in the working directory
+    v       a version by hand; None: no version; left out: the version of the content
 
-    Raises: ImproperlyConfigured, which names the file, if there is none or if it lies outside of the folder.
+    Raises: ImproperlyConfigured, with the name, if there is no such file or if it is outside of the folder.
     Warns: StaticVersionWarning if `v` looks like a time stamp.
     """
     if folder is None:
@@ -72,14 +73,14 @@ def StaticMiddleware(app: ASGI, *folders: StaticFolder) -> ASGIStatic: ...
 @overload
 def StaticMiddleware(app: WSGI, *folders: StaticFolder) -> WSGIStatic: ...
 def StaticMiddleware(app: Any, *folders: StaticFolder) -> Any:
-    """Say of static files how long they may be kept, where any WSGI or ASGI application serves them.
+    """Set Cache-Control on static files that a WSGI or ASGI application serves, by the version in their URLs.
 
         app = StaticMiddleware(app, StaticFolder("static", url="/static/"))
 
-    Requests below a folder's URL are looked at, all others pass untouched; a URL that leads out of its folder is a 404.
-    Put it inside of the cache of pages. Flask and Starlette need no more than `version_flask`, `version_starlette`.
+    It changes only responses below the URL of a folder. A URL that leads out of the folder is answered with 404. It
+    stands inside of the page cache. Flask and Starlette do not need it: see `version_flask`, `version_starlette`.
 
-    Raises: ImproperlyConfigured if `app` speaks neither interface, or there is no folder.
+    Raises: ImproperlyConfigured without a folder, and if `app` is neither a WSGI nor an ASGI application.
     """
     if not folders or not all(isinstance(folder, StaticFolder) for folder in folders):
         raise ImproperlyConfigured("StaticMiddleware(app, folder, …) takes one StaticFolder or several.")

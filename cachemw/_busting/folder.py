@@ -1,9 +1,9 @@
-"""A folder of static files: which file a name stands for, which version it has, which URL asks for that version.
+"""A folder of static files: the file for a name, its version, and the URL with that version.
 
 Rule 1: a name never leads out of the folder: not by `..`, an absolute path, NUL, a backslash or a symbolic link.
-Rule 2: the version of a file is its content. A version is remembered with the file's times, size and inode, and never
-        trusted for a file that changed so lately that another change could bear the same time stamp.
-Rule 3: `fixed` fixes the URLs that are given out; whether a file holds what a URL asks for is looked up every time.
+Rule 2: the version of a file is a hash of its content. It is remembered with the file's times, size and inode; but not
+        if the file was changed a moment ago: a second change could have the same time stamp.
+Rule 3: `fixed` fixes the URLs that are made. At each request the file is compared with the version in the URL.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = [
 
 log = logging.getLogger("cachemw")
 
-#: What `cachemw static build` writes beside the files it has made.
+#: The file that `cachemw static build` writes beside the others.
 MANIFEST: Final = "static-manifest.json"
 VERSION_LENGTH: Final = 12  # hex digits of SHA-256: 48 bits tell apart the versions of one file
 _RACY: Final = 2.0  # seconds; FAT has the coarsest time stamps
@@ -46,15 +46,15 @@ _HASHED: Final = re.compile(r"\.([0-9a-f]{12})(?:\.[^./]+)?$")
 _TIME_STAMP: Final = re.compile(
     r"1[0-9]{9}(?:[0-9]{3})?(?:\.[0-9]+)?|(?:19|20)[0-9]{2}[01][0-9][0-3][0-9](?:[0-9]{4,6})?"
 )
-CHOSEN: Final[Any] = object()  # no version was given by hand
+CHOSEN: Final[Any] = object()  # no version is given by hand
 
 
 class StaticVersionWarning(UserWarning):
-    """A version given by hand looks like a time: it changes when the file does not, or stays when the file changes."""
+    """A version given by hand looks like a time: it may change without the file, or stay when the file changes."""
 
 
 class _Known(NamedTuple):
-    """The version that a file had, and how the file looked then; `settled` if any later change would show."""
+    """The version of a file and its `signature` then; `settled`: each later change would change the signature."""
 
     signature: tuple[int, ...]
     version: str
@@ -62,18 +62,22 @@ class _Known(NamedTuple):
 
 
 class _Located(NamedTuple):
-    """The file that a name stands for; without one, whether the name may not be asked for at all."""
+    """The path of the file for a name; None: there is none. `refused`: the name leads out of the folder."""
 
     path: str | None = None
     refused: bool = False
 
 
 class Asked(NamedTuple):
-    """What a request asks of a static file.
+    """A request for a static file.
 
-    `version` is what the file holds, None if there is none; `named` whether the URL names a version at all, and
-    `current` whether that is the one. `refused`: the URL leads out of the folder, and is answered with 404. By `size`
-    (in octets) and `modified` (in seconds) a response with the file is known; `twins` are its compressed copies.
+    version   of the file now; None: there is no such file
+    named     the URL names a version
+    current   that version is the file's
+    refused   the URL leads out of the folder; the answer is 404
+    size      of the file, in octets; a response with the file is recognised by it and by `modified`
+    modified  seconds since the epoch
+    twins     the compressed copies of the file
     """
 
     name: str
@@ -87,14 +91,14 @@ class Asked(NamedTuple):
 
 
 class Manifest(NamedTuple):
-    """What a build has made: `files` from names to hashed names, `contents` from hashed names to content versions."""
+    """The result of a build: `files` maps names to hashed names, `contents` maps hashed names to versions."""
 
     files: Mapping[str, str]
     contents: Mapping[str, str]
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Manifest:
-        """Read the file. Raises: ImproperlyConfigured if it is none of ours."""
+        """Read the file. Raises: ImproperlyConfigured if it is not the manifest of a build."""
         try:
             data = json.loads(Path(path).read_text(encoding="utf-8"))
             found = cls(data["files"], data["contents"])
@@ -116,17 +120,19 @@ def _is_texts(part: Any) -> bool:
 
 
 class StaticFolder:
-    """Static files under one URL; calling it gives the URL of a file, with the version of its content.
+    """Static files under one URL. Calling it gives the URL of a file, with the version of its content.
 
         static_url = StaticFolder("static")
         static_url("style.css")             # /static/style.css?v=2c26b46b68ff
 
-    `directories` are searched in this order. `url` is where the files are served: a path, or the URL of a CDN. With
-    `fixed` (production) a file's URL stays what it was when it was first asked for, without a look at the file. A
-    directory that `cachemw static build` made gives its hashed names instead. `follow_symlinks` also allows files that
-    symbolic links lead to outside of the directories.
+    directories      searched in this order
+    url              where the files are served: a path, or the URL of a CDN
+    fixed            for production: the URL of a file is made once, and the file is not looked at again for it
+    follow_symlinks  allow symbolic links to files outside of the directories
 
-    Raises: ImproperlyConfigured for a directory that is not there, a wrong URL or an unreadable manifest.
+    In a directory that `cachemw static build` has made, URLs have the hashed names in place of `?v=`.
+
+    Raises: ImproperlyConfigured for a directory that does not exist, a wrong URL or an unreadable manifest.
     """
 
     def __init__(
@@ -161,9 +167,9 @@ class StaticFolder:
     # -- URLs -------------------------------------------------------------------------------------------------------
 
     def __call__(self, name: str, *, v: Any = CHOSEN) -> str:
-        """The URL of a file by its path within the folder ("css/site.css"). A `v` by hand wins; None leaves it out.
+        """The URL of a file. name: its path in the folder, "css/site.css"; v: a version by hand, None: no version.
 
-        Raises: ImproperlyConfigured, which names the file, if there is none or if it lies outside of the folder.
+        Raises: ImproperlyConfigured, with the name, if there is no such file or if it is outside of the folder.
         Warns: StaticVersionWarning if `v` looks like a time stamp.
         """
         if not isinstance(name, str):
@@ -176,9 +182,9 @@ class StaticFolder:
         return self.url + quote(os.fsencode(name), safe="/~") + ("" if version is None else f"?v={quote(version)}")
 
     def reference(self, name: str, *, v: Any = CHOSEN) -> tuple[str, str | None]:
-        """The name and the version that a URL of this file is to carry, for frameworks that build it themselves.
+        """The name and the version for the URL of this file, for frameworks that build URLs themselves.
 
-        A file that is not there has no version; this is logged once: a page with a broken image is better than none.
+        A file that does not exist has no version, and is logged once: a broken image is better than a broken page.
         """
         if v is not CHOSEN:
             if v is not None and _TIME_STAMP.fullmatch(str(v)) and str(v) != self.version(name):
@@ -226,13 +232,13 @@ class StaticFolder:
     # -- files ------------------------------------------------------------------------------------------------------
 
     def version(self, name: str) -> str | None:
-        """The first 12 hex digits of the SHA-256 of what the file holds now; None if there is no such file."""
+        """The first 12 hex digits of the SHA-256 of the file's content now; None if there is no such file."""
         located = self._locate(name)
         known = None if located.path is None else self._look_at(located.path)
         return None if known is None else known.version
 
     def asked(self, name: str, query: str) -> Asked:
-        """What a request for this file with this (raw) query asks for."""
+        """The request for this file with this raw query."""
         located = self._locate(name)
         known = None if located.path is None else self._look_at(located.path)
         if located.path is None or known is None:
@@ -248,12 +254,12 @@ class StaticFolder:
         return asked._replace(named=True, current=given == [version])
 
     def _twins(self, name: str, path: str, version: str) -> tuple[Twin, ...]:
-        """Of a folder that a build has made, the file's twins; under a hashed name they never belong to another one."""
+        """The file's twins, if a build has made the folder. Twins of a hashed name always belong to this content."""
         manifest = self.manifest()
         return twins_of(path, not_older=manifest.contents.get(name) != version) if manifest.files else ()
 
     def _versions_in(self, name: str) -> list[str]:
-        """The version that a build has promised for this name: in its manifest, or in the name itself."""
+        """The version that a build has given this name, in the manifest or in the name itself."""
         if (content := self.manifest().contents.get(name)) is not None:
             return [content]
         return [found[1]] if (found := _HASHED.search(name)) else []
@@ -283,7 +289,7 @@ class StaticFolder:
         return known
 
     def manifest(self) -> Manifest:
-        """What a build has made of this folder; read anew when it changed, unless the folder is `fixed`."""
+        """The manifest of the folder; read again when it has changed, unless the folder is `fixed`."""
         signature, manifest = self._manifest
         if self.fixed and signature is not None:
             return manifest
@@ -306,7 +312,7 @@ class StaticFolder:
 
 
 def inside(path: str, directory: str) -> bool:
-    """Whether a real path lies within a directory."""
+    """Is this real path inside of the directory?"""
     root = os.path.realpath(directory)
     return path == root or path.startswith(root.rstrip(os.sep) + os.sep)
 
@@ -327,7 +333,7 @@ def _signature(status: os.stat_result) -> tuple[int, ...]:
 
 
 def _hash(path: str) -> _Known:
-    """Hash the file; a hash of one that was written to meanwhile is not settled."""
+    """Hash the file; the result is not settled if the file was written meanwhile."""
     with open(path, "rb") as file:
         before = os.fstat(file.fileno())
         digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,7 +1,7 @@
-"""Where Flask, Starlette and Jinja build URLs of static files and serve them: each is given the version there.
+"""Adds versions to the URLs of static files that Flask, Starlette and Jinja build, and headers where these serve them.
 
-Rule 1: templates stay as they are, and a `v` that they give wins; `v=None` leaves it out.
-Rule 2: the framework goes on serving the files: guards, hooks and sessions work as before.
+Rule 1: templates need no change. They may give a version by hand, `v=…`, or none, `v=None`.
+Rule 2: the framework still serves the files: guards, hooks and sessions work as before.
 """
 
 from __future__ import annotations
@@ -36,13 +36,16 @@ def _given(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def version_flask(app: Flask, *, fixed: bool | None = None, follow_symlinks: bool = False) -> None:
-    """Give the static files of a Flask application and of its blueprints, also of later ones, URLs with versions.
+    """Add versions to the URLs of static files of a Flask application and of its blueprints, also of later ones.
 
         version_flask(app)
         url_for("static", filename="style.css")     # /static/style.css?v=2c26b46b68ff
 
-    `CacheMW(app)` does this by itself; call it for an application without the extension, or for its options. `fixed`:
-    see `StaticFolder`; left out, it is the opposite of `app.debug`. Raises: ImproperlyConfigured the second time.
+    `CacheMW(app)` does this by itself; call it for an application without the extension, or to give options.
+
+    fixed, follow_symlinks  see `StaticFolder`; `fixed` left out: the opposite of `app.debug`
+
+    Raises: ImproperlyConfigured if it is called twice for an application.
     """
     FlaskVersions.of(app).ask(fixed, follow_symlinks)
 
@@ -52,7 +55,7 @@ class FlaskVersions(Forkable):
 
     @classmethod
     def of(cls, app: Flask) -> FlaskVersions:
-        """Those of this application. Nothing of it is changed before `install`."""
+        """The folders of this application. The application is not changed before `install`."""
         versions: FlaskVersions | None = app.extensions.get(_EXTENSION)
         return app.extensions.setdefault(_EXTENSION, cls(app)) if versions is None else versions
 
@@ -70,7 +73,7 @@ class FlaskVersions(Forkable):
         self._lock = threading.Lock()
 
     def ask(self, fixed: bool | None, follow_symlinks: bool) -> None:
-        """Install with these options, which come before those of an extension that has installed by itself."""
+        """Install with these options, also if the extension has installed already without them."""
         if self._asked:
             raise ImproperlyConfigured("version_flask was called for this application already; once is enough.")
         self._asked, self._fixed, self._follow_symlinks = True, fixed, follow_symlinks
@@ -78,7 +81,7 @@ class FlaskVersions(Forkable):
         self.install()
 
     def install(self) -> None:
-        """Have Flask's `url_for` and its static files know of versions."""
+        """Add versions to Flask's `url_for`, and headers to its static files."""
         if not self._installed:
             self._installed = True
             self._app.url_defaults(self._complete)
@@ -87,9 +90,9 @@ class FlaskVersions(Forkable):
             self._app.wsgi_app = self._serve  # type: ignore[method-assign]
 
     def url(self, name: str, v: Any) -> str:
-        """The URL of a file of the application's own folder, also where nothing is installed.
+        """The URL of a file in the application's own folder, installed or not.
 
-        Raises: ImproperlyConfigured, which names the file, if there is none.
+        Raises: ImproperlyConfigured, with the name, if there is no such file.
         """
         from flask import has_request_context, url_for
 
@@ -103,7 +106,7 @@ class FlaskVersions(Forkable):
         return url_for("static", filename=file, v=version)  # below the mount of the application
 
     def _folder(self, endpoint: str) -> StaticFolder | None:
-        """The folder that this endpoint serves; None for other endpoints, and for a folder that is not there."""
+        """The folder that this endpoint serves; None for other endpoints, and if the folder does not exist."""
         if not _is_static(endpoint):
             return None
         if endpoint not in self._folders:
@@ -125,7 +128,7 @@ class FlaskVersions(Forkable):
             values["filename"], values["v"] = folder.reference(name, **_given(values))
 
     def _serve(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """The application; what cannot be a static file goes straight to it."""
+        """The application, with the static middleware around it for paths that may be static files."""
         if self._prefixes is None:
             with self._lock:
                 if self._prefixes is None:
@@ -134,9 +137,10 @@ class FlaskVersions(Forkable):
         return app(environ, start_response)
 
     def _prepared(self) -> tuple[str, ...]:
-        """Before the first request, when all blueprints are registered: stand in front of the views that serve files.
+        """Before the first request, when all blueprints are registered: wrap the views that serve static files.
 
-        Behind the before functions: what one of them answers is no file. Returns where the views' paths begin.
+        The before functions run outside of the wrappers: their answers are no files. Returns the beginnings of the
+        views' paths.
         """
         views = self._app.view_functions
         for endpoint in filter(_is_static, [*views]):
@@ -167,14 +171,16 @@ def _is_static(endpoint: str) -> bool:
 
 
 def version_starlette(app: Starlette, *, fixed: bool | None = None) -> None:
-    """Give the static files of a Starlette or FastAPI application URLs with versions: of all mounted `StaticFiles`.
+    """Add versions to the URLs of all `StaticFiles` that a Starlette or FastAPI application mounts.
 
         app.mount("/static", StaticFiles(directory="static"), name="static")
         version_starlette(app)
         request.url_for("static", path="style.css")     # http://example.org/static/style.css?v=2c26b46b68ff
 
-    To be called when everything is mounted. `fixed`: see `StaticFolder`; left out, it is the opposite of `app.debug`.
-    Raises: ImproperlyConfigured if there is no `StaticFiles` to give a version, or for a directory that is not there.
+    Call it when everything is mounted. fixed: see `StaticFolder`; left out: the opposite of `app.debug`.
+
+    Raises: ImproperlyConfigured if no `StaticFiles` without versions is mounted, and for a directory that does not
+    exist.
     """
     from cachemw._busting.starlette import version_mounts
 
@@ -189,10 +195,13 @@ def version_starlette(app: Starlette, *, fixed: bool | None = None) -> None:
 
 
 def version_jinja(env: Environment, folder: StaticFolder, *, endpoint: str = "static") -> None:
-    """Give templates of a plain Jinja environment `static_url(name)`, and `url_for("static", filename=…)` or `path=…`.
+    """Give the templates of a Jinja environment `static_url(name)`, and `url_for("static", filename=…)` or `path=…`.
 
-    A `url_for` that the environment has already goes on answering for every other endpoint. Raises: LookupError in the
-    template for an endpoint that nothing answers for.
+    folder    the `StaticFolder` with the files
+    endpoint  the first argument of `url_for` that means the folder
+
+    If the environment has a `url_for`, it is called for other endpoints. Raises, in the template: LookupError for an
+    unknown endpoint.
     """
     other: Any = env.globals.get("url_for")
 

@@ -1,13 +1,13 @@
-"""What a response with a static file tells caches. Pure but for the look at the files; `_busting.shells` has the I/O.
+"""What a response with a static file tells caches. Pure, except that it looks at files; `_busting.shells` has the I/O.
 
-Rule 1: only a response whose URL names the version that the file held both before and after the application opened it
-        is immutable. Everything else of ours lives shortly or is validated.
-Rule 2: on such a URL the version is the validator. What frameworks make of a file's time and size is the same for two
-        contents where a build clamps the times of its files, and a 304 would keep the wrong one for a year.
-Rule 3: a compressed twin that a build has made goes out where the application would send the file, whole, and with a
-        weak tag: a part of it, or an If-Range, would be of another sequence of octets.
-Rule 4: what is for one visitor stays so: `private` in the place of `public` beside Set-Cookie, after Authorization, and
-        where the response varies on either. `no-store` is left alone, and so is what comes out of a cache (Age).
+Rule 1: a response is immutable only if its URL names the version that the file had before and after the application
+        opened it. Other responses are stored for a minute, or validated.
+Rule 2: on such a URL the version is the validator. Frameworks make validators of a file's time and size. Some builds
+        give all files one time; two contents of one size then have one validator, and a 304 would keep the wrong one.
+Rule 3: a compressed twin is sent in place of the whole file only, with a weak entity-tag: its parts are other octets
+        than those of the file, so Range and If-Range do not apply to it.
+Rule 4: a response for one visitor is `private`, not `public`: with Set-Cookie, to a request with Authorization, and if
+        it varies on Authorization or Cookie. Responses with `no-store`, or out of a cache (Age), are not changed.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from cachemw.rfc9111.validation import answer_conditions, not_modified_fields
 
 __all__ = ["SHORT", "YEAR", "Serving"]
 
-YEAR: Final = 31_536_000  # seconds; what RFC 8246 and every CDN take for "for ever"
-SHORT: Final = 60  # seconds that a file under another version's URL is kept: about as long as a rolling deploy
+YEAR: Final = 31_536_000  # seconds; "for ever" in RFC 8246 and for CDNs
+SHORT: Final = 60  # seconds, for a file under the URL of another version: about as long as a rolling deploy
 
 _FAILED: Final = [("Content-Type", "text/plain"), ("Content-Length", "0")]
 _PARTIAL: Final = ("if-range", "range")
@@ -39,7 +39,7 @@ _VALIDATED: Final = ("if-none-match", "if-modified-since", "if-match", "if-unmod
 
 
 class Serving:
-    """One request for a static file, from what it asks for to what its response says."""
+    """One request for a static file, and what its response is to say."""
 
     def __init__(self, folder: StaticFolder, asked: Asked, request: Request) -> None:
         self._folder = folder
@@ -51,9 +51,9 @@ class Serving:
         )
         self._twin = chosen_twin(asked.twins, request.lines("accept-encoding"))
         self._is_head = request.method == "HEAD"
-        #: The body to send in the place of the application's; `close` closes it.
+        #: The body to send in place of the application's; `close` closes it.
         self.body: BinaryIO | None = None
-        #: Names of request fields that the framework is not to see: the version is the validator, not what it makes.
+        #: Names of request fields that are hidden from the framework: it does not know the version, our validator.
         self.hidden: tuple[str, ...] = ()
         if asked.current:
             ranges = request.lines("if-range")
@@ -67,7 +67,7 @@ class Serving:
         return f'"{self._asked.version}"'
 
     def leaving(self, status: int, fields: Sequence[Field]) -> tuple[int, Sequence[Field]]:
-        """Status and fields as they are to leave; with 304 and 412 without a body, else with `body` if set."""
+        """Status and fields for the client. Send no body with 304 and 412, else `body` if it is set."""
         self.close()
         asked, head = self._asked, Head(status, tuple(fields))
         says = parse_cache_control(head.lines("cache-control"))
@@ -94,22 +94,22 @@ class Serving:
         return (412, _FAILED) if outcome == 412 else (status, lasting)
 
     def _is_another(self, head: Head) -> bool:
-        """Whether this is no file at all, such as the page with which a guard asks who is there."""
+        """Is this another response than the file, such as a login page?"""
         if head.status != 200 or head.lines("last-modified") or head.lines("content-encoding"):
             return False
         if says := head.lines("content-length"):
             return tuple(says) != (str(self._asked.size),)
         media_type = (head.value("content-type") or "").partition(";")[0].strip(" \t").lower()
-        return media_type == "text/html" and guess_type(self._asked.name)[0] != media_type  # in pieces, as WSGI allows
+        return media_type == "text/html" and guess_type(self._asked.name)[0] != media_type  # no length is stated
 
     def _is_the_file(self, head: Head) -> bool:
-        """Whether the application sends the file that has the twins, by all that it says of it."""
+        """Does the application send the file that has the twins, by its length and its Last-Modified?"""
         is_of_size = tuple(head.lines("content-length")) == (str(self._asked.size),)
         dates = [parse_date(line, time.time()) for line in head.lines("last-modified")]
         return is_of_size and any(date is not None and abs(date - self._asked.modified) <= 1 for date in dates)
 
     def _coded(self, head: Head) -> list[Field]:
-        """The fields of a response that exists in several codings, and of the one that this client is to get."""
+        """The fields of a response that exists in several codings; opens the twin for this client as `body`."""
         fields = list(head.fields)
         patch_vary_headers(fields, ["Accept-Encoding"])
         twin = self._twin
@@ -130,7 +130,7 @@ class Serving:
         return [(name, _weak(value) if name.lower() == "etag" else value) for name, value in fields]
 
     def close(self) -> None:
-        """Close the body, which is not sent after all, or was."""
+        """Close the body, sent or not."""
         if self.body is not None:
             self.body.close()
             self.body = None

@@ -1,22 +1,23 @@
-"""The shells around whatever serves static files, for WSGI and ASGI: I/O only; what is to be said, `Serving` knows.
+"""The middlewares around an application that serves static files, for WSGI and ASGI: I/O only; `Serving` decides.
 
-Rule: the application serves the file, with its guards, hooks and ranges. The shells change fields, leave out a body
-      that the client has or send its compressed twin, and answer 404 where a URL leads out of the folder.
+Rule: the application serves the file, with its guards, hooks and ranges. The middlewares change fields, leave out a
+      body that the client has, or send its compressed twin; for a URL that leads out of the folder they answer 404.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import anyio.to_thread
 
+from cachemw._asgi.request import decoded, encoded
 from cachemw._asgi.types import ASGIApp, Message, Scope, Send
 from cachemw._busting.folder import StaticFolder
 from cachemw._busting.serving import Serving
+from cachemw._wsgi.request import variable
 from cachemw.asgi import ASGIRequest
 from cachemw.paths import below
 from cachemw.wsgi import WSGIRequest
@@ -35,7 +36,7 @@ _TEXT: Final = "text/plain; charset=utf-8"
 
 
 def _found(folders: tuple[StaticFolder, ...], path: str) -> Found | None:
-    """The folder whose URL the path is below of; of several, the one with the longest."""
+    """The folder whose URL the path begins with (of several, the longest), and the rest of the path."""
     best = max((one for one in folders if path.startswith(one.prefix)), key=lambda one: len(one.prefix), default=None)
     return None if best is None else (best, path[len(best.prefix) :])
 
@@ -44,9 +45,9 @@ def _found(folders: tuple[StaticFolder, ...], path: str) -> Found | None:
 
 
 class WSGIStatic:
-    """A WSGI application whose responses with static files say how long they may be kept.
+    """A WSGI application whose responses with static files say how long caches may store them.
 
-    Without folders it is the application that says which file a request is for (`WSGIPassage.board`).
+    Without folders, the application itself says which file a request is for, by `WSGIPassage.board`.
     """
 
     def __init__(self, app: WSGIApplication, *folders: StaticFolder) -> None:
@@ -81,39 +82,39 @@ class WSGIPassage:
         self._hidden: dict[str, Any] = {}
         self._environ: WSGIEnvironment = {}
         self._started = False
-        self._replaced = False
+        self.replaced = False  # another body, or none, is sent in place of the application's
 
     def board(self, environ: WSGIEnvironment, folder: StaticFolder, name: str) -> bool:
-        """Say that the request is for this file of the folder; False if it leads out of it and is to be refused."""
+        """Say that the request is for this file of the folder; False: it leads out of the folder, so refuse it."""
         asked = folder.asked(name, environ.get("QUERY_STRING", ""))
         self._serving = Serving(folder, asked, WSGIRequest(environ))
         self._environ = environ
         for field in self._serving.hidden:
-            variable = f"HTTP_{field.upper().replace('-', '_')}"
-            if variable in environ:
-                self._hidden[variable] = environ.pop(variable)
+            name_there = variable(field)
+            if name_there in environ:
+                self._hidden[name_there] = environ.pop(name_there)
         return not asked.refused
 
     def start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: Any = None, /
     ) -> Callable[[bytes], object]:
-        """PEP 3333's; what was hidden from the application is there again for whoever is around it."""
+        """PEP 3333's `start_response`; the fields that were hidden from the application are put back before."""
         self._started = True
         self._environ.update(self._hidden)
         self._hidden = {}
-        self._replaced = False
+        self.replaced = False
         if self._serving is not None:
             code, fields = self._serving.leaving(int(status[:3]), headers)
             if code != int(status[:3]):
-                status, self._replaced = f"{code} {HTTPStatus(code).phrase}", True
-            self._replaced = self._replaced or self._serving.body is not None
+                status, self.replaced = f"{code} {HTTPStatus(code).phrase}", True
+            self.replaced = self.replaced or self._serving.body is not None
             headers = list(fields)
         write = self._server(status, headers, exc_info) if exc_info else self._server(status, headers)
-        return (lambda data: None) if self._replaced else write
+        return (lambda data: None) if self.replaced else write
 
     def body(self, result: Iterable[bytes]) -> Iterable[bytes]:
-        """The application's iterable as it goes to the server: itself where that is known to be right."""
-        if self._started and not self._replaced:
+        """The body for the server: the application's own iterable, if it is known to be the right one."""
+        if self._started and not self.replaced:
             return result
         if not self._started and self._serving is None:
             return result
@@ -122,13 +123,8 @@ class WSGIPassage:
             return wrapper(_WSGIFile(self._serving.body, body), _CHUNK)  # type: ignore[no-any-return]
         return body
 
-    @property
-    def replaced(self) -> bool:
-        """Whether another body, or none, goes out in the place of the application's."""
-        return self._replaced
-
     def chunks(self) -> Iterator[bytes]:
-        """The body in the place of the application's."""
+        """The body that replaces the application's."""
         body = self._serving and self._serving.body
         while body and (chunk := body.read(_CHUNK)):
             yield chunk
@@ -140,7 +136,7 @@ class WSGIPassage:
 
 
 class _WSGIBody:
-    """The body of an application that has yet to call start_response, or the one in its place."""
+    """The body of an application that has not called start_response yet, or the body that replaces it."""
 
     def __init__(self, result: Iterable[bytes], passage: WSGIPassage) -> None:
         self._result = result
@@ -164,7 +160,7 @@ class _WSGIBody:
 
 
 class _WSGIFile:
-    """A file for the server to send as it likes, in the place of a body that is closed with it."""
+    """A file that the server may send by `sendfile`; closing it closes the application's body, too."""
 
     def __init__(self, file: BinaryIO, body: _WSGIBody) -> None:
         self._file = file
@@ -178,14 +174,14 @@ class _WSGIFile:
 
 
 def found_in_mount(folder: StaticFolder, scope: Scope) -> Found:
-    """The file that a request is for within the mount of a folder."""
+    """The file that a request below a mount is for."""
     return folder, below(scope.get("root_path", ""), scope["path"]).removeprefix("/")
 
 
 class ASGIStatic:
-    """An ASGI application whose responses with static files say how long they may be kept.
+    """An ASGI application whose responses with static files say how long caches may store them.
 
-    `find` tells the folder and name of a request, None for other requests; left out, the folders' URLs do.
+    find: a function from a scope to folder and name, None for other requests; left out: by the URLs of the folders.
     """
 
     def __init__(
@@ -199,7 +195,7 @@ class ASGIStatic:
         mount = scope.get("root_path", "").rstrip("/")
         return _found(self.folders, mount + below(mount, scope["path"]))
 
-    # each framework has types of its own for these three, which are not those of another
+    # `Any`: each framework has its own types for these three
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         found = self._find(scope) if scope["type"] == "http" and scope["method"] in ("GET", "HEAD") else None
         if found is None:
@@ -228,7 +224,7 @@ async def _refuse(scope: Scope, send: Send) -> None:
 
 
 class _ASGISending:
-    """The way of one response. Its head waits for what follows: then the application has opened the file."""
+    """Sends one response: the head with the first part of the body, when the application has opened the file."""
 
     def __init__(self, serving: Serving, send: Send) -> None:
         self._serving = serving
@@ -247,11 +243,9 @@ class _ASGISending:
             await self._send(message)
 
     async def _send_head(self, start: Message) -> None:
-        fields = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in start.get("headers", ())]
-        leaving = partial(self._serving.leaving, start["status"], fields)
-        status, left = await anyio.to_thread.run_sync(leaving)
-        headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in left]
-        await self._send({**start, "status": status, "headers": headers})
+        fields = decoded(start.get("headers", ()))
+        status, left = await anyio.to_thread.run_sync(self._serving.leaving, start["status"], fields)
+        await self._send({**start, "status": status, "headers": [encoded(*field) for field in left]})
         body = self._serving.body
         if status != start["status"] or body is not None:
             self._replaced = True
