@@ -201,6 +201,12 @@ class State(Generic[EngineT]):
             self.identified = self.identified or outer.identified
             self.chosen_within = self.chosen_within or outer.chosen_within  # a third cache, still further in, told it
 
+    def _say_on(self) -> None:
+        """Tell the cache around this one what was found out of whose page it is: it may store what this one refuses."""
+        outer = self.outer
+        outer.reads, outer.suspected = self.reads, self.suspected
+        outer.identified, outer.chosen_within = self.identified, self.chosen_within
+
     def _obey_rules(self, status: int, content_type: str | None) -> bool:
         """Take lifetime and tags from the rule for this response, unless a view gave them; False: it is not stored."""
         rule = self._rule_for(status, content_type)

@@ -68,8 +68,7 @@ class Update(Doubts[EngineT]):
         self.forward_status = self.forward_status or head.status
         if self.outer is not None:
             self._hear_view()
-            if self.chosen_within:  # said on, whether this cache stores anything or not
-                self.outer.chosen_within = True
+            self._say_on()
         request, engine = self.request, self.engine
         policy = engine.policy
         page = request.method in _PAGE_METHODS

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Flask, g, request
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
@@ -186,6 +186,48 @@ def test_nor_is_it_where_a_cache_in_between_stores_nothing(site: Site) -> None:
     site.get(), site.get()
     site.page(b"for alice")
     assert site.get("/", {"Cookie": "session=alice"}).body == b"for alice"
+
+
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("never", [False, True])
+def test_who_was_found_out_further_in_is_known_to_both(apart: bool, never: bool) -> None:
+    app = Flask("two caches")
+
+    @app.before_request
+    def know() -> None:
+        g.user = request.headers.get("X-Door-Card")
+
+    @app.get("/")
+    def view() -> str:
+        return f"for {g.user}"
+
+    inside: dict[str, Any] = {"cache": LocMemCache(f"two-caches-{next(numbers)}")}
+    inside["rules"] = [{"path": "/", "never": never}]
+    if apart:
+        within: Any = wsgi.UpdateCacheMiddleware(wsgi.FetchFromCacheMiddleware(app.wsgi_app, **inside), **inside)
+    else:
+        within = wsgi.CacheMiddleware(app.wsgi_app, **inside)
+    client = Client(wsgi.CacheMiddleware(within, cache=LocMemCache(f"two-caches-{next(numbers)}")))
+    assert client.get("/", headers={"X-Door-Card": "alice"}).text == "for alice"
+    assert client.get("/").text == "for None"
+
+
+@pytest.mark.parametrize("never", [False, True])
+def test_what_a_view_was_seen_to_read_is_known_to_both(never: bool) -> None:
+    """The halves that it was told to may store nothing, and then say nothing of it in Vary."""
+
+    @cache_page(60)
+    async def view(request: Any) -> PlainTextResponse:
+        return PlainTextResponse(request.cookies.get("theme", "no theme"))
+
+    app = Starlette()
+    app.add_route("/", view)
+    inside: dict[str, Any] = {"cache": LocMemCache(f"two-caches-{next(numbers)}")}
+    inside["rules"] = [{"path": "/", "never": never}]
+    within = asgi.UpdateCacheMiddleware(asgi.FetchFromCacheMiddleware(app, **inside), **inside)
+    client = TestClient(asgi.CacheMiddleware(within, cache=LocMemCache(f"two-caches-{next(numbers)}")))
+    assert client.get("/", headers={"Cookie": "theme=dark"}).text == "dark"
+    assert client.get("/").text == "no theme"
 
 
 def test_never_cache_is_obeyed_by_both(site: Site) -> None:
