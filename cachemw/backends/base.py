@@ -11,15 +11,20 @@ To write a backend: subclass `BlockingCache` (its work blocks), `InlineCache` (i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
+
+import anyio.to_thread
+from anyio import CapacityLimiter
+from anyio.lowlevel import RunVar
 
 from cachemw.backends._lowlevel import LowLevel
-from cachemw.backends._offload import offload
 from cachemw.backends._records import Records
 from cachemw.backends._store import DEFAULT_TIMEOUT, FOREVER, Entry, Value
 
 __all__ = ["DEFAULT_TIMEOUT", "FOREVER", "BaseCache", "BlockingCache", "Entry", "InlineCache", "Value", "offload"]
+
+T = TypeVar("T")
 
 
 class BaseCache(LowLevel, Records):
@@ -77,6 +82,21 @@ class InlineCache(BaseCache):
 
     async def aread_latest(self, keys: Sequence[str]) -> list[Any]:
         return self.read_records(keys)
+
+
+#: Threads per event loop that wait for disks and blocking clients; apart from the application's own, which a slow
+#: view may fill up.
+_THREADS: Final = 16
+_limiter: RunVar[CapacityLimiter] = RunVar("cachemw.limiter")
+
+
+async def offload(work: Callable[..., T], *args: Any) -> T:
+    """Run blocking work in a thread; the one place that does. Work that has begun ends, whoever is cancelled."""
+    limiter = _limiter.get(None)
+    if limiter is None:
+        limiter = CapacityLimiter(_THREADS)
+        _limiter.set(limiter)
+    return await anyio.to_thread.run_sync(work, *args, limiter=limiter)
 
 
 class BlockingCache(BaseCache):
