@@ -116,13 +116,19 @@ class Procedures(ABC):
 
     def _was_purged(self, guard: Guard, marks: Sequence[str], found: Sequence[Any]) -> bool:
         _, token, began = guard
-        now, *held = map(self._token_of, marks, found)
-        return began <= self.cleared or now != token or (bool(held) and held != [self._own])
+        if began <= self.cleared or self._token_of(marks[0], found[0]) != token:
+            return True
+        return any(not self._is_own(lease, payload) for lease, payload in zip(marks[1:], found[1:], strict=True))
+
+    def _is_own(self, key: str, payload: Any) -> bool:
+        """Is what stands at the key a lease of this process? Nothing else has its token in it: no need to decode it."""
+        own = self._own
+        return own.encode() in payload if type(payload) is bytes else self._token_of(key, payload) == own
 
     @property
     def _own(self) -> str:
-        """The token of the leases of this process, which may be a fork of the one that made this."""
-        return f"{self._name}.{os.getpid()}"
+        """The token of the leases of this process, maybe a fork of the one that made this. It is in no other's."""
+        return f"{self._name}.{os.getpid()}."
 
     def _tokens(self, marks: Sequence[str]) -> Procedure[list[str]]:
         """The tokens of the last purges that left these marks, "" where there was none."""

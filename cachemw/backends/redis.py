@@ -68,7 +68,7 @@ class RedisCache(BaseCache):
 
     def page_key(self, key: str) -> str:
         """Readable; in a Cluster digests, the part of the URL in braces: all keys of one URL are on one node."""
-        return self._page_prefix + page_digest(key) if self._is_cluster else super().page_key(key)
+        return self._page_prefix + (page_digest(key) if self._is_cluster else key)
 
     def _get(self, keys: Sequence[str]) -> dict[str, Any]:
         node = self._routes.lone

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 from wsgiref.util import setup_testing_defaults
 
@@ -23,6 +25,7 @@ from cachemw import asgi, wsgi
 from cachemw import pages as pages_module
 from cachemw._asgi.passage import discard, no_body
 from cachemw._pages_recovery import Breaker, Recovery
+from cachemw.backends.filebased import FileBasedCache
 from cachemw.backends.locmem import LocMemCache
 from cachemw.backends.redis import RedisCache
 from cachemw.errors import BackendUnavailable, InvalidCacheKey
@@ -672,6 +675,23 @@ def test_a_lease_that_another_process_has_by_now_is_left_to_it(store: Store, pag
     store.clear()
     assert pages.run(pages.commit([(KEY, page(), None)], (key,), (mark_key(OF), "", 1e12), key), None) is False
     assert pages.lookup([KEY]) == [None]
+
+
+def test_a_lease_of_a_fork_with_a_similar_number_is_not_taken_for_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, cache = lease_key(KEY), FileBasedCache(tmp_path)
+    pages = Pages(cache)
+    numbers = {"child": 123, "other child": 1234}
+
+    def commits(process: str) -> object:
+        monkeypatch.setattr(os, "getpid", lambda: numbers[process])
+        return pages.run(pages.commit([(KEY, page(), None)], (), (mark_key(OF), "", 1.0), key), None)
+
+    monkeypatch.setattr(os, "getpid", lambda: numbers["other child"])
+    assert pages.lease(key, 100.0, ()) == (True, [])
+    assert commits("child") is False
+    assert commits("other child") is True
 
 
 @pytest.mark.parametrize("half", ["sync", "async"])
