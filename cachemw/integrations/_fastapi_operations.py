@@ -1,6 +1,6 @@
-"""FastAPI's path operations: what a decorator is given of a request, and what FastAPI makes of an operation's value.
+"""FastAPI's path operations: how a decorator gets the request, and how FastAPI makes a response of a value.
 
-Rule: FastAPI itself makes the response, by a route of its own kind; what it does is written nowhere a second time.
+Rule: FastAPI itself makes the response, by a route that we make of its class; its code is not repeated here.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from cachemw.calling import is_async
 
 __all__ = ["PARAMETERS", "Given", "Operation", "response_of", "route_of"]
 
-#: Parameters that FastAPI fills in for us; the OpenAPI document does not have them.
+#: Parameters that FastAPI fills in for us; they are not in the OpenAPI document.
 PARAMETERS: Final[Mapping[str, type]] = {"cachemw_request": Request, "cachemw_response": Response}
 
 
 class Operation:
-    """A path operation whose decorator is given the request, and the response that dependencies patch.
+    """A path operation whose decorator gets the request, and the response that dependencies change.
 
-    FastAPI fills in one parameter of each kind, so where the operation has one, it is shared; else it is added.
+    FastAPI fills in one parameter of each kind: the operation's own one is used if there is one, else one is added.
     """
 
     def __init__(self, name: str, operation: Any) -> None:
@@ -44,9 +44,9 @@ class Operation:
         self._added = [name for name in self._names if name not in typed]
 
     def taken(self, kwargs: dict[str, Any]) -> tuple[Request, Response]:
-        """The two that FastAPI filled in; out of the arguments, unless the operation has them too.
+        """The request and the response; they are removed from `kwargs` if the operation does not have them itself.
 
-        Raises: TypeError where somebody else calls, such as a test of the function alone.
+        Raises: TypeError if the caller is not FastAPI, such as a test of the function alone.
         """
         if not kwargs.keys() >= set(self._names):
             raise TypeError(
@@ -59,7 +59,7 @@ class Operation:
         return request, response
 
     def own(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """The operation's own arguments, without what decorators further in have added."""
+        """The operation's own arguments, without those that decorators below this one have added."""
         return {name: value for name, value in kwargs.items() if name not in PARAMETERS}
 
     def wrapped(self, wrapper: Any) -> Any:
@@ -91,9 +91,9 @@ def _takes_any(parameters: Mapping[str, inspect.Parameter]) -> bool:
 
 
 class Given:
-    """The response that dependencies and operation are given to patch; told apart is what each of them put there.
+    """The response that FastAPI gives dependencies and operation to change; it tells apart what each of them set.
 
-    What a dependency says is said to this client, and a hit's dependencies say it anew: it is never stored.
+    What dependencies set is for this client, and never stored: at a hit they run and set it again.
     """
 
     def __init__(self, response: Response) -> None:
@@ -101,15 +101,15 @@ class Given:
         self._before = list(response.headers.raw)
 
     def taken(self) -> tuple[int | None, list[tuple[bytes, bytes]]]:
-        """The status, and the fields that the operation itself has set."""
+        """The status and the fields that the operation itself has set."""
         raw, before = list(self._response.headers.raw), self._before
         if raw[: len(before)] == before:
             return self._response.status_code, raw[len(before) :]
-        self._before = []  # it changed what a dependency had set
+        self._before = []  # the operation has changed what a dependency had set
         return self._response.status_code, raw
 
     def merged(self, response: Response) -> Response:
-        """The response with what the dependencies have set, as FastAPI does with a plain value's."""
+        """The response with the fields that the dependencies have set, as FastAPI does for plain values."""
         response.headers.raw.extend(self._before)
         return response
 
@@ -121,7 +121,7 @@ _GIVER: Final = "cachemw_giver"  # on the route, which cannot be hashed
 async def response_of(
     value: Any, request: Request, given: tuple[int | None, list[tuple[bytes, bytes]]], function: Any
 ) -> Response:
-    """What FastAPI makes of an operation's value: by its own handler, for an operation that does nothing else."""
+    """The response that FastAPI makes of an operation's value, by the handler of a route that only returns it."""
     if isinstance(value, Response):
         return value
     route = route_of(request.scope)
@@ -137,12 +137,12 @@ async def response_of(
 
 
 def route_of(scope: Any) -> Any:
-    """The route as it is where it was included: `include_router` may change its response class."""
+    """The route as `include_router` has included it, which may change its response class."""
     included = getattr(routing, "_get_scope_effective_route_context", None)
     return (included and included(scope)) or scope["route"]
 
 
-#: What of a route says how its operation's value becomes a response: parameters of `APIRoute` and attributes alike.
+#: The attributes of a route, and parameters of `APIRoute`, by which a value becomes a response.
 _SERIALISING: Final = (
     "response_class",
     "response_model",
@@ -157,7 +157,7 @@ _SERIALISING: Final = (
 
 
 def _giver(route: Any, function: Any) -> Callable[[Request], Awaitable[Response]]:
-    """The handler of a route that serialises as the given one does, and has no dependencies and no body of its own."""
+    """The handler of a route that serialises as the given one, without dependencies and without a body."""
 
     async def give(request: Request, response: Response) -> Any:
         value, (status, fields) = request.scope[_VALUE]

@@ -1,4 +1,4 @@
-"""What an application's config, and the extensions beside ours, say that concerns its cache."""
+"""What the config of an application, and its other extensions, mean for its cache."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cachemw.caching import log
 
 __all__ = ["BY_BABEL", "chosen_by_babel", "mind_flask_caching"]
 
-#: By setting: its names in `app.config`, the last one in the environment too; and who chooses, in Flask-Babel's words.
+#: By setting: its names in `app.config` (the last one in the environment, too), and the selector of Flask-Babel.
 BY_BABEL: Final = {
     "use_i18n": (("USE_I18N", "CACHEMW_USE_I18N"), "locale_selector"),
     "use_tz": (("USE_TZ", "CACHEMW_USE_TZ"), "timezone_selector"),
@@ -19,7 +19,7 @@ BY_BABEL: Final = {
 
 
 def chosen_by_babel(app: Flask) -> list[str]:
-    """The settings that are on because Flask-Babel chooses for each request, and nobody has said otherwise."""
+    """The settings that are on because Flask-Babel chooses for each request, and config and environment are silent."""
     babel = app.extensions.get("babel")
     return [
         setting
@@ -31,7 +31,7 @@ def chosen_by_babel(app: Flask) -> list[str]:
 
 
 def mind_flask_caching(app: Flask) -> None:
-    """Say that settings which are left over from Flask-Caching, unless that is at work too, name no store here."""
+    """Warn that CACHE_TYPE, left over from Flask-Caching, has no effect; not if Flask-Caching is in use, too."""
     if (
         "CACHE_TYPE" in app.config
         and "cache" not in app.extensions

@@ -1,4 +1,4 @@
-"""The URLs that a purge in Flask means: as `url_for` gives them, with the hosts by which visitors may have asked."""
+"""The absolute URLs for a purge in Flask: as `url_for` gives them, with the hosts that visitors may have used."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["absolute", "mounts"]
 
 
 def absolute(urls: Sequence[str], app: Flask) -> list[str]:
-    """The URLs with the hosts by which the pages may be stored.
+    """The URLs with the hosts under which the pages may be stored.
 
-    Raises: ValueError where no host is known, and for what is no URL that `url_for` writes.
+    Raises: ValueError if no host is known, and for a text that is no URL of `url_for`.
     """
     found: list[str] = []
     for url in urls:
@@ -30,7 +30,7 @@ def absolute(urls: Sequence[str], app: Flask) -> list[str]:
 
 
 def _hosts(url: str, app: Flask) -> list[tuple[str, str]]:
-    """Scheme and host of the current request, as it came and as a ProxyFix has made it; or the configured ones."""
+    """Scheme and host of the current request, before and after ProxyFix; without a request the configured ones."""
     if has_request_context():
         environ = request.environ
         seen = [WSGIRequest(environ)]
@@ -48,6 +48,6 @@ def _hosts(url: str, app: Flask) -> list[tuple[str, str]]:
 
 
 def mounts(app: Flask) -> tuple[str, ...]:
-    """Where the application is mounted."""
+    """The path where the application is mounted, if not at "/"."""
     root = request.script_root if has_request_context() else app.config.get("APPLICATION_ROOT") or ""
     return (root.rstrip("/"),) if root.rstrip("/") else ()

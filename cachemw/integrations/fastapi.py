@@ -1,17 +1,17 @@
-"""FastAPI: the decorators for path operations, which return plain values, and `Depends(page(60))`.
+"""FastAPI: the decorators for path operations, and `Depends(page(60))`.
 
     @app.get("/items/{item_id}")
     @cache_page(60)
     async def item(item_id: int) -> Item: ...
 
-Response models, dependencies and the OpenAPI document are what they are without. Dependencies run before a stored page
-is looked up, so those that check a login guard it; what they set (headers, cookies) goes to the client and is not
-stored. A site-wide `CacheMiddleware` looks up before all of them: under it, a page for some clients only has to vary on
-what they are known by.
+Response models, dependencies and the OpenAPI document do not change. Dependencies run before a stored page is looked
+up, so a login check guards it; the headers and cookies that they set go to the client and are not stored. A site-wide
+`CacheMiddleware` looks up before all dependencies: under it, a page for some clients only has to vary on the fields
+that identify them.
 
-`Depends(page(60))` does the same, for a route, a router or the application, with or without a site-wide
-`CacheMiddleware`. With `APIRouter(route_class=CachedRoute)` it is put in its place when the route is made, else at the
-route's first request. `await apurge(request, request.url_for("item", item_id=7))` removes what is stored.
+`Depends(page(60))` does the same for a route, a router or the application, with or without a site-wide
+`CacheMiddleware`. With `APIRouter(route_class=CachedRoute)` it takes effect when the route is made, else at the route's
+first request. `await apurge(request, request.url_for("item", item_id=7))` removes a stored page.
 """
 
 from __future__ import annotations
@@ -60,9 +60,13 @@ OperationT = TypeVar("OperationT", bound=Callable[..., Any])
 def cache_page(
     timeout: float, *, cache: str | BaseCache | None = None, key_prefix: str | None = None, tags: Tags = ()
 ) -> Callable[[OperationT], OperationT]:
-    """Store what the path operation answers for `timeout` seconds; see `cachemw.cache_page`.
+    """Store the responses of a path operation for `timeout` seconds; see `cachemw.cache_page`.
 
-    It stands directly below the route. `tags` as a function gets the operation's arguments, by name.
+        @app.get("/items/{item_id}")
+        @cache_page(60)
+        async def item(item_id: int) -> Item: ...
+
+    It stands directly below the route. A function as `tags` gets the operation's arguments by name.
     """
     options: Any = {"timeout": timeout, "cache": cache, "key_prefix": key_prefix, "tags": tags}
     Page(**options)  # errors belong to the line where it is written
@@ -120,7 +124,7 @@ def _cached(page: Page, function: OperationT) -> OperationT:
 
 
 def _patching(decorator: ViewDecorator) -> Callable[[OperationT], OperationT]:
-    """The decorator for operations that patches the same headers as one for views."""
+    """A decorator for operations, made of the one for views."""
     patching = cast(views.Patching, decorator)
 
     def decorate(function: OperationT) -> OperationT:
@@ -152,17 +156,17 @@ def cache_control(
 
 
 def vary_on_headers(*names: str) -> Callable[[OperationT], OperationT]:
-    """Name request fields in Vary; see `cachemw.vary_on_headers`."""
+    """Add names of request fields to Vary; see `cachemw.vary_on_headers`."""
     return _patching(views.vary_on_headers(*names))
 
 
 def never_cache(operation: OperationT) -> OperationT:
-    """Tell every cache not to keep what the operation answers."""
+    """Tell every cache not to store the operation's responses; see `cachemw.never_cache`."""
     return _patching(views.never_cache)(operation)
 
 
 def vary_on_cookie(operation: OperationT) -> OperationT:
-    """The answer is another one for each value of Cookie."""
+    """Add Cookie to Vary: each value of the Cookie field has a page of its own; see `cachemw.vary_on_cookie`."""
     return _patching(views.vary_on_cookie)(operation)
 
 
@@ -171,7 +175,7 @@ def conditional(
 ) -> Callable[[OperationT], OperationT]:
     """Answer 304 or 412 without calling the operation; see `cachemw.conditional`.
 
-    The functions get the operation's arguments, by name.
+    The functions get the operation's arguments by name.
     """
     condition = views.conditional(etag=etag, last_modified=last_modified)
 
@@ -214,7 +218,7 @@ class PageDependency:
         setattr(self, PAGE, page)
 
     async def __call__(self, request: Request) -> None:
-        """Tell the site-wide cache; where there is none, have the operation cached by itself."""
+        """Tell the site-wide cache; without one, put a cache around the operation."""
         route = request.scope.get("route")
         if self.page.join(request.scope.get(EXCHANGE), (), request.path_params):
             return
@@ -222,8 +226,10 @@ class PageDependency:
             self._take_over(route_of(request.scope).dependant)
 
     def _take_over(self, dependant: Any) -> None:
-        """Put the page around the operation. FastAPI looks at what is set here when all dependencies have run, so it
-        counts from this request on; a decorator's `cache_page` counts more, and the last dependency most of them."""
+        """Put the page around the operation, from this request on: FastAPI reads `dependant` after all dependencies.
+
+        A `cache_page` on the operation comes before it; of several dependencies the last one holds.
+        """
         with _taking_over.lock:
             if hasattr(dependant.call, PAGE):
                 return
@@ -235,7 +241,7 @@ class PageDependency:
 
 
 class _TakingOver(Forkable):
-    """Held by who puts a page around an operation."""
+    """The lock for putting a page around an operation."""
 
     def _reset(self) -> None:
         self.lock = threading.Lock()
@@ -247,9 +253,11 @@ _taking_over = _TakingOver()
 def page(
     timeout: float, *, cache: str | BaseCache | None = None, key_prefix: str | None = None, tags: Tags = ()
 ) -> PageDependency:
-    """A dependency that has the answer stored for `timeout` seconds: `Depends(page(60))`; see `cache_page`.
+    """A dependency that stores the response for `timeout` seconds; see `cache_page`.
 
-    `tags` as a function gets the path's parameters under a site-wide cache, the operation's arguments otherwise.
+        @app.get("/items/{item_id}", dependencies=[Depends(page(60))])
+
+    A function as `tags` gets the operation's arguments; under a site-wide cache, the parameters of the path.
     """
     page = Page(timeout, cache=cache, key_prefix=key_prefix, tags=tags)
     page.name = f"Depends(page({timeout:g}))"
@@ -257,9 +265,11 @@ def page(
 
 
 class CachedRoute(routing.APIRoute):
-    """A route that knows its `Depends(page(60))` from the start; the last one counts, the operation's own most.
+    """A route whose `Depends(page(60))` takes effect when the route is made.
 
-    router = APIRouter(route_class=CachedRoute)
+        router = APIRouter(route_class=CachedRoute)
+
+    Of several such dependencies the last one holds; those in the operation's signature come last.
     """
 
     def __init__(
@@ -284,7 +294,7 @@ def _page_dependencies(dependencies: Iterable[params.Depends]) -> Iterator[PageD
 
 
 def _depends(endpoint: Any) -> Iterator[params.Depends]:
-    """What the operation's parameters depend on, by their defaults or annotations."""
+    """The dependencies in the operation's signature, in defaults or annotations."""
     for parameter in get_typed_signature(endpoint).parameters.values():
         for one in (parameter.default, *get_args(parameter.annotation)):
             if isinstance(one, params.Depends):

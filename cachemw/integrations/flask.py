@@ -1,22 +1,24 @@
-"""Flask: the cache around an application, in front of blueprints and views, with its settings in `app.config`.
+"""Flask: the cache around an application, around blueprints and views, with its settings in `app.config`.
 
     site_cache = CacheMW(app)                           the whole site
-    site_cache.blueprint(blog, timeout=900)             the pages of a blueprint, for another time
+    site_cache.blueprint(blog, timeout=900)             the pages of a blueprint, with another lifetime
     @cache_page(60)                                     a view (`cachemw.cache_page`)
     site_cache.purge(url_for("blog.entry", id=7))       when something has changed
 
-`app.config` has the keys of Django's settings (CACHES, CACHE_MIDDLEWARE_ALIAS, …) and those of the environment
-(CACHEMW_SECONDS, …), and comes before the environment. `flask cachemw` has the commands of `cachemw`. Templates know
-the tag `{% cache 500 sidebar %}`; `url_for("static", filename=…)` has the version of the file (`cachemw.busting`).
+`app.config` may have the names of Django's settings (CACHES, CACHE_MIDDLEWARE_ALIAS, …) and those of the environment
+(CACHEMW_SECONDS, …); it comes before the environment. `flask cachemw` has the commands of `cachemw`. Templates have the
+tag `{% cache 500 sidebar %}`; `url_for("static", filename=…)` adds the version of the file (`cachemw.busting`).
 
-Where a page is looked up: before Flask, which costs least. Flask's before functions then do not run for hits, as they
-would not behind any cache in front of the site: what only some visitors may see has to vary on what they are known by
-(a session does so by itself). With `inside=True` pages are looked up after all before functions of application and
-blueprints, so these guard them; so it is, too, where language or time zone is part of the key (USE_I18N, USE_TZ),
-because only then Flask-Babel can say which they are, or a before function that calls `activate_language`. Where
-Flask-Babel chooses them for each request, they are part of the key unless the settings say no.
+By default a page is looked up before Flask, which is fastest. Flask's before functions then do not run for hits, as
+behind any cache in front of a site. A page for some visitors only has to vary on the fields that identify them; a page
+that reads the session does so by itself.
 
-Rule 1: a look-up inside of Flask is the last thing before the view: whatever guards the view guards the stored page.
+With `inside=True` pages are looked up after all before functions of the application and its blueprints, so these also
+guard stored pages. This is the default if language or time zone is part of the key (USE_I18N, USE_TZ): they are chosen
+in before functions, or by Flask-Babel, which works only inside of Flask. If Flask-Babel chooses them for each request,
+they are part of the key unless the settings say no.
+
+Rule 1: a look-up inside of Flask is the last step before the view: what guards the view guards the stored page.
 """
 
 from __future__ import annotations
@@ -52,19 +54,19 @@ from cachemw.settings import Settings
 
 __all__ = ["CacheMW", "FlaskSite"]
 
-#: Whether the view, or what came before it, has looked at what browser it is.
+#: Has the view, or a function before it, read User-Agent?
 _BROWSER_READ: Final = "cachemw.browser_read"
 
 BlueprintT = TypeVar("BlueprintT", bound=Blueprint)
 
 
 class FlaskSite:
-    """The state of one application, in `app.extensions["cachemw"]`.
+    """The state of the extension for one application, in `app.extensions["cachemw"]`.
 
     caching      what the site is cached with; `caches` are its stores by alias
-    cachings     the same, and those of views that have a cache or a key prefix of their own
-    middlewares  by page, those of views that are not left to the cache around the site
-    mounts       where the application is mounted, if not at "/"
+    cachings     `caching`, and those of views with a cache or a key prefix of their own
+    middlewares  by page, the middlewares of views that the cache around the site does not store
+    mounts       paths where the application is mounted, if not at "/"
     """
 
     def __init__(self, app: Flask, caching: Caching, pages: Mapping[Any, Page]) -> None:
@@ -80,7 +82,7 @@ class FlaskSite:
 
     @property
     def cachings(self) -> list[Caching]:
-        """What the pages are cached with, also those that only other processes were asked for yet."""
+        """What the pages are cached with; of all views, also of those that this process was not asked for yet."""
         of_blueprints = (self._pages[one] for one in self._app.blueprints.values() if one in self._pages)
         for page in (*_pages(self._app), *of_blueprints):
             if page.is_apart:
@@ -89,20 +91,22 @@ class FlaskSite:
 
     @property
     def mounts(self) -> tuple[str, ...]:
-        """Where the request came in, or APPLICATION_ROOT."""
+        """The mount of the current request, else APPLICATION_ROOT."""
         return mounts(self._app)
 
 
 class CacheMW:
-    """Flask's extension: the cache around an application, or around several, by `init_app`.
+    """The Flask extension: the cache around one application, or around several by `init_app`.
 
-    cache, policy, seconds, key_prefix, rules, hooks   as `CacheMiddleware` takes them; before what app.config says
-    site    False: do not cache the whole site, only blueprints and views that ask for it
-    inside  look pages up after Flask's before functions; None: where language or time zone is part of the key
-    static  False: leave the URLs of static files, and for how long they are kept, to Flask
+        site_cache = CacheMW(app, seconds=60)
 
-    Raises: ImproperlyConfigured for a wrong setting, for hooks or rules without the site that they are of, and for an
-    application that has the extension already.
+    cache, policy, seconds, key_prefix, rules, hooks   as for `CacheMiddleware`; they come before `app.config`
+    site    False: cache only the blueprints and views that ask for it, not the whole site
+    inside  True: look pages up after Flask's before functions; None: only if language or time zone is part of the key
+    static  False: leave the URLs and the headers of static files to Flask
+
+    Raises: ImproperlyConfigured for a wrong setting, for hooks or rules with `site=False`, and for an application that
+    has the extension already.
     """
 
     def __init__(
@@ -142,7 +146,7 @@ class CacheMW:
             self.init_app(app)
 
     def init_app(self, app: Flask) -> None:
-        """Put the cache around an application whose config is complete."""
+        """Put the cache around an application; its config has to be complete."""
         if not isinstance(app, Flask):
             raise TypeError(f"CacheMW takes a Flask application; got {app!r}. CacheMiddleware goes around any other.")
         if FLASK_EXTENSION in app.extensions:
@@ -188,11 +192,15 @@ class CacheMW:
         key_prefix: str | None = None,
         tags: Tags = (),
     ) -> BlueprintT:
-        """Cache the pages of a blueprint, and of those nested in it, for `timeout` seconds, as `cache_page` does.
+        """Cache the pages of a blueprint, and of the blueprints nested in it, for `timeout` seconds.
 
-        They are looked up after all before functions of application and blueprints, which so guard stored pages, and
-        go through the after functions, hit or miss. A `cache_page` on a view counts more, and a nested blueprint's own
-        call. Returns the blueprint. Raises: as `cache_page`.
+            site_cache.blueprint(blog, timeout=900)
+
+        Arguments and errors: those of `cache_page`. Pages are looked up after all before functions, so these guard
+        stored pages, too; the after functions run for hits and misses. A `cache_page` on a view, and a call for a
+        nested blueprint, come before this one.
+
+        Returns: the blueprint.
         """
         if not isinstance(blueprint, Blueprint):
             raise TypeError(f"CacheMW.blueprint takes a Blueprint; got {blueprint!r}.")
@@ -203,15 +211,18 @@ class CacheMW:
 
     @property
     def caches(self) -> Caches:
-        """The stores of the current application, outside of any of the one that the constructor was given, by alias."""
+        """The stores, by alias, of the current application, else of the one that the constructor was given."""
         return self._site_of(self._current()).caches
 
     def purge(self, *urls: str, tags: Iterable[str] | None = None, soft: bool = False) -> int:
         """Remove stored pages of the current application by URL, as `url_for` gives it, or by tag.
 
-        A URL without a host is taken to be of the current request's, or of SERVER_NAME where there is no request; of
-        a site with several hosts, name the page of each, or purge by tag. See `cachemw.purge` for the rest.
-        Raises: ValueError where the host is not known.
+            site_cache.purge(url_for("blog.entry", id=7))
+
+        A URL without a host gets the host of the current request, or SERVER_NAME without a request. For a site with
+        several hosts give the URL of each, or purge by tag. See `cachemw.purge` for the other arguments.
+
+        Raises: ValueError if the host is not known.
         """
         app = self._current()
         site, whole, tags = self._site_of(app), absolute(urls, app), purging.listed(tags)
@@ -242,7 +253,7 @@ class CacheMW:
 
 
 class _Start(Forkable):
-    """The application. Before its first request, when all is registered, it sets what has to be last in its place."""
+    """The WSGI application. Before its first request, when all is registered, it adds functions that must be last."""
 
     def __init__(
         self, app: Flask, site: FlaskSite, pages: Mapping[Any, Page], chosen: Sequence[str], *, watches: bool
@@ -297,7 +308,7 @@ class _Start(Forkable):
         self._started = True
 
     def _looker(self, level: str | None, pages: Mapping[str, Page]) -> Callable[[], Any]:
-        """The last of the before functions of application or blueprint: it acts where no other is to come."""
+        """The last before function of the application or of a blueprint; it acts if none comes after it."""
 
         def look_up() -> Any:
             if request.blueprint != level:
@@ -319,30 +330,30 @@ class _Start(Forkable):
 
 
 def _watch_cookies() -> None:
-    """The first of the before functions: whoever looks at the cookies from now on makes another page of it for each."""
+    """The first before function: if the cookies are read from now on, the page varies on Cookie."""
     vars(request._get_current_object()).pop("cookies", None)  # type: ignore[attr-defined]
     request.environ[COOKIES_WATCHED] = True
 
 
 def _note_browser(response: Any) -> Any:
-    """The first of the after functions: the page is made. Who looks at the browser from now on logs it."""
+    """The first after function. Functions that read User-Agent from now on do not change the page: they log it."""
     request.environ.setdefault(_BROWSER_READ, "user_agent" in vars(request._get_current_object()))  # type: ignore[attr-defined]
     return response
 
 
 def _forget_browser(response: Any) -> Any:
-    """The last of them. Who looks at it still later makes a stream."""
+    """The last after function. If User-Agent is read later, a stream is reading it."""
     if request.environ.get(_BROWSER_READ) is False:
         vars(request._get_current_object()).pop("user_agent", None)  # type: ignore[attr-defined]
     return response
 
 
 def _nothing(exchange: Any) -> None:
-    """The site-wide cache needs to be told nothing."""
+    """The site-wide cache needs nothing from the view."""
 
 
 def _add_tag(app: Flask) -> None:
-    """Teach the application's templates `{% cache %}`; its environment, if it is not made yet, is not made for that."""
+    """Add `{% cache %}` to the application's templates, without creating the Jinja environment now."""
     if "jinja_env" in vars(app):
         app.jinja_env.add_extension(CacheExtension)
     else:
@@ -351,7 +362,7 @@ def _add_tag(app: Flask) -> None:
 
 
 def _pages(app: Flask) -> Iterator[Page]:
-    """Those of all views, and of the methods of classes of views."""
+    """The pages of all views, and of the methods of classes of views."""
     for view in app.view_functions.values():
         kind = getattr(view, "view_class", None)
         for one in (view, *(getattr(kind, method.lower(), None) for method in getattr(kind, "methods", None) or ())):

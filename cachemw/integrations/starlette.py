@@ -26,7 +26,6 @@ from cachemw._views.asgi import make_middleware
 from cachemw._views.kinds import PAGE
 from cachemw._views.page import Page
 from cachemw.asgi import CacheMiddleware, FetchFromCacheMiddleware, UpdateCacheMiddleware
-from cachemw.backends.base import BaseCache
 from cachemw.backends.registry import Caches
 from cachemw.backends.registry import caches as process_caches
 from cachemw.caching import Caching, cachings_of
@@ -59,11 +58,16 @@ Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
 
 
 def lifespan(inner: Lifespan | None = None, *, caches: Caches | None = None) -> Lifespan:
-    """A lifespan around the application's own: checks its views at start-up, closes the stores at shutdown.
+    """A lifespan that checks the views at start-up and closes the stores at shutdown, around the application's own.
 
-    Before the application's own shutdown, what its views fetch in the background is given up. After it, the stores of
-    its middlewares and views are closed, and those in use of `caches` (None: the process's). Raises, at start-up:
-    ImproperlyConfigured for a view whose cache has an unknown alias.
+        app = Starlette(routes=routes, lifespan=lifespan())
+
+    inner   the application's own lifespan; None: there is none
+    caches  the `Caches` to close besides the stores of middlewares and views; None: those of the process
+
+    Background fetches of the views are cancelled before the application's own shutdown; stores are closed after it.
+
+    Raises: TypeError for a wrong `inner`; at start-up ImproperlyConfigured for a view whose cache is an unknown alias.
     """
     if inner is not None and not callable(inner):
         raise TypeError(f"lifespan takes the application's own lifespan, a function of the application; got {inner!r}.")
@@ -83,7 +87,7 @@ def lifespan(inner: Lifespan | None = None, *, caches: Caches | None = None) -> 
                     await asyncio.gather(*(page.alone.refresher.aclose() for page in pages if page.alone is not None))
         finally:
             cachings = [*_around(app), *(page.alone.caching for page in pages if page.alone is not None)]
-            stores = [store for caching in cachings for store in _stores(caching)]
+            stores = [line.pages.cache for caching in cachings for line in caching.lines]
             stores += (process_caches if caches is None else caches).all(initialized_only=True)
             for store in {id(store): store for store in stores}.values():
                 await store.aclose()
@@ -108,7 +112,7 @@ def _pages(routes: Any) -> Iterator[Page]:
 
 
 def _dependencies(route: Any, router: Any) -> Iterator[Any]:
-    """What FastAPI calls before the operation, one of which may be `Depends(page(60))`."""
+    """The functions that FastAPI calls before the operation; one may be `Depends(page(60))`."""
     for one in getattr(getattr(route, "dependant", None), "dependencies", ()):
         yield one.call
     for one in getattr(router, "dependencies", ()):
@@ -116,7 +120,7 @@ def _dependencies(route: Any, router: Any) -> Iterator[Any]:
 
 
 def _around(app: Any) -> Iterator[Caching]:
-    """What middlewares around an application, and its own, cache with."""
+    """The `caching` of each middleware around an application, and of its own."""
     layer = app
     while layer is not None:
         caching = getattr(layer, "caching", None)
@@ -125,20 +129,18 @@ def _around(app: Any) -> Iterator[Caching]:
         layer = layer.middleware_stack if hasattr(layer, "middleware_stack") else getattr(layer, "app", None)
 
 
-def _stores(caching: Caching) -> list[BaseCache]:
-    return [line.pages.cache for line in caching.lines]
-
-
 # -- purging ----------------------------------------------------------------------------------------------------------
 
 
 def purge(of: Any, *urls: Any, tags: Iterable[str] | None = None, soft: bool = False) -> int:
     """Remove stored pages of an application by URL, as `request.url_for` gives it, or by tag.
 
-    of      the application, or a request to it: the pages of its middlewares and of its views
-    urls    absolute, texts or Starlette's `URL`; below a request also paths, of the host that was asked
+        purge(request, request.url_for("news"))
 
-    See `cachemw.purge` for the rest. Raises: ValueError for a URL whose host is not known.
+    of    the application, or a request to it: the pages of its middlewares and of its views
+    urls  absolute, as texts or as Starlette's `URL`; with a request also paths, which get its host
+
+    See `cachemw.purge` for the other arguments. Raises: ValueError for a URL whose host is not known.
     """
     cachings, absolute, mounts = _plan(of, urls)
     tags = purging.listed(tags)
@@ -155,7 +157,7 @@ async def apurge(of: Any, *urls: Any, tags: Iterable[str] | None = None, soft: b
 
 
 def _plan(of: Any, urls: Iterable[Any]) -> tuple[list[Caching], list[str], list[str]]:
-    """What the application caches with, the absolute URLs, and where its pages may be mounted."""
+    """The `Caching` objects of the application, the absolute URLs, and the paths where its pages may be mounted."""
     if isinstance(of, str | URL):
         raise TypeError(f"cannot purge of {str(of)!r}: the request, or the application, comes first, then the URLs")
     scope = getattr(of, "scope", None)
@@ -172,7 +174,7 @@ def _plan(of: Any, urls: Iterable[Any]) -> tuple[list[Caching], list[str], list[
 
 
 def _routes(app: Any) -> Any:
-    """Of the application within the middlewares that may be around it; its own stack is made now if it is not yet."""
+    """The routes of the application inside of its middlewares; its middleware stack is built now if it is not yet."""
     while not hasattr(app, "routes") and hasattr(app, "app"):
         app = app.app
     if getattr(app, "middleware_stack", app) is None:
@@ -181,7 +183,7 @@ def _routes(app: Any) -> Any:
 
 
 def _mounts(routes: Any, root: str, path: str) -> Iterator[str]:
-    """Where the views that a path may lead to are mounted, as their keys know it."""
+    """The mounts, as in keys, of the views that a path may lead to."""
     for route in routes or ():
         if not isinstance(route, Mount):
             continue
@@ -193,6 +195,6 @@ def _mounts(routes: Any, root: str, path: str) -> Iterator[str]:
 
 
 def with_fragments(templates: Jinja2Templates) -> Jinja2Templates:
-    """Give templates the `{% cache 500 sidebar %}` tag of `cachemw.fragments`; returns them."""
+    """Add the tag `{% cache 500 sidebar %}` to templates (see `cachemw.fragments`). Returns: the templates."""
     templates.env.add_extension("cachemw.fragments.CacheExtension")
     return templates
