@@ -12,7 +12,7 @@ from cachemw.rfc9111 import keys
 from cachemw.rfc9111.messages import Fields, Head, StoredResponse
 from cachemw.rfc9111.partial import combine, missing, serves, slice_of
 from cachemw.rfc9111.reuse import Reuse, may_reuse, may_serve_in_grace, may_serve_stale_on_error, only_if_cached
-from cachemw.rfc9111.storing import has_session, judge, nominated, request_control
+from cachemw.rfc9111.storing import has_session, judge, nominated, request_control, unshared
 from cachemw.rfc9111.validation import (
     Answered,
     answer_conditions,
@@ -235,7 +235,8 @@ class Decision(State[EngineT]):
         if policy.request_directives and "no-store" in request_control(self.request):
             return fresh  # §5.2.1.5: nothing of "any response to it" is stored; what was stored before stays
         storing = judge(fresh.head, policy, seconds=engine.seconds, timeout=self.timeout, now=now, named=self._named)
-        if storing.ok and self._stands_right(fresh.head):
+        shared = storing.ok and not unshared(self.request, fresh.head, policy, chosen=fresh.chosen)
+        if shared and self._stands_right(fresh.head):
             left = fresh.born + fresh.lifetime - now
             self.stored_ttl = left
             self._write([(fresh.key, fresh, min(max(left, 0.0) + storing.keep, LONGEST))])

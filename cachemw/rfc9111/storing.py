@@ -36,6 +36,7 @@ __all__ = [
     "stale_window",
     "stated",
     "storable_fields",
+    "unshared",
     "unstorable_names",
 ]
 
@@ -121,18 +122,28 @@ def may_store(
     decision = judged or judge(head, policy, seconds=seconds, timeout=timeout, now=now, named=named)
     if not decision.ok:
         return decision
+    reason = unshared(request, head, policy, chosen=decision.chosen, plain=plain)
+    return _refused(reason) if reason else decision
+
+
+def unshared(request: Request, head: Head, policy: Policy, *, chosen: bool, plain: bool = False) -> str:
+    """Why what this request was answered, or told by a 304, is for nobody else; "" if nothing says so.
+
+    chosen    this cache chose the lifetime
+    plain     see `may_store`
+    """
     if (request.user or (not plain and request.told("authorization"))) and not _may_answer_credentials(
         request, head, policy
     ):
-        return _refused("authorization")
-    if decision.chosen:
+        return "authorization"
+    if chosen:
         if has_session(request, policy) and "cookie" not in nominated(head):
-            return _refused("session")
+            return "session"
         if not policy.django_rules and has_nonce(head):
-            return _refused("nonce")
+            return "nonce"
         if not policy.django_rules and has_measurements(head):
-            return _refused("metrics")
-    return decision
+            return "metrics"
+    return ""
 
 
 def _unanswerable(method: str, request: Request, head: Head, policy: Policy, now: float) -> str:

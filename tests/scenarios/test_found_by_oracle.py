@@ -116,3 +116,30 @@ def test_a_lifetime_that_the_application_has_stated_is_not_taken_for_one_of_ours
     site.clock.advance(21)
     site.get()
     assert site.get()[name] == value
+
+
+@pytest.mark.parametrize("policy", [Policy(), Policy.rfc9111()])
+def test_a_304_to_somebody_with_credentials_makes_no_page_for_all(site: Site, policy: Policy) -> None:
+    site.build(policy=policy)
+    site.page(etag='"1"', cache_control="public, max-age=5")
+    site.get()
+    site.clock.advance(6)
+    site.answers(
+        Script(304, [("ETag", '"1"'), ("Cache-Control", "max-age=5"), ("X-Name", "Alice")]),
+        Script(fields=[("ETag", '"1"')], body=b"page"),
+    )
+    assert site.get("/", {"Authorization": "Basic YTpi"})["x-name"] == "Alice"
+    assert site.get()["x-name"] is None  # RFC 9111 §3.5
+    assert len(site.calls) == 3
+
+
+def test_a_304_to_somebody_with_a_session_makes_no_page_of_a_chosen_lifetime(site: Site) -> None:
+    site.page(etag='"1"', cache_control="max-age=5")
+    site.get()
+    site.clock.advance(6)
+    site.answers(
+        Script(304, [("ETag", '"1"'), ("Cache-Control", "public"), ("X-Name", "Alice")]),
+        Script(fields=[("ETag", '"1"')], body=b"page"),
+    )
+    assert site.get("/", {"Cookie": "sessionid=1"})["x-name"] == "Alice"
+    assert site.get()["x-name"] is None
