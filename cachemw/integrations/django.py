@@ -190,6 +190,9 @@ class _Middleware:
             scope["query_string"] = scope["query_string"].encode()
         cache, asked = self._cache, ASGIRequest(scope)
         exchange = request.META.get(EXCHANGE) if not cache.updates else None
+            exchange.outer = outer = request.META.get(EXCHANGE) or scope.get(EXCHANGE)
+            if outer is not None and cache.updates:
+                asked.first.before = outer.request
         if exchange is None or not exchange.admit(asked):
             exchange = cache.caching.exchange(asked)
         exchange.request = asked
@@ -220,7 +223,10 @@ class _Middleware:
             response = await self.get_response(request)
             self._mind_language(request, exchange, knew_language)
             tell_locale(request, scope)
-            mind_visitor(request, response, exchange)
+            told = exchange
+            while told is not None:  # a cache around this one may store what this one refuses
+                mind_visitor(request, response, told)
+                told = told.outer
             if cache.updates and exchange.refresh:  # the inner half has answered
                 self.refresh(request, scope, exchange)
             return await self._sent(passage, response)

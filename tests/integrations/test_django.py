@@ -1215,6 +1215,38 @@ def test_around_djangos_own_handlers(page: Counter) -> None:
     urlpatterns.clear()
 
 
+@pytest.mark.parametrize("interface", ["wsgi", "asgi"])
+@pytest.mark.parametrize("middlewares", [BOTH, [*BOTH, *BOTH]], ids=["one", "two"])
+@pytest.mark.parametrize("knows", ["user", "_csp_nonce"])
+def test_a_cache_around_the_project_does_not_store_what_that_of_the_project_refuses(
+    interface: str, middlewares: list[str], knows: str
+) -> None:
+    from django.core.handlers.asgi import ASGIHandler
+    from django.core.handlers.wsgi import WSGIHandler
+    from starlette.testclient import TestClient
+    from werkzeug.test import Client as WSGIClient
+
+    def view(request: HttpRequest) -> HttpResponse:
+        card = request.headers.get("X-Door-Card")
+        if card is not None:
+            setattr(request, knows, card)
+        return HttpResponse(f"for {card}")
+
+    urlpatterns.clear()
+    urlpatterns.append(path("", view))
+    around = f"locmem://around-{interface}-{len(middlewares)}-{knows}"
+    with override_settings(MIDDLEWARE=middlewares):
+        client: Any = (
+            WSGIClient(wsgi.CacheMiddleware(WSGIHandler(), cache=around), use_cookies=False)
+            if interface == "wsgi"
+            else TestClient(asgi.CacheMiddleware(ASGIHandler(), cache=around))
+        )
+        assert client.get("/", headers={"X-Door-Card": "alice"}).text == "for alice"
+        assert client.get("/").text == "for None"
+        assert client.get("/", headers={"Cookie": "session=bobby", "X-Door-Card": "bobby"}).text == "for bobby"
+    urlpatterns.clear()
+
+
 @pytest.mark.parametrize(
     ("project", "found"),
     [
