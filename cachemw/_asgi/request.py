@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import unquote
@@ -24,6 +24,7 @@ __all__ = [
     "decoded",
     "encoded",
     "octets",
+    "own_copy",
     "sanitised",
     "with_conditions",
 ]
@@ -251,6 +252,12 @@ def _decoded(pair: tuple[bytes, bytes]) -> Field:
     if len(name) + len(value) <= _SHORT:
         bounded(_fields, _MOST)[pair] = field
     return field
+
+
+def own_copy(scope: Mapping[str, Any]) -> Scope:
+    """A copy of the scope; its query string as bytes, which in Django's test client is text."""
+    query = scope.get("query_string", b"")
+    return {**scope, "query_string": query.encode() if isinstance(query, str) else query}
 
 
 def with_conditions(scope: Scope, conditions: Fields) -> Scope:

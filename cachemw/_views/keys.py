@@ -1,7 +1,7 @@
-"""The key under which a page is stored, for those who look at the store themselves (Django's two functions).
+"""The key under which a page is stored: Django's two functions, for code that reads the store itself.
 
-Learning is in two steps, as everywhere in the cache: at the URL's primary key stands the `VaryIndex` with the names of
-the request fields that the response varies on, and from those names follows the page's own key.
+As everywhere in the cache there are two steps: under the URL's primary key is the `VaryIndex`, which names the request
+fields that the response varies on; the page's own key is made of their values.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from cachemw import activation
-from cachemw._asgi.request import ASGIRequest, octets
+from cachemw._asgi.request import ASGIRequest, octets, own_copy
 from cachemw._caching_here import project_of, site_here
 from cachemw._views.page import EXCHANGE
 from cachemw._wsgi.request import WSGIRequest, variable
@@ -27,7 +27,7 @@ from cachemw.rfc9111.requests import Request
 
 __all__ = ["find", "learn"]
 
-#: What a form has that was sent to the URL, and the page there does not hang on: the request is taken for a plain GET.
+#: Fields of a request that sends a form: they are left out, as the request is taken for a plain GET.
 _OF_A_FORM: Final = frozenset(
     name
     for field in ("content-length", "expect", "transfer-encoding", "upgrade")
@@ -60,7 +60,7 @@ def learn(
     line, of = exchange.engine, exchange.of
     if of is None:
         raise ValueError("No page answers this request: it has several Host fields.")
-    primary = primary_key(of)  # what HEAD learns serves GET, too
+    primary = primary_key(of)  # for HEAD, too
     names = exchange._names(parse_vary(lines_of(response, "Vary")))
     (record,) = line.pages.lookup((primary,))
     if isinstance(record, StoredResponse) and not names:
@@ -74,10 +74,7 @@ def learn(
 
 
 def _begun(request: Any, key_prefix: str | None, cache: Any) -> Exchange[Line]:
-    """The passage of a GET of this URL, as the middlewares begin it: what its key is made of is decided there.
-
-    Where no page answers it, its `of` is None.
-    """
+    """The exchange of a GET of this URL, begun as the middlewares do. Its `of` is None if no page can answer it."""
     asked, state = _request(request)
     asked.method = "GET"
     project = project_of(request)
@@ -95,7 +92,7 @@ def _begun(request: Any, key_prefix: str | None, cache: Any) -> Exchange[Line]:
 
 
 def _exchange(asked: Request, passing: Any, site: Any, key_prefix: str | None, cache: Any) -> Exchange[Line]:
-    """On the cache that the request came through; or on that of the site; or on the environment's."""
+    """An exchange on the cache that the request came through, else on that of the site, else of the environment."""
     if passing is not None and cache is None and key_prefix is None:
         exchange: Exchange[Line] = Exchange(passing.engine)
         exchange.ignore = passing.ignore
@@ -123,15 +120,12 @@ def _exchange(asked: Request, passing: Any, site: Any, key_prefix: str | None, c
 
 
 def _request(request: Any) -> tuple[Request, Mapping[str, Any]]:
-    """The request as the rules see it, but for its body, and the `environ` or `scope` that it is made of."""
+    """The request without its body, and the `environ` or `scope` that it is made of."""
     for name in ("environ", "scope", "META"):
         request = getattr(request, name, request)
     if isinstance(request, Mapping) and "REQUEST_METHOD" in request:
         return WSGIRequest({name: value for name, value in request.items() if name not in _OF_A_FORM}), request
     if isinstance(request, Mapping) and "headers" in request and "path" in request:
-        scope = dict(request)
-        scope["headers"] = [field for field in request["headers"] if field[0].lower() not in _OF_A_FORM]
-        if isinstance(scope.get("query_string"), str):  # as Django's own test client has it
-            scope["query_string"] = scope["query_string"].encode()
-        return ASGIRequest(scope), request
+        headers = [field for field in request["headers"] if field[0].lower() not in _OF_A_FORM]
+        return ASGIRequest({**own_copy(request), "headers": headers}), request
     raise TypeError(f"A request, a WSGI environ or an ASGI scope is expected; got {request!r}.")

@@ -1,9 +1,9 @@
-"""What a decorator may stand on, told apart: functions, coroutine functions, classes of views, whole applications.
+"""The kinds of views that a decorator may be put on: functions, coroutine functions, classes, whole applications.
 
-Rule 1: a decorator keeps the kind of what it decorates: a coroutine function stays one, a class a class, an
-        application an application.
-Rule 2: what cannot be a view is an error where the decorator is written; it names the view, the file, and the way out.
-Rule 3: whether a plain function is a view or an application is seen when it is called: both may have two parameters.
+Rule 1: a decorated view is of the same kind: a coroutine function stays one, and so does a class or an application.
+Rule 2: an object that cannot be a view is an error when it is decorated; the message names the view, its file and the
+        way out.
+Rule 3: a call tells whether a plain function is a view or an application: both may have two parameters.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ __all__ = ["PAGE", "ASGIApplication", "Call", "ViewDecorator", "ViewT", "WSGIApp
 
 ViewT = TypeVar("ViewT", bound=Callable[..., Any])
 
-#: Attribute of a view that is behind `cache_page`; decorators that use `functools.wraps` hand it on.
+#: The attribute of a view with `cache_page` that holds its page; decorators with `functools.wraps` copy it.
 PAGE: Final = "__cachemw_page__"
 
 
 def describe(view: Any) -> str:
-    """The view's name and where it is written, for errors."""
+    """The view's name, file and line, for errors."""
     while isinstance(view, functools.partial):
         view = view.func
     plain = inspect.unwrap(view) if callable(view) else view
@@ -41,15 +41,15 @@ def describe(view: Any) -> str:
 
 
 def in_flask() -> bool:
-    """Is a request of Flask's being answered here? Flask is not imported for the question."""
+    """Is there a current request of Flask's? Flask is not imported for that."""
     flask = sys.modules.get("flask")
     return flask is not None and bool(flask.has_request_context())
 
 
 class Call:
-    """One call of a view: its arguments, and the request that it is about.
+    """One call of a view.
 
-    request   Starlette's or Django's, where the view is given one; None in Flask, where it is in the context
+    request   Starlette's or Django's request, if it is an argument of the view; None in Flask
     """
 
     __slots__ = ("args", "kwargs", "request", "view")
@@ -65,11 +65,11 @@ class Call:
 
     @property
     def starlette(self) -> Any:
-        """Starlette's request, if that is what the view was given; else None."""
+        """The request if it is Starlette's; else None."""
         return self.request if hasattr(self.request, "receive") else None
 
     def response(self, result: Any, decorator: str) -> Any:
-        """What the view returned as a response with headers. Raises: TypeError, naming decorator and view."""
+        """The response with headers that the view's result is. Raises: TypeError, which names decorator and view."""
         if self.request is None and in_flask():
             from flask import current_app
 
@@ -95,7 +95,7 @@ def _request_in(values: Iterable[Any]) -> Any | None:
 
 
 class ASGIApplication:
-    """An ASGI application behind a decorator; an object, so that Starlette's routes do not take it for a view."""
+    """A decorated ASGI application; an object, because Starlette's routes take functions for views."""
 
     def __init__(self, call: Callable[[Any, Any, Any], Awaitable[None]], app: Any) -> None:
         self._call = call
@@ -109,7 +109,7 @@ class ASGIApplication:
 
 
 class WSGIApplication:
-    """A WSGI application behind a decorator."""
+    """A decorated WSGI application."""
 
     def __init__(self, call: Callable[[Any, Any], Iterable[bytes]]) -> None:
         self._call = call
@@ -119,7 +119,7 @@ class WSGIApplication:
 
 
 class ViewDecorator(ABC):
-    """A decorator of views. A subclass says what it does around a call, and around an application."""
+    """A decorator of views. A subclass defines what it does around a call, and around an application."""
 
     name = ""
 
@@ -146,7 +146,7 @@ class ViewDecorator(ABC):
         """Raise for an application, or a class that is one, that this decorator cannot stand on."""
 
     def mark(self, decorated: Any) -> None:  # noqa: B027
-        """Leave word on what was decorated."""
+        """Set attributes of the decorated view."""
 
     def __call__(self, view: ViewT) -> ViewT:
         self.check(view)
@@ -211,7 +211,7 @@ class ViewDecorator(ABC):
         )
 
     def _endpoint(self, view: Any) -> type:
-        """A subclass that is the application which the endpoint was."""
+        """A subclass of the endpoint, an application too, with the decorator around its dispatch."""
         self.check_whole(view)
         decorator = self
 

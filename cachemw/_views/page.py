@@ -1,8 +1,8 @@
-"""Page: what `cache_page` was told, the site-wide cache that it joins, or the cache that it is by itself.
+"""Page: the options of `cache_page`, and the cache of the view: the site-wide one, or one of its own.
 
-Rule 1: a page is stored once. Under a site-wide middleware of the same cache and key prefix, a view only says how long;
-        under one of another cache, it keeps that one from storing.
-Rule 2: the rules are those of the middlewares: what stands here says in which cache, never whether.
+Rule 1: a page is stored once. Under a site-wide middleware with the same cache and key prefix, the view only tells it
+        the timeout; a middleware with another cache is told not to store the page.
+Rule 2: the middlewares decide whether a page is stored; this file decides only in which cache.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from cachemw.settings import Settings
 
 __all__ = ["EXCHANGE", "Page", "Site", "Tags", "noticing"]
 
-#: What a page can be purged by: texts, or a function of the view's arguments that returns them.
+#: The names by which a page can be purged: texts, or a function of the view's arguments that returns them.
 Tags = Iterable[str] | Callable[..., Iterable[str]]
 
 MiddlewareT = TypeVar("MiddlewareT")
@@ -37,21 +37,21 @@ _NO_KEYWORDS: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class Site(Protocol):
-    """A site whose settings the pages of its views share, such as a Flask application with the extension."""
+    """A site whose settings hold for the pages of its views: a Flask application with the extension."""
 
     @property
     def caching(self) -> Caching: ...
 
     @property
     def middlewares(self) -> dict[Page, Any]:
-        """What caches the pages of views that are not left to a cache around the site: purges have to reach it."""
+        """By page, the middlewares of views that the cache around the site does not store; purges reach them, too."""
 
 
 @contextmanager
 def noticing(request: Any, fields: Mapping[str, str], exchange: Any) -> Iterator[None]:
-    """Notice what a view reads of the cookies and the like: its page is then another one for each visitor.
+    """Notice which request fields a view reads, such as Cookie: its page then varies on them.
 
-    fields: by the attribute where the framework's request keeps it once it has been asked for, the field it is made of.
+    fields: the names of the fields, by the attribute in which the framework's request keeps what it has parsed of them.
     """
     kept = vars(request)
     before = [field for name, field in fields.items() if kept.pop(name, None) is not None]
@@ -84,18 +84,18 @@ class Page:
 
     @property
     def needs_arguments(self) -> bool:
-        """Whether the tags are made of the view's arguments."""
+        """Are the tags made of the view's arguments?"""
         return callable(self._tags)
 
     @property
     def is_apart(self) -> bool:
-        """Whether the pages have a cache or a key prefix of their own."""
+        """Have the pages a cache or a key prefix of their own?"""
         return self._cache is not None or self._key_prefix is not None
 
     def tell(
         self, exchange: Exchange[Any], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] = _NO_KEYWORDS
     ) -> None:
-        """Say how long the response of this exchange may be stored, and by what it can be purged."""
+        """Tell the exchange how long its response may be stored, and its tags."""
         exchange.timeout = self.timeout
         exchange.tags += _checked(self._tags(*args, **kwargs)) if callable(self._tags) else self._tags
 
@@ -107,9 +107,9 @@ class Page:
         *,
         site: Site | None = None,
     ) -> bool:
-        """Leave the page to this exchange, if it is one of the cache that the page belongs in; did it?
+        """Leave the page to this exchange, if its cache is that of the page; else tell it not to store the page.
 
-        One of another cache is kept from storing the page.
+        Returns: whether the page is left to the exchange.
         """
         if exchange is None:
             return False
@@ -124,14 +124,14 @@ class Page:
         return True
 
     def open(self, make: Callable[..., MiddlewareT], site: Site | None = None) -> MiddlewareT:
-        """The middleware that caches the page alone: one for each site, made when it is first needed.
+        """The middleware for this page alone: one for each site, made when it is first needed.
 
-        make: `wsgi.CacheMiddleware`, or what takes the same options. Raises: ImproperlyConfigured, naming the view.
+        make: `wsgi.CacheMiddleware`, or what takes its options. Raises: ImproperlyConfigured, with the view's name.
         """
         middleware: MiddlewareT | None = self.alone if site is None else site.middlewares.get(self)
         if middleware is None:
             made = make(**self._options(site))
-            if site is None:  # the first of those who do this at once; without a lock, which a fork might catch in use
+            if site is None:  # of several threads, the first one's object stays; a lock might be held during a fork
                 middleware = vars(self).setdefault("alone", made)
             else:
                 middleware = site.middlewares.setdefault(self, made)
@@ -145,7 +145,7 @@ class Page:
             prefix = settings.key_prefix if site is None else site.caching.key_prefix
         return {
             "cache": self._store(site),
-            # the view is called with the client's own conditions and range, and answers them as without a cache
+            # the view gets the client's own conditions and range, and answers them as without a cache
             "policy": replace(policy, revalidate=False, store_partial=False),
             "key_prefix": prefix,
             "rules": (),
@@ -158,7 +158,7 @@ class Page:
             return site.caching.line.pages.cache
         if cache is None:
             cache = Settings.from_environ().alias
-        if site is not None and cache is default_cache:  # which a site may have one of its own for
+        if site is not None and cache is default_cache:  # a site may have a default of its own
             cache = "default"
         try:
             return resolve("cache", cache, caches if site is None else site.caching.caches)
@@ -166,7 +166,7 @@ class Page:
             raise ImproperlyConfigured(f"cache_page on {self.name}: {error}") from error
 
     def check(self, site: Site | None = None) -> None:
-        """Raise now what the first request would raise. Raises: ImproperlyConfigured."""
+        """Raise at start-up the error of the first request, if there is one. Raises: ImproperlyConfigured."""
         self._store(site)
 
 

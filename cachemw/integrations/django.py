@@ -36,7 +36,7 @@ from django.urls import get_script_prefix  # type: ignore[import-untyped]
 
 from cachemw import asgi, purging, wsgi
 from cachemw._asgi.passage import no_body, send_stored
-from cachemw._asgi.request import decoded, encoded, sanitised
+from cachemw._asgi.request import decoded, encoded, own_copy, sanitised
 from cachemw._views.asgi import ViewPassage
 from cachemw._views.page import EXCHANGE
 from cachemw.activation import KEY as LOCALE
@@ -185,16 +185,14 @@ class _Middleware:
     # -- tasks ------------------------------------------------------------------------------------------------------
 
     async def _answer_in_task(self, request: Any) -> Any:
-        scope = dict(request.scope)
-        if isinstance(scope.get("query_string"), str):  # as Django's own test client has it
-            scope["query_string"] = scope["query_string"].encode()
+        scope = own_copy(request.scope)
         cache, asked = self._cache, ASGIRequest(scope)
         exchange = request.META.get(EXCHANGE) if not cache.updates else None
+        if exchange is None or not exchange.admit(asked):
+            exchange = cache.caching.exchange(asked)
             exchange.outer = outer = request.META.get(EXCHANGE) or scope.get(EXCHANGE)
             if outer is not None and cache.updates:
                 asked.first.before = outer.request
-        if exchange is None or not exchange.admit(asked):
-            exchange = cache.caching.exchange(asked)
         exchange.request = asked
         exchange.refreshing = _REFRESHING in request.META
         request.META[EXCHANGE] = exchange
