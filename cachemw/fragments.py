@@ -57,7 +57,9 @@ if not TYPE_CHECKING:  # to a type checker, a module with this function has ever
             try:
                 from cachemw._fragments_jinja import CacheExtension
             except ModuleNotFoundError as error:
-                raise ImportError(f"CacheExtension needs the package {error.name}: pip install jinja2") from error
+                raise ImportError(
+                    f"CacheExtension needs the package {error.name}: pip install 'cachemw[jinja]'"
+                ) from error
             return CacheExtension
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -74,7 +74,7 @@ def pytest_sessionfinish() -> None:
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
     """What fails for want of pylibmc is skipped, as what needs a server that is missing."""
     report = yield
-    if NO_PYLIBMC and report.failed and "pip install pylibmc" in str(report.longrepr):
+    if NO_PYLIBMC and report.failed and "pip install 'cachemw[pylibmc]'" in str(report.longrepr):
         report.outcome = "skipped"
         report.longrepr = (str(item.path), item.location[1] or 0, "Skipped: pylibmc is not installed")
     return report

@@ -547,6 +547,9 @@ def test_without_jinja_the_rest_is_there() -> None:
     )
     root = Path(cachemw.fragments.__file__).parent.parent
     done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["rendered", "CacheExtension needs the package jinja2: pip install jinja2"]
+    assert done.stdout.splitlines() == [
+        "rendered",
+        "CacheExtension needs the package jinja2: pip install 'cachemw[jinja]'",
+    ]
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         cachemw.fragments.Nothing  # type: ignore[attr-defined]  # noqa: B018

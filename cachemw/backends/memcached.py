@@ -72,7 +72,7 @@ class PyMemcacheCache(MemcachedCache):
 
 
 class PyLibMCCache(MemcachedCache):
-    """Memcached by pylibmc (`pip install pylibmc`), and by cachemw's own client for asyncio.
+    """Memcached by pylibmc (`pip install 'cachemw[pylibmc]'`), and by cachemw's own client for asyncio.
 
     OPTIONS, besides those of every Memcached cache: `binary`, `username` and `password` (SASL, which has only the
     binary protocol: asyncio then waits for pylibmc in threads) and `behaviors`, by pylibmc's names; those that choose
@@ -90,7 +90,9 @@ class PyLibMCCache(MemcachedCache):
 
             from cachemw.backends._memcached.pylibmc import PyLibMCPool
         except ImportError as error:
-            raise ImproperlyConfigured("PyLibMCCache needs the package pylibmc: pip install pylibmc") from error
+            raise ImproperlyConfigured(
+                "PyLibMCCache needs the package pylibmc: pip install 'cachemw[pylibmc]'"
+            ) from error
         options: dict[str, Any] = {
             name: self.options[name] for name in ("username", "password") if name in self.options
         }

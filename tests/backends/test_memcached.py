@@ -514,7 +514,7 @@ def test_pymemcaches_ignore_exc_is_fail_open() -> None:
 
 def test_without_pylibmc_its_cache_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "cachemw.backends._memcached.pylibmc", None)
-    with pytest.raises(ImproperlyConfigured, match="pip install pylibmc"):
+    with pytest.raises(ImproperlyConfigured, match=r"pip install 'cachemw\[pylibmc\]'"):
         PyLibMCCache("localhost", {})
 
 
