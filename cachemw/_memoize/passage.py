@@ -1,11 +1,12 @@
-"""One passage: from a key to its value, through the store, or through the function (or template) that makes it.
+"""One passage: from a key to its value, in the store, or made by the function (or template).
 
-Rule 1: what happens is decided here, once; a driver, of threads or of tasks, carries out what is yielded.
-Rule 2: of all who miss a key at the same time in this process, one makes the value. Nobody waits for it who makes a
-        value himself (no circle of waits can arise), nor on a thread that has an event loop to run, nor for ever.
-Rule 3: whoever makes a value reads the key's mark before and after. An invalidation writes the mark and then removes
-        the value; this writes the value and then reads the mark: in every order one of the two removes it.
-Rule 4: a function's error is its caller's, unless there is a value to fall back on.
+Rule 1: the steps are generators, written once; `Passage` carries them out, for threads and for tasks.
+Rule 2: of all callers in this process that miss a key at the same time, one makes the value. The others wait, but not
+        for ever; not if they make a value themselves (so waits never form a circle), and not in a thread that runs an
+        event loop.
+Rule 3: the maker of a value reads the key's mark, makes and stores the value, then reads the mark again. `invalidate`
+        writes the mark, then removes the value. In every order one of the two removes an old value.
+Rule 4: an error of the function is raised to its caller, unless an old value may be returned.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ __all__ = [
 
 log = logging.getLogger("cachemw")
 
-#: Seconds that a follower waits before it makes the value itself.
+#: Seconds that a caller waits for another's value before it makes the value itself.
 _PATIENCE: Final = 30.0
 
 #: Is this thread or task making a value?
@@ -52,7 +53,7 @@ _leading: ContextVar[bool] = ContextVar("cachemw.making", default=False)
 
 
 class Held(NamedTuple):
-    """A value as it was found in the store. fresh_until: the wall clock's, inf for ever; cost: seconds it took."""
+    """A value from the store. fresh_until: by the wall clock, inf: for ever; cost: seconds that it took to make."""
 
     value: Any
     fresh_until: float = math.inf
@@ -60,20 +61,20 @@ class Held(NamedTuple):
 
 
 class Made(NamedTuple):
-    """What the call gave, and the seconds that it took."""
+    """The result of the call, and the seconds that it took."""
 
     value: Any
     cost: float
 
 
 class Failed(NamedTuple):
-    """What the call raised."""
+    """The error of the call."""
 
     error: Exception
 
 
 class _Landing(NamedTuple):
-    """How a flight ended. copy: what the store could not keep, pickled."""
+    """How a flight ended. copy: the value, pickled, if the store could not keep it."""
 
     failed: bool = False
     copy: bytes | None = None
@@ -82,13 +83,13 @@ class _Landing(NamedTuple):
 class Recipe(NamedTuple):
     """How values of one kind are kept.
 
-    name     what the log calls it
+    name     for the log
     timeout  seconds that a value is fresh, as stores take it
-    pack     a value that took so many seconds, as it is stored
-    unpack   what is stored, as a `Held`; None if it is nothing of ours
-    stale    seconds after the timeout in which a value may replace one that could not be made
-    beta     how eagerly a value is made anew before its time, in its own cost; 0: never
-    marked   is there a mark to be read (Rule 3)?
+    pack     a function of a value and its cost that returns what is stored
+    unpack   a function of what is stored that returns a `Held`; None if it was not written by `pack`
+    stale    seconds after the timeout in which a value is used if a new one cannot be made
+    beta     how early a value is made again before its timeout, in multiples of its cost; 0: never
+    marked   can the value be invalidated, by a mark (Rule 3)?
     """
 
     name: str
@@ -105,18 +106,18 @@ class Recipe(NamedTuple):
         return self.timeout + self.stale if self.stale and self.timeout is not None else self.timeout
 
 
-#: A step of a passage: make the value; wait for a flight; or (operation of the store, arguments, what it is if the
-#: store does not answer).
+#: A step is one of: CALL, make the value; a flight, wait for it; a tuple, call the store (operation, arguments, and the
+#: result if the store does not answer).
 CALL: Final[Any] = object()
 Steps = Generator[Any, Any, Any]
 
 
-#: Seconds; longer than any call takes: only those under way have to see a mark.
+#: Seconds; longer than any call takes: a mark is for the calls under way.
 MARK_TIMEOUT: Final = 3_600.0
 
 
 def new_mark() -> str:
-    """Unlike any other."""
+    """A mark that differs from all others."""
     return secrets.token_hex(8)
 
 
@@ -135,10 +136,10 @@ def _is_fresh(held: Held | None) -> TypeGuard[Held]:
 
 
 def _is_due(held: Held, recipe: Recipe) -> bool:
-    """Shall it be made anew, a little before it has to be? The later and the dearer, the likelier.
+    """Is the value to be made again before its timeout? By chance: more likely the later, and the higher its cost.
 
-    Vattani, Chierichetti, Lowenstein: Optimal Probabilistic Cache Stampede Prevention (VLDB 2015), "XFetch": of many
-    processes, one is early, and the others find what it made.
+    So one of many processes is early, and the others find its value ("XFetch": Vattani, Chierichetti, Lowenstein:
+    Optimal Probabilistic Cache Stampede Prevention, VLDB 2015).
     """
     if not recipe.beta or held.fresh_until == math.inf:
         return False
@@ -147,20 +148,20 @@ def _is_due(held: Held, recipe: Recipe) -> bool:
 
 
 def passage(keeper: Keeper, key: str, recipe: Recipe) -> Steps:
-    """The value, or the `Failed` call for it."""
+    """The steps to the value for a key, or to a `Failed` call."""
     seen = keeper.ended
     held = yield from _read(key, recipe)
     fresh = _is_fresh(held)
     if held is not None and fresh and not _is_due(held, recipe):
         return held.value
     if held is not None and time.time() >= held.fresh_until + recipe.stale:
-        held = None  # the store's clock is behind ours
+        held = None  # too old; the store's clock is slow
     while True:
         flight, leads = keeper.flights.join(key)
         if leads:
             return (yield from _lead(keeper, recipe, flight, held, seen))
         if held is not None and fresh:
-            return held.value  # somebody else makes it anew
+            return held.value  # another caller renews it
         value = yield from _follow(recipe, flight, held)
         if value is not MISSING:
             return value
@@ -182,7 +183,7 @@ def _lead(keeper: Keeper, recipe: Recipe, flight: Flight[Any], held: Held | None
 
 
 def _follow(recipe: Recipe, flight: Flight[Any], held: Held | None) -> Steps:
-    """What somebody else has made; MISSING if he was stopped, and one of those who waited has to take over."""
+    """The value that another caller has made; MISSING if that caller was stopped, so that a waiting one takes over."""
     if not _leading.get() and (yield flight):
         landing = flight.records.get(flight.key)
         if landing is None:
@@ -200,7 +201,7 @@ def _follow(recipe: Recipe, flight: Flight[Any], held: Held | None) -> Steps:
 
 
 def remade(keeper: Keeper, key: str, recipe: Recipe) -> Steps:
-    """A new value, whatever is stored; who has begun earlier, stores nothing over it."""
+    """The steps to a new value, whatever is stored. Calls that began earlier do not replace it."""
     yield "set", (mark_of(key), new_mark(), MARK_TIMEOUT), None
     value, _ = yield from _make(key, recipe, None)
     return value
@@ -224,7 +225,7 @@ def _make(key: str, recipe: Recipe, held: Held | None) -> Generator[Any, Any, tu
 
 def _call() -> Steps:
     before = _leading.get()
-    _leading.set(True)  # and back without a token: a fragment may begin and end in two contexts (streams in threads)
+    _leading.set(True)  # no token: a fragment may begin and end in two contexts (a stream, in threads)
     try:
         return (yield CALL)
     finally:
@@ -232,23 +233,23 @@ def _call() -> Steps:
 
 
 def _pickled(packed: Any) -> bytes | None:
-    """For those who wait: their own copy, as they would have had it from the store."""
+    """The value for the callers that wait: each unpickles its own copy, as from the store."""
     try:
         return pickle.dumps(packed, pickle.HIGHEST_PROTOCOL)
-    except Exception:  # then they make their own
+    except Exception:  # then each makes its own value
         return None
 
 
-# -- the two drivers --------------------------------------------------------------------------------------------------
+# -- carried out --------------------------------------------------------------------------------------------------
 
 
 class Ended(NamedTuple):
-    """What a passage ended with."""
+    """The end of a passage: the value, or a `Failed` call."""
 
     answer: Any
 
     def result(self) -> Any:
-        """The value; raises the error of a call that failed."""
+        """The value. Raises: the error of a call that failed."""
         if type(self.answer) is Failed:
             raise self.answer.error
         return self.answer

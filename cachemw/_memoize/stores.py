@@ -1,9 +1,9 @@
-"""Where fragments and memoized values are kept, and what happens when that place does not answer.
+"""The stores of fragments and memoized values, and what happens if one does not answer.
 
-Rule 1: nothing is raised because of a store that fails: the fragment is rendered, the function is called.
-Rule 2: a store that fails is left alone for a second at a time, so that a page of ten fragments waits once, not ten
-        times; by the breaker that pages have, but here nobody waits for a thread that asks whether it is back.
-Rule 3: a store that is not configured is a mistake in the program, and is raised.
+Rule 1: a store that fails raises nothing: the fragment is rendered, the function is called.
+Rule 2: a store that fails is not called for a second, so that a page of ten fragments waits once, not ten times. The
+        breaker is that of pages, but no thread tests in the background whether the store is back.
+Rule 3: a store that is not configured is a mistake in the program, and an error.
 """
 
 from __future__ import annotations
@@ -25,16 +25,15 @@ __all__ = ["Keeper", "caches_here", "check_store", "keeper_of", "store_of"]
 
 
 def caches_here() -> Caches:
-    """The stores by alias: of the Flask application whose context this is, if it has our extension; else the
-    process's."""
+    """The stores by alias: of the current Flask application, if it has the extension, else of the process."""
     site = site_here()
     return caches if site is None else site.caches
 
 
 def check_store(name: str, cache: object) -> str | BaseCache | None:
-    """What a store was named by, where that is written: a URL is opened, an alias is looked up at each use.
+    """The argument that names a store, checked when it is given: a URL is opened, an alias is looked up at each use.
 
-    Raises: ImproperlyConfigured for what can be neither, and for a wrong URL.
+    name: of the argument, for errors. Raises: ImproperlyConfigured for a wrong type, and for a wrong URL.
     """
     if isinstance(cache, str) and "://" in cache:
         return opened(cache)
@@ -44,9 +43,9 @@ def check_store(name: str, cache: object) -> str | BaseCache | None:
 
 
 def store_of(cache: str | BaseCache | None, known: Caches | None, *defaults: str) -> BaseCache:
-    """The store that is meant; None: the first of the aliases `defaults` that is configured, else "default".
+    """The store for an alias, or the store itself; None: the first of `defaults` that is configured, else "default".
 
-    Raises: InvalidCacheBackendError, which lists the aliases that are known.
+    known: the stores by alias; None: see `caches_here`. Raises: InvalidCacheBackendError, which lists the aliases.
     """
     if isinstance(cache, BaseCache):
         return cache
@@ -57,11 +56,11 @@ def store_of(cache: str | BaseCache | None, known: Caches | None, *defaults: str
 
 
 class Keeper:
-    """A store as those see it who can do without it, and the values that are being made for it in this process."""
+    """Calls of a store that may fail, and the flights of values that are made for it in this process."""
 
     def __init__(self, name: str) -> None:
         self.flights: Flights[Any] = Flights()
-        #: Grows with each flight that ended: who looked before that has to look again.
+        #: The number of flights that have ended. If it grows after a look-up, the look-up is repeated.
         self.ended = 0
         self._ends = itertools.count(1)
         self._breaker = Breaker(f"cache {name}", "fragments and memoized values")
@@ -72,7 +71,7 @@ class Keeper:
         self.ended = next(self._ends)
 
     def attempt(self, cache: BaseCache, operation: str, arguments: tuple[Any, ...], otherwise: Any) -> Any:
-        """What the store answers, or `otherwise` if it does not."""
+        """Call an operation of the store. Returns: its result, or `otherwise` if the store does not answer."""
         if not self._take_turn():
             return otherwise
         began = time.monotonic()
@@ -98,7 +97,7 @@ class Keeper:
         return answer
 
     def _take_turn(self) -> bool:
-        """Be the one who asks the store, as all may while it works, and one a second while it does not."""
+        """May this caller call the store? Each may while it works; one in a second while it does not."""
         if not self._breaker.open:
             return True
         now = time.monotonic()
@@ -116,8 +115,8 @@ _keepers: weakref.WeakKeyDictionary[BaseCache, Keeper] = weakref.WeakKeyDictiona
 
 
 def keeper_of(cache: BaseCache) -> Keeper:
-    """The keeper of a store: one for all who use it in this process."""
+    """The keeper of a store: one for all its users in this process."""
     keeper = _keepers.get(cache)
-    if keeper is None:  # or it is `cachemw.cache`, which stands for another one
+    if keeper is None:  # or `cache` is `cachemw.cache`, which stands for another store
         keeper = _keepers.setdefault(resolve("cache", cache, caches), Keeper(repr(cache)))
     return keeper

@@ -1,14 +1,14 @@
-"""Pages on ASGI: views of Starlette's kind, and whole applications.
+"""Pages on ASGI: Starlette's views, and whole applications.
 
-A view returns its response before it is sent, and decorators further out may still look at it. So a passage through the
-cache is made in two steps: `open_page` looks up and waits before the view is called, `keep` decides about the response
-that it returned; the body is copied aside while the response is sent.
+A view returns its response before it is sent, and decorators around it may still change the response. So there are two
+steps: `open_page` looks up, and waits, before the view is called; `keep` decides about the view's response. The body is
+copied while the response is sent.
 
-Rule 1: what a view returned is what is stored, before anything further out changes it: that will happen to hits too.
-Rule 2: a view that read the session, or the cookies, varies on Cookie, one that changed the session is not stored,
-        though SessionMiddleware says so only when the response leaves.
-Rule 3: a stale page that may be served is renewed by asking the whole application again, for nobody in particular: what
-        guards the view guards the new page, too. The view is not called with this client's request.
+Rule 1: the response is stored as the view returned it. Decorators further out change it afterwards, for hits too.
+Rule 2: the page of a view that reads the session or the cookies varies on Cookie; that of a view that changes the
+        session is not stored. SessionMiddleware would set the cookie later.
+Rule 3: a stale page is renewed by a request to the whole application, without a visitor: the guards of the view guard
+        the new page, too. The view is not called with this client's request.
 Rule 4: a plain view runs in the worker thread that it was called in; only the cache's work goes to the event loop.
 """
 
@@ -54,21 +54,21 @@ __all__ = [
 _VIEW: Final = "cachemw.view"
 
 _COOKIES: Final = "_cookies"
-#: Where Starlette's request keeps what it has parsed.
+#: The request fields by the attributes in which Starlette's request keeps what it has parsed of them.
 READ: Final = {_COOKIES: "cookie"}
 _RENEWING: Final = "cachemw.renewing"
 
-#: What routing leaves in a scope; it is written anew.
+#: What routing writes into a scope; a refresh is routed again.
 _ROUTED: Final = frozenset({"app", "app_root_path", "endpoint", "path_params", "route", "router", _VIEW})
 
 
 async def _call_view(scope: Scope, receive: Receive, send: Send) -> None:
-    """The application of every page's middleware: the request brings along what is to be called."""
+    """The application of every page's middleware: it calls the function in the scope."""
     await scope[_VIEW](scope, receive, send)
 
 
 def make_middleware(**options: Any) -> asgi.CacheMiddleware:
-    """The machinery for calls that requests bring along."""
+    """The middleware for a page; what it calls is in the scope of each request."""
     return asgi.CacheMiddleware(_call_view, **options)
 
 
@@ -108,7 +108,7 @@ async def cached_view_async(page: Page, call: Call) -> Any:
 
 
 def cached_view(page: Page, call: Call) -> Any:
-    """The same for a plain view, in the worker thread that Starlette calls it in."""
+    """`cached_view_async` for a plain view, in the worker thread in which Starlette calls it."""
     request = call.starlette
     if page.join(outer := request.scope.get(EXCHANGE), call.args, call.kwargs):
         with noticing(request, READ, outer):
@@ -127,7 +127,7 @@ def cached_view(page: Page, call: Call) -> Any:
 async def open_page(
     page: Page, request: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> ViewPassage | Response:
-    """Look a page up: the stored response, or the passage of one that the view has to make."""
+    """Look a page up. Returns: the stored response, or the passage of the response that the view has to make."""
     middleware = page.open(make_middleware)
     exchange = _taken_up(page, middleware, request, args, kwargs)
     pages = exchange.engine.pages
@@ -148,9 +148,9 @@ async def open_page(
 def open_page_in_thread(
     page: Page, request: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> ViewPassage | Response:
-    """The same in a worker thread. A hit in a store that answers at once needs no event loop, which costs more.
+    """`open_page` in a worker thread. For a hit in local memory it does not use the event loop, which is faster.
 
-    A miss looks again there: between a look-up and a flight on the loop, nobody else's page can come in between.
+    After a miss the event loop looks up again, so that no other page is stored between look-up and flight.
     """
     middleware = page.open(make_middleware)
     pages = middleware.caching.line.pages
@@ -174,13 +174,13 @@ def _taken_up(
 
 
 def _can_renew(scope: Scope) -> bool:
-    """Whether it is known how the whole application is called again: not of one that is mounted in another."""
+    """Can the whole application be called again? Not if it is mounted in another one."""
     router = scope.get("router")
     return router is not None and getattr(scope.get("app"), "router", None) is router
 
 
 def _renew(middleware: asgi.CacheMiddleware, scope: Scope, exchange: Exchange[Line]) -> None:
-    """Have the stale page made again in the background; on its way through, it is stored as any other."""
+    """Request the stale page again in the background; the new page is stored on its way as any other."""
     plain = {name: value for name, value in sanitised(scope).items() if name not in _ROUTED and name[:7] != "fastapi"}
     plain["root_path"] = scope.get("app_root_path", scope.get("root_path", ""))
     plain[_RENEWING] = True
@@ -192,7 +192,7 @@ def _renew(middleware: asgi.CacheMiddleware, scope: Scope, exchange: Exchange[Li
 
 
 def _stored(exchange: Exchange[Line]) -> Response:
-    """What is stored, or what was made of it, as a response."""
+    """The stored response, or the one made of it, as a response of Starlette's."""
     from starlette.responses import Response, StreamingResponse
 
     given, extra, body = exchange.answer
@@ -229,12 +229,12 @@ class ViewPassage(Passage):
     asked: Any  # the framework's request, if it is known
 
     async def call(self) -> None:
-        """Whoever has boarded calls the view, which may change its scope."""
+        """The caller of `board` calls the view, which may change the scope: so the request's URL is read now."""
         self.exchange.request.hold()
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        """While the view runs, decorators further in join this exchange, and it may activate a language."""
+        """While the view runs: decorators inside of it join this exchange, and it may activate a language."""
         scope, exchange = self.scope, self.exchange
         outer = scope.get(EXCHANGE)
         scope[EXCHANGE] = exchange
@@ -256,10 +256,10 @@ class ViewPassage(Passage):
                 scope[EXCHANGE] = outer
 
     async def keep(self, response: Response) -> Response:
-        """Decide about the view's response; what is returned is to be sent in its place."""
+        """Decide about the view's response. Returns: the response to send."""
         self._mind_session(response)
         self._started_at_once = hasattr(response, "body") or hasattr(response, "body_iterator")
-        if self._started_at_once:  # a file's fields are known when it is sent
+        if self._started_at_once:  # the fields of a file are known only when it is sent
             start = {"type": "http.response.start", "status": response.status_code}
             await self._sending({**start, "headers": list(response.raw_headers)})
             if self._replaced:
@@ -270,7 +270,7 @@ class ViewPassage(Passage):
         return _kept()(response, self)
 
     async def stand_in_for(self, error: BaseException) -> Response:
-        """The view raised: the stale response that stands in for it, or the error again."""
+        """The view raised an error. Returns: a stale response to send in its place. Raises: the error, without one."""
         exchange = self.exchange
         if isinstance(error, Exception) and exchange.serve_on_error(time.time()):
             log.error("The view failed; a stale response stands in for it.", exc_info=error)
@@ -291,7 +291,7 @@ class ViewPassage(Passage):
             if self._started_at_once and message["type"] == "http.response.start":
                 await send(message)
                 return
-            if _COOKIES in kept and "cookie" not in self.exchange.reads:  # by a stream, whose head has left
+            if _COOKIES in kept and "cookie" not in self.exchange.reads:  # read by a stream, after its head was sent
                 self._drop()
             await self._sending(message)
 
@@ -312,7 +312,7 @@ class ViewPassage(Passage):
 
 
 def _is_silent(session: Any) -> bool:
-    """Does the session not say whether it was read? Then it is taken to have been, and so is one that raises."""
+    """Has the session no `accessed`? Then it counts as read; so does a session that raises an error."""
     try:
         return not hasattr(session, "accessed")
     except Exception:
@@ -325,7 +325,7 @@ def _kept() -> Callable[[Any, ViewPassage], Response]:
     from starlette.responses import Response
 
     class Kept(Response):
-        """Another's status, headers, body and background tasks: who changes them here, changes them there."""
+        """The view's response: it shares the attributes, so a change here changes that response, too."""
 
         __slots__ = ("_passage", "_response")
 

@@ -1,12 +1,12 @@
-"""Pages on WSGI: views of Flask, and whole applications, each behind the middleware's own machinery.
+"""Pages on WSGI: Flask's views, and whole applications, each inside of the middleware.
 
-A view's value becomes Flask's response, and a response is a WSGI application: so a view is cached as an application is,
-and what comes out becomes a response again, for the decorators and after hooks further out.
+A view's value becomes a response of Flask's, and a response is a WSGI application. So a view is cached as an
+application is, and the result becomes a response again, for the decorators and after hooks around the view.
 
-Rule 1: what a view returned is what is stored, before anything further out changes it: that will happen to hits too.
-Rule 2: a view that read the session, or the cookies, varies on Cookie, one that changed the session is not stored,
-        though Flask says so only when the response leaves (`SessionInterface.save_session`). Nor is one that read a
-        session which is not in its cookie: what is in it tomorrow goes by the same cookie.
+Rule 1: the response is stored as the view returned it. Decorators further out change it afterwards, for hits too.
+Rule 2: the page of a view that reads the session or the cookies varies on Cookie; that of a view that changes the
+        session is not stored. Flask would set the cookie later (`SessionInterface.save_session`). A page that reads a
+        session on the server is not stored either: the session may change while its cookie stays the same.
 """
 
 from __future__ import annotations
@@ -39,23 +39,23 @@ __all__ = [
 #: Where the extension keeps its state, in `app.extensions`.
 FLASK_EXTENSION = "cachemw"
 
-#: Where its request keeps what it has parsed: the cookies, of which a session is opened before the view is called, and
-#: what may have been counted before it.
+#: The request fields by the attributes in which Flask's request keeps what it has parsed of them. Before the view is
+#: called, Flask has opened the session, from the cookies, and functions that log may have read User-Agent.
 _READ: Final = {"cookies": "cookie", "user_agent": "user-agent"}
 
 
 def _call_view(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-    """The application of every view's middleware: the request brings along what is to be called."""
+    """The application of every view's middleware: it calls the function in the environment."""
     return environ[CALL](environ, start_response)  # type: ignore[no-any-return]
 
 
 def make_middleware(**options: Any) -> wsgi.CacheMiddleware:
-    """The machinery for calls that requests bring along."""
+    """The middleware for a page; what it calls is in the environment of each request."""
     return wsgi.CacheMiddleware(_call_view, **options)
 
 
 def make_inner_half(**options: Any) -> wsgi.FetchFromCacheMiddleware:
-    """The same for the inner half of a cache whose outer half is elsewhere."""
+    """The inner half of a cache, likewise; its outer half is around the application."""
     return wsgi.FetchFromCacheMiddleware(_call_view, **options)
 
 
@@ -77,7 +77,7 @@ def cached_application(page: Page, app: Any, environ: dict[str, Any], start_resp
 
 
 def cached_view(page: Page, call: Call, invoke: Callable[[], Any] | None = None) -> Any:
-    """Answer the current request of Flask's from the cache, or by calling the view, whose value may be any."""
+    """Answer Flask's current request from the cache, or by calling the view (`invoke`, if given)."""
     from flask import current_app, request
 
     invoke = invoke or call
@@ -93,9 +93,9 @@ def cached_view(page: Page, call: Call, invoke: Callable[[], Any] | None = None)
 
 
 async def cached_view_async(page: Page, call: Call) -> Any:
-    """`cached_view` for a coroutine view, which Flask runs on an event loop of its own.
+    """`cached_view` for a coroutine view, which Flask runs on an event loop for this call.
 
-    The look-up may wait, so it runs in a thread; the view is called back on the loop.
+    The look-up may block, so it runs in a thread; the view runs on the loop.
     """
     from flask import current_app, request
 
@@ -114,9 +114,10 @@ async def cached_view_async(page: Page, call: Call) -> Any:
 def respond(
     middleware: Any, invoke: Callable[[], Any], tell: Callable[[Any], None], *, inner_half: bool = False
 ) -> Response:
-    """The response to Flask's current request that a middleware makes around the call of a view.
+    """The response of a middleware, around the call of a view, to Flask's current request.
 
-    inner_half: the middleware is a `FetchFromCacheMiddleware`, whose other half is further out.
+    invoke: calls the view; tell: called with the exchange before; inner_half: the middleware is a
+    `FetchFromCacheMiddleware`, with its outer half around the application.
     """
     from flask import current_app, request
 
@@ -165,7 +166,7 @@ def respond(
 
 
 def _watched(response: Response, request: Any, exchange: Any) -> Iterable[bytes]:
-    """A stream: what has read the cookies by its end is not stored, for its head has left."""
+    """The parts of a stream. If it reads the cookies it is not stored: its head was sent without Vary."""
     from werkzeug.wsgi import ClosingIterator
 
     parts: Any = response.response
@@ -189,7 +190,7 @@ def _unused(data: bytes) -> None:
 
 
 def _refreshed(app: Flask, invoke: Any, tell: Any, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-    """What the page is to nobody in particular: after the before hooks, which may refuse it."""
+    """The page for a background refresh, without a visitor. The before functions run first, and may refuse it."""
     exchange = environ[EXCHANGE]
     tell(exchange)
     value = app.preprocess_request()
@@ -201,7 +202,7 @@ def _refreshed(app: Flask, invoke: Any, tell: Any, environ: dict[str, Any], star
 
 
 def _as_response(app: Flask, head: list[Any], body: Iterable[bytes], given: Response | None) -> Response:
-    """What left the cache as a response of the application's own class; a stream stays one."""
+    """The response that the cache sends, as one of the application's class; a stream stays a stream."""
     from werkzeug.datastructures import Headers
 
     status, headers = head
@@ -210,7 +211,7 @@ def _as_response(app: Flask, head: list[Any], body: Iterable[bytes], given: Resp
     else:
         try:
             response = app.response_class([b"".join(body)], status=status)
-        finally:  # now: an after hook may put another response in the place of this one
+        finally:  # now, because an after hook may return another response
             close = getattr(body, "close", None)
             if close is not None:
                 close()
@@ -222,17 +223,17 @@ def _mind_session(exchange: Any, response: Response) -> None:
     from flask.globals import request_ctx
 
     context = request_ctx._get_current_object()  # type: ignore[attr-defined]
-    # not by its property, nor by the proxy: to ask would count as reading it
+    # the attribute: the property and the proxy would count as reading the session
     session = context._session if hasattr(context, "_session") else context.session
     if getattr(session, "modified", False):
         exchange.never = True
-    if getattr(session, "accessed", False) or (session and response.is_streamed):  # a stream may still read it
+    if getattr(session, "accessed", False) or (session and response.is_streamed):  # a stream may read it later
         patch_vary_headers(response, ["Cookie"])
         exchange.never = exchange.never or _is_kept_elsewhere(session)
 
 
 def _is_kept_elsewhere(session: Any) -> bool:
-    """Is there more in the session than its cookie says: may it change, and the cookie stay the same?"""
+    """Is the session kept on the server, so that it may change while its cookie stays the same?"""
     from flask import current_app, request
     from flask.sessions import SecureCookieSession
 
@@ -242,7 +243,7 @@ def _is_kept_elsewhere(session: Any) -> bool:
 
 
 def _tell_locale(app: Flask, locale: Locale) -> None:
-    """Write down what Flask-Babel has chosen for the current request; without it, what was activated stays."""
+    """Write what Flask-Babel has chosen for the current request into `locale`; without Flask-Babel change nothing."""
     if "babel" not in app.extensions:
         return
     from flask_babel import get_locale, get_timezone  # type: ignore[import-untyped]
