@@ -659,7 +659,7 @@ def test_the_function_may_be_async_on_asgi_and_not_on_wsgi() -> None:
     answer = asgi("/", [("x-zone", "Asia/Tokyo")], plain, ASGITimezoneMiddleware, choose=choose_async)
     assert answer.seen["timezone"] == "Asia/Tokyo"
     with pytest.raises(ImproperlyConfigured, match=r"choose_async.*is async, and the application is WSGI"):
-        WSGITimezoneMiddleware(lambda *args: [], choose=choose_async)  # type: ignore[arg-type]
+        WSGITimezoneMiddleware(lambda *args: [], choose=choose_async)
 
 
 # -- WSGI alone ---------------------------------------------------------------------------------------------------
