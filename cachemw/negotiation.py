@@ -1,8 +1,8 @@
-"""Which language and which time zone a request gets: from the path, a cookie, Accept-Language, a function, a default.
+"""Chooses the language and the time zone of a request: by path, cookie, Accept-Language, a function, or a default.
 
-Rule 1: total: whatever a request carries, the answer is a member of a list that the site has: a configured language, in
-        the configured spelling, or a zone of the time zone database.
-Rule 2: linear, and bounded: of a long Accept-Language its first kilobyte counts.
+Rule 1: for every request the choice is from the site's lists: a configured language, in its configured spelling, or a
+        zone of the time zone database.
+Rule 2: the time is linear and bounded: of a long Accept-Language only the first kilobyte is read.
 """
 
 from __future__ import annotations
@@ -30,15 +30,17 @@ _MEMO: Final = 1024  # field values whose answers are remembered
 
 
 def tag_of(language: Any) -> Any:
-    """The tag of a language that is one, or Django's pair of tag and name."""
+    """The tag, given as itself or in Django's pair of tag and name."""
     return language[0] if isinstance(language, list | tuple) and len(language) == 2 else language
 
 
 class Languages:
-    """The languages that a site has, the first or `default` being its default.
+    """The languages of a site. The default language is `default`, or the first one.
 
-    A default that is more special than a language in the list stands for that one ("en-us" for "en", as in Django).
-    Raises `ImproperlyConfigured` for an empty list, for what is no language tag, and for a default not in the list.
+    A more special default means the language in the list: "en-us" means "en", as in Django.
+
+    Raises: ImproperlyConfigured for an empty list, for a text that is no language tag, and for a default that is not in
+    the list.
     """
 
     __slots__ = ("_memo", "_tags", "default", "tags")
@@ -58,19 +60,19 @@ class Languages:
         self._memo: dict[str, str] = {}
 
     def exactly(self, text: str) -> str | None:
-        """The language with this tag, in whatever case."""
+        """The language with this tag, in any case; None if there is none."""
         return self._tags.get(text.lower())
 
     def best_for(self, text: str) -> str | None:
-        """The language for one tag or range, by lookup: "de-AT-1996" falls back to "de-AT", then to "de"."""
+        """The language for a tag or range; "de-AT-1996" falls back to "de-AT", then to "de"; None if there is none."""
         return self._lookup(text.lower(), frozenset()) if LANGUAGE_TAG.fullmatch(text) else None
 
     def accepted(self, accept_language: str) -> str:
         """The language for an Accept-Language field.
 
-        By lookup (RFC 4647 §3.4) over the ranges in the order of their weights. Where that finds nothing, and the
-        standard leaves the choice to the site, a language more special than a range is better than the default
-        ("zh" gets "zh-Hans"), and the default better than a language that the request refuses by "q=0".
+        The ranges are looked up in the order of their weights (RFC 4647 §3.4). If none is found, which the standard
+        leaves to the site: first a language that is more special than a range ("zh-Hans" for "zh"), then the default
+        unless the request refuses it by "q=0", then the first language that is not refused, then the default.
         """
         answer = self._memo.get(accept_language)
         if answer is None:
@@ -96,7 +98,7 @@ class Languages:
         return self.default if self.default.lower() in welcome or not welcome else self._tags[welcome[0]]
 
     def _lookup(self, text: str, refused: frozenset[str]) -> str | None:
-        """RFC 4647 §3.4: cut subtags off the end, a single letter with the one before which it stood."""
+        """Look up by RFC 4647 §3.4: remove subtags from the end; a single letter goes with the subtag after it."""
         while text:
             if text in self._tags and text not in refused:
                 return self._tags[text]
@@ -107,7 +109,7 @@ class Languages:
 
 
 def _weights(accept_language: str) -> dict[str, float]:
-    """Ranges in lower case with their weights, in order; what is no range is not there."""
+    """The ranges in lower case, in order, with their weights; other members are left out."""
     if len(accept_language) > _MAX_FIELD:
         accept_language = accept_language[:_MAX_FIELD].rpartition(",")[0]
     weights: dict[str, float] = {}
@@ -118,7 +120,7 @@ def _weights(accept_language: str) -> dict[str, float]:
 
 
 def _weight(tag: str, weights: dict[str, float]) -> float:
-    """The weight of the most special range that a tag is in."""
+    """The weight of the most special range that matches the tag."""
     while tag:
         if tag in weights:
             return weights[tag]
@@ -127,9 +129,9 @@ def _weight(tag: str, weights: dict[str, float]) -> float:
 
 
 class Cookie:
-    """Reads one cookie from a Cookie field: the first of this name, as browsers send the most special one first.
+    """Reads a cookie from a Cookie field; of several with this name the first, which is the most special one.
 
-    Raises `ImproperlyConfigured` for what is no name of a cookie (a token, RFC 6265 §4.1.1).
+    Raises: ImproperlyConfigured for a text that cannot be a cookie's name (a token, RFC 6265 §4.1.1).
     """
 
     __slots__ = ("_search", "name")
@@ -141,13 +143,13 @@ class Cookie:
         self._search = re.compile(rf"(?:\A|;)[ \t]*+{re.escape(name)}=([^;]*+)").search
 
     def value(self, field: str) -> str | None:
-        """The value in the Cookie field, without quotes and percent-encoding; None if the cookie is not there."""
+        """The cookie's value, without quotes and percent-encoding; None if the field does not have the cookie."""
         match = self._search(field) if field else None
         return unquote(match[1].strip(' \t"')) if match else None
 
 
 class LanguageChoice:
-    """What the two LocaleMiddlewares decide; their options are explained there."""
+    """How a LocaleMiddleware chooses; for the options see there."""
 
     def __init__(
         self,
@@ -171,7 +173,7 @@ class LanguageChoice:
         return None if language is None else (language, "/" + segment)
 
     def in_fields(self, cookies: str, accept_language: str) -> str:
-        """The language that the request's fields ask for."""
+        """The language by the Cookie and Accept-Language fields."""
         if self.cookie is not None and (value := self.cookie.value(cookies)):
             language = self.languages.best_for(value)
             if language is not None:
@@ -179,10 +181,10 @@ class LanguageChoice:
         return self.languages.accepted(accept_language)
 
     def vary(self, keyed: Sequence[str]) -> tuple[str, ...]:
-        """What a response depends on if the path did not decide.
+        """The names for Vary if the path has not chosen. keyed: the properties in the key of our cache.
 
-        Caches further out know nothing of our keys, so Accept-Language is named anyhow, as in Django; the cache whose
-        key has the language leaves it out of the key. Cookie would cost that cache nearly all its hits.
+        Accept-Language is always named, as in Django, for the caches further out; our cache leaves it out of a key that
+        has the language. Cookie is not named then: it would cost our cache nearly all hits.
         """
         if len(self.languages.tags) == 1:
             return ()
@@ -192,7 +194,7 @@ class LanguageChoice:
 
 
 class TimezoneChoice:
-    """What the two TimezoneMiddlewares decide; their options are explained there."""
+    """How a TimezoneMiddleware chooses; for the options see there."""
 
     def __init__(self, choose: Callable[[Any], Any] | None, cookie: str | None, default: str) -> None:
         self.zones = frozenset(available_timezones())
@@ -206,14 +208,14 @@ class TimezoneChoice:
         self.default = default
 
     def zone(self, chosen: Any, cookies: str) -> str:
-        """The zone: what the function chose, or the cookie, or the default; what is no zone counts as not said."""
+        """The zone that the function chose, else the cookie's, else the default; a name that is no zone is ignored."""
         for name in (chosen, self.cookie.value(cookies) if self.cookie else None):
             if isinstance(name, tzinfo | str) and str(name) in self.zones:
                 return str(name)
         return self.default
 
     def vary(self, keyed: Sequence[str]) -> tuple[str, ...]:
-        """A function has the zone from the session, as a rule, and with it from a cookie."""
+        """The names for Vary: a function usually reads the session, and so a cookie."""
         if ":timezone" in keyed or (self.cookie is None and self.choose is None):
             return ()
         return ("Cookie",)

@@ -1,9 +1,9 @@
-"""What a memoized function is closed over, as a part of the keys of its values.
+"""The variables that a memoized function is closed over, as a part of the keys of its values.
 
-Rule 1: it counts as arguments do, by its value at each call, through the functions that it calls by such names, too.
-Rule 2: what has no key, or may change unseen (an object of the application's, a list, a counter), makes the function
-        one of its own: no other made by the same lines, and no other process, has its values. One tenant's client
-        is never taken for another's.
+Rule 1: they count like arguments, by their values at each call; so do those of the functions that they hold.
+Rule 2: if a variable cannot be part of a key, or may change unseen (an object of the application's, a list, a counter),
+        the function does not share its values: not with another function from the same lines, nor with another process.
+        So the client of one tenant is never taken for that of another.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ _UNBOUND: Final = object()
 
 
 class Decorated(ABC):
-    """What stands in the place of a function, and has bound it to an object, perhaps."""
+    """An object in place of a function, or of a method with its object."""
 
     @abstractmethod
     def made_of(self) -> tuple[FunctionType, tuple[Any, ...]]:
-        """The function, and what it is bound to."""
+        """The function, and the arguments that it is bound to."""
 
 
 class Closure:
     """The variables that a function is closed over.
 
-    keyed: a `key=` says what counts, so that what has no key does not.
+    keyed: the function has a `key=`, so variables that cannot be part of a key are left out.
     """
 
     def __init__(self, function: FunctionType, *, keyed: bool) -> None:
@@ -43,11 +43,11 @@ class Closure:
         self._seen: list[tuple[CellType, Any]] | None = None
         self._own = frame(("of one process", uuid4().hex))
         self._frame = b""
-        #: Why the function is one of its own: the name of a variable, and what is wrong with it.
+        #: Why the function does not share its values: the name of a variable, and what is wrong with it.
         self.own: tuple[str, str] | None = None
 
     def frame(self) -> bytes:
-        """What tells the function from others that were made by the same lines."""
+        """Bytes that distinguish the function from others that the same lines have made."""
         if self._seen is None:
             self._frame, self._seen = self._look()
         for cell, content in self._seen:
@@ -60,13 +60,13 @@ class Closure:
         look = _Look(self._keyed)
         try:
             return look.function(self._function, ()), look.seen
-        except (_NoKey, TypeError, RecursionError) as error:  # the latter of what is nested too deeply
+        except (_NoKey, TypeError, RecursionError) as error:  # RecursionError: values nested too deeply
             self.own = self.own or (getattr(error, "name", ""), str(error))
             return self._own, []
 
 
 class _NoKey(Exception):
-    """Something without a key was found in a variable."""
+    """A variable holds an object that cannot be part of a key."""
 
     def __init__(self, message: str, *, name: str = "") -> None:
         super().__init__(message)
@@ -74,7 +74,7 @@ class _NoKey(Exception):
 
 
 class _Look:
-    """One look at what a function is made of, and at what those are made of that it calls."""
+    """One look at the variables of a function, and of the functions that they hold."""
 
     def __init__(self, keyed: bool) -> None:
         self._keyed = keyed
@@ -123,9 +123,9 @@ class _Look:
         return framed
 
     def _nameless(self, value: FunctionType | Decorated, within: tuple[FunctionType, ...]) -> bytes:
-        """A function that cannot be imported is what it is made of."""
+        """The frame of a function that cannot be imported: its code, defaults and variables."""
         function, bound = (value, ()) if isinstance(value, FunctionType) else value.made_of()
-        if function.__dict__.keys() - {"__wrapped__"}:  # what it wraps, it calls by a variable of its own
+        if function.__dict__.keys() - {"__wrapped__"}:  # the wrapped function is in one of its variables
             raise _NoKey(f"the function {function.__qualname__}, which has attributes that may change")
         if function in within:  # functions that call each other, or themselves
             return frame(("again", within.index(function)))
@@ -143,13 +143,13 @@ def _content(cell: CellType) -> Any:
 
 
 def has_own_globals(function: FunctionType) -> bool:
-    """Was it made by `exec`, so that its global variables are not those that its name leads to?"""
+    """Was the function made by `exec`, with other global variables than those of its module?"""
     module = sys.modules.get(function.__module__)
     return module is None or vars(module) is not function.__globals__
 
 
 def _assigned(code: CodeType) -> set[str]:
-    """The variables of others (`nonlocal`) that a function, or one within it, binds anew."""
+    """The variables of outer functions that a function, or one inside of it, assigns to (`nonlocal`)."""
     names = {
         str(step.argval)
         for step in (dis.get_instructions(code) if code.co_freevars else ())
@@ -162,22 +162,22 @@ def _assigned(code: CodeType) -> set[str]:
 
 
 def code_frame(code: CodeType) -> bytes:
-    """What a function does, without its place in a file."""
+    """A function's code, without its place in a file."""
     constants = [code_frame(one) if isinstance(one, CodeType) else one for one in code.co_consts]
     return frame((code.co_code, code.co_names, constants))
 
 
-#: Names, for the life of this process, of classes that cannot be found by their own.
+#: Names, in this process, for classes that cannot be imported.
 _local_classes: weakref.WeakKeyDictionary[type, str] = weakref.WeakKeyDictionary()
 
 
 def named(owner: type) -> Any:
-    """A class: itself, or, if it was made in a function, what no other process takes for its own."""
+    """The class itself; for a class that cannot be imported, a name that is unique to this process."""
     return ("of one process", _local_classes.setdefault(owner, uuid4().hex)) if has_no_key(owner) else owner
 
 
 def has_no_key(value: Any) -> bool:
-    """Is there no frame of it?"""
+    """Is the value one that cannot be part of a key?"""
     try:
         frame(value)
     except TypeError:

@@ -1,9 +1,9 @@
-"""Values as bytes, so that different values never look alike: what keys of fragments and memoized calls are made of.
+"""Values as bytes, different for different values: the keys of fragments and memoized calls are made of them.
 
 Rule 1: a frame is a tag for the type, a length, and the content; members of a container are frames. 1, True, 1.0 and
         "1" differ, and so do ["a:b"] and ["a", "b"].
-Rule 2: two processes frame equal values equally: no address, no `hash()`, no order of a set.
-Rule 3: what has no such form has no key. Nothing is guessed from `str` or `repr`: a name is not an identity.
+Rule 2: all processes make the same frame of equal values: it has no address, no `hash()`, no order of a set.
+Rule 3: other types have no frame, so no key. Nothing is guessed from `str` or `repr`: two users may have one name.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def digest(*frames: bytes) -> str:
 
 
 def label(name: str) -> str:
-    """A name as it may stand in any store's key, for the eye; what it is exactly, the digest knows."""
+    """The readable part of a key, with characters that any store allows; the digest has the exact name."""
     return re.sub(r"[^A-Za-z0-9_.-]", "_", name)[:100]
 
 
 def frame(value: Any) -> bytes:
-    """The value's type and content. Raises: TypeError if it has no key."""
+    """The value's type and content as bytes. Raises: TypeError if it cannot be part of a key."""
     try:
         return _frame(value)
     except RecursionError:
@@ -70,7 +70,7 @@ def _pairs(pairs: Iterable[tuple[Any, Any]]) -> list[bytes]:
 
 
 def _clock(tag: bytes) -> Callable[[Any], bytes]:
-    """Dates with a time zone: the same instant elsewhere is another day, or has another tomorrow."""
+    """Times with their zone: one instant is on another day in another zone, or a day later has another offset."""
 
     def make(value: datetime | time) -> bytes:
         zone = value.tzinfo
@@ -110,7 +110,7 @@ _EXACT: Final[dict[type, Callable[[Any], bytes]]] = {
     PureWindowsPath: _text(b"W"),
 }
 
-#: What a subclass adds nothing to but a name (`Markup`, a named tuple, `class UserId(int)`), and its bare value.
+#: By base class, the plain value of a subclass that adds only a name (`Markup`, a named tuple, `class UserId(int)`).
 _BASES: Final[dict[type, Callable[[Any], Any]]] = {
     str: str.__str__,
     bytes: lambda value: bytes.__getitem__(value, slice(None)),
@@ -133,14 +133,14 @@ def _other(value: Any) -> bytes:
 
 
 def _has_state(value: Any, base: type) -> bool:
-    """Does the instance hold more than its base does?"""
+    """Has the instance attributes, which its base has not?"""
     classes = type(value).__mro__
     slots = [one.__dict__.get("__slots__", ()) for one in classes[: classes.index(base)]]
     return bool(getattr(value, "__dict__", None)) or any(slots)
 
 
 def reference(value: Any) -> bytes:
-    """A class or a function by its name, if it is what is found by this name. Raises: TypeError if it is not."""
+    """A class or a function by its name. Raises: TypeError if it cannot be imported by this name."""
     name = value.__qualname__
     found: Any = sys.modules.get(value.__module__)
     for part in name.split("."):

@@ -1,4 +1,4 @@
-"""Update: the outer half. What becomes of the response that leaves: stored or not, where, and with which fields."""
+"""Update: the outer half. It decides whether and where the leaving response is stored, and with which fields."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from cachemw.rfc9111.storing import (
 
 __all__ = ["Update"]
 
-#: Reasons not to store that lie in the answer itself: the next one to this URL will hardly be stored either.
+#: Reasons in the answer itself: the next answer for this URL will probably not be stored either.
 _LASTING: Final = frozenset(
     {
         "event-stream",
@@ -50,12 +50,12 @@ _LASTING: Final = frozenset(
     }
 )
 _PAGE_METHODS: Final = ("GET", "HEAD")
-#: Names in one `VaryIndex`. Each makes every look-up dearer; no honest page has as many.
+#: The most names in one `VaryIndex`: each makes every look-up slower, and no honest page has so many.
 _MOST_NAMES: Final = 64
 
 
 class Update(Doubts[EngineT]):
-    """Stores what leaves the stack."""
+    """Decides about the response that leaves the stack."""
 
     def leaving(self, head: Head, now: float) -> Fields:
         """The head as it leaves the stack; returns its fields as the client gets them.
@@ -64,7 +64,7 @@ class Update(Doubts[EngineT]):
         """
         self.over = True
         if not self.forward or self.hit is not None or self.reply is not None:
-            return self._said_once(head)  # what was stored went through the middlewares between the halves
+            return self._said_once(head)  # it went through the middlewares between the halves when it was stored
         self.forward_status = self.forward_status or head.status
         if self.outer is not None:
             self._hear_view()
@@ -81,7 +81,7 @@ class Update(Doubts[EngineT]):
         if self.candidates and not self._obey_rules(head.status, head.value("content-type")):
             return self._refuse("rule", head)
         if self._strips:
-            head, self._cookies = without_cookies(head)  # who was sent them gets them
+            head, self._cookies = without_cookies(head)  # only this client gets them
         given = head
         if policy.authorization == "vary" and needs_vary_authorization(request, head, policy):
             head = varying_on(("authorization",), head)
@@ -104,17 +104,17 @@ class Update(Doubts[EngineT]):
         if not storing.ok:
             return self._refuse(storing.reason, self._as_django_tells(given, head, now))
         if self.chosen_within and has_session(request, policy) and "cookie" not in nominated(head):
-            return self._refuse("session", head)  # the cache that chose the lifetime may go by other cookies
+            return self._refuse("session", head)  # the cache that chose the lifetime may have other session cookies
         if self.identified and not self._tells_users_apart(head):
             return self._refuse("authorization", head)
         if request.session == "changed":
-            return self._refuse("set-cookie", given)  # as somebody further out will do
+            return self._refuse("set-cookie", given)  # a middleware further out will set it
         if (left_out := request.left_out) and not set(left_out).isdisjoint(nominated(head)):
-            return self._refuse("session", head)  # the client may be identified by more than the field that was removed
+            return self._refuse("session", head)  # other data of the refresh may identify the client
         if not self._is_known_host():
             return self._refuse("host", head)
         if (disguised := request.disguised) and not disguised.isdisjoint((*nominated(head), *policy.keyed_fields)):
-            return self._refuse("field", head)  # the key does not have what the application may have read
+            return self._refuse("field", head)  # the disguised field is not in the key
         if storing.chosen and self.outer is not None:
             self.outer.chosen_within = True
         if policy.patch and (storing.chosen or self.timeout is not None or policy.django_rules):
@@ -138,7 +138,7 @@ class Update(Doubts[EngineT]):
         return self._marked(head)
 
     def _said_once(self, head: Head) -> Fields:
-        """A stored response as it leaves: what the middlewares in between have added to it again is in it already.
+        """The fields of a stored response, without those that the middlewares in between have added a second time.
 
         Browsers refuse a page with `Access-Control-Allow-Origin: *, *`.
         """
@@ -157,9 +157,9 @@ class Update(Doubts[EngineT]):
         return varying_once(tuple(fields))
 
     def unpurged(self, records: Sequence[Record | None]) -> None:
-        """What `wants` held before the `purges` of a response that is to be stored: the marks that speak of it.
+        """Take the marks that `wants` names, as read before this response's own `purges`.
 
-        It is abandoned if one is another than when the request began: the page has been purged since.
+        The response is abandoned if a mark has changed since the request began: the page has been purged since.
         """
         for mark, record in zip(self.wants, records, strict=True):
             before = self.known.get(mark)
@@ -169,12 +169,12 @@ class Update(Doubts[EngineT]):
             self.purged(records)
 
     def purged(self, records: Sequence[Record | None]) -> None:
-        """The same after the `purges`, if there are any: later ones are told from that."""
+        """Take the marks as read after the `purges`: a later purge changes them again."""
         self.known = {**self.known, **dict(zip(self.wants, records, strict=True))}
         self.wants = ()
 
     def _as_django_tells(self, given: Head, varying: Head, now: float) -> Head:
-        """The head of what is not stored: as it was given; a 304, under Django's policy, as that of the page."""
+        """The head of a response that is not stored: unchanged; under Django's policy a 304 gets the page's fields."""
         policy = self.engine.policy
         if not policy.django_rules or given.status != 304:
             return given
@@ -184,12 +184,12 @@ class Update(Doubts[EngineT]):
 
     def _refuse(self, reason: str, head: Head) -> Fields:
         self.detail = self.detail or reason
-        if reason in _LASTING and head.status not in NO_PAGE:  # which is about this client's own conditions or range
+        if reason in _LASTING and head.status not in NO_PAGE:  # those are about this client's conditions or range
             self._pass_by()
         return self._marked(head)
 
     def _is_known_host(self) -> bool:
-        """No page is stored under a Host that is none, nor under two (RFC 9112 §3.2)."""
+        """Is there at most one Host field, with a valid host (RFC 9112 §3.2)?"""
         lines = self.request.lines("host")
         return not lines or (len(lines) == 1 and valid_host(lines[0]))
 
@@ -200,7 +200,7 @@ class Update(Doubts[EngineT]):
         assert head is not None
         assert of is not None
         if not self.keep:
-            return {}  # the inner half saw it break off, and somebody in between has hidden that
+            return {}  # the inner half saw the body break off; a middleware in between has hidden that
         session = self.request.session
         if session == "changed" or (session == "read" and "cookie" not in nominated(head)):  # while the body was made
             self.stored_ttl = None
@@ -258,7 +258,7 @@ class Update(Doubts[EngineT]):
         return {index.key: index, key: record}
 
     def _fields_to_store(self, head: Head, body: bytes) -> Fields:
-        """With the body's length, known by now: a hit then needs no chunks. That of HEAD tells nothing of it."""
+        """The fields to store, with the length of the body, so that a hit needs no chunked coding; not for HEAD."""
         verdict, engine = self._verdict, self.engine
         if verdict is None:
             fields = engine.shared_pairs(Head(head.status, storable_fields(head, engine.policy)))
@@ -271,8 +271,8 @@ class Update(Doubts[EngineT]):
     def _place(self, head: Head, tags: tuple[str, ...]) -> tuple[str | None, VaryIndex | None]:
         """The key of the response that is to be stored, and the `VaryIndex` to write with it, if one is needed.
 
-        A writer that found an index with all the names it needs leaves that index alone: were it written again, it
-        could bring back what a purge has just removed. New names make a new index, and with it new variants.
+        An index with all names that are needed is not written again: that could restore what a purge has just removed.
+        New names make a new index, and so new variants.
         """
         engine, of = self.engine, self.of
         assert of is not None
@@ -294,9 +294,9 @@ class Update(Doubts[EngineT]):
         return self._secondary(index), index
 
     def _heed_search(self, head: Head) -> None:
-        """Take this response, with what it says of the query, to where further requests will look for it.
+        """Move the response to the key where requests will look for it, as its No-Vary-Search says of the query.
 
-        What purges had left there when the request began nobody has asked: see `unpurged`.
+        The marks of that key were not read when the request began: see `unpurged`.
         """
         before, engine = self.of, self.engine
         if before is None or not engine.policy.no_vary_search:
@@ -309,7 +309,7 @@ class Update(Doubts[EngineT]):
             self.wants = (keys.mark_key(of), keys.mark_key(before))
 
     def _make_room(self, variant: str) -> bool:
-        """Have others go for this variant, if need be; False if it may not be stored."""
+        """Drop other variants for this one, if there are too many; False: it may not be stored."""
         assert self.of is not None
         assert self._storing is not None
         until = self.now + self._storing.lifetime
