@@ -27,7 +27,7 @@ PRESETS: dict[str, Policy] = {
     "rfc9111": Policy.rfc9111(),
     "directives": Policy(request_directives=True, conditions=False, cache_status=None),
     "normalized": Policy(normalize_vary=True, sort_query=True, revalidate=False, ranges=False),
-    "open": Policy(authorization="vary", session_cookies=(), keyed_fields=("x-requested-with",), max_variants=3),
+    "open": Policy(authorization="vary", session_cookies=(), keyed_fields=("x-requested-with",)),
     "wide": Policy(
         store_partial=True, store_unusable=True, freshen_by_head=True, ignore_query=("b",), stale_if_error=9
     ),
