@@ -1,9 +1,10 @@
-"""The command line: `cachemw COMMAND`, and the same group of commands for `flask cachemw COMMAND`.
+"""The command line: `cachemw COMMAND`, and the same commands as `flask cachemw COMMAND`.
 
-Rule 1: the commands work on the caches of the environment (CACHEMW_URL, CACHEMW_URL_<ALIAS>), or on those that whoever
-mounts the group passes as click's `obj`: a `cachemw.Caches`.
+Rule 1: the commands work on the caches of the environment (CACHEMW_URL, CACHEMW_URL_<ALIAS>), or on a `cachemw.Caches`
+        that the program around them passes as click's `obj`.
 Rule 2: an error of cachemw is one line and exit status 1, never a traceback.
-A command is a function below; one that belongs to a part of its own stands there, and is added with `main.add_command`.
+
+Each command is a function below; those of another module are added with `main.add_command`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from cachemw.settings import Settings
 
 __all__ = ["CACHINGS", "main"]
 
-#: Under this name click's `meta` has the `Caching` objects whose pages are purged, from whoever mounts the group.
+#: The name in click's `meta` for the `Caching` objects of the program around the commands: `purge` purges their pages.
 CACHINGS: Final = "cachemw.cachings"
 
 
@@ -44,8 +45,8 @@ def _caches(ctx: click.Context) -> Caches:
 
 
 def _is_its_own(cache: BaseCache) -> bool:
-    """Does this process alone see what is in it, so that the site's pages are elsewhere?"""
-    return not cache.shared and not isinstance(cache, DummyCache)  # in which nobody has anything
+    """Is the store in the memory of this process, so that it has no pages of the site?"""
+    return not cache.shared and not isinstance(cache, DummyCache)
 
 
 def _not_shared(caches: Iterable[BaseCache]) -> click.ClickException:
@@ -149,7 +150,7 @@ def purge(
         except ValueError as error:
             raise click.UsageError(str(error)) from error
     stores = dict.fromkeys(pages for caching in cachings for pages in caching.stores)
-    silent = [repr(pages.cache) for pages in stores if pages.owes]  # this process will not be there to make up for it
+    silent = [repr(pages.cache) for pages in stores if pages.owes]  # this process ends, and cannot repeat the purge
     for pages in stores:
         pages.cache.close()
     if silent:
@@ -160,7 +161,7 @@ def purge(
 
 
 def _cachings(ctx: click.Context, alias: str | None) -> list[Caching]:
-    """The configurations of the application that has mounted the commands, or that of the environment."""
+    """The `Caching` objects of the program around the commands, else one for the store of the environment."""
     if alias is None and CACHINGS in ctx.meta:
         return list(ctx.meta[CACHINGS])
     return [Caching(cache=_caches(ctx)[alias or Settings.from_environ().alias])]
@@ -180,7 +181,7 @@ def check(ctx: click.Context) -> None:
 
 
 def _answers(store: BaseCache) -> bool:
-    """Try a store in every way, and say how it went."""
+    """Add, read and delete an entry, and print how it went. Does the store answer?"""
     key, began = f"cachemw.check.{token()}", time.perf_counter()
     try:
         if not store.add(key, 1, 10):
@@ -203,7 +204,7 @@ def _answers(store: BaseCache) -> bool:
 def clear(ctx: click.Context, aliases: tuple[str, ...], yes: bool) -> None:
     """Remove every entry of the caches named."""
     caches = _caches(ctx)
-    named = [caches[alias] for alias in aliases]  # what stops it does so before anything is asked or removed
+    named = [caches[alias] for alias in aliases]  # all errors come before the question, and before anything is removed
     if own := [cache for cache in named if _is_its_own(cache)]:
         raise _not_shared(own)
     if not yes:

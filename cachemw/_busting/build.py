@@ -1,9 +1,9 @@
-"""The build: static files under hashed names, with what they refer to rewritten, a manifest, and compressed twins.
+"""The build: static files under hashed names, with rewritten references, a manifest, and compressed twins.
 
-Rule 1: a hashed name changes when the file does, or any file that it refers to, however indirectly: files that import
-        each other in a circle have names too.
-Rule 2: nothing is written if a reference leads nowhere; every file appears whole, by renaming; the manifest comes last.
-Rule 3: nothing is removed: pages that were sent out before go on finding the files that they name.
+Rule 1: a hashed name changes when the file changes, or any file that it refers to, directly or not. Files that import
+        each other in a circle work, too.
+Rule 2: nothing is written if a reference leads nowhere; each file appears whole, by renaming; the manifest comes last.
+Rule 3: nothing is removed: pages that were sent before still find the files that they name.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ _LEFT_OUT: Final = re.compile(rf"(?:^|/)\.(?!well-known/)[^/]*|~$|(?:^|/){re.esc
 _IGNORED: Final = dict.fromkeys(map(ord, "\t\r\n"))  # by browsers, in URLs
 _ELSEWHERE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|/|[?#]|\Z")  # another scheme or folder, or no path at all
 _SUFFIX: Final = re.compile(r"[?#].*", re.DOTALL)
-_SMALL: Final = 256  # octets; less than that fits in the packet that the header fields need anyway
-_WORTH: Final = 0.95  # of its size; a twin that saves less costs more in look-ups
+_SMALL: Final = 256  # octets; a smaller file fits in the packet with the header fields
+_WORTH: Final = 0.95  # of its size; a twin that saves less is not worth the look-ups
 
 
-#: For each file the places that name another one, in order, and which.
+#: By file, the references to other files, in order, and the names of these files.
 Links = dict[str, list[tuple[Reference, str]]]
 
 
@@ -62,9 +62,12 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Built:
-    """What a build did: `files` from names to hashed names, `problems`, and the octets saved by each compression.
+    """The result of a build.
 
-    `sizes` has, by coding, the octets of the files that got a twin and those of their twins.
+    files      hashed names by name
+    problems   see `Problem`
+    rewritten  the number of files with rewritten references
+    sizes      by coding, the octets of the files with a twin, and the octets of their twins
     """
 
     files: Mapping[str, str]
@@ -81,15 +84,22 @@ def build(
     compress: Iterable[str] | None = None,
     missing_ok: bool = False,
 ) -> Built:
-    """Write the files of the source folders (of two with one name, the first) to the target folder, ready to be served.
+    """Write static files from source folders to a target folder, under hashed names, ready to be served.
 
-    Each file is there twice: under its own name, untouched, and under one with the hash of its content, in which
-    url(…), @import, source maps and the imports of modules name the hashed files. `url` is where the folder is served,
-    for references that begin with it. `compress`: some of gzip, br and zstd; left out, those that are installed.
+        build(["static"], "public", url="/static/")
 
-    With problems (see `Built.problems`) nothing is written, unless `missing_ok`. Source maps may always be missing.
-    Raises: ImproperlyConfigured for folders, codings or packages that are not there; TypeError for a lone folder in the
-    place of several.
+    sources     folders; of two files with one name, the first is taken
+    target      folder; created if it does not exist
+    url         where the target is served; references that begin with it are rewritten, too
+    compress    some of gzip, br and zstd; None: those that are installed
+    missing_ok  write even if references lead nowhere; those references stay as they are
+
+    Each file is written twice: unchanged under its own name; and under a name with the hash of its content, with the
+    hashed names in url(…), @import, source maps and imports of modules. With problems nothing is written, unless
+    `missing_ok`; missing source maps are no problem.
+
+    Raises: ImproperlyConfigured for a folder, coding or package that does not exist; TypeError for one folder in place
+    of a list.
     """
     roots, out = _checked_folders(sources, target)
     encoders = _encoders(compress)
@@ -111,7 +121,7 @@ def build(
 def _checked_folders(
     sources: Iterable[str | os.PathLike[str]], target: str | os.PathLike[str]
 ) -> tuple[list[Path], Path]:
-    if isinstance(sources, str | os.PathLike):  # a text is an iterable of paths, too: its characters
+    if isinstance(sources, str | os.PathLike):  # a text is an iterable, of its characters
         raise TypeError(f"The sources are a list of directories; got {sources!r}: write [{sources!r}].")
     out = Path(target).resolve()
     roots = [Path(source) for source in sources]
@@ -145,7 +155,7 @@ def _collect(roots: list[Path]) -> tuple[dict[str, Path], list[Problem]]:
                 else:
                     problems.append(Problem(name, 0, "is no file, or a symbolic link to a folder"))
     for name in [one for one in files if one.endswith(tuple(COMPRESSIONS.values())) and _stem(one) in files]:
-        del files[name]  # made by somebody else, perhaps of another content: we make our own
+        del files[name]  # a twin from elsewhere may be of another content: we make our own
     return files, problems
 
 
@@ -154,7 +164,7 @@ def _stem(name: str) -> str:
 
 
 def _links(files: Mapping[str, Path], url: str) -> tuple[Links, list[Problem]]:
-    """For each file the places that refer to other files, and which; and those that lead nowhere."""
+    """The links of all files; and the references that lead nowhere."""
     links: Links = {}
     problems: list[Problem] = []
     for name, path in files.items():
@@ -171,11 +181,11 @@ def _links(files: Mapping[str, Path], url: str) -> tuple[Links, list[Problem]]:
 
 
 def _target(name: str, reference: Reference, url: str) -> str | None:
-    """The file that a reference names; None where it names none of ours. One outside of the folder begins with `..`."""
+    """The file that a reference names; outside of the folder it begins with `..`. None: it names none of our files."""
     base = url.rstrip("/") + "/"
     asked = reference.url.strip().translate(_IGNORED)
     if reference.kind == "module" and not asked.startswith(("./", "../", base)):
-        return None  # a bare specifier: the page's import map knows it
+        return None  # a bare specifier, for the page's import map
     if asked.startswith(base):
         asked, folder = asked[len(base) :], ""
     else:
@@ -189,7 +199,7 @@ def _target(name: str, reference: Reference, url: str) -> str | None:
 
 
 def _versions(files: Mapping[str, Path], links: Links) -> dict[str, str]:
-    """The version of each file. Of one without references it is that of its content, as in `StaticFolder.version`."""
+    """The version of each file; for a file without references it is that of `StaticFolder.version`."""
     digests = {name: _digest(path) for name, path in files.items()}
     versions = {}
     for name, digest in digests.items():
@@ -207,7 +217,7 @@ def _digest(path: Path) -> bytes:
 
 
 def _reached(name: str, links: Links) -> set[str]:
-    """All files that a file refers to, also through others."""
+    """All files that a file refers to, directly or through others."""
     reached: set[str] = set()
     waiting = [name]
     while waiting:
@@ -227,7 +237,7 @@ def _with_version(name: str, version: str) -> str:
 
 
 def _write(path: Path, content: bytes | Path) -> None:
-    """Write a file that appears whole; one that has this content already stays as it is, with its times."""
+    """Write a file that appears whole; a file that has this content already is not touched."""
     if path.is_file() and _same(path, content):
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -276,7 +286,7 @@ def _encoders(wanted: Iterable[str] | None) -> dict[str, Encoder]:
 
 
 def _encoder(coding: str) -> Encoder | None:
-    """The strongest setting of each: it is done once, and read for a year. The same content gives the same octets."""
+    """An encoder with the strongest setting. The same content gives the same octets."""
     if coding == "gzip":
         return partial(gzip.compress, compresslevel=9, mtime=0)
     if coding == "br":
@@ -294,7 +304,7 @@ def _imported(module: str) -> Any:
 
 
 def _compress(out: Path, names: Sequence[str], encoders: Mapping[str, Encoder]) -> dict[str, tuple[int, int]]:
-    """Write the twins; one that saves nothing is not there, also not from before."""
+    """Write the twins. A twin that saves too little is not written, and an old one is removed."""
     jobs = [(out / name, coding) for name in names for coding in encoders]
     saved: dict[str, tuple[int, int]] = dict.fromkeys(encoders, (0, 0))
 

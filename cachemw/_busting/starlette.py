@@ -1,4 +1,4 @@
-"""Mounts of Starlette's `StaticFiles` whose URLs carry versions. Imported where an application asks for them."""
+"""Mounts of Starlette's `StaticFiles` whose URLs have versions. Imported only by `version_starlette`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["VersionedMount", "version_mounts"]
 
 
 class VersionedMount(Mount):
-    """A mount of static files, in the place of the one that the application made."""
+    """A mount of static files that replaces the application's own."""
 
     def __init__(self, mount: Mount, files: StaticFiles, *, fixed: bool) -> None:
         self.folder = StaticFolder(*files.all_directories, fixed=fixed, follow_symlinks=files.follow_symlink)
@@ -25,7 +25,7 @@ class VersionedMount(Mount):
         super().__init__(mount.path, app, name=mount.name)
 
     def url_path_for(self, name: str, /, **params: Any) -> URLPath:
-        """Starlette's, with the version of the file, or under the hashed name that a build has made."""
+        """Starlette's URL, with the version of the file, or with the hashed name that a build has made."""
         if name != self.name or not isinstance(params.get("path"), str):
             return super().url_path_for(name, **params)
         given = {"v": params.pop("v")} if "v" in params else {}
@@ -35,7 +35,7 @@ class VersionedMount(Mount):
 
 
 def version_mounts(router: Router, *, fixed: bool) -> int:
-    """Put a `VersionedMount` in the place of each mount of `StaticFiles`, however deep; how many there were."""
+    """Replace each mount of `StaticFiles`, at any depth, by a `VersionedMount`. Returns: how many there were."""
     count = 0
     for place, route in enumerate(router.routes):
         files = getattr(route, "_base_app", getattr(route, "app", None))  # below the middlewares of the mount

@@ -1,7 +1,6 @@
-"""Compressed twins of static files, as a build writes them: which a file has, and which of them a client is to get.
+"""Compressed twins of static files, as a build writes them: those of a file, and the one for a client.
 
-Rule: what a client does not say it understands, it does not get (RFC 9110 §12.5.3); a field that cannot be read says
-      nothing.
+Rule: a client gets only a coding that it names in Accept-Encoding (RFC 9110 §12.5.3); an invalid field names none.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _MEMBER: Final = re.compile(r"[ \t]*([^\s,;=]+)[ \t]*(?:;[ \t]*[qQ]=([01](?:\.[0
 
 
 class Twin(NamedTuple):
-    """The same content in a coding."""
+    """The content of a file in a coding."""
 
     coding: str
     path: str
@@ -30,7 +29,7 @@ class Twin(NamedTuple):
 
 
 def twins_of(path: str, *, not_older: bool) -> tuple[Twin, ...]:
-    """The compressed files beside a file, the smallest first; `not_older` leaves out those of an earlier content."""
+    """The compressed files beside a file, the smallest first; not_older: only those not older than the file."""
     found = []
     for coding, suffix in COMPRESSIONS.items():
         try:
@@ -43,7 +42,7 @@ def twins_of(path: str, *, not_older: bool) -> tuple[Twin, ...]:
 
 
 def chosen_twin(twins: Sequence[Twin], accept_encoding: Sequence[str]) -> Twin | None:
-    """The twin that the lines of an Accept-Encoding field like best, of several the smallest; None: the file itself."""
+    """The twin with the highest weight in Accept-Encoding, of several the first; None: the file itself."""
     weights = _weights(accept_encoding)
     others = weights.get("*", 0.0)
     best = max(twins, key=lambda twin: weights.get(twin.coding, others), default=None)

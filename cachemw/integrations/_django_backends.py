@@ -1,8 +1,8 @@
-"""The stores as Django's CACHES wants them.
+"""The stores as classes for Django's CACHES.
 
-Rule 1: one store for a process. Django makes a cache for each thread and each task that is first to use an alias;
-        equal configurations are one store here, whose connections serve them all.
-Rule 2: Django closes its caches after every request; a store's connections outlive it.
+Rule 1: one store for a process. Django makes a cache for each thread, and for each task that is the first to use an
+        alias; here equal configurations are one store, with connections for all threads and tasks.
+Rule 2: Django closes its caches after every request; the connections of the store stay open.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from cachemw.errors import CacheKeyWarning, InvalidCacheKey
 
 __all__ = ["BACKENDS", "django_cache", "named"]
 
-#: The stores by the name that they have in Django, too.
+#: The modules of the stores, by the names of their classes, which are Django's names.
 BACKENDS: Final[Mapping[str, str]] = {
     "DatabaseCache": "db",
     "DummyCache": "dummy",
@@ -35,9 +35,9 @@ BACKENDS: Final[Mapping[str, str]] = {
 
 
 class _Shared(ABCMeta):
-    """Calling the class with a configuration that was seen before gives the store that was made then."""
+    """Equal arguments give the same instance."""
 
-    _lock = threading.RLock()  # a local tier makes the store behind it, which may be one of these
+    _lock = threading.RLock()  # reentrant: a local tier makes the store behind it
 
     def __init__(cls, *args: Any) -> None:
         super().__init__(*args)
@@ -55,7 +55,7 @@ class _Shared(ABCMeta):
 
 
 def _after_fork() -> None:
-    """The thread that may have held it is not in the child."""
+    """A thread that may have held the lock is not in the child."""
     _Shared._lock = threading.RLock()
 
 
@@ -71,7 +71,7 @@ class _InvalidKey(InvalidCacheKey, django_base.InvalidCacheKey):  # type: ignore
 
 
 class _Face:
-    """What Django expects to be its own: the mark for a left-out timeout, warnings, errors, the end of a request."""
+    """What Django expects of its caches: its mark for a left-out timeout, its warnings and errors, its `close`."""
 
     key_warning = _KeyWarning
 
@@ -80,32 +80,32 @@ class _Face:
         return super()._seconds(timeout)  # type: ignore[misc, no-any-return]
 
     def validate_key(self, key: str) -> None:
-        """The store's own rule: what it says of a key that it cannot take, or none of memcached's could."""
+        """The store's own check, with Django's error."""
         try:
             super().validate_key(key)  # type: ignore[misc]
         except InvalidCacheKey as error:
             raise _InvalidKey(str(error)) from error
 
     def close(self, **kwargs: Any) -> None:
-        """The end of a request is not the end of the store's connections."""
+        """Nothing: Django calls this at the end of every request, and the connections stay open."""
 
     async def aclose(self, **kwargs: Any) -> None:
         """See `close`."""
 
 
 def django_cache(backend: type[BaseCache]) -> type[BaseCache]:
-    """A store as a class for the BACKEND of Django's CACHES.
+    """Make a store's class usable as BACKEND in Django's CACHES.
 
         MyCache = django_cache(mypackage.stores.MyCache)
 
-    LOCATION, TIMEOUT, KEY_PREFIX, VERSION, KEY_FUNCTION and OPTIONS are what they are for the store itself. Equal
-    configurations share one instance for the whole process, and `close()`, which Django calls at the end of every
-    request, leaves its connections open.
+    LOCATION, TIMEOUT, KEY_PREFIX, VERSION, KEY_FUNCTION and OPTIONS mean what they mean for the store itself. Equal
+    configurations share one instance in the process. Django calls `close()` at the end of every request; it leaves the
+    connections open.
     """
     names = {"__module__": backend.__module__, "__doc__": backend.__doc__}
     return cast(type[BaseCache], _Shared(backend.__name__, (_Face, backend), names))
 
 
 def named(name: str) -> type[BaseCache]:
-    """The class of a store of ours for Django."""
+    """The class for Django of one of our stores, by its name in `BACKENDS`."""
     return django_cache(registry.named(f"cachemw.backends.{BACKENDS[name]}.{name}"))

@@ -1,13 +1,13 @@
-"""What every store promises, as tests: subclass `BackendContract` and name your backend.
+"""The contract of a store, as tests: subclass `BackendContract` to test your own backend.
 
     class TestMyCache(BackendContract):
         @pytest.fixture
         def make_cache(self):
             return lambda **params: MyCache("its location", params)
 
-`make_cache(**params)` gives a cache on one and the same store, with Django's params (KEY_PREFIX="a", VERSION=2, …).
-Each test clears the store first, and runs on the synchronous and on the asynchronous half. What a store cannot do it
-says by the class attributes of `Contract`. For failures that show their values, let pytest rewrite the assertions:
+`make_cache(**params)` returns a cache, always on the same store, with Django's params (KEY_PREFIX="a", VERSION=2, …).
+Each test clears the store first, and runs with the synchronous and with the asynchronous methods. If your store cannot
+do everything, set the class attributes of `Contract`. To see values in failures, let pytest rewrite the assertions:
 `pytest.register_assert_rewrite("cachemw.testing")` in your `conftest.py`.
 """
 
@@ -34,4 +34,4 @@ class BackendContract(
     PageContract,
     ConcurrencyContract,
 ):
-    """All that a store promises, as tests: subclass it and name your backend."""
+    """All tests of the contract: subclass it, with a fixture `make_cache` that returns your cache."""

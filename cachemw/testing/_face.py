@@ -1,4 +1,4 @@
-"""What the parts of the contract share: a cache seen through its synchronous or its asynchronous half."""
+"""What the parts of the contract share: a cache, used by its synchronous or its asynchronous methods."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MakeCache = Callable[..., BaseCache]
 
 
 class Face:
-    """A cache by the names of its synchronous half; with `run`, `get` is `aget` on an event loop, and so on."""
+    """A cache by the names of its synchronous methods; with `run`, `get` calls `aget` on an event loop, and so on."""
 
     def __init__(self, cache: BaseCache, run: Callable[[Coroutine[Any, Any, Any]], Any] | None) -> None:
         self.cache = cache
@@ -38,21 +38,21 @@ Connect = Callable[..., Face]
 
 
 class Contract:
-    """The base of the contract's parts, and what a store may say about itself."""
+    """The base of the contract's parts; its attributes and methods may be replaced for your store."""
 
     #: The shortest timeout that the store can hold, in seconds.
     shortest_timeout: ClassVar[float] = 0.05
-    #: Can the store tell how long an entry has to live? `incr_version` then keeps it.
+    #: Does the store know the remaining timeout of an entry? Then `incr_version` keeps it.
     tells_timeout: ClassVar[bool] = True
 
     @pytest.fixture
     def make_cache(self) -> MakeCache:
-        """To be replaced: `make_cache(**params)` gives a cache, always on the same store."""
+        """Replace this: `make_cache(**params)` returns a cache, always on the same store."""
         raise NotImplementedError("a subclass of BackendContract has a fixture `make_cache`")
 
     @pytest.fixture(params=["sync", "async"])
     def connect(self, request: pytest.FixtureRequest, make_cache: MakeCache) -> Iterator[Connect]:
-        """`connect(**params)` gives a Face of the half under test, on a store that was empty when the test began."""
+        """`connect(**params)` returns a `Face`, sync or async, on a store that was empty when the test began."""
         opened: list[BaseCache] = []
         with asyncio.Runner() as runner:
             run = runner.run if request.param == "async" else None
@@ -70,15 +70,15 @@ class Contract:
 
     @pytest.fixture
     def cache(self, connect: Connect) -> Face:
-        """The store with nothing set but what the backend needs."""
+        """A cache without params."""
         return connect()
 
     def pass_time(self, seconds: float) -> None:
-        """Let time pass; to be replaced where the clock is the test's own."""
+        """Let time pass; replace this if the test has its own clock."""
         threading.Event().wait(seconds)
 
     def wait_until_gone(self, cache: Face, key: Any, timeout: float) -> None:
-        """Wait for an entry to expire, which must happen soon after its timeout."""
+        """Wait until an entry has expired, which must happen soon after its timeout."""
         give_up = time.monotonic() + timeout + 2
         self.pass_time(timeout)
         while key in cache:
