@@ -37,8 +37,11 @@ def _given() -> dict[str, Any]:
     if any(name.startswith("CACHEMW_URL") for name in told):
         names.append(("CACHES",))
     left_out = {name for same in names for name in same if not django_settings.is_overridden(name)}
-    return {
-        name: getattr(django_settings, name) for name in dir(django_settings) if name.isupper() and name not in left_out
+    ours = {name for one in fields(Settings) for name in one.metadata["names"]}
+    return {  # no other is even read: of some, Django warns whoever reads them that they are going away
+        name: getattr(django_settings, name)
+        for name in dir(django_settings)
+        if name.isupper() and (name in ours or name.startswith("CACHE")) and name not in left_out
     }
 
 

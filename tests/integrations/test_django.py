@@ -337,6 +337,24 @@ def test_a_middleware_shares_the_store_of_djangos_cache() -> None:
     assert handler.caching.line.pages.cache is caches["default"]
 
 
+def test_no_setting_of_anybody_elses_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Django 6.1 warns whoever reads EMAIL_BACKEND, an error where warnings are."""
+    read: set[str] = set()
+
+    class Watched:
+        def __getattr__(self, name: str) -> Any:
+            read.add(name)
+            return getattr(django_settings, name)
+
+        def __dir__(self) -> list[str]:
+            return dir(django_settings)
+
+    monkeypatch.setattr("cachemw.integrations._django_settings.django_settings", Watched())
+    integration.CacheMiddleware(lambda request: HttpResponse())
+    assert {"CACHES", "LANGUAGE_CODE", "CACHE_MIDDLEWARE_SECONDS"} <= read
+    assert not [name for name in read if name.startswith(("EMAIL", "SECRET", "DATABASES"))]
+
+
 @pytest.mark.usefixtures("django_pages")
 @pytest.mark.parametrize("came_through", [True, False])
 def test_the_key_of_a_page_is_that_of_the_projects_middlewares(site: Site, came_through: bool) -> None:
