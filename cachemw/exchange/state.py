@@ -202,8 +202,9 @@ class State(Generic[EngineT]):
             self.chosen_within = self.chosen_within or outer.chosen_within  # a third cache, still further in, told it
 
     def _say_on(self) -> None:
-        """Tell the cache around this one what was found out of whose page it is: it may store what this one refuses."""
+        """Tell the cache around this one what was said or found out of a page: it may store what this one refuses."""
         outer = self.outer
+        outer.tags = tuple(dict.fromkeys(self.tags))
         outer.reads, outer.suspected = self.reads, self.suspected
         outer.identified, outer.chosen_within = self.identified, self.chosen_within
 

@@ -212,6 +212,25 @@ def test_who_was_found_out_further_in_is_known_to_both(apart: bool, never: bool)
     assert client.get("/").text == "for None"
 
 
+def test_the_tags_of_a_view_purge_the_page_from_a_cache_around_the_halves_too(site: Site) -> None:
+    module: Any = wsgi if site.interface == "wsgi" else asgi
+    made: list[Any] = []
+
+    def around(app: Any, interface: str) -> Any:
+        cache = LocMemCache(f"two-caches-{next(numbers)}")
+        within = module.FetchFromCacheMiddleware(cache_page(60, tags=["news"])(app), cache=cache)
+        made.append(module.UpdateCacheMiddleware(within, cache=cache))
+        made.append(module.CacheMiddleware(made[0], cache=LocMemCache(f"two-caches-{next(numbers)}")))
+        return made[1]
+
+    site.build(around=around).page(b"old")
+    site.get(), site.get()
+    site.page(b"new")
+    for one in made:
+        purge(tags=["news"], caching=one)
+    assert site.get().body == b"new"
+
+
 @pytest.mark.parametrize("never", [False, True])
 def test_what_a_view_was_seen_to_read_is_known_to_both(never: bool) -> None:
     """The halves that it was told to may store nothing, and then say nothing of it in Vary."""
