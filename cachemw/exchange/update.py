@@ -103,18 +103,8 @@ class Update(Doubts[EngineT]):
         )
         if not storing.ok:
             return self._refuse(storing.reason, self._as_django_tells(given, head, now))
-        if self.chosen_within and has_session(request, policy) and "cookie" not in nominated(head):
-            return self._refuse("session", head)  # the cache that chose the lifetime may have other session cookies
-        if self.identified and not self._tells_users_apart(head):
-            return self._refuse("authorization", head)
-        if request.session == "changed":
-            return self._refuse("set-cookie", given)  # a middleware further out will set it
-        if (left_out := request.left_out) and not set(left_out).isdisjoint(nominated(head)):
-            return self._refuse("session", head)  # other data of the refresh may identify the client
-        if not self._is_known_host():
-            return self._refuse("host", head)
-        if (disguised := request.disguised) and not disguised.isdisjoint((*nominated(head), *policy.keyed_fields)):
-            return self._refuse("field", head)  # the disguised field is not in the key
+        if (reason := self._obstacle(head)) is not None:
+            return self._refuse(reason, given if reason == "set-cookie" else head)
         if storing.chosen and self.outer is not None:
             self.outer.chosen_within = True
         if policy.patch and (storing.chosen or self.timeout is not None or policy.django_rules):
@@ -136,6 +126,23 @@ class Update(Doubts[EngineT]):
         else:
             self.stored_ttl = int(storing.lifetime) - (int(now - since) if now > since else 0)  # as a hit says it now
         return self._marked(head)
+
+    def _obstacle(self, head: Head) -> str | None:
+        """Why this response is not stored although its own fields allow it; None: it is."""
+        request, policy = self.request, self.engine.policy
+        if self.chosen_within and has_session(request, policy) and "cookie" not in nominated(head):
+            return "session"  # the cache that chose the lifetime may have other session cookies
+        if self.identified and not self._tells_users_apart(head):
+            return "authorization"
+        if request.session == "changed":
+            return "set-cookie"  # a middleware further out will set it
+        if (left_out := request.left_out) and not set(left_out).isdisjoint(nominated(head)):
+            return "session"  # other data of the refresh may identify the client
+        if not self._is_known_host():
+            return "host"
+        if (disguised := request.disguised) and not disguised.isdisjoint((*nominated(head), *policy.keyed_fields)):
+            return "field"  # the disguised field is not in the key
+        return None
 
     def _said_once(self, head: Head) -> Fields:
         """The fields of a stored response, without those that the middlewares in between have added a second time.
@@ -203,36 +210,23 @@ class Update(Doubts[EngineT]):
             return {}  # the inner half saw the body break off; a middleware in between has hidden that
         session = self.request.session
         if session == "changed" or (session == "read" and "cookie" not in nominated(head)):  # while the body was made
-            self.stored_ttl = None
-            self.detail = "session"
-            return {}
+            return self._give_up("session")
         policy = engine.policy
         size = len(body)
         sound = size == self.length and head.status == 200  # as most are
         if size > policy.max_body or not (sound or is_complete(head, body, self.request.method)):
-            self.stored_ttl = None
-            self.detail = "incomplete"
-            self._pass_by()
-            return {}
+            return self._give_up("incomplete", lasting=True)
         if self._reads_more(storing, head):
-            self.stored_ttl = None
-            self.detail = "late"
-            return {}
+            return self._give_up("late")
         if (storing.chosen or self.chosen_within) and self._shows_cookie(head, body):
-            self.stored_ttl = None
-            self.detail = "session"
-            self._pass_by()
-            return {}
+            return self._give_up("session", lasting=True)
         if now - self.began > SLOWEST:
-            self.detail = "late"
-            return {}
+            return self._give_up("late")
         where = head.layout.where
         tags = self._tags_of(head) if "cache-tag" in where or "surrogate-key" in where else self.tags
         key, index = self._place(head, tags)
         if key is None:
-            self.detail = "variants"
-            self._pass_by()
-            return {}
+            return self._give_up("variants", lasting=True)
         record = StoredResponse(
             key=key,
             status=head.status,
@@ -256,6 +250,14 @@ class Update(Doubts[EngineT]):
             return {key: record}
         self._write([(index.key, index, max(timeout, INDEX_TIMEOUT)), (key, record, timeout)])
         return {index.key: index, key: record}
+
+    def _give_up(self, detail: str, *, lasting: bool = False) -> Mapping[str, Record | None]:
+        """Do not store the response after all. lasting: the next answer will probably not be stored either."""
+        self.stored_ttl = None
+        self.detail = detail
+        if lasting:
+            self._pass_by()
+        return {}
 
     def _fields_to_store(self, head: Head, body: bytes) -> Fields:
         """The fields to store, with the length of the body, so that a hit needs no chunked coding; not for HEAD."""
