@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cachemw import Policy
+from cachemw._times import SLOWEST
 from cachemw.engine import Engine
 from cachemw.exchange import Exchange, Step
 from cachemw.rfc9111.dates import format_date
@@ -549,6 +550,16 @@ def test_a_session_that_was_used_while_the_body_was_made(session: str, vary: str
     assert bool(exchange.completed(b"for one visitor", NOW)) is keeps
     assert bool(exchange.writes) is keeps
     assert (exchange.stored_ttl is not None) is keeps
+
+
+def test_a_page_that_took_longer_than_a_mark_lasts_is_not_stored_and_promises_no_lifetime() -> None:
+    """A purge meanwhile may have left a mark that is gone by now."""
+    exchange = look_up(Engine(Policy()), {})
+    exchange.leaving(head_of(), NOW)
+    assert exchange.keep
+    assert not exchange.completed(b"page", NOW + SLOWEST + 1)
+    assert not exchange.writes
+    assert (exchange.detail, exchange.stored_ttl) == ("late", None)
 
 
 def test_what_an_application_declares_to_read_is_added_to_what_it_says() -> None:
