@@ -64,10 +64,10 @@ def noticing(request: Any, fields: Mapping[str, str], exchange: Any) -> Iterator
 
 
 class Page:
-    """A page timeout in seconds, with the cache, the key prefix and the tags of the pages.
+    """The options of `cache_page`: a timeout in seconds, the cache, the key prefix, and the tags of the pages.
 
-    Raises: ImproperlyConfigured for what these cannot be; TypeError and ValueError for such tags, and TypeError for the
-    view itself in the place of the timeout.
+    Raises: ImproperlyConfigured for a wrong timeout, cache or key prefix; TypeError and ValueError for wrong tags;
+    TypeError if the view itself is given as the timeout.
     """
 
     def __init__(self, timeout: float, *, cache: str | BaseCache | None, key_prefix: str | None, tags: Tags) -> None:

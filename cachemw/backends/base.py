@@ -30,17 +30,30 @@ T = TypeVar("T")
 class BaseCache(LowLevel, Records):
     """A store of values by key.
 
-    location: where the store is; what it may be is the backend's.
-    params: Django's: TIMEOUT (seconds, default 300, None: for ever), KEY_PREFIX (""), VERSION (1), KEY_FUNCTION
-        (callable or dotted path), OPTIONS (the backend's); and SERIALIZER ("pickle", "json", "msgpack", or an object
-        with dumps and loads), SECRET (a text, or several, the newest first: stored values are then authenticated).
-    OPTIONS has `fail_open` for every backend: the low-level API answers as if nothing were stored, instead of
-        raising BackendUnavailable. For every backend that keeps pages as bytes, which local memory does not, it has
-        compress ("zlib", or "zstd" from the extra `zstd`; default: not at all) for the bodies of pages, compress_above
-        (16384 bytes; smaller ones are kept as they are) and max_decompressed (64 MiB; what would become larger is a
-        miss). Whoever reads the pages need not have set it. Values are not compressed.
+        cache = LocMemCache("", {"TIMEOUT": 60, "KEY_PREFIX": "shop"})
+        cache.set("key", {"any": "value"})
 
-    Raises: ImproperlyConfigured, which names the setting, the value and what is allowed.
+    location  where the store is; each backend says what it may be
+    params    a mapping:
+
+        TIMEOUT       seconds, default 300; None: for ever
+        KEY_PREFIX    a text, default ""
+        VERSION       default 1
+        KEY_FUNCTION  a function of key, prefix and version, or its dotted path
+        SERIALIZER    "pickle" (the default), "json", "msgpack", or an object with `dumps` and `loads`
+        SECRET        a text, or several, the newest first; stored values are authenticated with it
+        OPTIONS       a mapping of the backend's own options, and of these:
+
+            fail_open         True: if the store does not answer, the low-level API behaves as if nothing were stored;
+                              default: it raises BackendUnavailable
+            compress          compress the bodies of pages: "zlib", or "zstd" from the extra `zstd`; default: not. A
+                              process without this option can read them, too. Values are not compressed
+            compress_above    bytes, default 16384; smaller bodies are not compressed
+            max_decompressed  bytes, default 64 MiB; a body that would become larger is a miss
+
+    Local memory does not have the last three options: it does not keep pages as bytes.
+
+    Raises: ImproperlyConfigured, which says the setting, the value and what is allowed.
     """
 
 

@@ -31,14 +31,14 @@ def _option(default: OptionT, doc: str, section: str = "") -> OptionT:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Policy:
-    """The choices of one cache where the rules of HTTP leave it some; each option may be left out.
+    """The choices that the rules of HTTP leave to a cache. Each option may be left out.
 
         Policy(grace=10, stale_if_error=3600)
         Policy.rfc9111(max_body=2**20)
 
-    Times are in seconds, sizes in bytes; a § is one of RFC 9111 where no other is named.
+    Times are in seconds, sizes in bytes; a § without another RFC is one of RFC 9111.
 
-    Raises: ImproperlyConfigured for a value that cannot be used; TypeError for an option that there is not.
+    Raises: ImproperlyConfigured for a wrong value; TypeError for an unknown option.
     """
 
     seconds: float | None = _option(
