@@ -15,14 +15,14 @@ Rule 1: `cache_page` is the first decorator below the route: it stores the respo
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from inspect import isawaitable
 from typing import Any, Final, Unpack
 
 from cachemw._caching_here import project_of
 from cachemw._views import asgi, wsgi
+from cachemw._views.conditions import short_answer, validated, validators_of
 from cachemw._views.kinds import PAGE, Call, ViewDecorator, ViewT, describe, in_flask
 from cachemw._views.page import EXCHANGE, Page, Tags
 from cachemw.asgi import ASGIRequest
@@ -36,10 +36,9 @@ from cachemw.headers import (
     patch_cache_control,
     patch_vary_headers,
 )
-from cachemw.rfc9111.fields import format_date, is_token, parse_entity_tags, parse_etag
-from cachemw.rfc9111.messages import Fields, Head
+from cachemw.rfc9111.fields import is_token
+from cachemw.rfc9111.messages import Fields
 from cachemw.rfc9111.requests import Request
-from cachemw.rfc9111.validation import answer_conditions
 from cachemw.wsgi import WSGIRequest
 
 __all__ = ["cache_control", "cache_page", "conditional", "never_cache", "vary_on_cookie", "vary_on_headers"]
@@ -285,13 +284,13 @@ class Conditional(ViewDecorator):
 
     def validators(self, *args: Any, **kwargs: Any) -> Fields:
         """ETag and Last-Modified of the response that the view would return for these arguments."""
-        return _validators(
+        return validators_of(
             self._etag and self._etag(*args, **kwargs), self._last_modified and self._last_modified(*args, **kwargs)
         )
 
     async def avalidators(self, *args: Any, **kwargs: Any) -> Fields:
         """`validators` for coroutine functions."""
-        return _validators(
+        return validators_of(
             self._etag and await _awaited(self._etag(*args, **kwargs)),
             self._last_modified and await _awaited(self._last_modified(*args, **kwargs)),
         )
@@ -337,20 +336,6 @@ async def _awaited(value: Any) -> Any:
     return await value if isawaitable(value) else value
 
 
-def _validators(etag: Any, last_modified: Any) -> Fields:
-    fields: list[tuple[str, str]] = []
-    if etag is not None:
-        text = etag if parse_etag(etag) is not None else f'"{etag}"'
-        if parse_etag(text) is None:
-            raise ValueError(f"conditional: {etag!r} cannot be an entity-tag: visible ASCII without quotes can.")
-        fields.append(("ETag", text))
-    if last_modified is not None:
-        if isinstance(last_modified, datetime):
-            last_modified = last_modified.replace(tzinfo=last_modified.tzinfo or UTC).timestamp()
-        fields.append(("Last-Modified", format_date(last_modified)))
-    return tuple(fields)
-
-
 def _asked(call: Call) -> tuple[Request, Any]:
     """The request, and the class of its framework's responses."""
     if call.starlette is not None:
@@ -363,40 +348,3 @@ def _asked(call: Call) -> tuple[Request, Any]:
 
         return WSGIRequest(flask_request.environ), current_app.response_class
     raise TypeError(f"conditional: {describe(call.view)} was called without a request of Flask's or Starlette's.")
-
-
-def short_answer(request: Request, fields: Fields, make: Any) -> Any | None:
-    """The 304 or 412 response to a request for a resource with these validators; None: call the view."""
-    status = _status(request, Head(200, fields), time.time())
-    if not status:
-        return None
-    response = make(None, status)
-    if status == 304:
-        del response.headers["Content-Type"]
-        validated(request, response, fields)
-    return response
-
-
-def _status(request: Request, head: Head, now: float) -> int:
-    """304, 412 or 0. GET and HEAD have the rules of the cache; for other methods a condition that fails is a 412."""
-    if not head.fields:  # nothing exists, and "*" matches what exists (RFC 9110 §13.1.1, §13.1.2)
-        return 412 if parse_entity_tags(request.lines("if-match")) else 0
-    if request.method in ("GET", "HEAD"):
-        return answer_conditions(request, head, now)
-    as_get = Request("GET", fields=[(n, v) for n in _UNSAFE_CONDITIONS for v in request.lines(n)])
-    return 412 if answer_conditions(as_get, head, now) else 0
-
-
-_UNSAFE_CONDITIONS: Final = ("if-match", "if-none-match", "if-unmodified-since")
-
-
-def validated(request: Request, response: Any, fields: Fields) -> Any:
-    """The response, with the validators that it does not have yet.
-
-    A response to PUT and the like gets none: they belong to the former state of the resource (RFC 9110 §9.3.4).
-    """
-    if request.method in ("GET", "HEAD"):
-        for name, value in fields:
-            if name not in response.headers:
-                response.headers[name] = value
-    return response

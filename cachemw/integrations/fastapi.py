@@ -27,6 +27,7 @@ from fastapi.dependencies.utils import get_typed_signature
 from cachemw import views
 from cachemw._forks import Forkable
 from cachemw._views.asgi import READ, ViewPassage, open_page, open_page_in_thread
+from cachemw._views.conditions import short_answer, validated
 from cachemw._views.kinds import PAGE, ViewDecorator, describe
 from cachemw._views.page import EXCHANGE, Page, Tags, noticing
 from cachemw.asgi import ASGIRequest, CacheMiddleware
@@ -187,14 +188,14 @@ def conditional(
             taken, response = operation.taken(kwargs)
             request = ASGIRequest(taken.scope)
             fields = await condition.avalidators(*args, **operation.own(kwargs))
-            short = views.short_answer(request, fields, Response)
+            short = short_answer(request, fields, Response)
             return short or _validated(request, await operation.call(*args, **kwargs), response, fields)
 
         def answer_in_thread(*args: Any, **kwargs: Any) -> Any:
             taken, response = operation.taken(kwargs)
             request = ASGIRequest(taken.scope)
             fields = condition.validators(*args, **operation.own(kwargs))
-            short = views.short_answer(request, fields, Response)
+            short = short_answer(request, fields, Response)
             return short or _validated(request, operation.call(*args, **kwargs), response, fields)
 
         return cast(OperationT, operation.wrapped(answer if operation.is_async else answer_in_thread))
@@ -203,7 +204,7 @@ def conditional(
 
 
 def _validated(request: ASGIRequest, value: Any, response: Response, fields: Fields) -> Any:
-    views.validated(request, value if isinstance(value, Response) else response, fields)
+    validated(request, value if isinstance(value, Response) else response, fields)
     return value
 
 
