@@ -440,7 +440,7 @@ class Story:
                 status,
                 script.fields,
                 body,
-                script.error is None and length in (None, str(len(b"".join(script.chunks)))),
+                script.error is None and (reached.method == "HEAD" or length in (None, str(len(body)))),
                 self.asker if foreground else None,
             )
             self.history.append(call)
