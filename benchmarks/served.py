@@ -7,7 +7,6 @@ number of times the application was called.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import mmap
 import socket
@@ -58,5 +57,4 @@ def main(name: str, url: str, counter: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.set_event_loop_policy(asyncio.DefaultEventLoopPolicy())
     main(*sys.argv[1:])
