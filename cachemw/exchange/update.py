@@ -123,7 +123,7 @@ class Update(Doubts[EngineT]):
         mark = self.known.get(keys.mark_key(self.of))
         if type(mark) is Mark and mark.is_unread:
             self.detail = self.detail or "store"
-        else:
+        elif self.keep:
             self.stored_ttl = int(storing.lifetime) - (int(now - since) if now > since else 0)  # as a hit says it now
         return self._marked(head)
 
@@ -306,7 +306,11 @@ class Update(Doubts[EngineT]):
         if not engine.hear(self.request, parse_no_vary_search(head.lines("no-vary-search"))):
             return
         of = engine.resource(self.request, self.ignore)
-        if of != before and not is_unsafe(self.request.method):
+        if of == before:
+            return
+        if is_unsafe(self.request.method):
+            self.keep = False  # the answer to a POST, which purges the one key: it is not for the other's URLs
+        else:
             self.of, self.primary, self._index = of, keys.primary_key(of), None
             self.wants = (keys.mark_key(of), keys.mark_key(before))
 

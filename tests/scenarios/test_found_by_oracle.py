@@ -143,3 +143,13 @@ def test_a_304_to_somebody_with_a_session_makes_no_page_of_a_chosen_lifetime(sit
     )
     assert site.get("/", {"Cookie": "sessionid=1"})["x-name"] == "Alice"
     assert site.get()["x-name"] is None
+
+
+def test_the_answer_to_a_post_that_says_less_of_the_query_is_no_page_of_other_urls(site: Site) -> None:
+    site.build(policy=Policy.rfc9111()).page(b"either", no_vary_search='params=("a")', cache_control="max-age=60")
+    assert site.get("/?a=1").body == site.get("/").body == b"either"
+    site.page(b"of this one", content_location="/?a=1", cache_control="max-age=60")
+    site.request("POST", "/?a=1")
+    site.page(b"made anew", cache_control="max-age=60")
+    assert site.get("/").body == b"made anew"
+    assert site.get("/?a=1").body == b"made anew"
