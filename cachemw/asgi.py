@@ -213,8 +213,8 @@ class _Middleware(CachingMiddleware):
             special |= _special(before, telling)
             before = before.before
         exchange.begin(request, now, special)
-        if looked_up is not None and exchange.wants == looked_up[0]:
-            exchange.found(looked_up[1])
+        if looked_up is not None:
+            exchange.resume(looked_up)
         pages = exchange.engine.pages
         if pages.immediate:
             while exchange.wants:

@@ -278,7 +278,8 @@ class CachingMiddleware(ABC):
     updates = True
     _is_told = False
     _async_hooks = False
-    #: The line on which plain requests are answered without an exchange; None: every request needs an exchange.
+    #: The line on which plain requests are answered without an exchange, unless one, or a `Locale`, came with them.
+    #: None: every request needs an exchange.
     _plain_line: Line | None
     _partner: Caching | None = None  # of the outer half, once its options have been compared with ours
 

@@ -138,8 +138,8 @@ class _Middleware(CachingMiddleware):
             special = {*special, *_special(before.environ, names, telling)}
             before = before.before
         exchange.begin(request, now, special)
-        if looked_up is not None and exchange.wants == looked_up[0]:
-            exchange.found(looked_up[1])
+        if looked_up is not None:
+            exchange.resume(looked_up)
         lookup = exchange.engine.pages.lookup
         while exchange.wants:
             exchange.found(lookup(exchange.wants))

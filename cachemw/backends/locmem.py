@@ -326,8 +326,7 @@ class LocMemCache(InlineCache):
             store.take_out(key)
             if size > self._max_bytes:
                 return False
-            # a tenth more than needed: each cull looks at every entry
-            self._cull(inf, self._max_bytes * 0.9 - size)
+            self._cull(inf, self._max_bytes * 0.9 - size)  # a tenth more than needed: each cull looks at every entry
         return True
 
     def _entries_to_leave(self, count: int) -> int:

@@ -6,6 +6,7 @@ The order of the calls (`Fetch` and `Update` are the two halves; `CacheMiddlewar
 
     exchange = Exchange(engine)
     exchange.begin(request, now)            Fetch
+    exchange.resume(looked_up)              Fetch    what was looked up for `cachemw.exchange.plain`, if anything was
     while exchange.wants:                   Fetch    look these keys up, in one go
         exchange.found(records)
     exchange.hit, exchange.reply            Fetch    send it (`answer`), instead of calling the application: a stored

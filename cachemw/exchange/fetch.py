@@ -8,7 +8,7 @@ from typing import Any, Final
 from cachemw.activation import Locale
 from cachemw.engine import Learnt
 from cachemw.exchange.decision import Decision
-from cachemw.exchange.plain import AHEAD, extra_of, fresh, is_open, weighed
+from cachemw.exchange.plain import AHEAD, LookedUp, extra_of, fresh, is_open, weighed
 from cachemw.exchange.state import NOTHING, EngineT
 from cachemw.rfc9111 import keys
 from cachemw.rfc9111.messages import HitForMiss, Mark, Record, StoredResponse, VaryIndex
@@ -128,6 +128,12 @@ class Fetch(Decision[EngineT]):
         if self.request.method == "HEAD":
             assert self.of is not None
             self.wants += (keys.head_key(self.of),)
+
+    def resume(self, looked_up: LookedUp) -> None:
+        """Take what was looked up before there was an exchange, if that is what this one wants."""
+        wants, records = looked_up
+        if self.wants == wants:
+            self.found(records)
 
     def found(self, records: Sequence[Record | None]) -> None:
         """What the store held for each of `wants`, in their order; None for nothing."""
