@@ -15,7 +15,8 @@ from urllib.parse import quote
 
 from cachemw.rfc9111.fields import mark_forwarded, parse_list
 from cachemw.rfc9111.no_vary_search import parameter_name
-from cachemw.rfc9111.requests import Request
+from cachemw.rfc9111.requests import CREDENTIALS, Request
+from cachemw.rfc9111.syntax import MAX_FIELD, QUOTED, TCHAR
 
 __all__ = [
     "MARK",
@@ -37,7 +38,10 @@ __all__ = [
 
 #: Fields whose members have weights of their own (RFC 9110 §12.5), so that their order means nothing.
 _PREFERENCES = frozenset({"accept", "accept-charset", "accept-encoding", "accept-language"})
-_SPACES = re.compile(r"[ \t]+")
+_PREFERENCE = re.compile(rf"([{TCHAR}/]++)((?:[ \t]*;[ \t]*[{TCHAR}]++=(?:[{TCHAR}]++|{QUOTED}))*)", re.DOTALL)
+_PARAMETER = re.compile(rf"([{TCHAR}]++)=([{TCHAR}]++|{QUOTED})", re.DOTALL)
+#: Fields that are no lists (RFC 9110 §10.1, RFC 6265 §4.2.1): a comma in them separates nothing.
+_NO_LISTS = frozenset({*CREDENTIALS, "content-type", "from", "host", "origin", "referer", "user-agent"})
 _EMPTY_MEMBER = re.compile(r"(?:\A|,)[ \t]*(?=,|\Z)")
 
 #: What may stand in a path as it is (RFC 3986 §3.3 `pchar` and "/"); `quote_path` encodes everything else.
@@ -108,17 +112,30 @@ def canonical_query(query: str, ignore: Sequence[str], sort: bool) -> str:
     return "&".join(parameters)
 
 
-def normalized(name: str, lines: Sequence[str]) -> tuple[str]:
-    """The lines of a nominated field as one, of a form that other spellings of the same list share (RFC 9111 §4.1).
+def normalized(name: str, lines: Sequence[str]) -> Sequence[str]:
+    """The lines of a nominated field in a form that other spellings of the same value share (RFC 9111 §4.1).
 
     Lines are combined and white space between members goes. Where RFC 9110 §12.5 says what a member means, empty
-    members, case and the order of members of equal weight go too. Of another field nobody knows whether it is a list:
-    an application may choose by an empty member, and a stranger's choice must not be everybody's.
+    members, case and the order of members go too, unless one of them is malformed. Of another field nobody knows
+    whether it is a list: an application may choose by an empty member, and a stranger's choice must not be everybody's.
+    What is known to be none stays as it is, and so does what is longer than 8 KiB.
     """
-    if name in _PREFERENCES:
-        return (", ".join(sorted(_SPACES.sub("", member).lower() for member in parse_list(lines))),)
-    combined = ", ".join(lines)
-    return (combined if _EMPTY_MEMBER.search(combined) else ", ".join(parse_list(lines)),)
+    if name in _NO_LISTS or sum(map(len, lines)) > MAX_FIELD:
+        return lines
+    combined, members = ", ".join(lines), parse_list(lines)
+    if name not in _PREFERENCES:
+        return (combined if _EMPTY_MEMBER.search(combined) else ", ".join(members),)
+    preferences = [_preference(member) for member in members]
+    return (combined if None in preferences else ", ".join(sorted(filter(None, preferences))),)
+
+
+def _preference(member: str) -> str | None:
+    """A range and its parameters in one spelling; None for a malformed one. A value keeps its case (§8.3.1)."""
+    match = _PREFERENCE.fullmatch(member)
+    if match is None:
+        return None
+    parameters = [f";{key.lower()}={value}" for key, value in _PARAMETER.findall(match[2])]
+    return match[1].lower() + "".join(parameters)
 
 
 #: What is behind a resource in the key of its response, and in that of its mark; for paths that make many of them.

@@ -27,6 +27,7 @@ from cachemw.rfc9111.fields import (
     parse_vary,
     valid_host,
 )
+from cachemw.rfc9111.keys import normalized
 from cachemw.rfc9111.messages import Layout
 from cachemw.rfc9111.syntax import MAX_FIELD
 
@@ -51,6 +52,7 @@ PARSERS: dict[str, Callable[[str], object]] = {
     "list": lambda text: parse_list([text]),
     "delta-seconds": parse_delta_seconds,
     "vary": lambda text: parse_vary([text]),
+    "normalized": lambda text: normalized("accept", [text]),
     "age": lambda text: parse_age([text]),
     "date": lambda text: parse_date(text, 0),
     "etag": parse_etag,

@@ -124,6 +124,23 @@ def test_kinds_of_keys_never_meet() -> None:
         ("foo", ["1,,2"], ["1,,,2"], False),
         ("foo", ["1", ""], ["1, "], True),
         ("accept-language", ["en, de"], [",en,, de,", ""], True),
+        ("accept-language", ["en;q=0.5"], ["en\t;\tQ=0.5"], True),
+        # what is malformed means something else to an application, or nothing, and a stranger may have sent it
+        *[("accept-language", ["de"], [line], False) for line in ("d e", "de q=1", "de;", "de; q", "de;q =1", 'de"')],
+        ("accept-language", ["d e, en"], ["en, d e"], False),
+        ("accept-language", ["d e", "en"], ["d e, en"], True),
+        # RFC 9110 §8.3.1: names in any case; "parameter values might or might not be case-sensitive"
+        ("accept", ['Text/HTML; Level="1, 2";q=0.5'], ['text/html;level="1, 2" ; q=0.5'], True),
+        ("accept", ['a/b;profile="x#A"'], ['a/b;profile="x#a"'], False),
+        ("accept", ['a/b;profile="x y"'], ['a/b;profile="xy"'], False),
+        ("accept", ['a/b;profile="x;y"'], ['a/b;profile="x; y"'], False),
+        ("accept", ['a/b;p="x, y"'], ['a/b;p="x,y"'], False),
+        # no lists, so that white space at a comma is not "allowed in the header field's syntax"
+        ("user-agent", ["Z/1 (KHTML, like Gecko)"], ["Z/1 (KHTML,like Gecko)"], False),
+        ("cookie", ["id=a,b"], ["id=a, b"], False),
+        ("cookie", ["id=a", "b"], ["id=a, b"], False),
+        ("authorization", ["Digest a=b,c=d"], ["Digest a=b, c=d"], False),
+        ("accept-language", ["en," * 3000], ["EN," * 3000], False),  # no longer taken apart
     ],
 )
 def test_normalized_lines(name: str, one: list[str], other: list[str], same: bool) -> None:

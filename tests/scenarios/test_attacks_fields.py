@@ -92,3 +92,34 @@ def test_an_empty_override_is_not_what_none_is(site: Site, name: str) -> None:
     assert site.get(fields={name: ""}).body == b""
     assert site.get().body == b"/app"
     assert site.get(fields={name: ""}).hit
+
+
+# -- of the request -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "honest", "strange"),
+    [
+        ("Accept-Language", "de", "d e"),
+        ("Accept-Language", "de, en;q=0.5", "de, en;q =0.5"),
+        ("Accept", 'a/b;profile="https://example.org/A"', 'a/b;profile="https://example.org/a"'),
+        ("Accept", 'a/b;profile="x y"', 'a/b;profile="xy"'),
+        ("User-Agent", "Mozilla/5.0 (KHTML, like Gecko)", "Mozilla/5.0 (KHTML,like Gecko)"),
+        ("Cookie", "theme=a, b", "theme=a,b"),
+    ],
+)
+def test_a_strange_spelling_does_not_choose_the_page_of_others(
+    site: Site, name: str, honest: str, strange: str
+) -> None:
+    """RFC 9111 §4.1: values match where they are "known to have identical semantics"; a slip of a stranger has none."""
+
+    def respond(asked: Asked) -> Script:
+        said = asked.fields[name.lower()]
+        return Script(
+            200, [("Cache-Control", "max-age=60"), ("Vary", name)], b"asked for" if said == honest else b"not"
+        )
+
+    site.build(policy=Policy.rfc9111()).respond = respond
+    assert site.get(fields={name: strange}).body == b"not"
+    assert site.get(fields={name: honest}).body == b"asked for"
+    assert site.get(fields={name: honest}).hit
