@@ -131,6 +131,24 @@ def test_vary_parse(strict: Site, vary: list[str]) -> None:
     assert not reused(strict, HOUR, NOW, *[("Vary", line) for line in vary])
 
 
+def test_a_language_is_no_reason_to_share_what_was_chosen_by_a_list_of_languages(strict: Site) -> None:
+    """RFC 9111 §4.1: lists match where they mean the same. Here they share the first choice, and Content-Language.
+
+    The application takes what is not translated from the next language, as `gettext.translation(languages=…)` does.
+    """
+    lists = {"de;q=1.0, fr;q=0.5": b"Titel, sous-titre", "de, en;q=0.5": b"Titel, subtitle"}
+
+    def respond(asked: Asked) -> Script:
+        rows = [HOUR, NOW, ("Vary", "Accept-Language"), ("Content-Language", "de")]
+        return script(rows, body=lists[asked.fields["accept-language"]])
+
+    strict.respond = respond
+    for _ in range(2):
+        for languages, body in lists.items():
+            assert strict.get(fields={"Accept-Language": languages}).body == body
+    assert len(strict.calls) == len(lists)
+
+
 @pytest.mark.parametrize(
     ("rows", "cached"),
     [
