@@ -1,6 +1,7 @@
 """Passage: one call of an ASGI application, relayed as it comes and copied aside. I/O only.
 
-Rule 1: the server gets every message as the application sent it, in its order, and none is held back.
+Rule 1: the server gets every message as the application sent it, in its order, and none is held back; but for a head
+        that states the length of its body, which may wait for the first part of that.
 Rule 2: only a body that ended as it should, and that the client was there for, is stored.
 """
 
@@ -124,6 +125,9 @@ class Passage(TaskRelay):
     _retry = False  # the same, because the application is to be called once more
     _complete = False
     _held: Head | None = None  # of a part that is read whole before anything of it is sent
+    _ahead: bytes | None = None  # the whole body, where it is known before the head
+    _waits = True  # a head may wait for the first part of the body
+    _waiting: tuple[Message, Fields, Fields] | None = None  # a head that does: its fields as given, and as they leave
     _copy: list[bytes] | None = None  # the body so far, where it is kept
     _copied = 0
     _unsure: Sequence[str] = ()  # the keys of a record whose body nobody has said the length of
@@ -179,7 +183,10 @@ class Passage(TaskRelay):
                 self._receive = no_body()
                 request.scope = self.scope
                 await self._middleware.app(self.scope, self._receiving, self._sending)
+            await self._send_waiting()
         except Exception as error:
+            self._waiting = self._copy = None
+            exchange.abandoned()
             if self._started or self._replaced or not exchange.serve_on_error(time.time()):
                 self._doubt()
                 raise
@@ -223,6 +230,8 @@ class Passage(TaskRelay):
         if self._replaced or self._retry:
             return
         kind = message["type"]
+        if self._waiting is not None:
+            await self._send_waiting(message.get("body", b"") if kind == "http.response.body" else None)
         if kind == "http.response.body":
             await self._send_body(message)
         elif kind == "http.response.start":
@@ -272,13 +281,32 @@ class Passage(TaskRelay):
             fields = exchange.leaving(given, now)
             if exchange.purges or exchange.wants:
                 await self._carry_out(self._minding_purges())
-        if exchange.keep:
+            if exchange.undecided:
+                if self._ahead is not None:
+                    fields = exchange.seen(self._ahead)
+                elif exchange.length is not None and self._waits:
+                    self._waiting = {**message, "headers": headers}, given.fields, fields
+                    return
+        await self._depart(message, given.fields, fields)
+
+    async def _send_waiting(self, part: bytes | None = None) -> None:
+        """Send the head that waits, if one does. part: the first of the body, perhaps the whole; None: none came."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            message, given, fields = waiting
+            if part is not None and len(part) == self.exchange.length:
+                fields = self.exchange.seen(bytes(part))
+            await self._depart(message, given, fields)
+
+    async def _depart(self, message: Message, given: Fields, fields: Fields) -> None:
+        """Send the head with these fields. given: as the application gave them."""
+        if self.exchange.keep:
             self._copy, self._copied = [], 0
-        elif middleware.updates:
+        elif self._middleware.updates:
             self._land()
         self._started = True
-        if fields is not given.fields:
-            message = {**message, "headers": _renewed(headers, given.fields, fields)}
+        if fields is not given:
+            message = {**message, "headers": _renewed(message.get("headers", ()), given, fields)}
         self._hand_over()
         await self._send(message)
         self._go_on()

@@ -225,6 +225,7 @@ class ViewPassage(Passage):
     """A passage through the cache whose response is made between `board` and `keep`, and sent later."""
 
     _sends_files = False
+    _waits = False  # whoever made the response reads the fields at once
     sent: list[Message]
     asked: Any  # the framework's request, if it is known
 
@@ -261,6 +262,7 @@ class ViewPassage(Passage):
         self._started_at_once = hasattr(response, "body") or hasattr(response, "body_iterator")
         if self._started_at_once:  # the fields of a file are known only when it is sent
             start = {"type": "http.response.start", "status": response.status_code}
+            self._ahead = getattr(response, "body", None)
             await self._sending({**start, "headers": list(response.raw_headers)})
             if self._replaced:
                 await self._settle()

@@ -61,13 +61,11 @@ class Witness:
             if reads := [field for name, field in _NEGOTIATED.items() if name in kept]:
                 exchange.reads = tuple(dict.fromkeys((*exchange.reads, *reads)))
             exchange.identified = exchange.identified or self._identified
+            # by which Flask-Talisman allows scripts, further out, and this time alone
+            nonce = getattr(self._request, "csp_nonce", None)
+            exchange.nonce = nonce.encode() if isinstance(nonce, str) else b""
         if suspected:
             exchange.suspected = tuple(dict.fromkeys((*exchange.suspected, *suspected)))
-
-    def recognises_nonce(self, body: bytes) -> bool:
-        """Has the body the number by which Flask-Talisman allows its scripts, further out, and this time alone?"""
-        nonce = getattr(self._request, "csp_nonce", None)
-        return isinstance(nonce, str) and bool(nonce) and nonce.encode() in body
 
     def _has_read_cookies(self) -> bool:
         environ = self._environ

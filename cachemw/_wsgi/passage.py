@@ -128,6 +128,7 @@ class Passage(Copying):
 
     def _stand_in(self, error: Exception) -> bool:
         """The application raised an error: send a stale response in its place; False if there is none that may be."""
+        self.exchange.abandoned()
         if not self._sent and self.exchange.serve_on_error(time.time()):
             log.error("The application failed; a stale response stands in for it.", exc_info=error)
             self._replace()
@@ -170,14 +171,14 @@ class Passage(Copying):
             if self.exchange.stale is not None:  # it may be sent in place of this one; the application may still fail
                 self._written = [*self._written, data]
                 return
-            self._send_head_or_replace()
+            self._send_head_or_replace(data)
         assert self._write is not None
         self._keep(data)
         self._hand_over()
         self._write(data)
         self._go_on()
 
-    def _send_head_or_replace(self, read: bytes = b"") -> bool:
+    def _send_head_or_replace(self, read: bytes | None = None) -> bool:
         """Send the head, or another response in its place; True: then the body, and `read` of it, are not sent."""
         exchange = self.exchange
         if self._broken:
@@ -208,6 +209,16 @@ class Passage(Copying):
             fields = exchange.leaving(head, now)
             if exchange.purges or exchange.wants:
                 self._carry_out(self._minding_purges())
+            if exchange.undecided:
+                try:
+                    body = self._in_hand(read)
+                except Exception as error:
+                    if self._stand_in(error):
+                        return True
+                    raise
+                if body is not None:
+                    witness.tell(exchange)
+                    fields = exchange.seen(body)
             if exchange.keep:
                 self._copy = []
                 self._length = self._listed if exchange.length is None else exchange.length
@@ -221,6 +232,22 @@ class Passage(Copying):
         self._write = self._server(status, left, exc_info) if exc_info else self._server(status, left)
         return False
 
+    def _in_hand(self, read: bytes | None) -> bytes | None:
+        """The whole body, where that is in one list, or in one part of the length that was stated; else None.
+
+        read: the first part, if it was read. Reading it here holds nothing back: servers send no head before they have
+        a part of the body (PEP 3333).
+        """
+        if self._listed >= 0:
+            parts = list(self._iterator)
+            self._iterator = iter(parts)
+            return b"".join(parts)
+        length = self.exchange.length
+        if read is None and length is not None:
+            read = next(self._iterator, b"")
+            self._iterator = chain((read,), self._iterator)
+        return read if type(read) is bytes and len(read) == length else None
+
     def _tells_length(self, head: Head) -> bool:
         """May Content-Length be added for a body in one list, as servers do themselves (PEP 3333)?
 
@@ -231,10 +258,10 @@ class Passage(Copying):
             return False
         return head.status >= 200 and head.status not in (204, 304) and "content-length" not in head.layout.where
 
-    def _hold(self, head: Head, read: bytes) -> Step:
+    def _hold(self, head: Head, read: bytes | None) -> Step:
         """Read the part that completes a stored part, if it is not too long to be stored."""
-        body = [read]
-        left = self.exchange.engine.policy.max_body - len(read)
+        body = [read or b""]
+        left = self.exchange.engine.policy.max_body - len(body[0])
         for chunk in self._iterator:
             body.append(chunk)
             left -= len(chunk)
@@ -269,7 +296,7 @@ class Passage(Copying):
         try:
             chunk = next(self._iterator)
         except StopIteration:
-            if not self._sent and self._status is not None and self._send_head_or_replace():  # an empty body
+            if not self._sent and self._status is not None and self._send_head_or_replace(b""):  # an empty body
                 return self.__next__()
             self._complete()
             raise

@@ -19,6 +19,9 @@ The order of the calls (`Fetch` and `Update` are the two halves; `CacheMiddlewar
     exchange.serve_on_error(now)            Fetch    the application raised; True: `reply` is to be sent instead
     exchange.leaving(head, now)             Update   the head as it leaves the stack; returns its fields, patched;
                                                      `keep` says whether the body is to be copied aside
+    exchange.undecided                      Update   the fields are without the lifetime that was chosen, as the body
+                                                     may show that the page is for one visitor; if it is there already:
+    exchange.seen(body)                     Update   the whole body; returns the fields as they leave now
     exchange.unpurged(records)              Update   what `wants` holds, before `purges`, if `keep` and there are any
     exchange.purged(records)                Update   the same after `purges`
     exchange.completed(body, now)           Update   the whole body of a kept response

@@ -40,9 +40,33 @@ class Doubts(State[EngineT]):
         reads = (*self.reads, *self.suspected) if storing.chosen else self.reads
         return bool(reads) and not set(reads).issubset(nominated(head))
 
+    def _may_show(self, storing: Storing, head: Head) -> bool:
+        """May the body still show that the page is for one visitor?
+
+        A lifetime that nobody asked for must not have left by then: caches further out would keep what this one does
+        not.
+        """
+        if self.engine.policy.django_rules:
+            return False
+        return bool(self.nonce) or (storing.chosen and self._has_cookies(head))
+
+    def _has_cookies(self, head: Head) -> bool:
+        """Does the request carry cookies of which Vary says nothing?"""
+        return bool(self.request.told("cookie")) and "cookie" not in nominated(head)
+
+    def _doubt_about(self, body: bytes, storing: Storing, head: Head) -> str:
+        """Why a page is not stored that looks like this, and of which so much was read by now; "" if nothing tells."""
+        if self._reads_more(storing, head):
+            return "late"
+        if self.nonce and self.nonce in body:
+            return "nonce"
+        if (storing.chosen or self.chosen_within) and self._shows_cookie(head, body):
+            return "session"
+        return ""
+
     def _shows_cookie(self, head: Head, body: bytes) -> bool:
         """Is it a page for one visitor, as it repeats what only theirs has in a cookie, and does not say so in Vary?"""
         policy = self.engine.policy
-        if policy.django_rules or "cookie" in nominated(head):
+        if policy.django_rules or not self._has_cookies(head):
             return False
         return shows_cookie(self.request, head, body, most=policy.max_body)

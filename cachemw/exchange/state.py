@@ -86,6 +86,7 @@ class State(Generic[EngineT]):
     conditions: Fields | None = None
     refresh = False  # the reply is stale: fetch the page again in the background
     keep = False
+    undecided = False  # whether the lifetime that this cache gives the response may leave: the body has to tell
     length: int | None = None  # of the body that is kept, if the application says it
     began = 0.0
     writes: Sequence[tuple[str, Record, float | None]] = ()
@@ -102,6 +103,7 @@ class State(Generic[EngineT]):
     reads: tuple[str, ...] = ()  # the fields that a view was seen to read
     suspected: tuple[str, ...] = ()  # more of them, which count where nobody said for how long
     identified = False  # somebody has found out who asks, as by credentials
+    nonce = b""  # a number that was made for this response alone, should the body have it
     chosen_within = False  # a cache further in has chosen the lifetime, and written it into the response
     ignore: tuple[str, ...] = ()  # query parameters that a rule leaves out of the key
     ignored: Callable[[Request], tuple[str, ...]] | None = None  # the same for another URL, which this may invalidate
@@ -146,7 +148,9 @@ class State(Generic[EngineT]):
     _selected: tuple[StoredResponse | None, bool] = (None, False)
     _verdict: Verdict | None = None  # what the rules say of all responses like this one
     _storing: Storing | None = None
-    _left: Head | None = None
+    _left: Head | None = None  # as it is stored
+    _untold: Head | None = None  # the same without a lifetime of ours
+    _seen = False  # the body was seen before the head has left
 
     def __init__(self, engine: EngineT) -> None:
         self.engine = engine

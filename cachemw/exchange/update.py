@@ -107,16 +107,20 @@ class Update(Doubts[EngineT]):
             return self._refuse(reason, given if reason == "set-cookie" else head)
         if storing.chosen and self.outer is not None:
             self.outer.chosen_within = True
+        self._left = told = head
         if policy.patch and (storing.chosen or self.timeout is not None or policy.django_rules):
-            head = patched(head, storing.lifetime, now)
+            self._left = head = patched(head, storing.lifetime, now)
+            if not self._may_show(storing, told):
+                told = head
+            elif request.method != "HEAD":
+                self.undecided, self._untold = True, told
+        self.length = length = stated_length(head)
         if not engine.keeps:
-            return self._refuse("dummy", head)
-        if (length := stated_length(head)) is not None:
-            self.length = length
-            if length > policy.max_body:
-                return self._refuse("too-large", head)
+            return self._refuse("dummy", told)
+        if length is not None and length > policy.max_body:
+            self.undecided = False
+            return self._refuse("too-large", told)
         self.keep = True
-        self._left = head
         if engine.search or "no-vary-search" in head.layout.where:
             self._heed_search(head)
         self._born = since = born(head, request_time=self.now, response_time=now)
@@ -125,7 +129,20 @@ class Update(Doubts[EngineT]):
             self.detail = self.detail or "store"
         elif self.keep:
             self.stored_ttl = int(storing.lifetime) - (int(now - since) if now > since else 0)  # as a hit says it now
-        return self._marked(head)
+        return self._marked(told)
+
+    def seen(self, body: bytes) -> Fields:
+        """The whole body, before the head of an `undecided` response leaves; returns the fields with which it does."""
+        storing, head, untold = self._storing, self._left, self._untold
+        assert storing is not None
+        assert head is not None
+        assert untold is not None
+        self.undecided = False
+        if doubt := self._doubt_about(body, storing, head):
+            self._give_up(doubt, lasting=doubt != "late")
+            self.keep = False
+        self._seen = not (doubt or self.never)
+        return self._marked(head if self._seen else untold)
 
     def _obstacle(self, head: Head) -> str | None:
         """Why this response is not stored although its own fields allow it; None: it is."""
@@ -216,10 +233,8 @@ class Update(Doubts[EngineT]):
         sound = size == self.length and head.status == 200  # as most are
         if size > policy.max_body or not (sound or is_complete(head, body, self.request.method)):
             return self._give_up("incomplete", lasting=True)
-        if self._reads_more(storing, head):
-            return self._give_up("late")
-        if (storing.chosen or self.chosen_within) and self._shows_cookie(head, body):
-            return self._give_up("session", lasting=True)
+        if doubt := "" if self._seen else self._doubt_about(body, storing, head):
+            return self._give_up(doubt, lasting=doubt != "late")
         if now - self.began > SLOWEST:
             return self._give_up("late")
         where = head.layout.where

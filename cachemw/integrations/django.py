@@ -252,6 +252,7 @@ class _Middleware:
         headers = [encoded(*field) for field in fields_of(response)]
         if response.streaming and not response.is_async:  # Django reads it later, in a thread
             passage.exchange.cannot_copy()
+        passage._ahead = None if response.streaming else response.content
         await passage._sending({"type": "http.response.start", "status": response.status_code, "headers": headers})
         if passage._replaced:
             await passage._settle()
