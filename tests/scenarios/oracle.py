@@ -608,10 +608,16 @@ def selected(one: Stored, asked: Asked) -> bool:
 
 
 def normal(asked: Asked, name: str) -> list[str] | None:
-    if combined(asked.fields, name) is None:
-        return None
+    """The field in one of the spellings that mean the same, of the values that the stories use."""
+    text = combined(asked.fields, name)
+    if text is None or name in ("authorization", "cookie"):
+        return None if text is None else [text]
     found = members(lines(asked.fields, name))
-    return sorted("".join(one.lower().split()) for one in found) if name.startswith("accept") else found
+    if not name.startswith("accept"):
+        return found
+    pieces = [[piece.strip(" \t").lower() for piece in one.split(";")] for one in found]
+    malformed = any(" " in piece for one in pieces for piece in one)
+    return [text] if malformed else sorted(";".join(one) for one in pieces)
 
 
 def outcomes(one: Stored, asked: Asked) -> dict[int, tuple[int, int] | None]:

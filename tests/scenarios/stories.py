@@ -142,7 +142,7 @@ ASKED_CONTROLS = [
     "max-age=x",
     "no-transform",
 ]
-LANGUAGES = ["de", "en", "de, en", "de,en", "EN", "en;q=0.5, de"]
+LANGUAGES = ["de", "en", "de, en", "de,en", "EN", "en;q=0.5, de", "d e", "DE, en ; q=0.5"]
 RANGES = [
     "bytes=0-4",
     "bytes=5-",
@@ -498,7 +498,7 @@ def wanted(dice: Random, last: Answer | None, favourite: str) -> Iterator[tuple[
     if rare < 0.05:
         yield "Authorization", dice.choice(["Basic YTpi", "Bearer x"])
     elif rare < 0.12:
-        yield "Cookie", dice.choice(["sessionid=1", "seen=2", "a=b; sessionid=2"])
+        yield "Cookie", dice.choice(["sessionid=1", "seen=2", "a=b; sessionid=2", "seen=2,3", "seen=2, 3"])
     elif rare < 0.22:
         yield "Cache-Control", dice.choice(ASKED_CONTROLS)
     elif rare < 0.24:
