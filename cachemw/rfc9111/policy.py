@@ -1,8 +1,8 @@
 """Policy: what a cache decides where the rules leave it a choice, as one frozen value with three presets.
 
-Every option says its default, what it means and where it comes from: to readers, to `help(Policy)` and to the manual.
-`Policy()` is the safe default for a site behind this cache, `Policy.django()` Django 5.2 to the letter,
-`Policy.rfc9111()` a strict general-purpose shared cache.
+Each option states its default, its meaning and its source once, for readers, for `help(Policy)` and for the manual.
+`Policy()` is the safe default for a site behind this cache, `Policy.django()` follows Django 5.2 to the letter,
+`Policy.rfc9111()` is a strict general-purpose shared cache.
 """
 
 from __future__ import annotations
@@ -36,98 +36,111 @@ class Policy:
         Policy(grace=10, stale_if_error=3600)
         Policy.rfc9111(max_body=2**20)
 
-    Times are in seconds, sizes in bytes; a § without another RFC is one of RFC 9111.
+    Times are in seconds, sizes in bytes. A § without an RFC is a section of RFC 9111.
 
     Raises: ImproperlyConfigured for a wrong value; TypeError for an unknown option.
     """
 
     seconds: float | None = _option(
-        None, "lifetime chosen where the response says nothing; None: the settings' `seconds`", "What may be stored"
+        None, "the lifetime of a response that states none; None: the settings' `seconds`", "What may be stored"
     )
     statuses: frozenset[int] = _option(
-        frozenset({200}), "statuses that are stored where the response does not say for how long (Django: 200)"
+        frozenset({200}), "statuses that are stored even if the response does not say for how long (Django: 200)"
     )
-    explicit_statuses: bool = _option(True, "any other final status is stored when the response says how long")
+    explicit_statuses: bool = _option(True, "also store any other final status if the response says for how long")
     heuristic_fraction: float = _option(
         0.0,
-        "lifetime of a response that states none, as a part of the age of its Last-Modified (§4.2.2 suggests 0.1); "
-        "0: no heuristics",
+        "the lifetime of a response that states none, as a fraction of the time since its Last-Modified (§4.2.2 "
+        "suggests 0.1); 0: no heuristics",
     )
     heuristic_max: float = _option(86400, "the longest heuristic lifetime (Apache's CacheMaxExpire: a day)")
     targeted: tuple[str, ...] = _option(
-        ("cdn-cache-control",), "fields that count instead of Cache-Control, the first one there wins (RFC 9213)"
+        ("cdn-cache-control",), "fields that replace Cache-Control; the first one present counts (RFC 9213)"
     )
     freshness: tuple[str, ...] = _option(
-        ("s-maxage", "max-age", "expires"), "what states a lifetime; the first one there wins"
+        ("s-maxage", "max-age", "expires"), "what states a lifetime; the first one present counts"
     )
     set_cookie: Literal["refuse", "strip", "store"] = _option(
         "refuse",
-        "a response with Set-Cookie: refuse to store it, strip the stored one of its cookies, or store it with them",
+        "a response with Set-Cookie: refuse to store it, strip the cookies from the stored copy, or store it with them",
     )
     authorization: Literal["rfc9111", "vary"] = _option(
         "rfc9111",
-        "answers to requests with Authorization: stored where §3.5 allows it, or with `Vary: Authorization` (Django)",
+        "answers to requests with Authorization: stored if §3.5 allows it, or with `Vary: Authorization` (Django)",
     )
     session_cookies: tuple[str, ...] = _option(
         SESSION_COOKIES,
-        'requests with one share only pages that state a lifetime or vary on Cookie; a trailing "*" matches any rest',
+        "requests with one of these cookies share only pages that state a lifetime or vary on Cookie; a trailing "
+        '"*" matches any ending',
     )
     store_unusable: bool = _option(
-        False, "store what needs validation at once: `no-cache`, `max-age=0`, no freshness at all"
+        False, "store what has to be validated at once: `no-cache`, `max-age=0`, no lifetime at all"
     )
     store_partial: bool = _option(False, "store 206 parts and combine them (§3.3, §3.4)")
     store_post: bool = _option(
-        False, "store a POST answer that says it is what GET of this URL gives (RFC 9110 §9.3.3)"
+        False, "store a POST response that says it is what GET of its URL returns (RFC 9110 §9.3.3)"
     )
     must_understand: bool = _option(True, "obey must-understand (§5.2.2.3)")
-    max_body: int = _option(8 * 1024 * 1024, "a larger body is relayed and not stored")
-    max_variants: int = _option(100, "variants of one URL; for a further one some other goes")
+    max_body: int = _option(8 * 1024 * 1024, "a larger body is passed on and not stored")
+    max_variants: int = _option(100, "how many variants of a URL are stored; a further one replaces another")
     keep: float = _option(3600, "how long a stale response with a validator is kept for validation")
 
     keyed_fields: tuple[str, ...] = _option(
         KEYED_FIELDS, "fields that are part of the key wherever a request carries one", "Keys"
     )
-    ignore_query: tuple[str, ...] = _option((), 'parameter names left out of the key; a trailing "*" matches any rest')
-    sort_query: bool = _option(False, "parameters in any order are one page")
-    no_vary_search: bool = _option(True, "obey No-Vary-Search responses")
+    ignore_query: tuple[str, ...] = _option(
+        (), 'query parameters left out of the key; a trailing "*" matches any ending'
+    )
+    sort_query: bool = _option(False, "query parameters in any order are the same page")
+    no_vary_search: bool = _option(True, "obey the response's No-Vary-Search")
     normalize_vary: bool = _option(
-        False, "compare nominated fields after normalising case, space and order where allowed"
+        False, "compare the fields that Vary names after normalising case, space and order where allowed"
     )
 
     request_directives: bool = _option(False, "obey the request's Cache-Control and Pragma (§5.2.1)", "Reuse")
     stale_while_revalidate: float = _option(
-        0, "how long a stale page is sent while it is fetched anew, where the response does not say (RFC 5861 §3)"
+        0, "how long a stale page is served while a new one is fetched, unless the response says (RFC 5861 §3)"
     )
     stale_if_error: float = _option(
-        0, "how long a stale page stands in for an error, where the response does not say (RFC 5861 §4)"
+        0, "how long a stale page is served instead of an error, unless the response says (RFC 5861 §4)"
     )
-    grace: float = _option(0, "how long a stale page is sent while another request fetches it (Varnish: 10)")
-    disconnected: bool = _option(False, "send a stale page if the application fails, without stale-if-error (§4.2.4)")
-    conditions: bool = _option(True, "answer the client's own If-None-Match and If-Modified-Since")
-    ranges: bool = _option(True, "answer Range from complete stored responses")
-    revalidate: bool = _option(True, "add If-None-Match/If-Modified-Since towards the application")
-    freshen_by_head: bool = _option(False, "HEAD responses update or invalidate stored GETs (§4.3.5)")
-    invalidate: bool = _option(True, "unsafe methods invalidate (§4.4)")
+    grace: float = _option(0, "how long a stale page is served while another request fetches a new one (Varnish: 10)")
+    disconnected: bool = _option(
+        False, "serve a stale page if the application fails, even without stale-if-error (§4.2.4)"
+    )
+    conditions: bool = _option(True, "answer the client's If-None-Match and If-Modified-Since from the store")
+    ranges: bool = _option(True, "answer Range requests from complete stored responses")
+    revalidate: bool = _option(
+        True, "validate stale pages: ask the application with If-None-Match or If-Modified-Since"
+    )
+    freshen_by_head: bool = _option(False, "let a HEAD response update or invalidate a stored GET (§4.3.5)")
+    invalidate: bool = _option(
+        True, "a successful unsafe request (POST, PUT, DELETE, …) removes what is stored for its URL (§4.4)"
+    )
 
     patch: bool = _option(
         True,
-        "add Expires and Cache-Control: max-age where this cache chose the lifetime (Django)",
+        "add Expires and Cache-Control: max-age if this cache chose the lifetime (Django)",
         "Towards the client",
     )
-    cache_status: str | None = _option("cachemw", "name of this cache in Cache-Status (RFC 9211); None: no such field")
-    cache_status_key: bool = _option(False, "tell the key too; for debugging, it may hold what a client should not see")
-
-    collapse: bool = _option(True, "one call of the application for concurrent misses on one key", "Concurrent misses")
-    collapse_timeout: float = _option(
-        30, "how long a follower waits for the leader before it calls the application itself"
+    cache_status: str | None = _option("cachemw", "this cache's name in Cache-Status (RFC 9211); None: no such field")
+    cache_status_key: bool = _option(
+        False, "add the key to Cache-Status; only for debugging, as it may hold what a client should not see"
     )
-    lease: float = _option(10, "how long the leader of a miss keeps other processes waiting; 0: no lease in the store")
-    hit_for_miss: float = _option(10, "how long an uncacheable answer keeps requests for its URL from waiting")
+
+    collapse: bool = _option(True, "call the application once for concurrent misses on one key", "Concurrent misses")
+    collapse_timeout: float = _option(
+        30, "how long a request waits for another's answer before it calls the application itself"
+    )
+    lease: float = _option(10, "how long a miss in one process keeps other processes waiting; 0: not at all")
+    hit_for_miss: float = _option(
+        10, "after an answer that is not stored, how long requests for its URL do not wait for each other"
+    )
 
     django_rules: bool = _option(
         False,
-        "what Django 5.2 does besides: a response's Pragma is ignored; nothing is sent stale; max-age and Expires are "
-        "added where the response states a lifetime, too; a 304 of the application gets the fields of its page",
+        "what else Django 5.2 does: a response's Pragma is ignored; nothing is served stale; max-age and Expires are "
+        "added even if the response states a lifetime; a 304 from the application gets the fields of its page",
         "Django",
     )
 
@@ -222,7 +235,7 @@ def read_option(name: str, option: str, value: Any) -> Any:
         value = _words(name, value, _DEFAULTS[option])
     if get_origin(kind) is frozenset:
         if not isinstance(value, Sequence | AbstractSet) or isinstance(value, bytes):
-            raise refuse(name, value, "whole numbers, separated by commas")
+            raise refuse(name, value, "status codes, such as {200, 404}; as text, separated by commas")
         return frozenset(integer(name, one, minimum=100, maximum=599) for one in value)
     return (_SPECIAL.get(option) or _READERS[get_origin(kind) or kind])(name, value)
 
@@ -230,7 +243,7 @@ def read_option(name: str, option: str, value: Any) -> Any:
 def _words(name: str, text: str, default: Collection[object]) -> tuple[str, ...]:
     """The members of a list in a text. An empty text is a slip where that would switch off what is on by default."""
     if default and not text.strip(", \t\r\n"):
-        raise refuse(name, text, "words separated by commas; none for an empty list; left out, it has its default")
+        raise refuse(name, text, "words separated by commas, or none for an empty list; leave it out for the default")
     return members(name, text)
 
 
@@ -243,7 +256,7 @@ def _fraction(name: str, value: Any) -> float:
 
 
 def _wait(name: str, value: Any) -> float:
-    """Seconds that a thread, a timer or a store is told; none of them counts for ever."""
+    """Seconds to hand to a thread, a timer or a store, none of which can wait for ever."""
     return number(name, value, minimum=0, maximum=LONGEST_WAIT)
 
 
@@ -257,7 +270,7 @@ def _cache_name(name: str, value: Any) -> str:
 def _field_names(name: str, value: Any) -> tuple[str, ...]:
     names = members(name, value)
     if not all(map(is_token, names)):
-        raise refuse(name, value, "names of fields")
+        raise refuse(name, value, "names of fields, such as X-Api-Key")
     return tuple(one.lower() for one in names)
 
 

@@ -52,7 +52,7 @@ Authentication-Token
         ("max_body", -5, "a whole number of at least 0"),
         ("max_variants", 1.5, "a whole number"),
         ("statuses", [20], "a whole number from 100 to 599"),
-        ("statuses", 200, "whole numbers, separated by commas"),
+        ("statuses", 200, "status codes, such as {200, 404}"),
         ("set_cookie", "maybe", "refuse, strip, store"),
         ("authorization", None, "rfc9111, vary"),
         ("collapse", 2, "true or false"),
