@@ -30,6 +30,9 @@ __all__ = ["Decision"]
 #: Fields of a refusal without a body; PEP 3333's validator wants the type all the same.
 _EMPTY: Final = (("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", "0"))
 
+#: Answers to HEAD that tell of the page; others are about this request, or HEAD as such, and no purge button (§4.3.5).
+_OF_THE_PAGE: Final = frozenset({200, 404, 410})
+
 
 class Decision(State[EngineT]):
     """The part of the fetching half that has a stored response, or none, in its hands."""
@@ -159,7 +162,7 @@ class Decision(State[EngineT]):
         if head.status >= 500 and may_serve_stale_on_error(stale, self.engine.policy, now, status=head.status):
             self._serve_instead(stale, now)
             return Step.REPLY
-        if self.request.method == "HEAD" and self.engine.policy.freshen_by_head and head.status < 500:
+        if self.request.method == "HEAD" and self.engine.policy.freshen_by_head and head.status in _OF_THE_PAGE:
             self._told_by_head(stale, head, now)
         return Step.RELAY
 

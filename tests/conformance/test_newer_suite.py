@@ -392,6 +392,26 @@ def test_a_head_that_tells_of_another_page_ends_the_stored_get(strict: Site, ans
     assert "if-none-match" not in strict.calls[-1].fields
 
 
+@pytest.mark.parametrize("status", [206, 301, 400, 401, 403, 405, 406, 412, 416, 429, 503])
+def test_a_refused_head_leaves_the_stored_get(strict: Site, status: int) -> None:
+    """RFC 9111 §4.3.5 knows a 200 alone. What is said of one request, or of HEAD as such, is nothing about the page."""
+    page = script([HOUR, ("ETag", '"1"'), NOW])
+    strict.respond = lambda asked: page if asked.method == "GET" else Script(status)
+    strict.get()
+    strict.request("HEAD", fields={"Cache-Control": "no-cache"})
+    assert [asked.method for asked in strict.calls] == ["GET", "HEAD"]
+    assert strict.get().hit
+
+
+@pytest.mark.parametrize("status", [404, 410])
+def test_a_head_that_finds_nothing_ends_the_stored_get(strict: Site, status: int) -> None:
+    page = script([HOUR, ("ETag", '"1"'), NOW])
+    strict.respond = lambda asked: page if asked.method == "GET" else Script(status)
+    strict.get()
+    strict.request("HEAD", fields={"Cache-Control": "no-cache"})
+    assert not strict.get().hit
+
+
 # -- parts -------------------------------------------------------------------------------------------------------------
 
 DIGITS = b"0123456789"
