@@ -14,7 +14,7 @@ from cachemw.exchange.heads import is_complete, patched, stated_length, varying_
 from cachemw.exchange.state import EngineT
 from cachemw.rfc9111 import keys
 from cachemw.rfc9111.fields import parse_no_vary_search, parse_tags, valid_host
-from cachemw.rfc9111.freshness import born
+from cachemw.rfc9111.freshness import born, targeted_control
 from cachemw.rfc9111.invalidation import invalidates, is_unsafe, target_uris
 from cachemw.rfc9111.messages import Fields, Head, Mark, Record, StoredResponse, VaryIndex
 from cachemw.rfc9111.partial import whole
@@ -22,6 +22,7 @@ from cachemw.rfc9111.requests import Request
 from cachemw.rfc9111.shapes import kept_places
 from cachemw.rfc9111.storing import (
     NO_PAGE,
+    Storing,
     has_session,
     judge,
     may_store,
@@ -108,7 +109,7 @@ class Update(Doubts[EngineT]):
         if storing.chosen and self.outer is not None:
             self.outer.chosen_within = True
         self._left = told = head
-        if policy.patch and (storing.chosen or self.timeout is not None or policy.django_rules):
+        if policy.patch and self._is_to_be_told(storing, head):
             self._left = head = patched(head, storing.lifetime, now)
             if not self._may_show(storing, told):
                 told = head
@@ -130,6 +131,15 @@ class Update(Doubts[EngineT]):
         elif self.keep:
             self.stored_ttl = int(storing.lifetime) - (int(now - since) if now > since else 0)  # as a hit says it now
         return self._marked(told)
+
+    def _is_to_be_told(self, storing: Storing, head: Head) -> bool:
+        """Is its lifetime none that the response says itself, and are Cache-Control and Expires what counts for it?
+
+        What stands in them beside a targeted field is for others (RFC 9213 §2.2).
+        """
+        if self.timeout is not None or self.engine.policy.django_rules:
+            return True
+        return storing.chosen and targeted_control(head, self.engine.policy) is None
 
     def seen(self, body: bytes) -> Fields:
         """The whole body, before the head of an `undecided` response leaves; returns the fields with which it does."""

@@ -23,7 +23,7 @@ from cachemw.rfc9111.fields import (
     parse_range,
     parse_tags,
 )
-from cachemw.rfc9111.freshness import born, explicit_lifetime, moment
+from cachemw.rfc9111.freshness import born, explicit_lifetime, heuristic_lifetime, moment, targeted_control
 from cachemw.rfc9111.messages import Fields, Head, StoredResponse
 from cachemw.rfc9111.policy import Policy
 from cachemw.rfc9111.requests import Request
@@ -140,13 +140,17 @@ def renewed(stored: StoredResponse, head: Head, policy: Policy, answered: Answer
     """The stored body under the updated fields (RFC 9111 §3.2), with age and lifetime counted anew."""
     seconds, timeout, now = answered.seconds, answered.timeout, answered.response_time
     stated = explicit_lifetime(head, policy, now)
-    told = _without_ours(stored.head) if stated is not None and stored.chosen and policy.patch else stored.fields
+    # A lifetime that we chose may stand in the stored fields as ours: that does not make it theirs. Beside a targeted
+    # field, which switches them off, Cache-Control and Expires are theirs.
+    ours = stored.chosen and policy.patch and targeted_control(stored.head, policy) is None
+    spoken = stated is not None or targeted_control(head, policy) is not None
+    told = _without_ours(stored.head) if ours and spoken else stored.fields
     merged = Head(stored.status, _updated(told, head, policy, now), stored.reason)
-    # A lifetime that we chose may stand in the stored fields as ours (`policy.patch`): that does not make it theirs.
-    rechosen = timeout is None and stored.chosen and stated is None
-    if rechosen and policy.patch and explicit_lifetime(merged, policy, now) is not None:
-        timeout = seconds
-        merged = Head(stored.status, _with_expires(merged, head, now + seconds), stored.reason)
+    rechosen = ours and timeout is None and not spoken
+    if rechosen and explicit_lifetime(merged, policy, now) is not None:
+        guess = heuristic_lifetime(merged, policy, now)
+        timeout = seconds if guess is None else guess
+        merged = Head(stored.status, _with_expires(merged, head, now + timeout), stored.reason)
     storing = judge(merged, policy, seconds=seconds, timeout=timeout, now=now, named=answered.named)
     return stored.replace(
         fields=storable_fields(merged, policy),
@@ -160,7 +164,7 @@ def renewed(stored: StoredResponse, head: Head, policy: Policy, answered: Answer
 
 
 def _without_ours(head: Head) -> Fields:
-    """The stored fields without the lifetime that we had chosen: it must not stand before one that is stated now."""
+    """The stored fields without the lifetime that we had chosen: it must not stand before what is stated now."""
     fields = tuple(field for field in head.fields if field[0].lower() not in ("cache-control", "expires"))
     left = CacheControl(directive for directive in head.cache_control.directives if directive[0] != "max-age")
     return (*fields, ("Cache-Control", dump_cache_control(left))) if left else fields

@@ -246,6 +246,42 @@ def test_what_the_304_states_replaces_a_chosen_lifetime() -> None:
     assert (new.lifetime, new.chosen, dict(new.fields)["Cache-Control"]) == (8, False, "public")
 
 
+OURS = ("Cache-Control: max-age=600", f"Expires: {at(500)}", 'ETag: "a"')
+THEIRS = ("CDN-Cache-Control: public", "Cache-Control: max-age=60", f"Expires: {at(61)}", 'ETag: "a"')
+#: What is stored under a chosen lifetime, the 304s that come; the lifetime then, is it chosen, what is left of ours?
+TARGETED: dict[str, tuple[tuple[str, ...], list[str], tuple[float, bool, list[str]]]] = {
+    "theirs counts as soon as nothing is targeted": (THEIRS, ["CDN-Cache-Control: &"], (60, False, [])),
+    "theirs stands as long as something is": (THEIRS, ["X: 1"], (600, True, [])),
+    "also where that says no more": (THEIRS, ["CDN-Cache-Control: must-revalidate"], (600, True, [])),
+    "ours is no word for others": (OURS, ["CDN-Cache-Control: public"], (600, True, [])),
+    "nor when nothing is targeted any more": (
+        OURS,
+        ["CDN-Cache-Control: public", "CDN-Cache-Control: &"],
+        (600, True, []),
+    ),
+    "ours stands beside what cannot be read": (OURS, ["CDN-Cache-Control: &"], (600, True, ["max-age=600", at(601)])),
+    "what is targeted replaces ours": (OURS, ["CDN-Cache-Control: max-age=9"], (9, False, [])),
+}
+
+
+@pytest.mark.parametrize("which", TARGETED)
+def test_a_chosen_lifetime_beside_a_targeted_field(which: str) -> None:
+    """RFC 9213 §2.2: where there is a valid one, Cache-Control and Expires are for others."""
+    lines, answers, (lifetime, chosen, left) = TARGETED[which]
+    record = stored(*lines, chosen=True)
+    for answer in answers:
+        record = updated(record, answer, policy=DEFAULT)
+    assert (record.lifetime, record.chosen) == (lifetime, chosen)
+    if lines is OURS:
+        assert [value for name, value in record.fields if name in ("Cache-Control", "Expires")] == left
+
+
+def test_a_heuristic_lifetime_that_was_told_is_guessed_again() -> None:
+    old = stored("Cache-Control: max-age=50", f"Expires: {at(50)}", f"Last-Modified: {at(-999)}", chosen=True)
+    new = updated(old, policy=Policy(heuristic_fraction=0.1))
+    assert (new.lifetime, new.chosen, dict(new.fields)["Expires"]) == (100, True, at(101))
+
+
 def test_a_views_timeout_holds_after_validation() -> None:
     new = updated(stored("Cache-Control: max-age=600", f"Expires: {at(500)}"), policy=DEFAULT, timeout=30)
     assert (new.lifetime, new.chosen, dict(new.fields)["Expires"]) == (30, False, at(500))

@@ -141,6 +141,16 @@ def _measured(body: bytes) -> Script:
     return Script(body=body, fields=[("Content-Length", str(len(body)))])
 
 
+def test_what_is_said_to_browsers_beside_a_targeted_field_leaves_as_it_is(site: Site) -> None:
+    """The lifetime is chosen, as CDN-Cache-Control states none, and Cache-Control is none of this cache's business."""
+    fields = [("CDN-Cache-Control", "public"), ("Cache-Control", "max-age=60"), ("ETag", '"a"')]
+    site.answers(Script(fields=fields), Script(304, [("CDN-Cache-Control", "&"), ("ETag", '"a"')], b""))
+    answer = site.get()
+    assert (told(answer), answer.trace[-7:]) == (("max-age=60", False), "ttl=600")
+    site.clock.advance(601)
+    assert site.get().trace.endswith("ttl=60")  # now nothing is targeted
+
+
 # -- nothing is held back ----------------------------------------------------------------------------------------------
 
 
