@@ -1,6 +1,6 @@
 """Settings: everything that can be set, in one frozen value; from arguments, a mapping, or the environment.
 
-Rule 1: a wrong value is one `ImproperlyConfigured` that says the name as it was given, the value, and what is allowed.
+Rule 1: a wrong value is one `ImproperlyConfigured` with the name as it was given, the value, and what is allowed.
 Rule 2: only `from_environ` reads the environment, and only when the caller asks for it.
 
 The documentation of each setting is in the `metadata` of `dataclasses.fields(Settings)`: `doc`, `unit`, and `names`,
@@ -68,15 +68,15 @@ class Settings:
     """
 
     seconds: float | None = _setting(
-        "how long, in seconds, a page is fresh where its response does not say; left out: as the policy says, else 600",
+        "how long a page is fresh if its response does not say, in seconds; left out: as the policy says, else 600",
         readers.seconds, "CACHEMW_SECONDS", "CACHE_MIDDLEWARE_SECONDS", default=None,
     )  # fmt: skip
     key_prefix: str = _setting(
-        "part of every page's key; tells sites apart that share a store", text,
+        "part of every page's key; separates sites that share a store", text,
         "CACHEMW_KEY_PREFIX", "CACHE_MIDDLEWARE_KEY_PREFIX", default="",
     )  # fmt: skip
     alias: str = _setting(
-        "the cache that holds the pages", readers.word, "CACHEMW_ALIAS", "CACHE_MIDDLEWARE_ALIAS", default="default"
+        "the alias of the store for pages", readers.word, "CACHEMW_ALIAS", "CACHE_MIDDLEWARE_ALIAS", default="default"
     )
     use_i18n: bool = _setting(
         "pages differ by the active language (Django: on)", boolean, "CACHEMW_USE_I18N", "USE_I18N", default=False
@@ -85,11 +85,11 @@ class Settings:
         "pages differ by the active time zone (Django: on)", boolean, "CACHEMW_USE_TZ", "USE_TZ", default=False
     )
     languages: tuple[str, ...] = _setting(
-        "the languages of the site, as tags (Django: pairs of tag and name)", readers.languages,
+        "the site's languages, as tags (Django: pairs of tag and name)", readers.languages,
         "CACHEMW_LANGUAGES", "LANGUAGES", default=(),
     )  # fmt: skip
     language_code: str | None = _setting(
-        "the language for everybody who asks for none of them; left out: the first", readers.language,
+        "the language of visitors who ask for none of them; left out: the first", readers.language,
         "CACHEMW_LANGUAGE_CODE", "LANGUAGE_CODE", default=None,
     )  # fmt: skip
     language_cookie: str = _setting(
@@ -97,29 +97,29 @@ class Settings:
         "CACHEMW_LANGUAGE_COOKIE", "LANGUAGE_COOKIE_NAME", default="django_language",
     )  # fmt: skip
     time_zone: str = _setting(
-        "the time zone where none is chosen", readers.zone, "CACHEMW_TIME_ZONE", "TIME_ZONE", default="UTC"
+        "the time zone if none is chosen", readers.zone, "CACHEMW_TIME_ZONE", "TIME_ZONE", default="UTC"
     )
     clock_skew: float = _setting(
-        "how far the clocks of machines that share a store may be apart", readers.seconds,
+        "how far apart the clocks of machines that share a store may be", readers.seconds,
         "CACHEMW_CLOCK_SKEW", unit="seconds", default=1.0,
     )  # fmt: skip
     preset: Literal["default", "django", "rfc9111"] = _setting(
-        "which Policy to begin with", readers.preset, "CACHEMW_POLICY", default="default"
+        "the Policy to start from: `default`, `django` or `rfc9111`", readers.preset, "CACHEMW_POLICY", default="default"
     )
     policy_options: Mapping[str, Any] = _setting(
-        "options of Policy that differ from the preset; each is also CACHEMW_<NAME>", readers.options,
+        "options of Policy that differ from the preset; each is also a variable CACHEMW_<NAME>", readers.options,
         "CACHEMW_POLICY_OPTIONS", default_factory=ReadOnly,
     )  # fmt: skip
     rules: tuple[Rule, ...] | None = _setting(
         "the table of rules: `Rule` values, mappings, or JSON", readers.rules, "CACHEMW_RULES", default=None
     )
     caches: Mapping[str, Any] | None = _setting(
-        "the caches by alias, in Django's shape or as URLs; left out: the process-wide `cachemw.caches`, which reads"
-        " CACHEMW_URL and CACHEMW_URL_<ALIAS>", readers.caches, "CACHES", default=None, repr=False,
+        "the stores by alias, as in Django's CACHES or as URLs; left out: the process-wide `cachemw.caches`, which"
+        " reads CACHEMW_URL and CACHEMW_URL_<ALIAS>", readers.caches, "CACHES", default=None, repr=False,
     )  # fmt: skip
     secret: tuple[str, ...] | None = _setting(
-        "authenticates what stores hold, for every cache without a SECRET of its own; several: one a line,"
-        " the newest first",
+        "authenticates what every store holds that has no SECRET of its own; several secrets: one a line, the newest"
+        " first",
         readers.secret, "CACHEMW_SECRET", default=None, repr=False,
     )  # fmt: skip
 
@@ -161,7 +161,7 @@ class Settings:
         return readers.PRESETS[self.preset](**self.policy_options)
 
     def lifetime(self, policy: Policy | None = None) -> float:
-        """How long, in seconds, a page is fresh whose response does not say: the first that is set, else 600.
+        """How long a page is fresh if its response does not say, in seconds: the first that is set, else 600.
 
         With a `policy`: its `seconds`, then those of these settings. Without: those of these settings, then those of
         their own policy.
@@ -178,12 +178,12 @@ class Settings:
 
         base: the settings for everything that the mapping leaves out; None: the defaults.
 
-        Raises: ImproperlyConfigured for a wrong value, and for a key that is nearly one of ours.
+        Raises: ImproperlyConfigured for a wrong value, and for a key that is almost the name of a setting.
         """
         values = _known(mapping)
         if unknown := _strange(mapping):
             raise ImproperlyConfigured(
-                f"{' and '.join(unknown)}: no setting of cachemw. Take it out; {_advice(unknown[0])}"
+                f"{' and '.join(unknown)}: not a setting of cachemw. Remove it; {_advice(unknown[0])}"
             )
         if base is None:
             return cls(**values)
@@ -198,7 +198,7 @@ class Settings:
         environ: a mapping in place of the environment; None: the environment of the process. `caches` is then None: the
         process-wide `cachemw.caches` reads the URLs of stores by itself.
 
-        Raises: ImproperlyConfigured for a wrong value, and for a name that is nearly one of ours.
+        Raises: ImproperlyConfigured for a wrong value, and for a name that is almost the name of a setting.
         """
         given = os.environ if environ is None else environ
         mapping = _with_files({name: given[name] for name in given if name.startswith(_PREFIX)})
@@ -225,11 +225,11 @@ _APP: Final = _PREFIX + "APP"  # for `cachemw.autowrap`: no setting, but no mist
 @cache
 def _warn_of(name: str) -> None:
     """Warn once for each name: the environment is read by every middleware, and by some functions at each call."""
-    _log.warning("%s is no setting of cachemw, and does nothing; %s", name, _advice(name))
+    _log.warning("%s is not a setting of cachemw, and does nothing; %s", name, _advice(name))
 
 
 def _advice(name: str) -> str:
-    return f"did you mean {_MEANT[name]}?" if name in _MEANT else "cachemw.Settings has those that are."
+    return f"did you mean {_MEANT[name]}?" if name in _MEANT else "docs/settings.md lists all settings."
 
 
 def _known(mapping: Mapping[str, Any]) -> dict[str, Any]:
@@ -286,7 +286,7 @@ def _strange(mapping: Mapping[str, Any]) -> list[str]:
     names = {one.name: one.metadata["names"] for one in dataclasses.fields(Settings)}
     for name in mapping:
         if name in names:  # an argument of `Settings`: as a key it would have no effect
-            raise ImproperlyConfigured(f"{name!r} is no key of a mapping; did you mean {names[name][0]!r}?")
+            raise ImproperlyConfigured(f"{name!r} is not a key of a mapping; did you mean {names[name][0]!r}?")
     known = {_URL, _APP, *readers.POLICY_NAMES, *itertools.chain.from_iterable(names.values())}
     strange = [
         name
@@ -298,7 +298,7 @@ def _strange(mapping: Mapping[str, Any]) -> list[str]:
     ]
     for name in strange:
         if near := difflib.get_close_matches(name, known, n=1, cutoff=0.88):
-            raise ImproperlyConfigured(f"{name} is no setting; did you mean {near[0]}?")
+            raise ImproperlyConfigured(f"{name} is not a setting; did you mean {near[0]}?")
     return [name for name in strange if name.startswith(_PREFIX)]
 
 

@@ -23,14 +23,15 @@ __all__ = ["PAGES", "main"]
 _INTRO: Final = """\
 # Settings
 
-This page is made from the code.
+This page is generated from the code.
 
-Every setting has one meaning and three doors: an argument of `Settings`, a key of a mapping (Flask's `app.config`, or
-Django's settings, whose own names work as they are), and a variable of the environment. Code comes before the
-environment, the environment before the default. A value that cannot be used is one `ImproperlyConfigured`, before the
-first request, which names the setting, the value and what is allowed. So is a name that is nearly one of these, and a
-thing that is said twice; a variable `CACHEMW_…` of another name does nothing, and the log says so. In a mapping, the
-name that begins with `CACHEMW_` comes before Django's.
+There are three ways to set each setting: an argument of `Settings`, a key of a mapping (Flask's `app.config`, or
+Django's settings, whose own names work, too), and an environment variable. Code wins over the environment, the
+environment over the default. In a mapping, a name that begins with `CACHEMW_` wins over Django's.
+
+A value that cannot be used raises one `ImproperlyConfigured`, before the first request, which names the setting, the
+value and what is allowed. So do a name that is almost one of these, and a setting that is given twice. Any other
+variable that begins with `CACHEMW_` does nothing, and the log says so.
 
 ```python
 from cachemw import Policy, Settings
@@ -47,27 +48,27 @@ assert in_code == in_a_mapping == in_the_environment
 assert in_code.policy() == Policy(grace=10)
 ```
 
-The value of any variable may be in a file instead, as secrets are handed to containers: `CACHEMW_SECRET_FILE` and
-`CACHEMW_URL_FILE` name one. Lists are separated by commas, and `none` is an empty one; truth is `1`, `true`, `yes` or
-`on`.
+The value of any variable may be in a file instead, as containers get their secrets: `CACHEMW_SECRET_FILE` and
+`CACHEMW_URL_FILE` name the file. Separate the members of a list by commas; `none` is an empty list. For yes, write `1`,
+`true`, `yes` or `on`; for no, `0`, `false`, `no` or `off`.
 
 ## The cache and its keys
 """
 
 _STORES: Final = """\
 
-`CACHEMW_URL` is the URL of the store of the alias `default`, `CACHEMW_URL_<ALIAS>` that of another one; see
+`CACHEMW_URL` is the URL of the store `default`, `CACHEMW_URL_<ALIAS>` that of another one; see
 [Choose a store](stores.md).
 
 ## What is stored, and for how long
 
-A `Policy` says what to do where the rules of HTTP leave it open; its options are arguments of `Policy(…)` and items of
-`policy_options`. Each but `django_rules` is also a variable, and a key of a mapping: `CACHEMW_` and its name in upper
-case, such as `CACHEMW_STALE_IF_ERROR`.
+A `Policy` says what to do where the rules of HTTP leave a choice. Its options are arguments of `Policy(…)` and items of
+`policy_options`. Each of them but `django_rules` is also an environment variable and a key of a mapping: `CACHEMW_` and
+its name in upper case, such as `CACHEMW_STALE_IF_ERROR`.
 
-There are three policies to begin with: `Policy()`, `Policy.django()`, which is Django 5.2, and `Policy.rfc9111()`, a
-strict general-purpose shared cache; `CACHEMW_POLICY` chooses one by `default`, `django` or `rfc9111`. Times are in
-seconds, sizes in bytes; a § is one of RFC 9111 where no other is named.
+Start from one of three policies: `Policy()`; `Policy.django()`, which does as Django 5.2 does; `Policy.rfc9111()`, a
+strict general-purpose shared cache. `CACHEMW_POLICY` chooses one by `default`, `django` or `rfc9111`. Times are in
+seconds, sizes in bytes. A § without an RFC is a section of RFC 9111.
 """
 
 
@@ -118,13 +119,14 @@ def _lists() -> str:
     return f"""
 ## Session cookies
 
-The cookies that make a session, unless `session_cookies` lists others ("*" is any rest of the name): {cookies}.
+The cookies that mean a session. `session_cookies` replaces this list, so name every session cookie of your site in it.
+"*" matches any ending of the name: {cookies}.
 
 ## Keyed fields
 
-The fields that are part of the key wherever a request carries one, unless `keyed_fields` lists others; by the first
-ones a request may override its host, scheme, path or method, by the next a script asks for a part of the page or for
-another site, by the others the request or a proxy says whose it is: {fields}.
+The fields that are part of the key whenever a request has one. `keyed_fields` replaces this list. By the first of them
+a request may override its host, scheme, path or method; by the next, a script asks for a part of a page, or from
+another site; by the others, the request or a proxy says who the user is: {fields}.
 """
 
 
@@ -148,8 +150,8 @@ def _table(head: Sequence[str], rows: Iterator[Sequence[str]] | list[Sequence[st
 _REFERENCE: Final = """\
 # Reference
 
-This page is made from the code: every public name in one sentence. `help(name)` in Python says the rest: arguments,
-units, errors. How the stores are named by a URL: [Choose a store](stores.md).
+This page is generated from the code: every public name, in one sentence. `help(name)` in Python says the rest:
+arguments, units, errors. For the URLs of stores, see [Choose a store](stores.md).
 """
 
 #: Modules with public names, and the stores.

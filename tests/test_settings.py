@@ -316,7 +316,7 @@ def test_an_unknown_option_of_the_policy_is_named() -> None:
     ],
 )
 def test_a_misspelt_name_is_an_error_that_knows_better(given_: str, meant: str) -> None:
-    with pytest.raises(ImproperlyConfigured, match=f"{given_} is no setting; did you mean {meant}?"):
+    with pytest.raises(ImproperlyConfigured, match=f"{given_} is not a setting; did you mean {meant}?"):
         Settings.from_environ({given_: "1"})
     with pytest.raises(ImproperlyConfigured, match="did you mean"):
         Settings.from_mapping({given_: "1"})
@@ -328,7 +328,7 @@ def test_a_strange_name_of_ours_does_nothing_and_a_warning_says_so(name: str, ca
     with caplog.at_level(logging.WARNING, "cachemw"):
         for _ in range(3):  # it is read for every response that `patch_response_headers` is given
             assert Settings.from_environ({name: "60"}) == Settings()
-    assert caplog.text.count(f"{name} is no setting of cachemw") == 1
+    assert caplog.text.count(f"{name} is not a setting of cachemw") == 1
 
 
 @pytest.mark.parametrize(
@@ -337,7 +337,7 @@ def test_a_strange_name_of_ours_does_nothing_and_a_warning_says_so(name: str, ca
         ("CACHEMW_TIMEOUT", "did you mean CACHEMW_SECONDS?"),
         ("CACHEMW_REDIS_URL", "did you mean CACHEMW_URL?"),
         ("CACHEMW_ENABLED", "did you mean CACHEMW_URL=dummy://?"),
-        ("CACHEMW_SECRET_KEY", "cachemw.Settings has those that are."),
+        ("CACHEMW_SECRET_KEY", "docs/settings.md lists all settings."),
     ],
 )
 def test_who_knows_other_caches_is_told_what_it_is_called_here(
@@ -348,8 +348,8 @@ def test_who_knows_other_caches_is_told_what_it_is_called_here(
         Settings.from_environ({name: "60"})
     with pytest.raises(ImproperlyConfigured) as caught:
         Settings.from_mapping({name: 60})
-    assert caplog.messages == [f"{name} is no setting of cachemw, and does nothing; {advice}"]
-    assert str(caught.value) == f"{name}: no setting of cachemw. Take it out; {advice}"
+    assert caplog.messages == [f"{name} is not a setting of cachemw, and does nothing; {advice}"]
+    assert str(caught.value) == f"{name}: not a setting of cachemw. Remove it; {advice}"
 
 
 def test_one_store_in_the_place_of_the_stores_by_alias_is_told_apart() -> None:
@@ -373,14 +373,14 @@ def test_what_kubernetes_tells_of_a_service_of_our_name_is_no_news(caplog: pytes
 
 
 def test_a_misspelt_name_of_djangos_is_an_error_too() -> None:
-    with pytest.raises(ImproperlyConfigured, match="CACHE_MIDDLEWARE_SECOND is no setting; did you mean CACHE_MIDDLEW"):
+    with pytest.raises(ImproperlyConfigured, match="CACHE_MIDDLEWARE_SECOND is not a setting; did you mean CACHE_MI"):
         Settings.from_mapping({"CACHE_MIDDLEWARE_SECOND": 60})
     assert Settings.from_mapping({"CACHE_MIDDLEWARE_ANONYMOUS_ONLY": True}) == Settings()  # Django's, and long gone
 
 
 def test_in_a_mapping_a_strange_name_of_ours_is_an_error() -> None:
     """Whoever writes it there means this project."""
-    with pytest.raises(ImproperlyConfigured, match=r"^CACHEMW_SOMETHING and CACHEMW_ANYTHING: no setting of cachemw"):
+    with pytest.raises(ImproperlyConfigured, match=r"^CACHEMW_SOMETHING and CACHEMW_ANYTHING: not a setting of cachemw"):
         Settings.from_mapping({"CACHEMW_SOMETHING": 1, "DEBUG": True, "CACHEMW_ANYTHING": 2})
 
 
@@ -607,7 +607,7 @@ def test_a_scheme_may_be_the_path_of_a_class(url: str, location: str, own: Any, 
     ("name", "meant"), [("seconds", "CACHEMW_SECONDS"), ("caches", "CACHES"), ("preset", "CACHEMW_POLICY")]
 )
 def test_the_name_of_an_argument_is_no_key_of_a_mapping(name: str, meant: str) -> None:
-    with pytest.raises(ImproperlyConfigured, match=f"^'{name}' is no key of a mapping; did you mean '{meant}'"):
+    with pytest.raises(ImproperlyConfigured, match=f"^'{name}' is not a key of a mapping; did you mean '{meant}'"):
         Settings.from_mapping({name: 60})
 
 
