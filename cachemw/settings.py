@@ -104,8 +104,9 @@ class Settings:
         "CACHEMW_CLOCK_SKEW", unit="seconds", default=1.0,
     )  # fmt: skip
     preset: Literal["default", "django", "rfc9111"] = _setting(
-        "the Policy to start from: `default`, `django` or `rfc9111`", readers.preset, "CACHEMW_POLICY", default="default"
-    )
+        "the Policy to start from: `default`, `django` or `rfc9111`", readers.preset,
+        "CACHEMW_POLICY", default="default",
+    )  # fmt: skip
     policy_options: Mapping[str, Any] = _setting(
         "options of Policy that differ from the preset; each is also a variable CACHEMW_<NAME>", readers.options,
         "CACHEMW_POLICY_OPTIONS", default_factory=ReadOnly,

@@ -380,7 +380,7 @@ def test_a_misspelt_name_of_djangos_is_an_error_too() -> None:
 
 def test_in_a_mapping_a_strange_name_of_ours_is_an_error() -> None:
     """Whoever writes it there means this project."""
-    with pytest.raises(ImproperlyConfigured, match=r"^CACHEMW_SOMETHING and CACHEMW_ANYTHING: not a setting of cachemw"):
+    with pytest.raises(ImproperlyConfigured, match=r"^CACHEMW_SOMETHING and CACHEMW_ANYTHING: not a setting"):
         Settings.from_mapping({"CACHEMW_SOMETHING": 1, "DEBUG": True, "CACHEMW_ANYTHING": 2})
 
 
