@@ -44,7 +44,7 @@ from cachemw.middleware import (
     TimezoneMiddleware,
     UpdateCacheMiddleware,
 )
-from cachemw.observing import page_failures
+from cachemw.observing import Metrics, ObservingMiddleware, page_failures
 from cachemw.purging import apurge, purge
 from cachemw.rfc9111.policy import Policy
 from cachemw.rules import Rule, Rules
@@ -70,6 +70,8 @@ __all__ = [
     "InvalidCacheBackendError",
     "InvalidCacheKey",
     "LocaleMiddleware",
+    "Metrics",
+    "ObservingMiddleware",
     "Policy",
     "Rule",
     "Rules",

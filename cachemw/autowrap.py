@@ -6,7 +6,10 @@
 CACHEMW_APP is "module:name"; the name may have dots, and "module:make_app()" calls a factory without arguments. All
 other settings are those of `cachemw.Settings`; CACHEMW_RULES says per path what is cached for how long.
 
-Importing this module imports the application. Raises: ImproperlyConfigured, which names CACHEMW_APP.
+CACHEMW_METRICS is "prometheus" or "opentelemetry", or both, separated by a comma: `cachemw.Metrics` of all requests are
+then in the default registry of `prometheus_client`, which the application serves, or in OpenTelemetry's global meter.
+
+Importing this module imports the application. Raises: ImproperlyConfigured, which names CACHEMW_APP or CACHEMW_METRICS.
 """
 
 from __future__ import annotations
@@ -18,13 +21,15 @@ from functools import reduce
 from importlib import import_module
 from typing import Any, Final
 
-from cachemw._values import refuse
+from cachemw._values import members, refuse
 from cachemw.errors import ImproperlyConfigured
 from cachemw.middleware import CacheMiddleware, interface_of
+from cachemw.observing import Metrics, ObservingMiddleware
 
-__all__ = ["app", "application"]
+__all__ = ["app", "application", "observed"]
 
 _NAME: Final = "CACHEMW_APP"
+_METRICS: Final = "CACHEMW_METRICS"
 _ALLOWED: Final = "module:name, such as shop:app, or module:make_app() for a function that makes the application"
 
 
@@ -64,4 +69,22 @@ def _imported(place: str, module: str) -> Any:
         raise ImproperlyConfigured(f"{_NAME} is {place!r}: there is no module {error.name!r} on the path") from None
 
 
-app: Any = CacheMiddleware(application(os.environ))
+def observed(app: Any, environ: Mapping[str, str]) -> Any:
+    """The application within what CACHEMW_METRICS asks for. Raises: ImproperlyConfigured."""
+    chosen = members(_METRICS, environ.get(_METRICS, "none"))
+    if unknown := set(chosen) - {"prometheus", "opentelemetry"}:
+        raise refuse(_METRICS, min(unknown), "prometheus, opentelemetry, or both, separated by a comma")
+    if not chosen:
+        return app
+    metrics = Metrics()
+    if "prometheus" in chosen:
+        collector = metrics.prometheus()
+        from prometheus_client import REGISTRY
+
+        REGISTRY.register(collector)
+    if "opentelemetry" in chosen:
+        metrics.opentelemetry()
+    return ObservingMiddleware(app, metrics=metrics)
+
+
+app: Any = observed(CacheMiddleware(application(os.environ)), os.environ)

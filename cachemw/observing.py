@@ -1,12 +1,59 @@
-"""Figures about the pages of this process, for monitoring."""
+"""Figures about this process, for monitoring: what the cache does for requests, and which pages it could not use.
+
+    metrics = Metrics()
+    app = ObservingMiddleware(CacheMiddleware(app), metrics=metrics)
+    metrics.snapshot().hit_ratio
+    page_failures()
+
+The outcome of each request is read from the response's own `Cache-Status`. A site without the middleware pays nothing.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any, overload
 
+from cachemw._observing.counting import Metrics
+from cachemw._observing.figures import BUCKETS, Figures, Minute, Snapshot
+from cachemw._observing.outcomes import OUTCOMES, Outcome
+from cachemw._observing.shells import ASGIObserving, WSGIObserving
+from cachemw._values import refuse
 from cachemw.caching import Caching, HasCaching, cachings_of
+from cachemw.middleware import ASGI, WSGI, interface_of
 
-__all__ = ["page_failures"]
+__all__ = [
+    "BUCKETS",
+    "OUTCOMES",
+    "Figures",
+    "Metrics",
+    "Minute",
+    "ObservingMiddleware",
+    "Outcome",
+    "Snapshot",
+    "page_failures",
+]
+
+
+@overload
+def ObservingMiddleware(app: ASGI, *, metrics: Metrics | None = None, hide: bool = False) -> ASGIObserving: ...
+@overload
+def ObservingMiddleware(app: WSGI, *, metrics: Metrics | None = None, hide: bool = False) -> WSGIObserving: ...
+def ObservingMiddleware(app: Any, *, metrics: Metrics | None = None, hide: bool = False) -> Any:
+    """Count what the caches in a WSGI or ASGI application do for its requests.
+
+        app = ObservingMiddleware(CacheMiddleware(app), metrics=metrics)
+
+    metrics  a `Metrics`, which gives the figures; left out: a new one, as `metrics` of the middleware
+    hide     take Cache-Status off the responses, which visitors then do not see
+
+    It stands around the cache, and reads the outcome from the last member of each response's Cache-Status: without that
+    field (`Policy.django()`, `cache_status=None`) a request counts as "none". Websockets pass uncounted.
+
+    Raises: ImproperlyConfigured for another object as `metrics`, and as `CacheMiddleware` for `app`.
+    """
+    if metrics is not None and not isinstance(metrics, Metrics):
+        raise refuse("metrics", metrics, "a cachemw.Metrics")
+    return (ASGIObserving if interface_of(app) == "asgi" else WSGIObserving)(app, metrics=metrics, hide=hide)
 
 
 def page_failures(caching: Caching | HasCaching | None = None) -> dict[str, int]:

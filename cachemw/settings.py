@@ -220,7 +220,7 @@ _OPTIONS: Final = _PREFIX + "POLICY_OPTIONS"
 _URL: Final = _PREFIX + "URL"
 #: Variables that Kubernetes sets in each container for a service "cachemw", or "cachemw-redis".
 _KUBERNETES: Final = re.compile(r"CACHEMW_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_[A-Z]+(_[A-Z]+)?)?)")
-_APP: Final = _PREFIX + "APP"  # for `cachemw.autowrap`: no setting, but no mistake either
+_AUTOWRAP: Final = frozenset({_PREFIX + "APP", _PREFIX + "METRICS"})  # for that module: no settings, but no mistakes
 
 
 @cache
@@ -288,7 +288,7 @@ def _strange(mapping: Mapping[str, Any]) -> list[str]:
     for name in mapping:
         if name in names:  # an argument of `Settings`: as a key it would have no effect
             raise ImproperlyConfigured(f"{name!r} is not a key of a mapping; did you mean {names[name][0]!r}?")
-    known = {_URL, _APP, *readers.POLICY_NAMES, *itertools.chain.from_iterable(names.values())}
+    known = {_URL, *_AUTOWRAP, *readers.POLICY_NAMES, *itertools.chain.from_iterable(names.values())}
     strange = [
         name
         for name in mapping

@@ -156,7 +156,7 @@ arguments, units, errors. For the URLs of stores, see [Choose a store](stores.md
 
 #: Modules with public names, and the stores.
 _MODULES: Final = ("flask", "starlette", "fastapi", "django")
-_PARTS: Final = ("fragments", "memoize", "busting", "testing")
+_PARTS: Final = ("observing", "fragments", "memoize", "busting", "testing")
 _STORES_OF: Final = {
     "locmem": "LocMemCache",
     "filebased": "FileBasedCache",

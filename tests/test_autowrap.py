@@ -1,4 +1,4 @@
-"""`cachemw.autowrap:app`: what CACHEMW_APP may say, and what it says when it is wrong."""
+"""`cachemw.autowrap:app`: what CACHEMW_APP and CACHEMW_METRICS may say, and what it says when they are wrong."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import prometheus_client
 import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from werkzeug.test import Client
 
-from cachemw import ImproperlyConfigured
+from cachemw import ImproperlyConfigured, Settings
+from cachemw.wsgi import CacheMiddleware
 
 SHOP = """
 calls = []
@@ -111,3 +115,43 @@ def test_the_name_of_the_application_is_no_unknown_setting(
     with caplog.at_level(logging.INFO, "cachemw"):
         wrapped(monkeypatch, f"{shop}:app")
     assert "CACHEMW_APP" not in caplog.text
+
+
+# -- CACHEMW_METRICS --------------------------------------------------------------------------------------------------
+
+
+def test_prometheus_finds_the_metrics_in_its_own_registry(shop: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = prometheus_client.CollectorRegistry()
+    monkeypatch.setattr(prometheus_client, "REGISTRY", registry)
+    app = wrapped(monkeypatch, f"{shop}:app", CACHEMW_METRICS="prometheus", CACHEMW_KEY_PREFIX=shop)
+    for _ in range(2):
+        Client(app).get("/", buffered=True)
+    labels = {"cache": "cachemw", "outcome": "hit", "reason": ""}
+    assert registry.get_sample_value("cachemw_requests_total", labels) == 1
+
+
+def test_opentelemetry_observes_the_metrics_by_its_global_meter(shop: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader])
+    monkeypatch.setattr("opentelemetry.metrics.get_meter", provider.get_meter)
+    app = wrapped(monkeypatch, f"{shop}:app", CACHEMW_METRICS="opentelemetry", CACHEMW_KEY_PREFIX=shop)
+    Client(app).get("/", buffered=True)
+    data: Any = reader.get_metrics_data()
+    provider.shutdown()
+    names = [metric.name for metric in data.resource_metrics[0].scope_metrics[0].metrics]
+    assert "cachemw.requests" in names
+
+
+def test_without_the_variable_nothing_is_counted(shop: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = wrapped(monkeypatch, f"{shop}:app", CACHEMW_METRICS="")
+    assert isinstance(app, CacheMiddleware)
+
+
+def test_another_way_to_count_is_refused(shop: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ImproperlyConfigured, match="CACHEMW_METRICS is '1'; allowed: prometheus, opentelemetry, or"):
+        wrapped(monkeypatch, f"{shop}:app", CACHEMW_METRICS="1")
+
+
+def test_the_variable_is_no_mistake_elsewhere(caplog: pytest.LogCaptureFixture) -> None:
+    assert Settings.from_environ({"CACHEMW_METRICS": "prometheus"}) == Settings.from_environ({})
+    assert not caplog.records
