@@ -28,9 +28,8 @@ _NEGOTIATED: Final[Mapping[str, str]] = MappingProxyType(
 )
 #: Set where a request had forgotten its cookies after Flask had opened the session, which reads them always.
 COOKIES_WATCHED: Final = "cachemw.cookies_watched"
-#: Where Bottle, and WebOb with Pyramid, keep cookies that they have parsed, and Beaker its session.
-_BOTTLE: Final = "bottle.request.cookies"
-_WEBOB: Final = "webob._parsed_cookies"
+#: Where Bottle, py4web's fork of it, and WebOb with Pyramid keep cookies that they have parsed, and Beaker its session.
+_PARSED: Final = ("bottle.request.cookies", "ombott.request.cookies", "webob._parsed_cookies")
 _BEAKER: Final = "beaker.session"
 #: Where Flask-JWT-Extended, Flask-HTTPAuth and before functions of one's own leave whom they have found, in `g`.
 _USERS: Final = USERS | {"_jwt_extended_jwt", "flask_httpauth_user"}
@@ -38,7 +37,7 @@ _USERS: Final = USERS | {"_jwt_extended_jwt", "flask_httpauth_user"}
 
 def forget_others(environ: MutableMapping[str, Any]) -> None:
     """Forget what somebody further out has read: it is not by what this application chooses."""
-    for name in (_BOTTLE, _WEBOB, _WERKZEUG):
+    for name in (*_PARSED, _WERKZEUG):
         environ.pop(name, None)
 
 
@@ -69,7 +68,7 @@ class Witness:
 
     def _has_read_cookies(self) -> bool:
         environ = self._environ
-        if _BOTTLE in environ or _WEBOB in environ or (_BEAKER in environ and _was_read(environ[_BEAKER])):
+        if any(name in environ for name in _PARSED) or (_BEAKER in environ and _was_read(environ[_BEAKER])):
             return True
         return COOKIES_WATCHED in environ and "cookies" in getattr(self._request, "__dict__", ())
 

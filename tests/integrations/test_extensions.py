@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable, Iterable, Iterator
+from http.cookies import SimpleCookie
 from itertools import product
 from types import MappingProxyType
 from typing import Any
@@ -330,6 +331,24 @@ class Session(dict[str, Any]):
         return super().get(*arguments)
 
 
+def on_ombott() -> Any:
+    """What py4web stands on: a session in a cookie named after the application, read where a page uses it."""
+
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        fields = [("Content-Type", "text/plain")]
+        if environ["PATH_INFO"] == "/login":
+            fields.append(("Set-Cookie", f"shop_session={environ['QUERY_STRING'].partition('=')[2]}"))
+        if environ["PATH_INFO"] == "/":
+            kept = environ["ombott.request.cookies"] = SimpleCookie(environ.get("HTTP_COOKIE", ""))
+            body = f"hello {kept['shop_session'].value if kept else None}"
+        else:
+            body = "the same for all"
+        start_response("200 OK", fields)
+        return [body.encode()]
+
+    return app
+
+
 def on_beaker() -> Any:
     """Its middleware, in ten lines."""
 
@@ -346,7 +365,7 @@ def on_beaker() -> Any:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # of the frameworks' own
 @pytest.mark.parametrize("around", AROUND)
-@pytest.mark.parametrize("make", [on_bottle, on_pyramid, on_beaker])
+@pytest.mark.parametrize("make", [on_bottle, on_ombott, on_pyramid, on_beaker])
 def test_a_page_that_read_cookies_is_another_one_for_each(make: Callable[[], Any], around: str) -> None:
     """Signed cookies and sessions by a name that nobody could know."""
     site = AROUND[around](make())
