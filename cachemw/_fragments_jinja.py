@@ -38,7 +38,7 @@ class CacheExtension(Extension):
     `environment.cachemw_caches` holds the stores by alias; None: those of the Flask application, else of the process.
 
     timeout  seconds, an expression; None: for ever; 0: always rendered
-    name     a word or a text in quotes, taken literally
+    name     a word or a string in quotes, taken literally
     args     expressions; the fragment varies on their values; commas between them are allowed
     using    an expression: the alias of the store
 
@@ -143,16 +143,16 @@ class _Call:
         stream = self._parser.stream
         stream.skip_if("comma")
         if stream.current.type not in ("name", "string") or self._at_keyword():
-            self._fail("needs a name after its timeout, a word or a text in quotes")
+            self._fail("needs a name after its timeout, a word or a string in quotes")
         name: str = next(stream).value
         if not name or stream.current.type not in _BEGINNINGS:
-            self._fail("has a name that is no word: put it in quotes")
+            self._fail("has a name that is not a word: put it in quotes")
         return name
 
     def _argument(self, separated: bool) -> nodes.Expr:
         stream = self._parser.stream
         if stream.current.type == "string" and stream.look().type == "string":
-            self._fail("has two texts side by side, which Jinja takes for one: put a comma between them")
+            self._fail("has two strings side by side, which Jinja takes for one: put a comma between them")
         if not separated and stream.current.type not in _BEGINNINGS:
             self._fail(f"cannot be read from {stream.current.value!r} on")
         return self._parser.parse_expression()

@@ -60,7 +60,7 @@ def seconds(name: str, value: Any) -> float:
 
 def word(name: str, value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise refuse(name, value, "a text that is not empty")
+        raise refuse(name, value, "a string that is not empty")
     return value.strip()
 
 
@@ -130,7 +130,7 @@ def _from_json(name: str, value: Any) -> Any:
     try:
         return json.loads(value, object_pairs_hook=_once_each)
     except (ValueError, RecursionError) as error:
-        raise ImproperlyConfigured(f"{name} is {shown(value)}, which is no JSON: {error}") from None
+        raise ImproperlyConfigured(f"{name} is {shown(value)}, which is not JSON: {error}") from None
 
 
 def _once_each(members: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -149,7 +149,7 @@ def secret(name: str, value: Any) -> tuple[str, ...] | None:
         value = [line for line in re.split(r"\r?\n", value) if line.strip()]
     if isinstance(value, Sequence) and value and all(isinstance(one, str) and one.strip() for one in value):
         return tuple(value)
-    raise refuse(name, "…", "a text that is not empty, or a list of such texts, the newest first")
+    raise refuse(name, "…", "a string that is not empty, or a list of such strings, the newest first")
 
 
 def options(name: str, value: Any) -> Mapping[str, Any]:

@@ -150,7 +150,7 @@ def cache_from_url(url: str) -> Config:
     Raises: ImproperlyConfigured.
     """
     if not isinstance(url, str):
-        raise refuse("the URL", url, "a text, such as " + ", ".join(_EXAMPLES))
+        raise refuse("the URL", url, "a string, such as " + ", ".join(_EXAMPLES))
     written, separator, rest = url.strip().partition("://")
     scheme = written.lower()
     rest, _, query = rest.partition("?")

@@ -122,11 +122,11 @@ def boolean(name: str, value: object) -> bool:
 def text(name: str, value: object) -> str:
     """A text that can be written: what an environment holds in another encoding than UTF-8 cannot."""
     if not isinstance(value, str):
-        raise refuse(name, value, "a text")
+        raise refuse(name, value, "a string")
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise refuse(name, value, "a text in UTF-8") from None
+        raise refuse(name, value, "a string that UTF-8 can encode") from None
     return value
 
 
@@ -149,7 +149,7 @@ def imported(name: str, path: str) -> Any:
     module, _, attribute = path.rpartition(".")
     try:
         if not module:
-            raise ImportError(f"{path!r} is no dotted path")
+            raise ImportError(f"{path!r} is not a dotted path")
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise ImproperlyConfigured(f"{name} is {path!r}, which cannot be imported: {error}") from error

@@ -143,7 +143,7 @@ def activate_language(tag: str) -> None:
     """
     text = tag.replace("_", "-") if isinstance(tag, str) else ""
     if not LANGUAGE_TAG.fullmatch(text):
-        raise ValueError(f"{tag!r} is no language tag such as 'de' or 'pt-BR' (RFC 5646).")
+        raise ValueError(f"{tag!r} is not a language tag such as 'de' or 'pt-BR' (RFC 5646).")
     _locale().language = text
 
 
@@ -156,7 +156,7 @@ def activate_timezone(zone: str | tzinfo) -> None:
         try:
             zone = ZoneInfo(zone)
         except (ValueError, OSError, KeyError, TypeError):  # ZoneInfoNotFoundError is a KeyError
-            raise ValueError(f"{zone!r} is no time zone such as 'Europe/Berlin'.") from None
+            raise ValueError(f"{zone!r} is not a time zone such as 'Europe/Berlin'.") from None
     _locale().timezone = str(zone)
 
 

@@ -75,7 +75,7 @@ def make_template_fragment_key(fragment_name: str, vary_on: Iterable[Any] | None
     Raises: TypeError for another object; use what identifies it, such as user.id.
     """
     if not isinstance(fragment_name, str) or not fragment_name:
-        raise TypeError(f"A fragment's name is a text that is not empty; got {fragment_name!r}.")
+        raise TypeError(f"A fragment's name is a string that is not empty; got {fragment_name!r}.")
     if isinstance(vary_on, str | bytes) or not isinstance(vary_on, Iterable | None):
         raise TypeError(f"Fragment {fragment_name!r}: vary_on is {vary_on!r}; allowed: a list of values, or None.")
     frames = []
@@ -95,7 +95,7 @@ def make_template_fragment_key(fragment_name: str, vary_on: Iterable[Any] | None
 
 def _pack(body: str, cost: float) -> Any:
     if not isinstance(body, str):
-        raise TypeError(f"The body of a fragment is a text; got {body!r}.")
+        raise TypeError(f"The body of a fragment is a string; got {body!r}.")
     return {"html": str(body)} if hasattr(body, "__html__") else str(body)
 
 
@@ -149,7 +149,7 @@ class Part:
     @body.setter
     def body(self, body: str) -> None:
         if not isinstance(body, str):
-            raise TypeError(f"The body of a fragment is a text; got {body!r}.")
+            raise TypeError(f"The body of a fragment is a string; got {body!r}.")
         self._body = body
 
     def __str__(self) -> str:
@@ -220,7 +220,7 @@ class Fragment:
 
     def __call__(self, function: F) -> F:
         if not callable(function) or isinstance(function, type):
-            raise TypeError(f"fragment {self.name!r} decorates a function that returns text; {function!r} is none.")
+            raise TypeError(f"fragment {self.name!r} decorates a function that returns text; got {function!r}.")
         if self._vary_on is None and inspect.signature(function).parameters:
             raise TypeError(
                 f"fragment {self.name!r}: {function.__qualname__} has parameters. Say what its text varies on, as in "

@@ -292,7 +292,7 @@ def _unknown(name: str) -> str:
         return f"Cache-Control: {name} is a directive of requests; a response cannot carry it."
     near = get_close_matches(name, _KNOWN, 3, 0.5)
     hint = f"; did you mean {' or '.join(near)}?" if near else "."
-    return f"Cache-Control: unknown directive {name!r}{hint} Pass what is no standard directive in `extensions`."
+    return f"Cache-Control: unknown directive {name!r}{hint} Pass other directives in `extensions`."
 
 
 def _check_seconds(name: str, value: Any) -> str:
@@ -318,7 +318,7 @@ def _check_extension(name: str, value: Any) -> str | bool:
     if isinstance(value, bool):
         return value
     if not isinstance(value, str | int):
-        raise TypeError(f"Cache-Control: the extension {name} is a text, a number, True or False; got {value!r}.")
+        raise TypeError(f"Cache-Control: the extension {name} is a string, a number, True or False; got {value!r}.")
     text = str(value)
     if not all(" " <= character <= "~" for character in text):
         raise ValueError(f"Cache-Control: the extension {name} is printable ASCII; got {value!r}.")

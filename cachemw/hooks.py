@@ -173,7 +173,7 @@ class Hooks(Forkable):
     def _add_scope(self, outer: HookScope | None, prefix: str, name: str) -> HookScope:
         prefix = _literal(prefix)
         if not isinstance(name, str) or not name or "." in name:
-            raise ImproperlyConfigured(f"The name of a scope is a text without dots, as in Flask; got {name!r}.")
+            raise ImproperlyConfigured(f"The name of a scope is a string without dots, as in Flask; got {name!r}.")
         if outer is not None:
             prefix, name = outer.prefix + prefix, f"{outer.name}.{name}"
         with self._lock:

@@ -53,8 +53,8 @@ def interface_of(app: Any) -> Literal["asgi", "wsgi"]:
     else:
         advice = f"If it is one after all, {advice}"
     raise ImproperlyConfigured(
-        f"{app!r} is no WSGI application (environ, start_response) and no ASGI application (scope, receive, send). "
-        f"{advice[0].upper()}{advice[1:]}"
+        f"{app!r} is neither a WSGI application (environ, start_response) nor an ASGI application (scope, receive, "
+        f"send). {advice[0].upper()}{advice[1:]}"
     )
 
 

@@ -55,7 +55,7 @@ class Languages:
         self.tags = tuple(self._tags.values())
         found = tags[0] if default is None else self.best_for(str(default))
         if found is None:
-            raise ImproperlyConfigured(f"default: {default!r} is none of the languages {', '.join(self.tags)}.")
+            raise ImproperlyConfigured(f"default: {default!r} is not one of the languages {', '.join(self.tags)}.")
         self.default = self._tags[found.lower()]
         self._memo: dict[str, str] = {}
 
@@ -199,7 +199,7 @@ class TimezoneChoice:
     def __init__(self, choose: Callable[[Any], Any] | None, cookie: str | None, default: str) -> None:
         self.zones = frozenset(available_timezones())
         if default not in self.zones:
-            known = "is no time zone such as 'Europe/Berlin'" if self.zones else "is not found: install tzdata"
+            known = "is not a time zone such as 'Europe/Berlin'" if self.zones else "is not found: install tzdata"
             raise ImproperlyConfigured(f"default: {default!r} {known}.")
         if choose is not None and not callable(choose):
             raise ImproperlyConfigured(f"choose: {choose!r} is not a function of the request.")

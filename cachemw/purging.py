@@ -124,7 +124,7 @@ def _tag(given: object) -> str:
     tag = "" if given is None or isinstance(given, bytes) else str(given)
     if tag not in parse_tags([tag], [tag]):
         raise ValueError(
-            f"cannot purge the tag {shown(given)}: no page can have it; a tag is a text of at most 1024 characters, "
+            f"cannot purge the tag {shown(given)}: no page can have it; a tag is a string of at most 1024 characters, "
             "one of the members of Cache-Tag or Surrogate-Key"
         )
     return tag
@@ -133,7 +133,7 @@ def _tag(given: object) -> str:
 def _requests(url: str) -> list[Request]:
     """The requests that may have been made for this URL, as WSGI servers and as ASGI servers describe them."""
     if not isinstance(url, str):
-        raise TypeError(f"cannot purge {url!r}: a URL is a text")
+        raise TypeError(f"cannot purge {url!r}: a URL is a string")
     try:
         parts = urlsplit(url)
     except ValueError as error:

@@ -260,7 +260,7 @@ def _matcher(path: Any) -> Callable[[str], Any]:
         try:
             return re.compile(path).search
         except (re.error, OverflowError, RecursionError) as error:
-            raise ImproperlyConfigured(f"path: {path!r} is no regular expression: {error}.") from None
+            raise ImproperlyConfigured(f"path: {path!r} is not a regular expression: {error}.") from None
     if "?" in path:
         raise ImproperlyConfigured(
             f"path: {path!r} has a query; rules do not see it (`ignore_query` names parameters)."
@@ -309,7 +309,7 @@ _MEMBERS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     ),
     "tags": (
         lambda value: isinstance(value, str) and is_tag(value),
-        "a text without spaces and commas, of at most 1024 characters",
+        "a string without spaces and commas, of at most 1024 characters",
     ),
     "ignore_query": (_texts(re.compile(r"[^&=*\s]+\*?|\*")), "a parameter's name, or the start of it with '*'"),
 }

@@ -230,7 +230,7 @@ def vary_on_headers(*names: str) -> ViewDecorator:
         raise TypeError('vary_on_headers: name the request fields, as in vary_on_headers("Accept-Language").')
     for name in names:
         if not isinstance(name, str) or not is_token(name):
-            raise TypeError(f"vary_on_headers: {name!r} is no name of a request field, such as 'Accept-Language'.")
+            raise TypeError(f"vary_on_headers: {name!r} is not the name of a request field, such as 'Accept-Language'.")
 
     def patch(headers: Any) -> None:
         patch_vary_headers(headers, names)
@@ -303,7 +303,7 @@ class Conditional(ViewDecorator):
 
 
 def _no_function(view: Any) -> TypeError:
-    return TypeError(f"conditional decorates a function that returns a response; {describe(view)} is none.")
+    return TypeError(f"conditional decorates a function that returns a response; got {describe(view)}.")
 
 
 def conditional(*, etag: ETagFunction | None = None, last_modified: LastModifiedFunction | None = None) -> Conditional:

@@ -94,7 +94,7 @@ class DictCache(InlineCache):
                 raise KeyError(key)
             value, expires = entry
             if type(value) is not int:
-                raise TypeError(f"the value of {key!r} is no integer")
+                raise TypeError(f"the value of {key!r} is not an integer")
             if not -(2**63) <= value + delta < 2**63:
                 raise OverflowError(f"the sum under {key!r} has more than 64 bits")
             self._data[key] = value + delta, expires

@@ -88,8 +88,8 @@ def test_an_asgi_application_gets_the_middleware_of_its_kind(shop: str, monkeypa
         ("json:dumps.app", "CACHEMW_APP is 'json:dumps.app'"),
         ("json:dumps()", "CACHEMW_APP is 'json:dumps()': missing a required argument: 'obj'; allowed: module:name"),
         ("json:__name__()", "CACHEMW_APP is 'json:__name__()': 'json' is not a callable object"),
-        ("json:__name__", "CACHEMW_APP is 'json:__name__': 'json' is no WSGI application"),
-        ("os:getcwd()", "no ASGI application"),
+        ("json:__name__", "CACHEMW_APP is 'json:__name__': 'json' is neither a WSGI application"),
+        ("os:getcwd()", "nor an ASGI application"),
     ],
 )
 def test_a_wrong_name_is_one_clear_error(place: str | None, message: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -286,8 +286,8 @@ def test_links_out_of_the_folder_are_never_published(folder: Folder) -> None:
     (folder.source / "broken").symlink_to("nowhere")
     assert folder.build() == {}
     assert [str(problem) for problem in folder.built.problems] == [
-        "again: is no file, or a symbolic link to a folder",
-        "broken: is no file, or a symbolic link to a folder",
+        "again: is not a file, or is a symbolic link to a folder",
+        "broken: is not a file, or is a symbolic link to a folder",
         "dir: is a symbolic link that leads out of the folder",
         "link.css: is a symbolic link that leads out of the folder",
     ]
@@ -303,7 +303,7 @@ def test_what_is_no_static_file_is_left_out(folder: Folder) -> None:
 
 
 def test_folders_that_cannot_be_are_errors(folder: Folder) -> None:
-    with pytest.raises(ImproperlyConfigured, match="is no directory"):
+    with pytest.raises(ImproperlyConfigured, match="is not a directory"):
         build([folder.source / "none"], folder.out)
     for target in [folder.source, folder.source / "build", folder.source.parent]:
         with pytest.raises(ImproperlyConfigured, match="lie in one another"):

@@ -140,7 +140,7 @@ def test_a_missing_file_is_an_error_that_names_it_and_what_was_meant(root: Path)
     with pytest.raises(ImproperlyConfigured, match=r"is to be written 'style\.css'"):
         StaticFolder(root)("./style.css")
     missing: Any = None
-    with pytest.raises(ImproperlyConfigured, match=r"The static file None is no text; give its path within the folder"):
+    with pytest.raises(ImproperlyConfigured, match=r"The static file None is not a string; give its path"):
         StaticFolder(root)(missing)
 
 
@@ -220,7 +220,7 @@ def test_several_directories_are_searched_in_order(root: Path) -> None:
 def test_wrong_arguments_are_errors_that_say_so(root: Path) -> None:
     with pytest.raises(ImproperlyConfigured, match="needs the directory"):
         StaticFolder()
-    with pytest.raises(ImproperlyConfigured, match=r"'.*style\.css' is no directory"):
+    with pytest.raises(ImproperlyConfigured, match=r"'.*style\.css' is not a directory"):
         StaticFolder(root / "style.css")
     urls: list[Any] = ["static/", "", "/static/?x", "/static/#x", "http://[x/", None, 5]
     for url in urls:

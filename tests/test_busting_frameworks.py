@@ -442,7 +442,7 @@ def test_starlette_without_static_files_is_an_error(root: Path) -> None:
     with pytest.raises(ImproperlyConfigured, match="mounts no StaticFiles"):
         version_starlette(Starlette(routes=[pages(root)]))
     missing = Starlette(routes=[Mount("/s", StaticFiles(directory=root / "none", check_dir=False), name="s")])
-    with pytest.raises(ImproperlyConfigured, match="none' is no directory"):
+    with pytest.raises(ImproperlyConfigured, match="none' is not a directory"):
         version_starlette(missing)
 
 
@@ -508,7 +508,7 @@ def test_static_url_of_the_directory_static(root: Path, monkeypatch: pytest.Monk
 
 def test_static_url_without_a_folder_says_which_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ImproperlyConfigured, match=r"static' is no directory"):
+    with pytest.raises(ImproperlyConfigured, match=r"static' is not a directory"):
         static_url("style.css")
 
 

@@ -111,7 +111,7 @@ def test_any_name_makes_a_key_for_any_store(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["", None, 5, b"sidebar"])
 def test_a_name_is_a_text(name: Any) -> None:
-    with pytest.raises(TypeError, match="name is a text"):
+    with pytest.raises(TypeError, match="name is a string"):
         make_template_fragment_key(name)
 
 
@@ -250,7 +250,7 @@ def test_an_error_is_the_pages_and_nothing_is_stored(use: Use, render: Renderer)
 
 
 def test_a_body_is_a_text(use: Use, render: Renderer) -> None:
-    with pytest.raises(TypeError, match=r"body of a fragment is a text; got b'x'"):
+    with pytest.raises(TypeError, match=r"body of a fragment is a string; got b'x'"):
         use(lambda: b"x", "sidebar")
     assert use(render, "sidebar") == "rendered 1"
 

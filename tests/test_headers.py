@@ -266,7 +266,7 @@ def test_a_directive_that_is_no_standard_one_is_an_extension() -> None:
 WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"max_agee": 1}, TypeError, "unknown directive 'max-agee'; did you mean max-age"),
     ({"smaxage": 1}, TypeError, "did you mean s-maxage"),
-    ({"qqqq": 1}, TypeError, "unknown directive 'qqqq'. Pass what is no standard directive in `extensions`"),
+    ({"qqqq": 1}, TypeError, "unknown directive 'qqqq'. Pass other directives in `extensions`"),
     ({"only_if_cached": True}, TypeError, "only-if-cached is a directive of requests"),
     ({"max_age": "60"}, TypeError, "max-age is a whole number of seconds; got '60'"),
     ({"max_age": 60.0}, TypeError, "whole number"),
@@ -282,7 +282,7 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"extensions": {"max-age": 5}}, TypeError, "max-age is a standard directive; pass it as a keyword"),
     ({"extensions": {"a b": 5}}, ValueError, "'a b' cannot be the name"),
     ({"extensions": {7: 5}}, ValueError, "7 cannot be the name"),
-    ({"extensions": {"a": 5.5}}, TypeError, "the extension a is a text, a number"),
+    ({"extensions": {"a": 5.5}}, TypeError, "the extension a is a string, a number"),
     ({"extensions": {"a": "x\r\nSet-Cookie: y"}}, ValueError, "the extension a is printable ASCII"),
 ]
 

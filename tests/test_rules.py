@@ -247,7 +247,7 @@ def test_rules_come_from_json_and_mappings_as_well() -> None:
 
 @pytest.mark.parametrize("text", ["{", "[1,", "[" * 100_000, '[{"path": "/", "never": true, "never": false}]'])
 def test_what_is_no_json_names_the_variable(text: str) -> None:
-    with pytest.raises(ImproperlyConfigured, match=r"CACHEMW_RULES is .*, which is no JSON: "):
+    with pytest.raises(ImproperlyConfigured, match=r"CACHEMW_RULES is .*, which is not JSON: "):
         from_environment(text)
 
 
@@ -278,7 +278,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"path": ""}, "path: '' begins"),
     ({"path": None}, "path: None begins"),
     ({"path": re.compile(b"/")}, "path: re.compile"),
-    ({"path": "^/("}, r"path: '\^/\(' is no regular expression: missing \)"),
+    ({"path": "^/("}, r"path: '\^/\(' is not a regular expression: missing \)"),
     ({"path": "/a?page=1"}, "has a query"),
     ({"methods": "GET,POST"}, "methods: 'GET,POST' is not a method"),
     ({"methods": [None]}, "methods: None is not a method"),
@@ -297,7 +297,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"lifetime": 10**400}, "lifetime is 1000"),
     ({"cache": ""}, "cache: '' is not the alias"),
     ({"cache": 1}, "cache: 1 is not the alias"),
-    ({"tags": "a,b"}, "tags: 'a,b' is not a text without spaces and commas"),
+    ({"tags": "a,b"}, "tags: 'a,b' is not a string without spaces and commas"),
     ({"tags": "a b"}, "tags: 'a b'"),
     ({"tags": "a\r\nb"}, "tags"),
     ({"tags": "x" * 1025}, "at most 1024"),

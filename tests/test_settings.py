@@ -201,14 +201,14 @@ def test_every_field_is_documented_and_has_a_name_in_the_environment() -> None:
         ("CACHEMW_SECONDS", "-1", "a number of at least 0"),
         ("CACHEMW_SECONDS", "nan", "a number of at least 0"),
         ("CACHEMW_USE_I18N", "perhaps", "true or false"),
-        ("CACHEMW_ALIAS", " ", "a text that is not empty"),
+        ("CACHEMW_ALIAS", " ", "a string that is not empty"),
         ("CACHEMW_POLICY", "strict", "default, django, rfc9111"),
         ("CACHEMW_CLOCK_SKEW", "", "a number of at least 0"),
         ("CACHEMW_RULES", '{"path": "/"}', "a list of rules"),
         ("CACHEMW_RULES", '"text"', "a list of rules"),
         ("CACHEMW_RULES", '[{"path": "/", "nevr": true}]', "did you mean 'never'?"),
-        ("CACHEMW_POLICY_OPTIONS", "grace=3", "is 'grace=3', which is no JSON"),
-        ("CACHEMW_RULES", "[" * 100_000, "[[[…, which is no JSON"),
+        ("CACHEMW_POLICY_OPTIONS", "grace=3", "is 'grace=3', which is not JSON"),
+        ("CACHEMW_RULES", "[" * 100_000, "[[[…, which is not JSON"),
         ("CACHEMW_RULES", '[{"path": "/", "never": true, "never": false}]', "'never' stands there twice"),
         ("CACHEMW_POLICY_OPTIONS", '{"grace": 1, "grace": 2}', "'grace' stands there twice"),
         ("CACHEMW_POLICY_OPTIONS", "[3]", "a mapping"),
@@ -290,7 +290,7 @@ def test_without_a_database_of_time_zones_none_is_refused(monkeypatch: pytest.Mo
 
 
 def test_rules_that_are_no_json_are_one_clear_error() -> None:
-    with pytest.raises(ImproperlyConfigured, match=r"CACHEMW_RULES is 'path=/', which is no JSON: Expecting value"):
+    with pytest.raises(ImproperlyConfigured, match=r"CACHEMW_RULES is 'path=/', which is not JSON: Expecting value"):
         Settings.from_environ({"CACHEMW_RULES": "path=/"})
 
 
@@ -653,8 +653,8 @@ def test_a_tier_stands_before_any_store() -> None:
         ("shop.my-store://u:hidden@h", "the scheme is 'shop.my-store'"),
         ("shop..Store://u:hidden@h", "the scheme is 'shop..store'"),
         (".Store://", "the scheme is '.store'"),
-        (5, "the URL is 5; allowed: a text"),
-        (None, "the URL is None; allowed: a text"),
+        (5, "the URL is 5; allowed: a string"),
+        (None, "the URL is None; allowed: a string"),
     ],
 )
 def test_a_url_that_cannot_be_understood_is_one_clear_error(url: Any, message: str) -> None:

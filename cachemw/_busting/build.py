@@ -127,7 +127,7 @@ def _checked_folders(
     roots = [Path(source) for source in sources]
     for root in roots:
         if not root.is_dir():
-            raise ImproperlyConfigured(f"The source {str(root)!r} is no directory.")
+            raise ImproperlyConfigured(f"The source {str(root)!r} is not a directory.")
         if inside(str(out), str(root)) or inside(str(root.resolve()), str(out)):
             raise ImproperlyConfigured(f"The target {str(out)!r} and the source {str(root)!r} lie in one another.")
     return roots, out
@@ -153,7 +153,7 @@ def _collect(roots: list[Path]) -> tuple[dict[str, Path], list[Problem]]:
                 elif path.is_file():
                     files[name] = path
                 else:
-                    problems.append(Problem(name, 0, "is no file, or a symbolic link to a folder"))
+                    problems.append(Problem(name, 0, "is not a file, or is a symbolic link to a folder"))
     for name in [one for one in files if one.endswith(tuple(COMPRESSIONS.values())) and _stem(one) in files]:
         del files[name]  # a twin from elsewhere may be of another content: we make our own
     return files, problems

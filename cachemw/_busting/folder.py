@@ -146,7 +146,7 @@ class StaticFolder:
             raise ImproperlyConfigured("StaticFolder needs the directory of the static files.")
         for directory in directories:
             if not os.path.isdir(directory):
-                raise ImproperlyConfigured(f"The static folder {os.fspath(directory)!r} is no directory.")
+                raise ImproperlyConfigured(f"The static folder {os.fspath(directory)!r} is not a directory.")
         parts = _split(url)
         if parts is None or parts.query or parts.fragment or not (parts.path.startswith("/") or parts.netloc):
             raise refuse("url", url, "a path (/static/) or the URL of a folder (https://cdn.example/static/)")
@@ -173,7 +173,7 @@ class StaticFolder:
         Warns: StaticVersionWarning if `v` looks like a time stamp.
         """
         if not isinstance(name, str):
-            raise ImproperlyConfigured(f"The static file {name!r} is no text; give its path within the folder.")
+            raise ImproperlyConfigured(f"The static file {name!r} is not a string; give its path within the folder.")
         if not (self.fixed and name in self._given):
             located = self._locate(name)
             if located.path is None or name != "/".join(_segments(name)):

@@ -156,7 +156,7 @@ class ViewDecorator(ABC):
 
     def _decorated(self, view: Any) -> Any:
         if not callable(view) or isinstance(view, staticmethod | classmethod):
-            raise TypeError(f"{self.name} decorates a view; {view!r} is none. Put it directly on the function.")
+            raise TypeError(f"{self.name} decorates a view; got {view!r}. Put it directly on the function.")
         if isinstance(view, type):
             return self._class(view)
         if inspect.isasyncgenfunction(view):
@@ -206,7 +206,7 @@ class ViewDecorator(ABC):
         if starlette is not None and issubclass(view, starlette.HTTPEndpoint):
             return self._endpoint(view)
         raise TypeError(
-            f"{self.name}: {describe(view)} is no class of views; a Flask View or a Starlette HTTPEndpoint is one. "
+            f"{self.name}: {describe(view)} is not a class-based view; a Flask View or a Starlette HTTPEndpoint is. "
             "Decorate the function, or the method, that returns the response."
         )
 

@@ -172,9 +172,9 @@ class Page:
 
 def _checked(tags: Any) -> tuple[str, ...]:
     if isinstance(tags, str) or not isinstance(tags, Iterable):
-        raise TypeError(f"cache_page: tags are a list of texts, or a function that returns one; got {tags!r}.")
+        raise TypeError(f"cache_page: tags are a list of strings, or a function that returns one; got {tags!r}.")
     checked = tuple(str(tag) for tag in tags)
     for tag in checked:
         if not is_tag(tag):
-            raise ValueError(f"cache_page: a tag is a text without spaces and commas; got {tag!r}.")
+            raise ValueError(f"cache_page: a tag is a string without spaces and commas; got {tag!r}.")
     return checked

@@ -65,7 +65,7 @@ def key_made_by(function: KeyFunction, key: Any, key_prefix: str, version: Any) 
     """What a KEY_FUNCTION makes of a key. Raises: ImproperlyConfigured if that is no text."""
     made = function(key, key_prefix, version)
     if not isinstance(made, str):
-        raise refuse(f"The key that KEY_FUNCTION makes of {key!r}", made, "a text")
+        raise refuse(f"The key that KEY_FUNCTION makes of {key!r}", made, "a string")
     return made
 
 

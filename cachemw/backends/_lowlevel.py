@@ -120,7 +120,7 @@ class LowLevel(Store):
     def incr(self, key: Any, delta: int = 1, version: Any = None) -> int:
         """Add to a stored integer, atomically, leaving its timeout alone; returns the sum.
 
-        Raises: ValueError if the key is missing, TypeError if its value (or delta) is no integer, OverflowError if
+        Raises: ValueError if the key is missing, TypeError if its value (or delta) is not an integer, OverflowError if
         the sum has more than 64 bits.
         """
         made = self.make_and_validate_key(key, version)

@@ -135,7 +135,7 @@ class Store(ABC):
         if given is None or given == "":
             return default
         if not isinstance(given, str | int | float):  # bytes would stand in keys as "b'…'"
-            raise refuse(name, given, "a text or a number")
+            raise refuse(name, given, "a string or a number")
         return text(name, given) if isinstance(given, str) else given
 
     @staticmethod
@@ -182,7 +182,7 @@ class Store(ABC):
     def _incr(self, key: str, delta: int) -> int:
         """Add to an integer, atomically, leaving its timeout alone; the sum, negative ones too.
 
-        Raises: KeyError if absent, TypeError if it is no integer, OverflowError if the sum has more than 64 bits;
+        Raises: KeyError if absent, TypeError if it is not an integer, OverflowError if the sum has more than 64 bits;
         nothing is changed then.
         """
 

@@ -300,7 +300,7 @@ class FileBasedCache(BlockingCache):
             if header is None:
                 raise KeyError(key)
             if header.number is None:
-                raise TypeError(f"the value of {key!r} is no integer")
+                raise TypeError(f"the value of {key!r} is not an integer")
             total = header.number + delta
             if total not in _INT64:
                 raise OverflowError(f"{total} has more than 64 bits")

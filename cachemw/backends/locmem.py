@@ -249,7 +249,7 @@ class LocMemCache(InlineCache):
                 raise KeyError(key)
             value = item.value  # from here on one step
             if value.__class__ is not int or not -_INT64 <= value < _INT64:
-                raise TypeError(f"The value under {key!r} is no integer of 64 bits")
+                raise TypeError(f"The value under {key!r} is not a 64-bit integer")
             total = value + delta
             if not -_INT64 <= total < _INT64:
                 raise OverflowError(f"{value} + {delta} has more than 64 bits")

@@ -55,7 +55,7 @@ def make_cache(config: Mapping[str, Any]) -> BaseCache:
     if isabstract(kind):
         missing = ", ".join(sorted(kind.__abstractmethods__))
         raise InvalidCacheBackendError(
-            f"BACKEND is {backend!r}, which is no store by itself: it has no {missing}; allowed: one of its subclasses"
+            f"BACKEND is {backend!r}, which is not a store by itself: it has no {missing}; allowed: a subclass of it"
         )
     location = params.pop("LOCATION", None)
     return kind("" if location is None else location, params)
@@ -82,7 +82,7 @@ def named(path: str) -> Any:
     module, _, name = path.rpartition(".")
     try:
         if not module or not {":", "/"}.isdisjoint(path):
-            raise ImportError(f"that is no dotted path, such as {_EXAMPLE!r}; {_URL}")
+            raise ImportError(f"that is not a dotted path, such as {_EXAMPLE!r}; {_URL}")
         return getattr(import_module(module), name)
     except ModuleNotFoundError as error:
         if path.startswith("cachemw.backends.db.") and error.name in ("sqlalchemy", "greenlet"):

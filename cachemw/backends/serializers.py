@@ -134,7 +134,7 @@ def secrets_from(given: object) -> tuple[bytes, ...]:
         or not all(isinstance(one, str | bytes) and one.strip() for one in secrets)
     ):
         # the value is not repeated: it may be the right one in the wrong shape
-        raise refuse("SECRET", "…", "a text that is not empty, or a list of such texts, the newest first")
+        raise refuse("SECRET", "…", "a string that is not empty, or a list of such strings, the newest first")
     return tuple(one.encode(errors="surrogatepass") if isinstance(one, str) else one for one in secrets)
 
 

@@ -30,7 +30,7 @@ class Operation:
 
     def __init__(self, name: str, operation: Any) -> None:
         if not callable(operation) or isinstance(operation, type):
-            raise TypeError(f"{name} decorates a path operation, which is a function; {operation!r} is none.")
+            raise TypeError(f"{name} decorates a path operation, which is a function; got {operation!r}.")
         if inspect.isgeneratorfunction(operation) or inspect.isasyncgenfunction(operation):
             raise TypeError(f"{name}: {describe(operation)} is a generator; return a StreamingResponse from it.")
         self.call: Callable[..., Any] = operation
@@ -38,7 +38,7 @@ class Operation:
         self._signature = inspect.signature(operation)
         typed = get_typed_signature(operation).parameters
         if _parameter_of(WebSocket, typed):
-            raise TypeError(f"{name}: {describe(operation)} answers a WebSocket, which is no page.")
+            raise TypeError(f"{name}: {describe(operation)} answers a WebSocket, which is not a page.")
         self._decorator = name
         self._names = [_parameter_of(kind, typed) or name for name, kind in PARAMETERS.items()]
         self._added = [name for name in self._names if name not in typed]

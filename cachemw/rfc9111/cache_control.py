@@ -172,9 +172,9 @@ def _dump_argument(name: str, argument: str) -> str:
 def parse_targeted(lines: Sequence[str]) -> CacheControl | None:
     """The directives of a targeted field such as CDN-Cache-Control (RFC 9213); None: ignore the field.
 
-    A field that is no structured dictionary, or in which a lifetime is no integer (RFC 9213 §2.1: "SHOULD NOT consume
-    values that violate these inferred constraints"), is ignored; but where it names `no-store`, `private` or `no-cache`
-    it counts as `no-store`, for to be ignored would mean to be stored, and nothing ever obliges a cache to store.
+    A field that is not a structured dictionary, or whose lifetime is not an integer, is ignored (RFC 9213 §2.1: "SHOULD
+    NOT consume values that violate these inferred constraints"). But if it names `no-store`, `private` or `no-cache`,
+    it counts as `no-store`: ignoring it would mean storing, and nothing ever obliges a cache to store.
     A negative lifetime counts as 0, as in Cache-Control. `?0` is only believed of directives that allow something.
     """
     members = parse_dictionary(lines)

@@ -151,7 +151,7 @@ class KeyContract(Contract):
         cache = connect(KEY_FUNCTION=lambda key, key_prefix, version: made)
         for operation in OPERATIONS.values():
             with pytest.raises(
-                ImproperlyConfigured, match=r"^The key that KEY_FUNCTION makes of '.*; allowed: a text$"
+                ImproperlyConfigured, match=r"^The key that KEY_FUNCTION makes of '.*; allowed: a string$"
             ):
                 operation(cache, "key")
 

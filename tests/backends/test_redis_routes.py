@@ -269,7 +269,7 @@ class TestSentinel(BothHalves):
         replica = sentinels.replicas[0]
         with FakeRedis(lambda words: named(replica)) as liar:
             url = f"redis+sentinel://{address(liar)}/service"
-            with pytest.raises(BackendUnavailable, match=f"{replica.address}, which .* names, is no leader"):
+            with pytest.raises(BackendUnavailable, match=f"{replica.address}, which .* names, is not a leader"):
                 open_cache(url, socket_timeout=5).get("key")
 
     def test_frozen_sentinels_are_given_up_in_time(self, open_cache: OpenCache) -> None:

@@ -93,11 +93,11 @@ def test_an_alias_beside_something_that_is_no_store_is_refused() -> None:
         ({"OPTIONS": 1}, "OPTIONS is 1; allowed: a mapping"),
         ({"OPTIONS": [("max_entries", 1)]}, r"OPTIONS is .*; allowed: a mapping"),
         ({"TIMEOUT": 1, "timeout": 2}, "A cache's setting is 'TIMEOUT'; allowed: once, in whichever case"),
-        ({"KEY_PREFIX": b"site"}, "KEY_PREFIX is b'site'; allowed: a text or a number"),
-        ({"KEY_PREFIX": "\udcff"}, r"KEY_PREFIX is '\\udcff'; allowed: a text in UTF-8"),
-        ({"VERSION": "\udcff"}, r"VERSION is '\\udcff'; allowed: a text in UTF-8"),
-        ({"VERSION": [1]}, r"VERSION is \[1\]; allowed: a text or a number"),
-        ({"SECRET": " "}, "SECRET is '…'; allowed: a text that is not empty"),
+        ({"KEY_PREFIX": b"site"}, "KEY_PREFIX is b'site'; allowed: a string or a number"),
+        ({"KEY_PREFIX": "\udcff"}, r"KEY_PREFIX is '\\udcff'; allowed: a string that UTF-8 can encode"),
+        ({"VERSION": "\udcff"}, r"VERSION is '\\udcff'; allowed: a string that UTF-8 can encode"),
+        ({"VERSION": [1]}, r"VERSION is \[1\]; allowed: a string or a number"),
+        ({"SECRET": " "}, "SECRET is '…'; allowed: a string that is not empty"),
         ({"SERIALIZER": "yaml"}, "SERIALIZER is 'yaml'; allowed: json, msgpack, pickle"),
         ({"KEY_FUNCTION": len}, "KEY_FUNCTION is <built-in function len>; allowed: a callable .key, key_prefix, vers"),
     ],
@@ -189,12 +189,12 @@ def test_an_unknown_alias_does_not_exist() -> None:
 
 @pytest.mark.parametrize("backend", ["cachemw.backends.base.BaseCache", BlockingCache, InlineCache])
 def test_what_several_stores_have_in_common_is_no_store(backend: Any) -> None:
-    with pytest.raises(InvalidCacheBackendError, match=r"no store by itself: it has no .*_get"):
+    with pytest.raises(InvalidCacheBackendError, match=r"not a store by itself: it has no .*_get"):
         _ = Caches({"default": {"BACKEND": backend}})["default"]
 
 
 def test_what_the_memcached_stores_have_in_common_is_no_store() -> None:
-    with pytest.raises(InvalidCacheBackendError, match=r"no store by itself: it has no .*; allowed: "):
+    with pytest.raises(InvalidCacheBackendError, match=r"not a store by itself: it has no .*; allowed: "):
         make_cache({"BACKEND": "cachemw.backends.memcached.MemcachedCache", "LOCATION": "127.0.0.1:11211"})
 
 
@@ -205,10 +205,10 @@ def test_what_the_memcached_stores_have_in_common_is_no_store() -> None:
         ("cachemw.backends.locmem.Nothing", "Could not find backend 'cachemw.backends.locmem.Nothing': module"),
         (
             "Cache",
-            "Could not find backend 'Cache': that is no dotted path, such as 'cachemw.backends.redis.RedisCache'; ",
+            "Could not find backend 'Cache': that is not a dotted path, such as 'cachemw.backends.redis.RedisCache'; ",
         ),
-        ("redis://:pass@host.org", "Could not find backend 'redis://***@host.org': that is no dotted path"),
-        ("shop.stores:Cache", "Could not find backend 'shop.stores:Cache': that is no dotted path"),
+        ("redis://:pass@host.org", "Could not find backend 'redis://***@host.org': that is not a dotted path"),
+        ("shop.stores:Cache", "Could not find backend 'shop.stores:Cache': that is not a dotted path"),
         ("cachemw.errors.CacheError", "BACKEND is 'cachemw.errors.CacheError'; allowed: a subclass of BaseCache"),
         (None, "BACKEND is None; allowed"),
         (dict, "BACKEND is <class 'dict'>; allowed"),

@@ -476,7 +476,7 @@ def test_what_is_no_absolute_url_is_not_purged_in_silence(site: Site, url: str) 
 def test_what_is_no_url_at_all_is_told_from_one(site: Site) -> None:
     wrong: list[Any] = [None, 7, site.middleware]
     for given in wrong:
-        with pytest.raises(TypeError, match=r"cannot purge .*: a URL is a text"):
+        with pytest.raises(TypeError, match=r"cannot purge .*: a URL is a string"):
             purge(given, caching=site.middleware.caching)
     alias: Any = "default"
     with pytest.raises(TypeError, match="caching='default': a middleware or its `caching` is expected"):

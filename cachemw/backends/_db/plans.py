@@ -135,7 +135,7 @@ class Plans:
             if not rows:
                 raise KeyError(key)
             if rows[0][0] is None:
-                raise TypeError(f"the value of {key!r} is no integer")
+                raise TypeError(f"the value of {key!r} is not an integer")
             if abs(delta) > MAX_DELTA or rows[0][0] + delta not in _INT64:
                 raise OverflowError(f"{rows[0][0]} + {delta} has more than 64 bits")
 

@@ -144,7 +144,7 @@ def counted(key: str, answer: int | bytes) -> int:
         return answer
     if answer == b"NOT_FOUND":
         raise KeyError(key)
-    raise TypeError(f"what is stored under {key!r} is no integer")
+    raise TypeError(f"what is stored under {key!r} is not an integer")
 
 
 def time_left(key: str) -> Step:

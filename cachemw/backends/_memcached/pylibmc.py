@@ -132,7 +132,7 @@ class PyLibMCPool(Pool[_Client]):
             # libmemcached does not know the binary protocol's "non-numeric value", and does not pass on the text's
             refused = isinstance(failure.__cause__, pylibmc.ClientError | pylibmc.UnknownReadFailure)
             if refused and isinstance(self.get((key,)).get(key), bytes):
-                raise TypeError(f"what is stored under {key!r} is no integer") from failure
+                raise TypeError(f"what is stored under {key!r} is not an integer") from failure
             raise
         if answer is None:
             raise KeyError(key)

@@ -223,7 +223,7 @@ def incr(routes: Routes, key: str, delta: int) -> Steps[int]:
         if "would overflow" in message:
             raise OverflowError(f"{key!r} plus {delta} has more than 64 bits")
         if "not an integer" in message or "WRONGTYPE" in message:
-            raise TypeError(f"The value of {key!r} is no integer")
+            raise TypeError(f"The value of {key!r} is not an integer")
         if "permission" in message or "can't run" in message:
             raise BackendUnavailable(f"Redis refused: {reply} (incr() is a script; its user needs {_INCR_NEEDS})")
         raise _refused(reply)

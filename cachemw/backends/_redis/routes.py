@@ -169,7 +169,7 @@ class Sentinels(Routes):
                     self._sentinels.sort(key=lambda node: node is not sentinel)
                     self._leader = leader
                     return leader
-                reasons.append(f"{leader.name}, which the Sentinel at {sentinel.name} names, is no leader")
+                reasons.append(f"{leader.name}, which the Sentinel at {sentinel.name} names, is not a leader")
             if monotonic() > give_up:
                 break
         raise BackendUnavailable(f"No Sentinel led to the leader of {self._service!r}: {'; '.join(reasons)}")

@@ -66,7 +66,7 @@ def pack_all(commands: Sequence[Command]) -> bytes:
 
 
 def _unspeakable(error: UnicodeEncodeError) -> InvalidCacheKey:
-    return InvalidCacheKey(f"Redis takes keys in UTF-8, and this is none: {error.object!r}")
+    return InvalidCacheKey(f"Redis takes keys in UTF-8, and this is not UTF-8: {error.object!r}")
 
 
 def new_reader() -> Reader:
