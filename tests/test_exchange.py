@@ -250,6 +250,33 @@ def test_a_304_that_forbids_to_store_the_page_there_removes_it(answer: Fields, k
     assert tuple(exchange.drops) == ((page.key,) if kept is None else ())
 
 
+class _Told(Request):
+    """A request of which the framework tells more than its fields do."""
+
+    session = "read"
+    declared = ("x-theme",)
+    handed_on = True
+
+
+@pytest.mark.parametrize(
+    ("named", "timeout", "stays"),
+    [("Cookie, X-Theme", None, True), ("Cookie, X-Theme", 60, True), ("X-Theme", None, False), ("Cookie", 60, False)],
+)
+def test_a_page_that_is_validated_varies_on_what_its_new_answer_was_made_of(
+    named: str, timeout: float | None, stays: bool
+) -> None:
+    engine, store = Engine(Policy()), dict[str, Any]()
+    fetch(engine, store, head_of(("ETag", '"1"'), ("Cache-Control", "max-age=60"), ("Vary", named)))
+    exchange = look_up(engine, store, _Told(host="a"), NOW + 100, timeout=timeout)
+    assert exchange.answered(head_of(("ETag", '"1"'), ("Vary", "Accept"), status=304), NOW + 100) is Step.REPLY
+    assert not exchange.writes  # it varies on more by now
+    exchange = look_up(engine, store, _Told(host="a"), NOW + 100, timeout=timeout)
+    assert exchange.answered(head_of(("ETag", '"1"'), status=304), NOW + 100) is Step.REPLY
+    assert bool(exchange.writes) is stays
+    assert exchange.hit is not None
+    assert set(exchange.hit.head.lines("vary")[0].split(", ")) == {"Cookie", "X-Theme"}
+
+
 def test_an_answer_to_a_question_that_nobody_asked_is_asked_again() -> None:
     page = stored(("ETag", '"1"'), ("Cache-Control", "max-age=60"))
     exchange = look_up(Engine(Policy()), {page.key: page}, now=NOW + 100)

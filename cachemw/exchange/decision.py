@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from cachemw._times import LONGEST
-from cachemw.exchange.heads import without_cookies
+from cachemw.exchange.doubts import Doubts
+from cachemw.exchange.heads import varying_on, without_cookies
 from cachemw.exchange.plain import brief
-from cachemw.exchange.state import EngineT, Reply, State, Step
+from cachemw.exchange.state import EngineT, Reply, Step
 from cachemw.rfc9111 import keys
 from cachemw.rfc9111.messages import Fields, Head, StoredResponse
 from cachemw.rfc9111.partial import combine, missing, serves, slice_of
@@ -34,7 +35,7 @@ _EMPTY: Final = (("Content-Type", "text/plain; charset=utf-8"), ("Content-Length
 _OF_THE_PAGE: Final = frozenset({200, 404, 410})
 
 
-class Decision(State[EngineT]):
+class Decision(Doubts[EngineT]):
     """The part of the fetching half that has a stored response, or none, in its hands."""
 
     def _judge(self, record: StoredResponse, softened: bool) -> None:
@@ -234,18 +235,28 @@ class Decision(State[EngineT]):
         """Store a validated response again, or drop it if its new fields forbid storing; returns it as it is now."""
         engine = self.engine
         policy = engine.policy
-        fresh = validated.replace(chosen=validated.chosen or self.chosen_within, began=self.began)
+        chosen = validated.chosen or self.chosen_within
+        fields = self._varying(validated.head, chosen).fields
+        fresh = validated.replace(fields=fields, chosen=chosen, began=self.began)
         if policy.request_directives and "no-store" in request_control(self.request):
             return fresh  # §5.2.1.5: nothing of "any response to it" is stored; what was stored before stays
         storing = judge(fresh.head, policy, seconds=engine.seconds, timeout=self.timeout, now=now, named=self._named)
         shared = storing.ok and not unshared(self.request, fresh.head, policy, chosen=fresh.chosen)
-        if shared and self._stands_right(fresh.head):
+        if shared and self._obstacle(fresh.head) is None and self._stands_right(fresh.head):
             left = fresh.born + fresh.lifetime - now
             self.stored_ttl = left
             self._write([(fresh.key, fresh, min(max(left, 0.0) + storing.keep, LONGEST))])
         else:
             self.drops = (fresh.key,)
         return fresh
+
+    def _varying(self, head: Head, chosen: bool) -> Head:
+        """The head, with what was read of the request for the answer that updates it in Vary."""
+        request = self.request
+        reads = (*request.declared, *self.reads, *(self.suspected if chosen else ()))
+        if request.session == "read" or (self.timeout is not None and request.handed_on):
+            reads += ("cookie",)
+        return varying_on(reads, head)
 
     def _stands_right(self, head: Head) -> bool:
         """Would the validated response be stored where it stands? Not if it begins to vary, or on another query."""

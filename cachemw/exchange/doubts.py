@@ -6,9 +6,10 @@ from typing import Final
 
 from cachemw.exchange.state import EngineT, State
 from cachemw.rfc9111.echoes import shows_cookie
+from cachemw.rfc9111.fields import valid_host
 from cachemw.rfc9111.freshness import control, explicit_lifetime
 from cachemw.rfc9111.messages import Head
-from cachemw.rfc9111.storing import Storing, nominated, shares_credentials
+from cachemw.rfc9111.storing import Storing, has_session, nominated, shares_credentials
 
 __all__ = ["Doubts"]
 
@@ -17,7 +18,29 @@ _ACCEPTED: Final = frozenset({"accept", "accept-charset", "accept-encoding", "ac
 
 
 class Doubts(State[EngineT]):
-    """The part of the outer half that knows what was read, by whom, and what the body shows."""
+    """What was read, by whom, and what the body shows: for what is stored, and for what a 304 tells of it."""
+
+    def _obstacle(self, head: Head) -> str | None:
+        """Why this response is not stored, or stored again, although its own fields allow it; None: it is."""
+        request, policy = self.request, self.engine.policy
+        if self.chosen_within and has_session(request, policy) and "cookie" not in nominated(head):
+            return "session"  # the cache that chose the lifetime may have other session cookies
+        if self.identified and not self._tells_users_apart(head):
+            return "authorization"
+        if request.session == "changed":
+            return "set-cookie"  # a middleware further out will set it
+        if (left_out := request.left_out) and not set(left_out).isdisjoint(nominated(head)):
+            return "session"  # other data of the refresh may identify the client
+        if not self._is_known_host():
+            return "host"
+        if (disguised := request.disguised) and not disguised.isdisjoint((*nominated(head), *policy.keyed_fields)):
+            return "field"  # the disguised field is not in the key
+        return None
+
+    def _is_known_host(self) -> bool:
+        """Is there at most one Host field, with a valid host (RFC 9112 §3.2)?"""
+        lines = self.request.lines("host")
+        return not lines or (len(lines) == 1 and valid_host(lines[0]))
 
     def _reads_of(self, head: Head, now: float) -> tuple[str, ...]:
         """The fields that the page depends on, as is known by other means than its Vary."""

@@ -13,7 +13,7 @@ from cachemw.exchange.doubts import Doubts
 from cachemw.exchange.heads import is_complete, patched, stated_length, varying_on, varying_once, without_cookies
 from cachemw.exchange.state import EngineT
 from cachemw.rfc9111 import keys
-from cachemw.rfc9111.fields import parse_no_vary_search, parse_tags, valid_host
+from cachemw.rfc9111.fields import parse_no_vary_search, parse_tags
 from cachemw.rfc9111.freshness import born, targeted_control
 from cachemw.rfc9111.invalidation import invalidates, is_unsafe, target_uris
 from cachemw.rfc9111.messages import Fields, Head, Mark, Record, StoredResponse, VaryIndex
@@ -23,7 +23,6 @@ from cachemw.rfc9111.shapes import kept_places
 from cachemw.rfc9111.storing import (
     NO_PAGE,
     Storing,
-    has_session,
     judge,
     may_store,
     needs_vary_authorization,
@@ -154,23 +153,6 @@ class Update(Doubts[EngineT]):
         self._seen = not (doubt or self.never)
         return self._marked(head if self._seen else untold)
 
-    def _obstacle(self, head: Head) -> str | None:
-        """Why this response is not stored although its own fields allow it; None: it is."""
-        request, policy = self.request, self.engine.policy
-        if self.chosen_within and has_session(request, policy) and "cookie" not in nominated(head):
-            return "session"  # the cache that chose the lifetime may have other session cookies
-        if self.identified and not self._tells_users_apart(head):
-            return "authorization"
-        if request.session == "changed":
-            return "set-cookie"  # a middleware further out will set it
-        if (left_out := request.left_out) and not set(left_out).isdisjoint(nominated(head)):
-            return "session"  # other data of the refresh may identify the client
-        if not self._is_known_host():
-            return "host"
-        if (disguised := request.disguised) and not disguised.isdisjoint((*nominated(head), *policy.keyed_fields)):
-            return "field"  # the disguised field is not in the key
-        return None
-
     def _said_once(self, head: Head) -> Fields:
         """The fields of a stored response, without those that the middlewares in between have added a second time.
 
@@ -221,11 +203,6 @@ class Update(Doubts[EngineT]):
         if reason in _LASTING and head.status not in NO_PAGE:  # those are about this client's conditions or range
             self._pass_by()
         return self._marked(head)
-
-    def _is_known_host(self) -> bool:
-        """Is there at most one Host field, with a valid host (RFC 9112 §3.2)?"""
-        lines = self.request.lines("host")
-        return not lines or (len(lines) == 1 and valid_host(lines[0]))
 
     def completed(self, body: bytes, now: float) -> Mapping[str, Record | None]:
         """The whole body of a kept response; returns the records that waiting requests may use at once."""

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from typing import Any
+
 import pytest
 
+from cachemw import asgi, wsgi
+from cachemw.backends.locmem import LocMemCache
 from tests.scenarios.conftest import Script, Site
 
 SAID = ["X-API-Key", "X-Auth-Token", "X-Token", "X-Forwarded-User", "X-Auth-Request-Email", "Client-Cert"]
@@ -59,3 +64,79 @@ def test_a_token_in_a_cookie_makes_a_session(site: Site, cookie: str) -> None:
     site.answers(Script(body=b"hello Alice"), Script(body=b"who are you?"))
     assert site.get("/", {"Cookie": f"{cookie}=alice"}).body == b"hello Alice"
     assert site.get().body == b"who are you?"
+
+
+#: What becomes known of a visitor while the application makes its 304; what the page says of its lifetime; who asks.
+FOUND_OUT: dict[str, tuple[dict[str, Any], str, dict[str, str]]] = {
+    "a user": ({"identified": True}, "max-age=5", {"X-Door-Card": "alice"}),
+    "that a cookie was read": ({"reads": ("cookie",)}, "max-age=5", {"Cookie": "name=alice"}),
+    "that one may have been": ({"suspected": ("cookie",)}, "", {"Cookie": "name=alice"}),
+}
+
+
+@pytest.mark.parametrize("which", FOUND_OUT)
+def test_a_304_to_somebody_who_was_found_out_meanwhile_makes_no_page_for_all(site: Site, which: str) -> None:
+    known, control, who = FOUND_OUT[which]
+    says = [("ETag", '"1"'), *([("Cache-Control", control)] if control else [])]
+
+    found: dict[str, Any] = {}
+    _finding(site, lambda surroundings: vars(surroundings["cachemw.exchange"]).update(found))
+    site.answers(
+        Script(fields=says),
+        Script(304, [*says, ("X-Name", "Alice")]),
+        Script(fields=says),
+    )
+    site.get()
+    site.clock.advance(601)
+    found.update(known)
+    assert site.get("/", who)["x-name"] == "Alice"
+    found.clear()
+    answer = site.get()
+    assert (answer["x-name"], answer.body, len(site.calls)) == (None, b"page", 3)
+    assert site.get().hit
+
+
+def test_a_304_after_which_the_page_varies_as_before_is_stored(site: Site) -> None:
+    """It does not name again by what the page was seen to differ."""
+
+    def read(surroundings: Any) -> None:
+        surroundings["cachemw.exchange"].reads = ("accept-language",)
+
+    _finding(site, read)
+    says = [("ETag", '"1"'), ("Cache-Control", "max-age=5")]
+    site.answers(Script(fields=says), Script(304, says))
+    for _ in range(3):
+        assert site.get("/", {"Accept-Language": "de"})["Vary"] == "Accept-Language"
+        site.clock.advance(6)
+    assert [call.fields.get("if-none-match") for call in site.calls] == [None, '"1"', '"1"']
+
+
+def test_a_304_to_a_request_in_disguise_tells_nothing_to_others(site: Site) -> None:
+    """A WSGI application behind a bridge takes x_forwarded_host for X-Forwarded-Host, and may repeat it."""
+    says = [("ETag", '"1"'), ("Cache-Control", "max-age=5")]
+    site.answers(Script(fields=says))
+    site.get()
+    site.clock.advance(6)
+    site.answers(Script(304, [*says, ("Link", "<https://evil.example/>; rel=canonical")]), Script(fields=says))
+    site.get("/", {"x_forwarded_host": "evil.example"})
+    for _ in range(2):
+        assert site.get()["link"] is None
+
+
+def _finding(site: Site, find_out: Any) -> None:
+    """Put an application in place that does this to its environment or scope."""
+
+    def around(app: Any, interface: str) -> Any:
+        def plain(environ: Any, start_response: Any) -> Any:
+            find_out(environ)
+            return app(environ, start_response)
+
+        async def coroutine(scope: Any, receive: Any, send: Any) -> None:
+            find_out(scope)
+            await app(scope, receive, send)
+
+        module: Any = wsgi if interface == "wsgi" else asgi
+        found = plain if interface == "wsgi" else coroutine
+        return module.CacheMiddleware(found, cache=LocMemCache(f"found-out-{id(site)}-{time.perf_counter_ns()}"))
+
+    site.build(around=around)
