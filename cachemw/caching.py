@@ -340,8 +340,8 @@ class CachingMiddleware(ABC):
             if name.partition(".")[0] in self._given and ours != theirs[name]:
                 values = "" if name in _UNSHOWN else f" ({shown(ours)} and {shown(theirs[name])})"
                 raise ImproperlyConfigured(
-                    f"{name}: {type(self).__name__} was told something else than the outer half of the cache, around "
-                    f"it{values}; tell both the same, or leave it out of the inner one"
+                    f"{name}: {type(self).__name__} was given another value than the outer half of the cache, around "
+                    f"it{values}; give both the same, or leave it out of the inner one"
                 )
         self._partner = outer
 

@@ -177,7 +177,7 @@ def check(ctx: click.Context) -> None:
     stores = dict.fromkeys([*_caches(ctx).all(), *(pages.cache for one in cachings for pages in one.stores)])
     answers = [_answers(store) for store in stores]
     if not all(answers):
-        raise click.ClickException("the site does without a cache that does not answer")
+        raise click.ClickException("a cache does not answer; the site runs without it")
 
 
 def _answers(store: BaseCache) -> bool:

@@ -250,7 +250,7 @@ def test_check_fails_where_one_cache_does_not_answer_and_tries_the_others(down: 
     lines = result.output.splitlines()
     assert lines[1].startswith(f"<RedisCache {DOWN}> does not answer: ")
     assert lines[2].startswith("<LocMemCache checked> answers")
-    assert lines[3] == "Error: the site does without a cache that does not answer"
+    assert lines[3] == "Error: a cache does not answer; the site runs without it"
 
 
 def test_check_tries_the_stores_of_an_application() -> None:

@@ -45,7 +45,7 @@ class Hooked:
             elif not callable(response):
                 raise TypeError(f"A before_request hook returned {response!r}; allowed: a Starlette Response, or None.")
             else:
-                response = await arun_after(self._plan, self._request, response)
+                response = await self._after(response)
                 await response(self._scope, self._receive, self._send)
         except BaseException as raised:
             error = raised
@@ -62,12 +62,19 @@ class Hooked:
     async def _send_head(self, message: Message) -> None:
         """Show the head to the after hooks as a response: what they do to it is sent, or another in its place."""
         response = _head()(message["status"], list(message.get("headers", ())))
-        changed = await arun_after(self._plan, self._request, response)
+        changed = await self._after(response)
         if changed is response:
             await self._send({**message, "status": response.status_code, "headers": response.raw_headers})
         else:
             self._replaced = True
             await changed(self._scope, self._receive, self._send)
+
+    async def _after(self, response: Any) -> Any:
+        """The response that the after hooks make of this one. Raises: TypeError if it is none."""
+        changed = await arun_after(self._plan, self._request, response)
+        if not callable(changed):
+            raise TypeError(f"An after_request hook returned {changed!r}; allowed: a Starlette Response, or None.")
+        return changed
 
 
 @cache

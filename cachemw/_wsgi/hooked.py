@@ -54,6 +54,8 @@ class Hooked:
             elif not callable(response):
                 raise TypeError(f"A before_request hook returned {response!r}; allowed: a werkzeug Response, or None.")
             response = run_after(plan, request, response)
+            if not callable(response):
+                raise TypeError(f"An after_request hook returned {response!r}; allowed: a werkzeug Response, or None.")
             if given is not None and response is not given:
                 self._finish()
                 given.close()

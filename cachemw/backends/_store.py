@@ -68,7 +68,8 @@ class Store(ABC):
         for name in ("backend", "location"):
             given.pop(name, None)
         if unknown := sorted(given.keys() - known):
-            raise refuse("A cache's setting", unknown[0].upper(), ", ".join(sorted(known)).upper())
+            allowed = ", ".join(sorted(known | {"backend", "location"})).upper()
+            raise refuse("An unknown setting of the cache", unknown[0].upper(), allowed)
         self.location = location
         self.options = {**self._options(loose), **self._options(given.get("options") or {})}
         self.default_timeout = self._default_timeout(given.get("timeout", 300))
@@ -126,7 +127,7 @@ class Store(ABC):
         options: dict[str, Any] = {}
         for name, value in given.items():
             if str(name).lower() not in allowed:
-                raise refuse(f"An option of {type(self).__name__}", name, ", ".join(sorted(allowed)))
+                raise refuse(f"An unknown option of {type(self).__name__}", name, ", ".join(sorted(allowed)))
             options[str(name).lower()] = value
         return options
 

@@ -67,7 +67,7 @@ def _params(config: Mapping[str, Any]) -> dict[str, Any]:
     for given, value in config.items():
         name = str(given).upper()
         if name in params:
-            raise refuse("A cache's setting", name, "once, in whichever case")
+            raise ImproperlyConfigured(f"{name} is given twice, in upper and in lower case; leave one out")
         params[name] = value
     options = params.get("OPTIONS")
     if options is not None and not isinstance(options, Mapping):
@@ -155,8 +155,8 @@ class Caches:
                 configs = self._known()
                 if alias not in configs:
                     raise InvalidCacheBackendError(
-                        f"The connection '{alias}' doesn't exist; allowed: {', '.join(configs)}; CACHES or "
-                        "CACHEMW_URL_<ALIAS> names further ones."
+                        f"The connection '{alias}' doesn't exist; allowed: {', '.join(configs) or 'none'}; add more by "
+                        "CACHES or CACHEMW_URL_<ALIAS>."
                     )
                 self._made[alias] = self._make(alias, configs[alias])
             return self._made[alias]

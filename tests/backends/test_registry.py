@@ -92,7 +92,7 @@ def test_an_alias_beside_something_that_is_no_store_is_refused() -> None:
     [
         ({"OPTIONS": 1}, "OPTIONS is 1; allowed: a mapping"),
         ({"OPTIONS": [("max_entries", 1)]}, r"OPTIONS is .*; allowed: a mapping"),
-        ({"TIMEOUT": 1, "timeout": 2}, "A cache's setting is 'TIMEOUT'; allowed: once, in whichever case"),
+        ({"TIMEOUT": 1, "timeout": 2}, "TIMEOUT is given twice, in upper and in lower case"),
         ({"KEY_PREFIX": b"site"}, "KEY_PREFIX is b'site'; allowed: a string or a number"),
         ({"KEY_PREFIX": "\udcff"}, r"KEY_PREFIX is '\\udcff'; allowed: a string that UTF-8 can encode"),
         ({"VERSION": "\udcff"}, r"VERSION is '\\udcff'; allowed: a string that UTF-8 can encode"),
@@ -525,5 +525,5 @@ def test_a_store_of_one_s_own_names_its_options_in_any_collection(names: Any) ->
             self.size = self.options["size"]
 
     assert OwnCache("", {"OPTIONS": {"SIZE": 3}}).size == 3
-    with pytest.raises(ImproperlyConfigured, match="An option of OwnCache is 'length'; allowed: fail_open, size"):
+    with pytest.raises(ImproperlyConfigured, match="unknown option of OwnCache is 'length'; allowed: fail_open, size"):
         OwnCache("", {"OPTIONS": {"length": 3}})

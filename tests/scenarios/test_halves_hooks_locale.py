@@ -169,6 +169,15 @@ def test_a_before_hook_that_returns_no_response_is_told_so(site: Site) -> None:
     assert after == []
 
 
+def test_an_after_hook_that_returns_no_response_is_told_so(site: Site) -> None:
+    hooks = Hooks()
+    site.build(hooks=hooks)
+    hooks.after_request(lambda response: "changed")
+    error = site.get().error
+    assert isinstance(error, TypeError)
+    assert "after_request hook returned 'changed'; allowed" in str(error)
+
+
 def test_a_login_check_guards_cached_pages_too(site: Site) -> None:
     hooks = Hooks()
     site.build(hooks=hooks)

@@ -236,7 +236,7 @@ def _read_url(url: URL) -> tuple[str, dict[str, Any]]:
     name, shown = "The database URL", shown_url(url)
     allowed = _DRIVERS_OWN | _LIBRARYS_OWN if "uri" in url.query else _DRIVERS_OWN
     if unknown := sorted(url.query.keys() - allowed):
-        raise refuse(f"An option of the database URL {shown!r}", unknown[0], ", ".join(sorted(allowed)))
+        raise refuse(f"An unknown option of the database URL {shown!r}", unknown[0], ", ".join(sorted(allowed)))
     try:
         (path,), options = DIALECT.create_connect_args(url)
     except (ArgumentError, ValueError) as error:

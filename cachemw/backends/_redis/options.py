@@ -215,7 +215,7 @@ def _sentinel_settings(options: Mapping[str, Any], settings: Settings) -> Settin
 def _settings(given: Mapping[str, Any]) -> Settings:
     """Connection options, checked, as `Settings`."""
     if unknown := sorted(given.keys() - OPTION_NAMES):
-        raise refuse("An option of RedisCache", unknown[0], ", ".join(sorted(OPTION_NAMES)))
+        raise refuse("An unknown option of RedisCache", unknown[0], ", ".join(sorted(OPTION_NAMES)))
     tls = boolean("OPTIONS['ssl']", given.get("ssl", False))
     connection = {name: given[name] for name in sorted(given.keys() & _CONNECTION_OPTIONS - {"ssl"})}
     if tls_only := sorted(connection.keys() & _TLS_OPTIONS) if not tls else ():
