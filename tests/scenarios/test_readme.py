@@ -77,7 +77,7 @@ def never(site: Site) -> None:
     assert not site.get().hit
 
 
-@line("one page, several variants")
+@line("variants of one page")
 def variants(site: Site) -> None:
     site.respond = lambda asked: Script(fields=[("Vary", "X-A")], body=asked.fields["x-a"].encode())
     answers = [site.get(fields={"X-A": value}) for value in "1212"]
