@@ -113,7 +113,7 @@ def conditions(site: Site) -> None:
     assert len(site.calls) == 1
 
 
-@line("a crowd before a page that is not stored")
+@line("many requests for a page that is not stored")
 def crowds(site: Site) -> None:
     crowd = (Threads if site.interface == "wsgi" else Tasks)(5, Policy())
     crowd.run(lambda number: ([], b"page"))
@@ -121,7 +121,7 @@ def crowds(site: Site) -> None:
     assert crowd.calls == 1
 
 
-@line("after `POST`, `PUT`, `DELETE`")
+@line("after a successful `POST`, `PUT`, `DELETE`")
 def invalidation(site: Site) -> None:
     for method in ("POST", "PUT", "DELETE"):
         site.build().page(vary="X-A")
@@ -131,7 +131,7 @@ def invalidation(site: Site) -> None:
         assert not any(site.get(fields={"X-A": value}).hit for value in "12")
 
 
-@line("stale")
+@line("stale pages")
 def staleness(site: Site) -> None:
     down = Script(early=OSError("the application is down"))
     for said, policy, shown in [
