@@ -10,7 +10,15 @@ from urllib.parse import unquote_to_bytes
 from cachemw._engine_tokens import token
 from cachemw._times import INDEX_TIMEOUT, LONGEST, SLOWEST
 from cachemw.exchange.doubts import Doubts
-from cachemw.exchange.heads import is_complete, patched, stated_length, varying_on, varying_once, without_cookies
+from cachemw.exchange.heads import (
+    is_complete,
+    kept_private,
+    patched,
+    stated_length,
+    varying_on,
+    varying_once,
+    without_cookies,
+)
 from cachemw.exchange.state import EngineT
 from cachemw.rfc9111 import keys
 from cachemw.rfc9111.fields import parse_no_vary_search, parse_tags
@@ -41,6 +49,7 @@ _LASTING: Final = frozenset(
         "no-lifetime",
         "no-store",
         "nonce",
+        "polling",
         "private",
         "rule",
         "set-cookie",
@@ -77,9 +86,9 @@ class Update(Doubts[EngineT]):
                 self.purges = self._targets(head)
             self.wants = () if self.of is None else (keys.mark_key(self.of),)
         if self.of is None or self.never:
-            return self._marked(head)
+            return self._marked(self._ruled_out(head, now) if self.ruled_out and page else head)
         if self.candidates and not self._obey_rules(head.status, head.value("content-type")):
-            return self._refuse("rule", head)
+            return self._refuse("rule", self._ruled_out(head, now) if page else head)
         if self._strips:
             head, self._cookies = without_cookies(head)  # only this client gets them
         given = head
@@ -130,6 +139,14 @@ class Update(Doubts[EngineT]):
         elif self.keep:
             self.stored_ttl = int(storing.lifetime) - (int(now - since) if now > since else 0)  # as a hit says it now
         return self._marked(told)
+
+    def _ruled_out(self, head: Head, now: float) -> Head:
+        """The head of a page that a rule says is never stored: not further out either, if the application says nothing.
+
+        A rule is the only word that whoever cannot change the application has for them.
+        """
+        policy = self.engine.policy
+        return kept_private(head, policy, now) if policy.patch and not policy.django_rules else head
 
     def _is_to_be_told(self, storing: Storing, head: Head) -> bool:
         """Is its lifetime none that the response says itself, and are Cache-Control and Expires what counts for it?

@@ -5,14 +5,18 @@ Rule: nothing here is a rule of HTTP. Who says how long a page is fresh knows be
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from cachemw.rfc9111.messages import Head
+from cachemw.rfc9111.requests import Request
 from cachemw.rfc9111.syntax import OWS
 
-__all__ = ["has_measurements", "has_nonce"]
+__all__ = ["has_measurements", "has_nonce", "is_polled"]
 
 _POLICIES: Final = ("content-security-policy", "content-security-policy-report-only")
+#: In the query of whoever speaks Engine.IO, which Socket.IO stands on: the version of the protocol.
+_ENGINE_IO: Final = re.compile(r"(?:^|&)EIO=[0-9]+(?:&|$)")
 
 
 def has_nonce(head: Head) -> bool:
@@ -26,3 +30,11 @@ def has_measurements(head: Head) -> bool:
     kind, _, parameters = (head.value("content-type") or "").lower().partition(";")
     kind = kind.strip(OWS)
     return kind == "application/openmetrics-text" or (kind == "text/plain" and "version=" in parameters)
+
+
+def is_polled(request: Request) -> bool:
+    """Does Socket.IO ask for what has come since, or for the number of a connection of its own?
+
+    Most clients make each such URL a new one, to be asked by nobody again; some do not.
+    """
+    return "EIO=" in request.query and _ENGINE_IO.search(request.query) is not None

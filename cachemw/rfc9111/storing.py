@@ -14,7 +14,7 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
 
-from cachemw.rfc9111.cautions import has_measurements, has_nonce
+from cachemw.rfc9111.cautions import has_measurements, has_nonce, is_polled
 from cachemw.rfc9111.fields import CacheControl, has_bad_octets, parse_cache_control, parse_list, parse_vary
 from cachemw.rfc9111.freshness import control, explicit_lifetime, forbids_stale, heuristic_lifetime
 from cachemw.rfc9111.invalidation import own_target, same_origin_target
@@ -143,6 +143,8 @@ def unshared(request: Request, head: Head, policy: Policy, *, chosen: bool, plai
             return "nonce"
         if not policy.django_rules and has_measurements(head):
             return "metrics"
+        if not policy.django_rules and is_polled(request):
+            return "polling"
     return ""
 
 

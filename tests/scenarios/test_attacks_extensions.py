@@ -52,6 +52,20 @@ def test_measurements_are_those_of_now(site: Site, kind: str) -> None:
     assert site.get().body == b"later"
 
 
+@pytest.mark.parametrize("query", ["EIO=4&transport=polling", "room=1&transport=polling&EIO=3", "EIO=4&sid=a&t=b"])
+def test_what_one_client_of_socket_io_is_told_is_told_to_no_other(site: Site, query: str) -> None:
+    """The first answer is the number of a connection: who has it reads and writes as the one whom it was given to."""
+    site.answers(Script(body=b'0{"sid":"alice"}'), Script(body=b'0{"sid":"bobby"}'))
+    assert site.get(f"/socket.io/?{query}").trace == "cachemw; fwd=uri-miss; fwd-status=200; detail=polling"
+    assert site.get(f"/socket.io/?{query}").body == b'0{"sid":"bobby"}'
+
+
+@pytest.mark.parametrize("query", ["q=EIO=4", "EIO", "EIO=x&transport=polling", "OLEIO=4", ""])
+def test_pages_that_are_none_of_socket_io_are_stored(site: Site, query: str) -> None:
+    site.get(f"/oils?{query}")
+    assert site.get(f"/oils?{query}").hit
+
+
 @pytest.mark.parametrize(
     "fields",
     [
