@@ -926,10 +926,11 @@ def test_a_stale_page_is_refreshed_by_a_task(page: Counter, clock: Clock, middle
 
 
 def test_a_refresh_by_a_task_that_hangs_is_given_up(
-    page: Counter, clock: Clock, caplog: pytest.LogCaptureFixture
+    page: Counter, clock: Clock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     urlpatterns.clear()
     caches["default"].clear()
+    monkeypatch.setattr("cachemw.flights._REFRESH", 0.05)
 
     async def view(request: HttpRequest) -> HttpResponse:
         if page() == "page 2":
@@ -937,7 +938,7 @@ def test_a_refresh_by_a_task_that_hangs_is_given_up(
         return HttpResponse(f"{page.calls}", headers={"Cache-Control": "max-age=60, stale-while-revalidate=300"})
 
     urlpatterns.append(path("", view))
-    with override_settings(MIDDLEWARE=BOTH, CACHEMW_COLLAPSE_TIMEOUT=0.05):
+    with override_settings(MIDDLEWARE=BOTH):
         client = AsyncClient()
         asyncio.run(visited(client, 1))
         clock.advance(61)
