@@ -100,6 +100,7 @@ class State(Generic[EngineT]):
     timeout: float | None = None
     tags: tuple[str, ...] = ()
     never = False
+    ruled_out = False  # a rule says so
     reads: tuple[str, ...] = ()  # the fields that a view was seen to read
     suspected: tuple[str, ...] = ()  # more of them, which count where nobody said for how long
     identified = False  # somebody has found out who asks, as by credentials

@@ -7,12 +7,15 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import pytest
+from asgiref.wsgi import WsgiToAsgi
 from flask import Flask, Response, request, stream_with_context
 from werkzeug.test import Client
 
-from cachemw import Policy, asgi, cache_page, wsgi
+from cachemw import Policy, Rule, asgi, cache_page, wsgi
 from cachemw.backends.locmem import LocMemCache
-from tests.scenarios.conftest import Script, Site
+from tests.scenarios.conftest import Clock, Script, Site
+
+bridge: Any = WsgiToAsgi  # it has no types
 
 TOKEN = "alice.1-alicealicealice"
 ALICE = {"Cookie": f"theme=dark; csrftoken={TOKEN}"}
@@ -149,6 +152,57 @@ def test_what_is_said_to_browsers_beside_a_targeted_field_leaves_as_it_is(site: 
     assert (told(answer), answer.trace[-7:]) == (("max-age=60", False), "ttl=600")
     site.clock.advance(601)
     assert site.get().trace.endswith("ttl=60")  # now nothing is targeted
+
+
+#: What is answered at a URL of which a rule says `never`, and what leaves.
+NEVER: dict[str, tuple[Policy, int, str | None, str | None]] = {
+    "nothing is said": (Policy(), 200, None, "private"),
+    "of an error": (Policy(), 404, None, "private"),
+    "of something else": (Policy(), 200, "no-transform", "no-transform, private"),
+    "for how long": (Policy(), 200, "max-age=60", "max-age=60"),
+    "for how long in a cache that is shared": (Policy(), 200, "s-maxage=60", "s-maxage=60"),
+    "who may": (Policy(), 200, "public", "public"),
+    "who may not": (Policy(), 200, "no-store", "no-store"),
+    "nothing, and the policy says nothing either": (Policy(patch=False), 200, None, None),
+    "nothing, as by Django": (Policy.django(), 200, None, None),
+}
+
+
+@pytest.mark.parametrize("rule", [Rule("/*", never=True), Rule(content_types="text/html", never=True)])
+@pytest.mark.parametrize("which", NEVER)
+def test_what_a_rule_never_stores_is_stored_by_nobody_unless_the_application_says_so(
+    site: Site, which: str, rule: Rule
+) -> None:
+    policy, status, says, leaves = NEVER[which]
+    site.build(policy=policy, rules=[rule])
+    site.answers(Script(status, [("Cache-Control", says)] if says else []))
+    assert told(site.get()) == (leaves, False)
+    assert site.request("HEAD")["Cache-Control"] == leaves
+    assert site.request("POST")["Cache-Control"] == says
+
+
+def test_what_is_said_to_cdns_alone_is_said(site: Site) -> None:
+    site.build(rules=[Rule("/*", never=True)]).page(cdn_cache_control="max-age=60")
+    assert site.get()["Cache-Control"] is None
+
+
+@pytest.mark.parametrize("bridged", [False, True])
+def test_a_cache_around_the_one_with_the_rule_obeys_it(bridged: bool, clock: Clock) -> None:
+    site = Site("wsgi" if not bridged else "asgi", clock)
+
+    def around(app: Any, interface: str) -> Any:
+        plain: Any = in_a_list([b"page"])
+        inner: Any = wsgi.CacheMiddleware(
+            plain, cache=LocMemCache("outward-in"), rules=[Rule("/account/*", never=True)]
+        )
+        if not bridged:
+            return wsgi.CacheMiddleware(inner, cache=LocMemCache("outward-out"))
+        return asgi.CacheMiddleware(bridge(inner), cache=LocMemCache("outward-out-bridged"))
+
+    site.build(around=around)
+    for path, hit in (("/account/me", False), ("/elsewhere", True)):
+        site.get(path)
+        assert site.get(path).hit is hit
 
 
 # -- nothing is held back ----------------------------------------------------------------------------------------------
