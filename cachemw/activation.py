@@ -139,7 +139,7 @@ def _locale() -> Locale:
 def activate_language(tag: str) -> None:
     """Make `tag` the language of the current request: "de", "pt-BR", or "pt_BR" as Babel writes it.
 
-    With the setting `use_i18n` it is part of the page's key. Raises: ValueError for a text that is no language tag.
+    With the setting `use_i18n` it is part of the page's key. Raises: ValueError if it is not a language tag.
     """
     text = tag.replace("_", "-") if isinstance(tag, str) else ""
     if not LANGUAGE_TAG.fullmatch(text):

@@ -262,12 +262,12 @@ class CacheMiddleware(_Middleware):
 
 
 class UpdateCacheMiddleware(_Middleware):
-    """The outer half: stores what leaves the stack, and patches its headers. Of use with `FetchFromCacheMiddleware`."""
+    """The outer half: stores what leaves the stack, and patches its headers. Use it with `FetchFromCacheMiddleware`."""
 
     fetches = False
 
 
 class FetchFromCacheMiddleware(_Middleware):
-    """The inner half: answers from the cache. Stores nothing without an `UpdateCacheMiddleware` around it."""
+    """The inner half: answers from the cache. It stores nothing without an `UpdateCacheMiddleware` around it."""
 
     updates = False

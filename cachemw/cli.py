@@ -82,7 +82,7 @@ class _HasTable(Protocol):
 
 @main.command(short_help="Create the tables of database caches.")
 @click.argument("tables", metavar="[TABLE]...", nargs=-1)
-@click.option("--cache", "alias", metavar="ALIAS", help="Only this cache; with TABLE: the cache whose database it is.")
+@click.option("--cache", "alias", metavar="ALIAS", help="Only this cache; with TABLE: the cache in whose database.")
 @click.option("--dry-run", is_flag=True, help="Print the SQL and change nothing.")
 @click.pass_context
 def createcachetable(ctx: click.Context, tables: tuple[str, ...], alias: str | None, dry_run: bool) -> None:
@@ -127,10 +127,10 @@ def _create(store: _HasTable, *, dry_run: bool) -> None:
 
 @main.command(short_help="Remove stored pages by URL or by tag.")
 @click.argument("urls", metavar="[URL]...", nargs=-1)
-@click.option("--tag", "tags", metavar="TAG", multiple=True, help="Whatever has this tag; for several say it again.")
-@click.option("--soft", is_flag=True, help="Make it stale: validated, or served for a last time.")
+@click.option("--tag", "tags", metavar="TAG", multiple=True, help="Purge what has this tag; may be repeated.")
+@click.option("--soft", is_flag=True, help="Make pages stale: they are validated, or served one last time.")
 @click.option("--mount", "mounts", metavar="PATH", multiple=True, help="Where the application is mounted, if not at /.")
-@click.option("--cache", "alias", metavar="ALIAS", help="The cache that the pages are in, if not that of the settings.")
+@click.option("--cache", "alias", metavar="ALIAS", help="The cache that holds the pages, if not that of the settings.")
 @click.pass_context
 def purge(
     ctx: click.Context,
@@ -170,7 +170,7 @@ def _cachings(ctx: click.Context, alias: str | None) -> list[Caching]:
 @main.command(short_help="Say whether the caches answer.")
 @click.pass_context
 def check(ctx: click.Context) -> None:
-    """Say what pages are cached with, and whether each cache answers; if one does not, the exit status is 1."""
+    """Say what pages are cached with, and whether each cache answers. If one does not, the exit status is 1."""
     cachings = _cachings(ctx, None)
     for caching in cachings:
         click.echo(f"Pages: {caching.line.pages.cache!r}, for {caching.line.seconds:g} s unless they say for how long")
@@ -202,7 +202,7 @@ def _answers(store: BaseCache) -> bool:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_context
 def clear(ctx: click.Context, aliases: tuple[str, ...], yes: bool) -> None:
-    """Remove every entry of the caches named."""
+    """Remove all entries of the caches named."""
     caches = _caches(ctx)
     named = [caches[alias] for alias in aliases]  # all errors come before the question, and before anything is removed
     if own := [cache for cache in named if _is_its_own(cache)]:

@@ -69,8 +69,8 @@ def make_template_fragment_key(fragment_name: str, vary_on: Iterable[Any] | None
 
         cache.delete(make_template_fragment_key("sidebar", [user.id]))
 
-    vary_on  the values that stand after the name in the tag, in this order: None, texts, numbers, dates, UUIDs, enums,
-             and lists, tuples, sets and dictionaries of them. None in place of the list: there are no values
+    vary_on  the values that stand after the name in the tag, in this order: None, strings, numbers, dates, UUIDs,
+             enums, and lists, tuples, sets and dictionaries of them. None in place of the list: there are no values
 
     Raises: TypeError for another object; use what identifies it, such as user.id.
     """
@@ -131,7 +131,7 @@ def recipe(name: str, timeout: Any, *, html: bool | None) -> Recipe | None:
 
 
 class Part:
-    """A fragment inside of its `with` block. If `missing` is true it is not in the store: render it and set `body`."""
+    """A fragment inside of its `with` block. If `missing` is true, it is not stored: render it and set `body`."""
 
     __slots__ = ("_body", "missing")
 
@@ -263,7 +263,7 @@ def fragment(
                 part.body = render_sidebar(user)
         page += part.body
 
-    name     a text; the key is made of it and of `vary_on` (see `make_template_fragment_key`)
+    name     a string; the key is made of it and of `vary_on` (see `make_template_fragment_key`)
     vary_on  a list of values; for a decorator also a function of the decorated function's arguments that returns the
              list, which is required if that function has parameters
     timeout  seconds; None: for ever; 0 or less: always rendered; left out: the store's TIMEOUT

@@ -71,7 +71,7 @@ class Directives(TypedDict, total=False):
 def patch_cache_control(
     headers: Any, *, extensions: Mapping[str, str | int | bool] | None = None, **directives: Unpack[Directives]
 ) -> None:
-    """Add directives to the Cache-Control field; other directives that it has stay.
+    """Add directives to the Cache-Control field; its other directives stay.
 
         patch_cache_control(response, max_age=60, stale_while_revalidate=30)
 
@@ -150,7 +150,7 @@ def patch_response_headers(headers: Any, cache_timeout: float | None = None, *, 
 
 
 def add_never_cache_headers(headers: Any, *, now: float | None = None) -> None:
-    """Tell every cache not to store the response: the browser's, those on the way, and cachemw.
+    """Tell every cache not to store the response: the browser's, those on the way, and this one.
 
     A response that has CDN-Cache-Control or Surrogate-Control gets `no-store` there, too: some caches read these fields
     and not Cache-Control (RFC 9213 §2.2). `now`: see `patch_response_headers`.
@@ -170,7 +170,7 @@ def patch_vary_headers(headers: Any, names: Iterable[str]) -> None:
 
         patch_vary_headers(response, ["Accept-Language", "Cookie"])
 
-    Raises: TypeError for a text in place of a list, ValueError for a name that no field can have.
+    Raises: TypeError for a string in place of a list, ValueError for a name that no field can have.
     """
     if isinstance(names, str):
         raise TypeError(f"Vary takes a list of names; got {names!r}: write [{names!r}].")
@@ -184,7 +184,7 @@ def patch_vary_headers(headers: Any, names: Iterable[str]) -> None:
 
 
 def has_vary_header(headers: Any, name: str) -> bool:
-    """Does Vary have this name, in any case? "*" is not taken for other names."""
+    """Does Vary have this name, in any case? "*" does not count as other names."""
     return name.lower() in (member.lower() for member in parse_list(lines_of(headers, "Vary")))
 
 

@@ -184,8 +184,8 @@ class WSGILocaleMiddleware(_ByLanguage[WSGIApp], _WSGIMiddleware):
         app = UpdateCacheMiddleware(LocaleMiddleware(FetchFromCacheMiddleware(app), languages=["en", "pt-BR"]))
 
     languages    tags of the site's languages, or Django's pairs of tag and name; left out: the setting `languages`
-    default      the language where the request asks for none of them; left out: the setting `language_code` if
-                 `languages` is left out too, else the first of `languages`
+    default      the language if the request asks for none of them; left out: the setting `language_code` if `languages`
+                 is left out, too, else the first of `languages`
     cookie       name of the cookie that holds a visitor's choice; None: no cookie; left out: the setting
                  `language_cookie`
     path_prefix  "keep": the first segment of the path may be a language; the application routes it. "strip": the
@@ -194,7 +194,7 @@ class WSGILocaleMiddleware(_ByLanguage[WSGIApp], _WSGIMiddleware):
     settings     a `Settings`, or a mapping in Django's shape; None: the environment's
 
     It stands between the two halves of the cache. It sets Content-Language unless the application does. Vary gets
-    Accept-Language, and Cookie too unless the cache's key has the language (`use_i18n`); neither where the path has
+    Accept-Language, and Cookie, too, unless the cache's key has the language (`use_i18n`); neither if the path has
     chosen.
 
     Raises: ImproperlyConfigured for options that cannot be used.
@@ -225,7 +225,7 @@ class WSGITimezoneMiddleware(_ByTimezone[WSGIApp], _WSGIMiddleware):
     default   name of the zone for other requests; left out: the setting `time_zone`
     settings  a `Settings`, or a mapping in Django's shape; None: the environment's
 
-    It stands between the two halves of the cache. A name that is no zone is ignored.
+    It stands between the two halves of the cache. A name that is not a zone is ignored.
     Vary gets Cookie, unless the cache's key has the time zone (`use_tz`).
 
     Raises: ImproperlyConfigured for options that cannot be used, and for a coroutine function as `choose`.

@@ -363,7 +363,7 @@ def cached(
     The decorated function has the methods `invalidate(…)`, `refresh(…)` and `cache_key(…)`, which take its arguments.
     The first two are awaited if the function is async.
 
-    Arguments can be None, numbers, texts, bytes, dates, decimals, UUIDs, paths, enums; lists, tuples, dictionaries and
+    Arguments can be None, numbers, strings, bytes, dates, decimals, UUIDs, paths, enums; lists, tuples, dicts and
     sets of them; and classes and functions that can be imported. For other objects give `key`; for a method it gets
     the object first: `key=lambda self, day: (self.id, day)`.
 
@@ -375,7 +375,7 @@ def cached(
     the cache's serializer restores it: with "json" a tuple becomes a list. A result that cannot be stored is returned
     all the same, and logged.
 
-    Raises: TypeError for an object that is no function, for a generator, and for a wrong `key`; ImproperlyConfigured
+    Raises: TypeError for anything but a function, for a generator, and for a wrong `key`; ImproperlyConfigured
     for other wrong options. A call raises TypeError if an argument cannot be part of a key, and if the function is a
     view of Flask or Quart without `key`; InvalidCacheBackendError for an alias that is not configured.
     """

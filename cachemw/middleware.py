@@ -113,9 +113,9 @@ def CacheMiddleware(app: Any, **options: Any) -> Any:
 
     cache       an alias, a URL, or a store; left out: the alias in the settings
     policy      a `Policy`; left out: the settings' own
-    seconds     how long, in seconds, a page is fresh whose response does not say; left out: the `seconds` of `policy`,
+    seconds     how long a page is fresh if its response does not say, in seconds; left out: the `seconds` of `policy`,
                 of the settings, or of their policy, the first that is set, else 600
-    key_prefix  a text that is part of every key; left out: the settings' own
+    key_prefix  a string that is part of every key; left out: the settings' own
     rules       a list of `Rule`; left out: the settings' own
     hooks       a `Hooks`; its functions run around the cache
     settings    a `Settings`, or a mapping in Django's shape (such as Flask's `app.config`); left out: read from the
@@ -125,7 +125,7 @@ def CacheMiddleware(app: Any, **options: Any) -> Any:
     `purge` and `page_failures` take it as `caching`.
 
     Raises: ImproperlyConfigured for a wrong setting, for an async hook around a WSGI application, and if the signature
-    of `app` is that of neither interface, or of both.
+    of `app` fits neither interface, or both; TypeError for an unknown option.
     """
     return _around(app, asgi.CacheMiddleware, wsgi.CacheMiddleware, options)
 

@@ -56,7 +56,7 @@ def purge(
     before this process reads from the store again.
 
     Raises: ValueError for a URL that is not absolute, and for a tag that no page can have; TypeError for an object that
-    is no text, and without URLs and tags.
+    is not a string, and without URLs and tags.
     """
     total = 0
     for pages, kind, of, at in _plan(urls, tags, soft, caching, mounts):

@@ -48,15 +48,15 @@ _PAGES: Final = frozenset({"application/json", "application/xhtml+xml", "text/ht
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One line of a table of rules. A condition that is left out matches everything; an effect, changes nothing.
+    """One rule of a table. A condition that is left out matches everything; an effect that is left out changes nothing.
 
         Rule("/blog/*", content_types=("text/html",), lifetime=600, ignore_query=("utm_*",))
 
     Conditions:
 
-    path           compared with the path below the mount, without the query, percent-decoded, case-sensitive. A text
+    path           compared with the path below the mount, without the query, percent-decoded, case-sensitive. A string
                    has to match the whole path; "*" in it matches any characters, "/" too; "/blog/*" also matches
-                   "/blog". A text that begins with "^", or a compiled pattern, is a regular expression (`search`)
+                   "/blog". A string that begins with "^", or a compiled pattern, is a regular expression (`search`)
     methods        "GET" includes "HEAD"
     statuses       numbers, or classes such as "4xx"
     content_types  "text/html", "image/*"; parameters do not matter
@@ -69,8 +69,7 @@ class Rule:
     ignore_query   names of query parameters that are not part of the key; "utm_*": all that begin with "utm_"
     set_cookie     "strip": the page is stored without its cookies; only its first visitor gets them. None: as the
                    policy says; by default a page with a cookie is not stored
-    never          neither looked up nor stored; with `statuses` or `content_types`: not stored. Where the response says
-                   nothing of caching it leaves with `Cache-Control: private`, for the caches in front
+    never          neither looked up nor stored; with `statuses` or `content_types`: not stored
 
     Raises: ImproperlyConfigured for a wrong value.
     """
@@ -141,7 +140,7 @@ class Rule:
 
 
 class Rules(Sequence[Rule]):
-    """A table of rules, in order: a sequence of `Rule`. The first rule that matches holds.
+    """A table of rules, in order: a sequence of `Rule`. The first rule that matches counts.
 
         Rules([Rule("/account/*", never=True), {"path": "*.css", "lifetime": 86400}])
 

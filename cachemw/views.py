@@ -121,8 +121,9 @@ def cache_page(
 
     timeout     seconds
     cache       alias, URL or store; None: the site's, else the default of the environment
-    key_prefix  a text that is part of the keys; None: the site's
-    tags        names by which the pages can be purged: texts, or a function of the view's arguments that returns texts
+    key_prefix  a string that is part of the keys; None: the site's
+    tags        names by which the pages can be purged: a list of strings, or a function of the view's arguments that
+                returns one
 
     Under a `CacheMiddleware` with the same cache and key prefix, that middleware stores the page: before a hit, only
     what stands around the middleware runs. Otherwise the decorator stores it: login checks and before hooks that stand
@@ -136,7 +137,7 @@ def cache_page(
     mounted in another one: the next request fetches the page.
 
     Raises: ImproperlyConfigured for a wrong timeout, cache or key prefix; TypeError or ValueError for wrong tags;
-    TypeError for an object that is no view. For an unknown alias: ImproperlyConfigured at the first request, or at
+    TypeError for an object that is not a view. For an unknown alias: ImproperlyConfigured at the first request, or at
     start-up with `CacheMW` or `lifespan`.
     """
     return CachePage(timeout, cache, key_prefix, tags)
@@ -312,8 +313,8 @@ def conditional(*, etag: ETagFunction | None = None, last_modified: LastModified
         @conditional(etag=lambda id: str(version_of(id)))
         def article(id): ...
 
-    etag           a function of the view's arguments; it returns an entity-tag ('"v1"', 'W/"v1"', or the bare text v1),
-                   or None
+    etag           a function of the view's arguments; it returns an entity-tag ('"v1"', 'W/"v1"', or only the opaque
+                   part, 'v1'), or None
     last_modified  a function of the view's arguments; it returns a datetime (without a time zone: UTC), seconds since
                    the epoch, or None
 
@@ -322,7 +323,8 @@ def conditional(*, etag: ETagFunction | None = None, last_modified: LastModified
     `If-Match: *` fails then, and `If-None-Match: *` passes. For PUT and other methods that change something, If-Match
     and If-Unmodified-Since prevent lost updates.
 
-    Raises: TypeError without a function, for an object that is none, and for coroutine functions on a plain view.
+    Raises: TypeError without a function, for anything that is not a function, and for coroutine functions on a plain
+    view.
     """
     for function in (etag, last_modified):
         if function is not None and not callable(function):

@@ -18,10 +18,10 @@ def static() -> None:
 
 @static.command("build")
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
-@click.option("--to", "target", metavar="DIR", required=True, help="Where to write; made if it is not there.")
-@click.option("--url", metavar="URL", default="/static/", show_default=True, help="Where DIR is going to be served.")
-@click.option("--compress", metavar="CODINGS", help=f"Some of {','.join(COMPRESSIONS)}; left out: the installed ones.")
-@click.option("--missing-ok", is_flag=True, help="Build in spite of problems; what they name stays as it is.")
+@click.option("--to", "target", metavar="DIR", required=True, help="The folder to write to; made if it does not exist.")
+@click.option("--url", metavar="URL", default="/static/", show_default=True, help="The URL of DIR on the site.")
+@click.option("--compress", metavar="CODINGS", help=f"Some of {','.join(COMPRESSIONS)}; left out: all installed.")
+@click.option("--missing-ok", is_flag=True, help="Build despite problems; such references stay as they are.")
 def build_command(sources: tuple[str, ...], target: str, url: str, compress: str | None, missing_ok: bool) -> None:
     """Write the files of the SOURCE folders to DIR, each also under a name that has the hash of its content.
 

@@ -37,23 +37,23 @@ class BaseCache(LowLevel, Records):
     params    a mapping:
 
         TIMEOUT       seconds, default 300; None: for ever
-        KEY_PREFIX    a text, default ""
+        KEY_PREFIX    a string, default ""
         VERSION       default 1
         KEY_FUNCTION  a function of key, prefix and version, or its dotted path
         SERIALIZER    "pickle" (the default), "json", "msgpack", or an object with `dumps` and `loads`
-        SECRET        a text, or several, the newest first; stored values are authenticated with it
+        SECRET        a string, or several, the newest first; stored values are authenticated with it
         OPTIONS       a mapping of the backend's own options, and of these:
 
             fail_open         True: if the store does not answer, the low-level API behaves as if nothing were stored;
                               default: it raises BackendUnavailable
-            compress          compress the bodies of pages: "zlib", or "zstd" from the extra `zstd`; default: not. A
+            compress          compress the bodies of pages: "zlib", or "zstd" from the extra `zstd`; default: do not. A
                               process without this option can read them, too. Values are not compressed
             compress_above    bytes, default 16384; smaller bodies are not compressed
-            max_decompressed  bytes, default 64 MiB; a body that would become larger is a miss
+            max_decompressed  bytes, default 64 MiB; a body that would grow larger is a miss
 
     Local memory does not have the last three options: it does not keep pages as bytes.
 
-    Raises: ImproperlyConfigured, which says the setting, the value and what is allowed.
+    Raises: ImproperlyConfigured, which names the setting, the value and what is allowed.
     """
 
 

@@ -54,9 +54,9 @@ class DatabaseCache(BaseCache):
         `inline_reads` (SQLite: tasks read on the event loop while that is quick; default True).
 
     Drivers: sqlite3; psycopg for both halves; PyMySQL and, for the async half, asyncmy. The async half of SQLite works
-    in threads, but for quick reads. The bound may be exceeded by 2 % for each process.
+    in threads, but for quick reads. `max_entries` may be exceeded by 2 % for each process.
 
-    Raises: ImproperlyConfigured.
+    Raises: ImproperlyConfigured for a wrong URL, table or option; InvalidCacheBackendError if a driver is missing.
     """
 
     option_names: ClassVar[frozenset[str] | None] = frozenset(

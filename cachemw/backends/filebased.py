@@ -51,14 +51,14 @@ _INT64: Final = range(-(2**63), 2**63)
 class FileBasedCache(BlockingCache):
     """Entries as files, in 1024 directories below LOCATION.
 
-    location: an absolute path (text or `Path`); created if it is missing, mode 0700. On a local file system.
+    location: an absolute path (a string or `Path`) on a local file system; created with mode 0700 if it is missing.
     OPTIONS: `max_entries` (default 100 000), `max_bytes` (of the files; default 1 GiB, None: no bound) and
         `cull_frequency` (default 3: a third of the entries goes when the store is full, the expired and then the
         oldest first; 0: all of them). With several processes the bounds may be exceeded by 1 % for each.
-        `inline_reads` (default True): tasks read on the event loop while that is quick, else in threads.
+        `inline_reads` (default True): tasks read on the event loop as long as that is quick, else in threads.
 
-    Raises: ImproperlyConfigured if the directory is relative, cannot be created or written, or if everybody may write
-        to it and no SECRET is set: what stands there is unpickled.
+    Raises: ImproperlyConfigured if the directory is relative, or cannot be created or written; and if everybody may
+        write to it and no SECRET is set, since its files are unpickled.
     """
 
     near = True

@@ -38,12 +38,12 @@ _FOREVER: Final = int(FOREVER)
 class LocMemCache(InlineCache):
     """Values in this process's memory, shared by all its threads and event loops.
 
-    location: a name; caches of one name share their entries.
+    location: a name; caches with the same name share their entries.
     OPTIONS: MAX_ENTRIES (10 000; Django: 300, too few for pages), CULL_FREQUENCY (3: a third goes when the limit is
         reached; 0: all), MAX_BYTES (256 MiB, pages' bodies and fields included; None: no such limit).
 
-    Strings, bytes, numbers, booleans and None are kept as they are; other values are serialized, so that nobody can
-    change what another one reads. Pages are kept as the objects given.
+    Strings, bytes, numbers, booleans and None are kept as they are. Other values are serialized, so that nobody can
+    change what another one reads. Pages are kept as the objects that they are.
     """
 
     shared: ClassVar[bool] = False

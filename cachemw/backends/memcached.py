@@ -75,11 +75,12 @@ class PyLibMCCache(MemcachedCache):
     """Memcached by pylibmc (`pip install 'cachemw[pylibmc]'`), and by cachemw's own client for asyncio.
 
     OPTIONS, besides those of every Memcached cache: `binary`, `username` and `password` (SASL, which has only the
-    binary protocol: asyncio then waits for pylibmc in threads) and `behaviors`, by pylibmc's names; those that choose
-    among servers (`distribution`, `hash`, `ketama`, …) have nothing to choose here, see Rule 1 of the module. Without
-    SASL the servers have to understand the text protocol, as they do unless they were started with `-B binary`: asyncio
-    uses it, what several keys are asked for, and all for a server that is named by an IPv6 address, which libmemcached
-    does not find. With SASL such an address is refused, and integers count in steps below 2**31.
+    binary protocol: asyncio then waits for pylibmc in threads) and `behaviors`, by pylibmc's names. Those that choose
+    among servers (`distribution`, `hash`, `ketama`, …) have no effect, see Rule 1 of the module.
+
+    Without SASL, the servers have to understand the text protocol, as they do unless they were started with `-B
+    binary`. It is used by asyncio, for several keys at once, and for servers that are named by an IPv6 address, which
+    libmemcached does not find. With SASL, such an address is refused, and integers count in steps below 2**31.
     """
 
     option_names: ClassVar[frozenset[str] | None] = COMMON | {"behaviors", "binary", "password", "username"}

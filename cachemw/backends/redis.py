@@ -38,8 +38,8 @@ _caches: weakref.WeakSet[RedisCache] = weakref.WeakSet()
 class RedisCache(BaseCache):
     """Values and pages in Redis (5 or later) or Valkey.
 
-    location: one URL, or several (a list, or one text separated by `;` or `,`): the first takes writes, a random other
-        one each read. redis://[user:password@]host[:port][/db], rediss:// (TLS), unix:///path?db=0,
+    location: one URL, or several (a list, or one string separated by `;` or `,`): the first takes the writes, a random
+        other one each read. redis://[user:password@]host[:port][/db], rediss:// (TLS), unix:///path?db=0,
         redis+sentinel://[user:password@]h1[:port],h2/service[/db], redis+cluster://[user:password@]h1[:port],h2
         (and rediss+…).
     OPTIONS: those of redis-py's connections: db, username, password, credential_provider, client_name, protocol (3,
@@ -48,8 +48,8 @@ class RedisCache(BaseCache):
         max_connections (of threads, to one server; then they wait), pool_class (a pool of redis-py's for threads),
         sentinel_kwargs (options for the Sentinels' connections), serializer (as SERIALIZER).
 
-    Threads take a connection each from a stack; the tasks of an event loop share one. Integers are stored as Redis
-    counts them, all else as the serializer has it, in the way of Django's own Redis cache.
+    Each thread takes a connection from a stack; the tasks of an event loop share one. As in Django's own Redis cache,
+    integers are stored as Redis counts them, everything else as the serializer writes it.
 
     Raises: ImproperlyConfigured for an unknown option, URL or value; BackendUnavailable when a server does not answer.
     """

@@ -37,10 +37,10 @@ class TieredCache(BaseCache):
         most; default: on Redis as long as the shared one, else 1), local_max_entries, local_max_bytes,
         local_cull_frequency (as `LocMemCache`).
 
-    In a Redis Cluster, which has a channel per node, and on a server without client tracking (before Redis 6) it keeps
-    entries as on the stores that tell nothing.
+    In a Redis Cluster, which has a channel per node, and on a server without client tracking (before Redis 6),
+    `local_timeout` is 1 by default, as on the other stores.
 
-    Raises: ImproperlyConfigured, also for a shared store that is none.
+    Raises: ImproperlyConfigured, also for a shared store that other processes do not see.
     """
 
     option_names: ClassVar[frozenset[str] | None] = frozenset(

@@ -138,7 +138,7 @@ def purge(of: Any, *urls: Any, tags: Iterable[str] | None = None, soft: bool = F
         purge(request, request.url_for("news"))
 
     of    the application, or a request to it: the pages of its middlewares and of its views
-    urls  absolute, as texts or as Starlette's `URL`; with a request also paths, which get its host
+    urls  absolute, as strings or as Starlette's `URL`; with a request also paths, which get its host
 
     See `cachemw.purge` for the other arguments. Raises: ValueError for a URL whose host is not known.
     """
