@@ -30,6 +30,8 @@ __all__ = [
 def interface_of(app: Any) -> Literal["asgi", "wsgi"]:
     """The interface of an application: "asgi" for a coroutine function or three arguments, "wsgi" for two.
 
+    Where more are optional, the names of PEP 3333 tell: Zope's application takes some that servers do not give.
+
     Raises: ImproperlyConfigured if it is no application, and if its signature allows both: a wrong guess would fail at
     the first request.
     """
@@ -40,6 +42,8 @@ def interface_of(app: Any) -> Literal["asgi", "wsgi"]:
     for taken in numbers:  # the wrapped function first, then the wrapper
         if len(taken) == 1:
             return "wsgi" if 2 in taken else "asgi"
+    if any(numbers) and tuple(inspect.signature(app).parameters)[:2] == ("environ", "start_response"):
+        return "wsgi"
     if any(numbers) and (not numbers[0] or getattr(app, "__module__", None) == "wsgiref.validate"):
         return "wsgi"  # takes any number: one of werkzeug's responders (around a function of one), or the validator
     advice = "take the middleware from cachemw.wsgi or cachemw.asgi."

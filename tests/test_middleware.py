@@ -105,7 +105,7 @@ def unnamed_twice(*args: Any) -> Any:
     return unnamed(*args)
 
 
-def with_a_third(environ: Any, start_response: Any, other: Any = None) -> list[bytes]:
+def with_a_third(first: Any, second: Any, third: Any = None) -> list[bytes]:
     return []
 
 
@@ -119,6 +119,17 @@ def test_what_may_be_either_is_not_guessed(app: Any) -> None:
         CacheMiddleware(app)
     assert wsgi.CacheMiddleware(app)
     assert asgi.CacheMiddleware(app)
+
+
+def publish_module(environ: Any, start_response: Any, _publish: Any = None, _response: Any = None) -> list[bytes]:
+    """As Zope's: the rest is for its tests."""
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [f"by {_publish}".encode()]
+
+
+def test_an_application_may_take_more_than_servers_give() -> None:
+    assert interface_of(publish_module) == "wsgi"
+    assert Client(CacheMiddleware(publish_module, cache="dummy://")).get("/", buffered=True).text == "by None"
 
 
 @functools.wraps(unnamed)
