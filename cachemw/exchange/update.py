@@ -293,7 +293,9 @@ class Update(Doubts[EngineT]):
         """The key of the response that is to be stored, and the `VaryIndex` to write with it, if one is needed.
 
         An index with all names that are needed is not written again: that could restore what a purge has just removed.
-        New names make a new index, and so new variants.
+        New names make a new index, and so new variants. A response that names fewer is one variant among the others:
+        those who have an older one are shown that until it is stale, though RFC 9111 §4 wants the most recent of all
+        that match. Else a page that names Cookie to its members alone would lose all variants whenever others ask.
         """
         engine, of = self.engine, self.of
         assert of is not None

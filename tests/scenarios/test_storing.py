@@ -600,6 +600,27 @@ def test_a_page_that_begins_to_vary_is_not_shared(site: Site) -> None:
     assert site.get("/", {"X-User": "ann"}).hit
 
 
+@pytest.mark.parametrize("later", ["Accept-Encoding", ""])
+def test_a_page_that_varies_on_less_by_now_is_shared_no_sooner(site: Site, later: str) -> None:
+    """Each has what was last said to them; what was said to ann while it varied is shown to nobody else."""
+
+    def page(asked: Asked) -> Script:
+        who = asked.fields.get("x-user", "nobody")
+        varies = "X-User, Accept-Encoding" if who == "ann" else later
+        return Script(fields=[("Vary", varies)] if varies else [], body=who.encode())
+
+    site.respond = page
+    everybody: list[dict[str, str]] = [{"X-User": "ann"}, {}, {"X-User": "bob"}]
+    for hits in (False, True, True):
+        for asked in everybody:
+            answer = site.get("/", asked)
+            assert (answer.body, answer.hit) == (asked.get("X-User", "nobody").encode(), hits)
+    site.clock.advance(601)
+    for asked in reversed(everybody):  # nobody's page first, which names no user
+        assert site.get("/", asked).body == asked.get("X-User", "nobody").encode()
+    assert len(site.calls) == 6
+
+
 @pytest.mark.parametrize(
     "name", ["Connection", "Keep-Alive", "Proxy-Authenticate", "TE", "Trailer", "Upgrade", "Proxy-Authentication-Info"]
 )
