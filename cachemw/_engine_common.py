@@ -1,7 +1,7 @@
-"""Common: what all engines of one store have in common in this process, whatever the middlewares that made them.
+"""Common: what all engines of one store have in common in this process, whichever middlewares made them.
 
-Rule: a purge is of a store, not of a middleware. Whatever it needs to know of the pages, or of the order of things,
-stands here, and whoever purges has it.
+Rule: a purge concerns a store, not a middleware. Whatever it has to know about the pages, or about the order of events,
+is kept here, where every purge finds it.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ __all__ = ["Common"]
 
 
 class Common:
-    """What was learnt of the URLs of one store, and its clock.
+    """What was learnt about the URLs of one store, and its clock.
 
-    search   resource without query -> what a response said of its query
-    said     the same of what responses said before, which purges have to know
-    mounts   space -> where applications were seen mounted
+    search resource without query -> what a response said about its query said resource without query -> what earlier
+    responses said, which purges have to know mounts space -> the paths where applications were seen mounted
     """
 
     def __init__(self) -> None:
@@ -33,17 +32,19 @@ class Common:
         self._stamp = 0.0
 
     def join(self, engine: Engine) -> None:
-        """This one has it in common with the others, as long as somebody uses it."""
+        """Count this engine among those that share it, for as long as somebody uses it."""
         self._engines[id(engine)] = engine
 
     def unsee(self) -> None:
-        """Every engine is to ask anew by which key a URL goes."""
-        for known in self._engines.valuerefs():  # a list of its own: other threads make engines meanwhile
+        """Have every engine work out again which key a URL has."""
+        for known in self._engines.valuerefs():  # a copy: other threads make engines meanwhile
             engine = known()
             if engine is not None:
                 engine.seen.clear()
 
     def stamp(self, now: float) -> float:
-        """`now`, but later than every stamp before it: what began after a purge is told from what began before."""
+        """`now`, but later than every earlier stamp, so that what began after a purge can be told from what began
+        before it.
+        """
         self._stamp = now if now > self._stamp else self._stamp + 1e-6
         return self._stamp

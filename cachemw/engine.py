@@ -1,6 +1,7 @@
 """The engine: the configuration of one cache, compiled for the path of a hit, and what this process has learnt.
 
-What is learnt makes look-ups cheaper and never decides: it may be lost at any time, and other processes lack it.
+What it has learnt makes look-ups cheaper and never decides anything: it may be lost at any time, and other processes
+lack it.
 """
 
 from __future__ import annotations
@@ -22,18 +23,18 @@ __all__ = ["Engine", "Learnt", "Variants", "bounded", "variant_key"]
 K = TypeVar("K")
 V = TypeVar("V")
 
-_LEARNT: Final = 16_384  # URLs of which a process remembers what it learnt
-_LONGEST: Final = 1_024  # characters of what is remembered: what is longer is a stranger's, and made anew each time
+_LEARNT: Final = 16_384  # URLs about which a process remembers what it learnt
+_LONGEST: Final = 1_024  # characters of a remembered key: a longer one is a stranger's, and made anew each time
 _PAIRS: Final = 2_048  # fields that several pages have in common
 #: Fields that hardly any two pages have in common.
 _OWN: Final = frozenset(
     {"content-length", "content-location", "date", "etag", "expires", "last-modified", "link", "location", "set-cookie"}
 )
 _MOUNTS: Final = 64  # paths at which one application is mounted
-_SAID: Final = 7  # what else responses of one path said before of the query; honest ones hardly ever change their mind
+_SAID: Final = 7  # older No-Vary-Search rules kept for each path; an honest site hardly ever changes its own
 
-#: Request fields that can change what a stored response means for this request. One that carries none of them (and
-#: none of the policy's keyed fields) is plain: if a fresh response is there, it is the answer.
+#: Request fields that can change what a stored response means for this request. A request with none of them (and with
+#: none of the policy's keyed fields) is plain: if there is a fresh response, it is the answer.
 _CONDITIONAL: Final = frozenset(
     {
         "authorization",
@@ -52,9 +53,10 @@ _CONDITIONAL: Final = frozenset(
 
 
 def bounded(memory: dict[K, V], size: int = _LEARNT) -> dict[K, V]:
-    """The memory, with room for one more: it begins anew when it is full.
+    """The memory, with room for one more: it is emptied when it is full.
 
-    To drop the oldest alone would cost more: a dictionary whose first members went is slow to find its first one.
+    Dropping only the oldest would cost more: a dictionary that has lost its first members is slow to find its first
+    one.
     """
     if len(memory) >= size:
         memory.clear()
@@ -117,7 +119,7 @@ class Variants:
 def variant_key(
     of: str, index: VaryIndex, request: Request, properties: Callable[[str], str | None], normalize: bool
 ) -> str:
-    """The key of the variant that a request selects; `properties` knows the names that begin with ":", no fields."""
+    """The key of the variant that a request selects; `properties` has the values of names that begin with ":"."""
     values: list[Sequence[str]] = []
     for name in index.names:
         if name[:1] == ":":
@@ -197,8 +199,8 @@ class Engine:
         return learnt
 
     def see(self, request: Request, of: str) -> None:
-        """Remember the request's URL, so that the next request to it finds its keys made."""
-        if len(of) <= _LONGEST and len(request.query) <= _LONGEST:  # of which the key may have left something out
+        """Remember the request's URL, so that the next request to it finds its keys ready."""
+        if len(of) <= _LONGEST and len(request.query) <= _LONGEST:  # the key may leave something of it out
             bounded(self.seen)[request.identity] = self.remember(of)
 
     def vary(self, of: str, index: VaryIndex, request: Request) -> Variants:
@@ -206,18 +208,20 @@ class Engine:
         found = Variants(of, index, request, self.selections, normalize=self.policy.normalize_vary)
         learnt = self.remember(of)
         if learnt.variants is None or learnt.variants.index.generation != index.generation:
-            learnt.room = {}  # the variants of another generation take no room any more
+            learnt.room = {}  # variants of another generation take no room any more
         learnt.variants = found
         return found
 
     def make_room(self, of: str, variant: str, now: float, until: float, *, distinct: bool) -> Sequence[str] | None:
-        """Count a variant of this URL, stored until then; which others have to go for it, None if it cannot be stored.
+        """Count a variant of this URL that is stored `until` then. Returns the variants that it replaces, or None: do
+        not store it.
 
-        Variants of one URL are bounded: whoever sends new field values all day fills no store. Any other one goes: were
-        the newest not stored, a stranger who came first could keep a page from being stored at all; were it the oldest
-        that goes, many visitors in turn would find nothing. What the distinctions of requests led to goes first, and
-        takes no other's place; nor does one with a long key, which is not remembered. The variant that came with the
-        index is not among those counted, but it counts.
+        The number of variants of a URL is limited, so that nobody can fill the store by sending new field values all
+        day. The one that is replaced is chosen by chance: if the newest were refused, a stranger who came first could
+        keep a page from being stored at all; if the oldest were replaced, many visitors in turn would find nothing.
+        Variants that exist because of a request's distinctions are replaced first, and replace no others; nor does one
+        with a long key, which is not remembered. The variant that came with the index is not in the memory, but it
+        counts.
         """
         room, most = self.remember(of).room, self.policy.max_variants - 1
         name = variant if len(variant) <= _LONGEST else hash(variant)
@@ -238,7 +242,7 @@ class Engine:
                     gone.append(victim)
         if name not in room:
             self._counted += 1
-            if self._counted > _LEARNT:  # what is counted is bounded, too: it begins anew when it is full
+            if self._counted > _LEARNT:  # this memory is bounded, too: it is emptied when it is full
                 self._counted = 1
                 for learnt in list(self.learnt.values()):
                     learnt.room = {}
@@ -251,11 +255,13 @@ class Engine:
         return 0
 
     def is_before(self, record: StoredResponse, moment: float) -> bool:
-        """May the record be of before a purge at this moment, by the clock of another machine?"""
+        """Could the record be older than a purge at this moment, by another machine's clock?"""
         return record.began - self.skew <= moment
 
     def stamp(self, now: float) -> float:
-        """`now`, but later than every stamp before it: what began after a purge is told from what began before."""
+        """`now`, but later than every earlier stamp, so that what began after a purge can be told from what began
+        before it.
+        """
         return self.common.stamp(now)
 
     def shared_pairs(self, head: Head, places: Iterable[int] | None = None) -> Fields:
@@ -269,18 +275,18 @@ class Engine:
         return tuple([fields[i] if names[i] in _OWN else pairs.get(fields[i]) or self._pair(fields[i]) for i in places])
 
     def _pair(self, field: Field) -> Field:
-        """A field that no page has had before."""
+        """A field that no page has had so far."""
         if len(field[0]) + len(field[1]) > _LONGEST:
             return field
         return bounded(self._pairs, _PAIRS).setdefault(field, field)
 
     def hear(self, request: Request, search: NoVarySearch | None) -> bool:
-        """Remember what a response says of the query (None: that all of it matters); False if that is no news."""
+        """Remember what a response says about the query (None: all of it matters); False if that was known."""
         bare = keys.resource(self.space, *request.url[:4], "")
         before = self.search.get(bare)
         if len(bare) > _LONGEST or before == search:
             return False
-        if before is not None:  # what was stored by it stays where it is, and is found again should it be said again
+        if before is not None:  # what was stored under it stays, and is found again if a response states it again
             said = [one for one in self.common.said.get(bare, ()) if one != before]
             bounded(self.common.said)[bare] = (*said[-_SAID:], before)
         if search is None:
@@ -291,11 +297,11 @@ class Engine:
         return True
 
     def pass_by(self, key: str, now: float) -> None:
-        """For a while nobody waits for another's answer on this key (hit-for-miss)."""
+        """For a while, let nobody wait for another's answer on this key (hit-for-miss)."""
         bounded(self.passing)[hash(key)] = now + self.policy.hit_for_miss
 
     def passes_by(self, key: str, now: float) -> bool:
-        """Was an answer on this key of use to its own client alone, a short time ago?"""
+        """Was a recent answer on this key of use only to its own client?"""
         return self.passing.get(hash(key), 0.0) > now
 
     def resource(self, request: Request, ignore: tuple[str, ...] = ()) -> str:
@@ -303,9 +309,11 @@ class Engine:
         return self.locate(request, ignore)[0]
 
     def resources(self, request: Request, ignore: tuple[str, ...] = ()) -> list[str]:
-        """All that this URL's resource may have been: whatever was known, and when, of what does not matter in a query.
+        """Every resource that this URL may have had, whatever was known at the time about parameters that do not
+        matter.
 
-        A purge has to reach what was stored before a rule or a response said it, and in processes that do not know.
+        A purge has to reach pages that were stored before a rule or a response said so, or by a process that does not
+        know it.
         """
         scheme, host, mount, path, query = request.url
         policy, bare = self.policy, keys.resource(self.space, scheme, host, mount, path, "")
@@ -316,7 +324,7 @@ class Engine:
         return [keys.resource(self.space, scheme, host, mount, path, query) for query in dict.fromkeys(queries)]
 
     def locate(self, request: Request, ignore: tuple[str, ...] = ()) -> tuple[str, NoVarySearch | None]:
-        """The same, and what a response said of the query, if that made this key another one."""
+        """The resource, and what a response said about the query, if that changed the resource."""
         scheme, host, mount, path, query = request.url
         if query and (ignore or not self.simple_query):
             policy = self.policy
