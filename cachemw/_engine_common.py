@@ -20,8 +20,9 @@ __all__ = ["Common"]
 class Common:
     """What was learnt about the URLs of one store, and its clock.
 
-    search resource without query -> what a response said about its query said resource without query -> what earlier
-    responses said, which purges have to know mounts space -> the paths where applications were seen mounted
+    search   resource without query -> what a response said about its query
+    said     resource without query -> what earlier responses said, which purges have to know
+    mounts   space -> the paths where applications were seen mounted
     """
 
     def __init__(self) -> None:
