@@ -64,12 +64,12 @@ def bounded(memory: dict[K, V], size: int = _LEARNT) -> dict[K, V]:
 
 
 class Learnt:
-    """What a process remembers of one URL, so that the next look-up asks for all it needs at once.
+    """What a process remembers about one URL, so that the next look-up asks for all it needs at once.
 
-    primary   its primary key; `rest` are the keys of the marks that a look-up has to know besides
+    primary   its primary key; `rest` are the keys of the other marks that a look-up needs
     variants  where its variants are, if it has any
     room      what counts them: each secondary key, or the hash of a long one -> when its record expires, and whether
-              what was distinct in a request led there
+              it exists because of the request's distinctions
     """
 
     __slots__ = ("of", "primary", "rest", "room", "variants", "wants")
@@ -84,9 +84,9 @@ class Learnt:
 
 
 class Variants:
-    """Where the variants of one URL are. It never changes: a thread that holds one is not led into another's.
+    """Where the variants of one URL are. It never changes, so a thread that holds one is not led to another's variants.
 
-    memory   secondary keys made before, of all URLs, by generation and selection: one bound for what strangers send
+    memory   secondary keys made before, of all URLs, by generation and selection: one limit for what strangers send
     """
 
     __slots__ = ("_memory", "_native", "_normalize", "_properties", "index", "of")
@@ -102,7 +102,7 @@ class Variants:
         self._properties = tuple([name for name in index.names if name[:1] == ":"])
 
     def select(self, request: Request, properties: Callable[[str], str | None]) -> str:
-        """The key of the variant that this request selects; `properties` knows those that are no fields."""
+        """The key of the variant that this request selects; `properties` has the values of what is not a field."""
         index, native = self.index, self._native
         values = request.selection(native) if request.before is None else request.told_selection(native)
         selection: Hashable = (index.generation, values)
@@ -134,14 +134,14 @@ def variant_key(
 
 
 class Engine:
-    """The configuration of one cache, compiled, and what this process has learnt of its pages.
+    """The configuration of one cache, compiled, and what this process has learnt about its pages.
 
-    policy   the choices; `seconds` the lifetime where a response says nothing (RFC 9111 leaves it to the cache)
+    policy   the choices; `seconds` is the lifetime if a response states none (RFC 9111 leaves it to the cache)
     space    first part of every key: see `keys.namespace`
     i18n, tz language and time zone are part of the key
-    shared   other processes see the store: clocks may differ by `skew` seconds
-    distant  a look-up is a round trip: it asks for all that a miss would have to know besides
-    common   what the engines of the same store share; None: there is no other
+    shared   other processes see the store: their clocks may differ by `skew` seconds
+    distant  a look-up is a round trip, so it also asks for everything that a miss would need
+    common   what the engines of the same store share; None: this is the only one
     keeps    False: nothing is ever stored, and nobody waits for it
     """
 
