@@ -28,15 +28,16 @@ from cachemw.rfc9111.validation import (
 
 __all__ = ["Decision"]
 
-#: Fields of a refusal without a body; PEP 3333's validator wants the type all the same.
+#: Fields of a refusal without a body; PEP 3333's validator wants the type anyway.
 _EMPTY: Final = (("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", "0"))
 
-#: Answers to HEAD that tell of the page; others are about this request, or HEAD as such, and no purge button (§4.3.5).
+#: Answers to HEAD that say something about the page. Others are about this request, or about HEAD itself, and must not
+#: work as a purge button (§4.3.5).
 _OF_THE_PAGE: Final = frozenset({200, 404, 410})
 
 
 class Decision(Doubts[EngineT]):
-    """The part of the fetching half that has a stored response, or none, in its hands."""
+    """The part of the fetching half that decides once it knows the stored response, or that there is none."""
 
     def _judge(self, record: StoredResponse, softened: bool) -> None:
         if record.status == 206 and serves(record, self.request) is None:
@@ -66,7 +67,9 @@ class Decision(Doubts[EngineT]):
         self.hit = record if self.reply is None else None
 
     def _tell_outer(self, record: StoredResponse) -> None:
-        """A cache around this one has to know whose lifetime it is, also in what was made of the response."""
+        """Tell a cache around this one if the lifetime is of our own choice; it has to know, also when the reply is
+        only made of the response.
+        """
         if record.chosen and self.outer is not None:
             self.outer.chosen_within = True
 
@@ -77,7 +80,7 @@ class Decision(Doubts[EngineT]):
         return reply
 
     def _shaped(self, record: StoredResponse, head: Head) -> Reply | None:
-        """What the client's conditions and range make of the response; None: it is to be sent as it is."""
+        """What the client's conditions and range make of the response; None: send it as it is."""
         policy, request, body = self.engine.policy, self.request, record.body
         status = answer_conditions(request, head, self.now) if policy.conditions else 0
         if status == 304:
@@ -106,7 +109,7 @@ class Decision(Doubts[EngineT]):
         request, policy, of = self.request, self.engine.policy, self.of
         assert of is not None
         mark = of + keys.MARK
-        if mark not in self.known:  # only a miss has to know of purges that come while it lasts
+        if mark not in self.known:  # only a miss has to know about purges that come while it lasts
             self.wants = (mark,)
             return
         if policy.request_directives and only_if_cached(request, policy):
@@ -121,8 +124,9 @@ class Decision(Doubts[EngineT]):
         if policy.collapse and self.engine.keeps and self._may_wait():
             key = self._variant if self._index is not None else self.primary
             if not (self.engine.passing and self.engine.passes_by(key, self.now)):
-                # Who comes after a purge must not wait for what began before it. Other processes' purges are told by
-                # the mark's token; our own also by their count, for the store may not have been there to take the mark.
+                # Whoever comes after a purge must not wait for a call that began before it. The mark's token shows
+                # other processes' purges; the count shows our own as well, since the store may have been down and not
+                # taken the mark.
                 told = key + self._token(mark)
                 purges = self.engine.purges
                 self.flight = f"{told}\0{purges}" if purges else told
@@ -140,7 +144,7 @@ class Decision(Doubts[EngineT]):
         return not has_session(request, self.engine.policy)
 
     def serve_in_grace(self) -> bool:
-        """Somebody else fetches this page already: answer with the stale one meanwhile, if that may be; is it?"""
+        """Another request is fetching this page: answer with the stale one meanwhile, if that may be done. Was it?"""
         stale = self.stale
         if stale is None or self._lacking or not may_serve_in_grace(stale, self.engine.policy, self.now):
             return False
@@ -150,7 +154,7 @@ class Decision(Doubts[EngineT]):
     # -- the application's answer -----------------------------------------------------------------------------------
 
     def answered(self, head: Head, now: float) -> Step:
-        """The application's head, before anything of it left."""
+        """Take the application's head, before any of it has left."""
         self.forward_status = head.status
         self._hear_view()
         stale = self.stale
@@ -175,7 +179,7 @@ class Decision(Doubts[EngineT]):
         return Step.RELAY if head.status < 400 else Step.RETRY
 
     def combined(self, head: Head, body: bytes, now: float) -> Step:
-        """The whole body of a response that `answered` wanted held: reply with both parts as one, or call again."""
+        """Take the whole body of a response that was held: reply with both parts as one, or call again."""
         stale = self.stale
         assert stale is not None
         fresh = combine(stale, self._as_stored(head, stale), body, self.engine.policy, self._answered(now))
@@ -186,7 +190,7 @@ class Decision(Doubts[EngineT]):
         return Step.REPLY
 
     def serve_on_error(self, now: float) -> bool:
-        """The application raised before its head left: have a stale response stand in, if one may be sent; is it?"""
+        """The application raised before its head left: serve a stale response instead, if that may be done. Was it?"""
         stale = self.stale
         if stale is None or self._lacking or not may_serve_stale_on_error(stale, self.engine.policy, now, status=None):
             return False
@@ -209,7 +213,7 @@ class Decision(Doubts[EngineT]):
         return Step.REPLY
 
     def _told_by_head(self, stale: StoredResponse, head: Head, now: float) -> None:
-        """What HEAD was answered updates the stored answer to GET, or says that it is another by now (§4.3.5)."""
+        """Let the answer to HEAD update the stored answer to GET, or show that the page has changed (§4.3.5)."""
         fresh = freshen_by_head(stale, self._as_stored(head, stale), self.engine.policy, self._answered(now))
         if fresh is None:
             self.drops = (stale.key,)
@@ -217,12 +221,12 @@ class Decision(Doubts[EngineT]):
             self._renew(fresh, now)
 
     def _as_stored(self, head: Head, stale: StoredResponse) -> Head:
-        """The head of an answer that updates a stored response: without cookies, where a rule has them stripped."""
+        """The head of an answer that updates a stored response: without cookies, if a rule strips them."""
         rule = self._rule_for(stale.status, stale.head.value("content-type"))
         return without_cookies(head)[0] if rule is not None and rule.set_cookie == "strip" else head
 
     def _answered(self, now: float) -> Answered:
-        """How an answer that came now updates what is stored."""
+        """What an answer that came now says for the update of what is stored."""
         return Answered(
             request_time=self.now,
             response_time=now,
@@ -251,7 +255,7 @@ class Decision(Doubts[EngineT]):
         return fresh
 
     def _varying(self, head: Head, chosen: bool) -> Head:
-        """The head, with what was read of the request for the answer that updates it in Vary."""
+        """The head, with Vary naming what was read of the request for the answer that updates it."""
         request = self.request
         reads = (*request.declared, *self.reads, *(self.suspected if chosen else ()))
         if request.session == "read" or (self.timeout is not None and request.handed_on):
@@ -259,7 +263,9 @@ class Decision(Doubts[EngineT]):
         return varying_on(reads, head)
 
     def _stands_right(self, head: Head) -> bool:
-        """Would the validated response be stored where it stands? Not if it begins to vary, or on another query."""
+        """Does the validated response still belong under this key? Not if it varies on more, or says something new of
+        the query.
+        """
         assert self.stale is not None
         before = self.stale.head
         known = self._index.names if self._index is not None else self._names(nominated(before))
@@ -268,7 +274,7 @@ class Decision(Doubts[EngineT]):
         return head.lines("no-vary-search") == before.lines("no-vary-search")
 
     def _serve_instead(self, record: StoredResponse, now: float, cookies: Fields = ()) -> None:
-        """cookies: what the application has set for this client, with the answer in whose place the record is sent."""
+        """cookies: those that the application set for this client in the answer that the record replaces."""
         forward, self.now = self.forward, now
         self._serve(record)
         self.forward = forward
