@@ -13,7 +13,7 @@ from cachemw.rfc9111.storing import nominated
 
 __all__ = ["is_complete", "kept_private", "patched", "stated_length", "varying_on", "varying_once", "without_cookies"]
 
-#: By which a response says who may store it.
+#: The directives by which a response says who may store it.
 _OF_STORING: Final = frozenset({"no-cache", "no-store", "private", "public"})
 _COOKIES: Final = ("set-cookie", "set-cookie2")
 
@@ -27,8 +27,8 @@ def without_cookies(head: Head) -> tuple[Head, Fields]:
 def patched(head: Head, lifetime: float, now: float) -> Head:
     """The head with Expires and `max-age` for a lifetime, in seconds, that this cache chose (as Django does).
 
-    A `max-age` that is there and smaller stays. An Expires that is there stays; a new one states the whole lifetime,
-    even beside a smaller `max-age`: nginx stores no response whose Expires has passed.
+    A smaller `max-age` stays, and so does an Expires. A new Expires states the whole lifetime, even beside a smaller
+    `max-age`: nginx stores no response whose Expires has passed.
     """
     seconds = int(lifetime)
     control = head.cache_control
@@ -43,9 +43,9 @@ def patched(head: Head, lifetime: float, now: float) -> Head:
 
 
 def kept_private(head: Head, policy: Policy, now: float) -> Head:
-    """The head with `private`, where it says nothing of who may store it, nor for how long.
+    """The head with `private`, if it says neither who may store it nor for how long.
 
-    It asks no more of a browser than silence does: `no-store` would have it forget the page on the way back to it.
+    This asks no more of a browser than silence does; `no-store` would make it forget the page on the way back to it.
     """
     control = head.cache_control
     if targeted_control(head, policy) is not None or explicit_lifetime(head, policy, now) is not None:
@@ -89,7 +89,7 @@ def stated_length(head: Head) -> int | None:
 def is_complete(head: Head, body: bytes, method: str) -> bool:
     """Is the body as long as the response says (RFC 9112 §8)?"""
     if head.status in (204, 205) and body:
-        return False  # a client takes it for the beginning of the next response
+        return False  # a client would take it for the beginning of the next response
     lines = head.lines("content-length")
     length = str(len(body))
     if not lines or method == "HEAD" or lines == (length,):

@@ -1,9 +1,9 @@
 """Plain: most requests carry nothing that could change what a stored response means for them, and find a fresh one.
 
-The shells ask here before they make an exchange, which costs more than all that such a request needs.
+The shells ask here before they make an exchange, which costs more than such a request needs.
 
-Rule 1: what is answered here, an exchange would have answered in the same way; it judges by the same functions.
-Rule 2: whatever wants a closer look is left to an exchange, with the records that were found.
+Rule 1: an exchange would give the same answer; both judge by the same functions.
+Rule 2: whatever needs a closer look is left to an exchange, with the records that were found.
 """
 
 from __future__ import annotations
@@ -29,16 +29,17 @@ Asked = tuple[tuple[str, ...], VaryIndex | None]
 #: The keys that were looked up, and what was found.
 LookedUp = tuple[tuple[str, ...], Sequence[Record | None]]
 
-#: Seconds by which the clock of another machine may be ahead. What was stored later than that was stored under a wrong
-#: clock: nobody knows its age.
+#: Seconds by which another machine's clock may be ahead. A record from further in the future was stored under a wrong
+#: clock, and nobody knows its age.
 AHEAD: Final = 60
 
-#: What a client adds that has the page already: the page is the same for it, or not needed at all.
+#: The fields that a client sends if it has the page already: they change nothing about the page, or make it
+#: unnecessary.
 _CONDITIONS: Final = frozenset({"if-none-match", "if-modified-since"})
 
 
 def ask(engine: Engine, request: Request, special: Collection[str]) -> Asked | None:
-    """What to look up for a plain GET of a URL that this process knows; None: that is for an exchange to say.
+    """What to look up for a plain GET of a URL that this process knows; None: leave it to an exchange.
 
     special: as for `Exchange.begin`.
     """
@@ -65,7 +66,7 @@ def answer(
     asked: Asked,
     records: Sequence[Record | None],
 ) -> Answer | None:
-    """What to send of the records that were found for what was asked; None: that is for an exchange to say."""
+    """What to send of the records that were found for what was asked; None: leave it to an exchange."""
     wants, index = asked
     record = fresh(engine, request, now, wants, records, index)
     if record is None or type(record.body) is not bytes:
@@ -88,13 +89,13 @@ def extra_of(engine: Engine, request: Request, now: float, record: StoredRespons
 
 
 def _no_property(name: str) -> str | None:
-    """What `State` says of a request that nothing tells from others to its URL, and for which nobody has chosen."""
+    """What `State` says of a request without distinctions, for which nobody has chosen a language or time zone."""
     return "" if name == ":distinctions" else None
 
 
-@lru_cache(maxsize=256)  # most requests that carry any carry one of a few sets
+@lru_cache(maxsize=256)  # most requests that have any have one of a few sets
 def weighed(special: frozenset[str], conditional: frozenset[str]) -> tuple[bool, bool, bool]:
-    """Are there conditional fields, are these only of a client that has the page already, and are there others?"""
+    """Are there conditional fields? Only those of a client that has the page already? And are there other fields?"""
     conditions = conditional & special
     return bool(conditions), conditions <= _CONDITIONS, len(conditions) < len(special)
 
@@ -111,7 +112,7 @@ def fresh(
 ) -> StoredResponse | None:
     """The fresh response among the records of `wants` that answers a plain request as it is; None: look closer.
 
-    distinct: the keys of this request's variants are not made of its fields alone.
+    distinct: the request's properties are part of the keys of its variants, besides its fields.
     """
     record = records[0]
     softened = 0.0
@@ -135,7 +136,7 @@ def fresh(
 def _is_unpurged(
     engine: Engine, record: StoredResponse, wants: Sequence[str], records: Sequence[Record | None]
 ) -> bool:
-    """Do the marks of all its tags stand among the records, and none says that it was purged, in whatever way?"""
+    """Are the marks of all its tags among the records, and does none of them say that it was purged, hard or soft?"""
     found = dict(zip(wants, records, strict=True))
     for key in tag_keys(engine.space, record.tags):
         if key not in found:
@@ -147,14 +148,14 @@ def _is_unpurged(
 
 
 def is_open(record: StoredResponse, request: Request, policy: Policy) -> bool:
-    """Is a plain request given this response as it is: no part, and no page that a session must not share?"""
+    """May a plain request be given this response as it is? Not a part, and not a page that a session must not share."""
     if record.status == 206:
         return False
     return not record.chosen or not has_session(request, policy)
 
 
 def brief(engine: Engine, request: Request, now: float, record: StoredResponse) -> Reply | None:
-    """The 304 for a client that has this response already, where its condition is all that matters."""
+    """The 304 for a client that has this response already, if its condition is all that matters."""
     if not engine.policy.conditions:
         return None
     if record.tag is None:
