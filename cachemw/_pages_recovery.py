@@ -38,6 +38,7 @@ class Breaker(Forkable):
         self.name = name
         self.users = users
         self.open = False
+        self.opened = 0.0  # when it last did, by `time.time`
         self.failures = 0
         self.asked: Sequence[str] = ()
         self._next_log = 0.0
@@ -70,7 +71,8 @@ class Breaker(Forkable):
             self.asked = asked
             if now - began > SLOW or not blameless:
                 self.failures += 1
-                self.open = self.open or self.failures >= FAILURES or now - began > SLOW
+                if not self.open and (self.failures >= FAILURES or now - began > SLOW):
+                    self.open, self.opened = True, time.time()
             if now < self._next_log:
                 return
             self._next_log = now + WINDOW

@@ -120,7 +120,7 @@ def _lists() -> str:
 ## Session cookies
 
 The cookies that mean a session. `session_cookies` replaces this list, so name every session cookie of your site in it.
-"*" matches any ending of the name: {cookies}.
+"*" at the end of a name matches any ending, at its start any beginning: {cookies}.
 
 ## Keyed fields
 
@@ -156,7 +156,7 @@ arguments, units, errors. For the URLs of stores, see [Choose a store](stores.md
 
 #: Modules with public names, and the stores.
 _MODULES: Final = ("flask", "starlette", "fastapi", "django")
-_PARTS: Final = ("observing", "fragments", "memoize", "busting", "testing")
+_PARTS: Final = ("observing", "dashboard", "fragments", "memoize", "busting", "testing")
 _STORES_OF: Final = {
     "locmem": "LocMemCache",
     "filebased": "FileBasedCache",

@@ -24,7 +24,7 @@ FLOORS = [
     ["locale", "wsgi", "asgi", "purging"],
     ["middleware"],
     ["views", "fragments", "memoize", "busting", "observing", "testing"],
-    ["cli"],
+    ["cli", "dashboard"],
     ["integrations"],
     ["autowrap", "__main__"],
 ]

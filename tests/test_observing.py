@@ -306,6 +306,19 @@ def test_a_body_that_was_never_begun_is_an_answer_that_never_came(metrics: Metri
     assert dict(metrics.snapshot().outcomes) == {"aborted": 1}
 
 
+def test_a_body_counts_when_it_has_ended_and_is_not_closed_yet(metrics: Metrics) -> None:
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [("Cache-Status", HIT)])
+        return iter([b"12", b"3"])
+
+    body, _ = ask(ObservingMiddleware(app, metrics=metrics))
+    assert metrics.snapshot().requests == 0
+    assert b"".join(body) == b"123"
+    assert metrics.snapshot().hits.octets == 3
+    body.close()
+    assert metrics.snapshot().requests == 1
+
+
 def test_what_another_middleware_adds_further_out_is_not_ours(metrics: Metrics) -> None:
     """The list belongs to whoever gets it (PEP 3333), before the body is over."""
 

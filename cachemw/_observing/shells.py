@@ -129,29 +129,36 @@ class _WSGIPassage(_Passage):
 
 
 class _Body:
-    """The body of a response that was not made at once, for the server to read and to close."""
+    """The body of a response that was not made at once, for the server to read and to close.
+
+    It counts when it has ended: test clients may never close it.
+    """
 
     def __init__(self, result: Iterable[bytes], passage: _Passage, unseen: bool) -> None:
         self._result = result
         self._passage = passage
         self._unseen = unseen
-        self._closed = False
+        self._counted = False
 
     def __iter__(self) -> Iterator[bytes]:
         passage = self._passage
         for piece in self._result:
             passage.octets += len(piece)
             yield piece
+        self._end()
 
     def close(self) -> None:
-        closed, self._closed = self._closed, True
         try:
             close = getattr(self._result, "close", None)
             if close is not None:
                 close()
         finally:
-            if not closed:
-                self._passage.end(self._unseen)
+            self._end()
+
+    def _end(self) -> None:
+        if not self._counted:
+            self._counted = True
+            self._passage.end(self._unseen)
 
 
 # -- ASGI -----------------------------------------------------------------------------------------------------------
