@@ -1,4 +1,4 @@
-"""Fetch: the inner half. Which records may answer this request, and which of them does."""
+"""Fetch: the inner half. It decides which records may answer this request, and which of them does."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Fetch"]
 
 _UNKNOWN: Final[Any] = object()
 
-#: The properties that an index may name; one with another is of a later version.
+#: The properties that an index may name. An index that names another one was written by a later version.
 _PROPERTIES: Final = frozenset({":language", ":distinctions", ":timezone"})
 
 
@@ -31,13 +31,13 @@ def _may_be_for_a_page(request: Request) -> bool:
 
 
 class Fetch(Decision[EngineT]):
-    """Looks a request up: says which keys it wants, and is told what they held."""
+    """Looks a request up: it says which keys it wants, and gets the records that the store has under them."""
 
     def speak(self, locale: Locale) -> None:
         """Take up the language and the time zone that were chosen before the look-up.
 
-        What this cache is not told to have in its keys it has all the same, where a middleware around it has chosen:
-        what that one then says in Vary does not come by here.
+        If a middleware around this cache has chosen one, it is part of the key here even if the settings do not say so:
+        what that middleware then adds to Vary does not pass through here.
         """
         self.language, self.timezone = locale.language, locale.timezone
         if not locale.entered or self.outer_half is not None:
@@ -50,15 +50,15 @@ class Fetch(Decision[EngineT]):
     def begin(self, request: Request, now: float, special: Collection[str] = ()) -> None:
         """Take up a request as the application will see it.
 
-        special: which of `engine.special` it carries, "host" if some field has several lines, and "authorization" if
-        somebody further out has seen to that; the shell finds that out faster than a rule could.
+        special: which fields of `engine.special` it carries; "host" if some field has several lines; "authorization" if
+        somebody further out has checked that. The shell finds this out faster than a rule could.
         """
         self.request = request
         self.now = now
         self.plain = True
         if request.before is not None:
             if request.first.method != request.method:
-                self.never = True  # a page without the body that HEAD was not sent, or of what came with a body
+                self.never = True  # a middleware made GET of HEAD, whose page has no body, or of POST, which has one
             elif moved := request.moved:
                 self.distinctions += f"from:{moved}"
         if request.method != "GET" and request.method != "HEAD":
@@ -96,12 +96,14 @@ class Fetch(Decision[EngineT]):
         self._ask(learnt)
 
     def _note_rewriting(self) -> None:
-        """The path is not the one in the URL: somebody has chosen it, who may have known more than the URL says."""
+        """The path is not the one in the URL: whoever changed it may have known more than the URL says."""
         self.distinctions += f"path:{self.request.rewritten}"
         self._rewritten = True
 
     def _expect_page(self) -> None:
-        """A POST whose answer may be stored as the page: know the mark, for purges may come while it is made."""
+        """Prepare for a POST whose answer may be stored as the page: its mark is needed, as purges may come while it is
+        made.
+        """
         self.plain = False
         self.of = self.engine.resource(self.request, self.ignore)
         self.primary = keys.primary_key(self.of)
@@ -112,13 +114,15 @@ class Fetch(Decision[EngineT]):
         self.wants = (keys.mark_key(self.of),)
 
     def _is_cacheable_request(self) -> bool:
-        """A body, a second Host or a protocol switch make a request one for the application alone."""
+        """Could the answer be a page? With a body, a second Host or a protocol switch, the request is for the
+        application alone.
+        """
         return all(map(_may_be_for_a_page, (self.request, self.request.first)))
 
     def _ask(self, learnt: Learnt | None) -> None:
-        """Ask for everything that this process knows the answer will need: one look-up is one round trip."""
+        """Ask for everything that the answer will need, as far as this process knows: one look-up is one round trip."""
         if learnt is None:
-            self.wants = (self.primary, f"{self.of}{keys.MARK}")  # most likely a miss, which has to know the mark
+            self.wants = (self.primary, f"{self.of}{keys.MARK}")  # most likely a miss, which needs the mark
         elif (variants := learnt.variants) is None:
             self.wants = learnt.wants
         else:
@@ -136,7 +140,7 @@ class Fetch(Decision[EngineT]):
             self.found(records)
 
     def found(self, records: Sequence[Record | None]) -> None:
-        """What the store held for each of `wants`, in their order; None for nothing."""
+        """Take what the store has for each of `wants`, in their order; None for nothing."""
         if self.plain and not self.known:
             distinct = bool(self.distinctions or self.engine.properties)
             index = self._index
@@ -155,7 +159,7 @@ class Fetch(Decision[EngineT]):
         self._resolve()
 
     def _serve_fresh(self, record: StoredResponse) -> None:
-        """Answer the short way: a plain request and a fresh response."""
+        """Answer the short way: a plain request, and a fresh response."""
         self.wants = ()
         self.forward = ""
         if not self.conditional or (reply := self._briefly(record)) is None:
@@ -176,7 +180,7 @@ class Fetch(Decision[EngineT]):
             self.engine.see(self.request, self.of)
 
     def _resolve(self) -> None:
-        """From what is known: ask for more (`wants`), reply, or decide that the application has to be called."""
+        """Use what is known: ask for more (`wants`), reply, or decide that the application has to be called."""
         self.wants = ()
         if self.forward == "method":
             return
@@ -195,12 +199,12 @@ class Fetch(Decision[EngineT]):
             self._judge(record, softened or unborn)
 
     def _missing(self) -> tuple[str, ...] | None:
-        """Select the stored response among what is known; keys that have to be looked up first, or None."""
+        """Select the stored response among what is known. Returns keys that have to be looked up first, or None."""
         of = self.of
         assert of is not None
         record, softened, wanted = self._variant_of(self.primary)
         if wanted is None and type(record) is not StoredResponse and self.request.method == "HEAD":
-            self.primary = keys.head_key(of)  # what HEAD was answered is for HEAD alone
+            self.primary = keys.head_key(of)  # an answer to HEAD is for HEAD alone
             record, softened, wanted = self._variant_of(self.primary)
         if wanted is not None:
             return (wanted, *self._likely_marks())
@@ -238,11 +242,11 @@ class Fetch(Decision[EngineT]):
             self._index = None
             self.engine.remember(of).variants = None
         if type(record) is StoredResponse and (self.distinctions or self.engine.properties):
-            return None, False, None  # it answered a request without these fields, or before these were in the key
+            return None, False, None  # its request lacked these fields, or was answered before they were in the key
         return record, False, None
 
     def _likely_marks(self) -> list[str]:
-        """Those that the variant will need which is about to be looked up: one round trip less."""
+        """The marks that the variant will probably need: one round trip less."""
         if self._index is None or not self._index.tags or self.of is None:
             return []
         self.engine.remember(self.of, self._index.tags)
@@ -250,7 +254,7 @@ class Fetch(Decision[EngineT]):
         return [key for key in marks if key not in self.known]
 
     def _leads(self, index: VaryIndex) -> bool:
-        """Do its variants differ by all that this request brings along besides its fields?"""
+        """Do its variants also differ by everything that this request has besides its fields?"""
         if self.distinctions and ":distinctions" not in index.names:
             return False
         return all(name in index.names for name in self.engine.properties)
@@ -276,14 +280,14 @@ class Fetch(Decision[EngineT]):
         return None
 
     def _learn(self, index: VaryIndex) -> str:
-        """Remember where the variants of this URL are; the key of the one that this request selects."""
+        """Remember where the variants of this URL are; returns the key of the one that this request selects."""
         assert self.of is not None
         if index.key != keys.primary_key(self.of):
             return self._secondary(index)
         return self.engine.vary(self.of, index, self.request).select(self.request, self._property)
 
     def again(self, now: float) -> None:
-        """The flight that was waited for has landed: look once more, and do not wait a second time."""
+        """The flight that was waited for has landed: look again, and do not wait a second time."""
         self.now = now
         self.collapsed = True
         self.known = NOTHING
@@ -291,7 +295,7 @@ class Fetch(Decision[EngineT]):
         self._lacking = ()
         self.flight = self.lease = self.conditions = None
         self._index = None
-        self.of, self._search = self.engine.locate(self.request, self.ignore)  # the answer may say more of the query
+        self.of, self._search = self.engine.locate(self.request, self.ignore)  # the answer may say more about the query
         self.primary = keys.primary_key(self.of)
         self.plain = self.plain and self._search is None
         self._ask(self.engine.learnt.get(self.of))
