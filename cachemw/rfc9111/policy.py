@@ -71,7 +71,7 @@ class Policy:
     session_cookies: tuple[str, ...] = _option(
         SESSION_COOKIES,
         "requests with one of these cookies share only pages that state a lifetime or vary on Cookie; a trailing "
-        '"*" matches any ending',
+        '"*" matches any ending, a leading one any beginning',
     )
     store_unusable: bool = _option(
         False, "store what has to be validated at once: `no-cache`, `max-age=0`, no lifetime at all"

@@ -10,11 +10,22 @@ from typing import Final
 __all__ = ["KEYED_FIELDS", "SESSION_COOKIES"]
 
 #: Cookies by which common frameworks, and proxies that log people in, recognise a session. A trailing "*" matches any
-#: rest of the name; "__Host-" and "__Secure-" before a name are no part of it.
+#: rest of the name, a leading one any beginning; "__Host-" and "__Secure-" before a name are no part of it.
 SESSION_COOKIES: Final = (
     "session",  # Flask, Starlette
     "sessionid",  # Django
     "session_id",
+    "*_session",  # py4web, pretix, Indico, Superset, whose sessions are named after the application
+    "*-session",
+    "*sessionid",  # Review Board
+    "*session_id",  # web.py
+    "*session-id",  # Solara
+    "*session_token",  # many who follow FastAPI's guides
+    "*session-token",
+    "*sessionToken",
+    "session_id_*",  # web2py
+    "emt_session_data_*",  # Emmett
+    "roundup_session_*",
     "PHPSESSID",
     "JSESSIONID",
     "ASP.NET_SessionId",
@@ -78,7 +89,10 @@ SESSION_COOKIES: Final = (
     "authentik_*",
     "kc-access*",  # Keycloak's gatekeeper
     "VouchCookie*",
-    "messages",  # Django's to one visitor, shown once
+    "messages",  # Django's to one visitor, shown once; so are the next three
+    "statusmessages",  # Plone
+    "ds_messages",  # Datasette
+    "py4web-flash",
 )
 
 #: Parts of the key wherever a request carries one: who may have the page, or which page it is, may hang on them, and
@@ -149,6 +163,7 @@ KEYED_FIELDS: Final = (
     "x-auth-key",
     "x-auth-token",
     "x-authorization",
+    "x-devpi-auth",
     "x-goog-api-key",
     "x-id-token",
     "x-jwt",

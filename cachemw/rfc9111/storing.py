@@ -7,7 +7,6 @@ Rule 3: the reason of a refusal is a short token: it is told in `Cache-Status`, 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,12 +20,12 @@ from cachemw.rfc9111.invalidation import own_target, same_origin_target
 from cachemw.rfc9111.messages import Fields, Head
 from cachemw.rfc9111.policy import Policy
 from cachemw.rfc9111.requests import Request
+from cachemw.rfc9111.session_cookies import has_session_cookie
 
 __all__ = [
     "NO_PAGE",
     "Storing",
     "has_session",
-    "has_session_cookie",
     "judge",
     "may_store",
     "needs_vary_authorization",
@@ -332,46 +331,6 @@ def has_session(request: Request, policy: Policy) -> bool:
     if not policy.session_cookies:
         return False
     return has_session_cookie(request, policy) or (request.known and (request.user or request.session != ""))
-
-
-def has_session_cookie(request: Request, policy: Policy) -> bool:
-    """Does the request carry a cookie that `policy.session_cookies` names? Names are compared exactly.
-
-    Whatever a framework might take for white space around a name, or for the end of a cookie, counts as such: a
-    session that the application sees and the guard does not would put one visitor's page before all.
-    """
-    lines = request.told("cookie")
-    if not lines or not policy.session_cookies:
-        return False
-    cookies = ";" + ";".join(lines)
-    if "," in cookies or cookies.count(" ") != cookies.count("; ") or not cookies.isprintable():
-        # the standard library's `http.cookies` ends one at white space, too
-        cookies = cookies.encode("latin-1", "xmlcharrefreplace").translate(_ENDS).decode("ascii")
-    return _session_pattern(policy.session_cookies).search(cookies) is not None
-
-
-#: Django reads cookies as UTF-8, and takes any white space of Unicode off a name; here each is several octets.
-_ENDS: Final = bytes(ord(";") if code > 127 or chr(code) == "," or chr(code).isspace() else code for code in range(256))
-
-
-#: Of the names that browsers guard (RFC 6265bis §4.1.3): the same cookie, set more carefully.
-_PREFIX: Final = "__(?:Host|Secure|Http|Host-Http)-"
-
-
-@lru_cache(maxsize=64)
-def _session_pattern(names: tuple[str, ...]) -> re.Pattern[str]:
-    """Finds one of the names after a ";". With one literal octet in front, `re` skips what is in between.
-
-    Most other cookies are told by their first letter, without a look at each name.
-    """
-    rests: dict[str, list[str]] = {}  # by the first letter
-    for name in names:
-        first = name[:1] if name != "*" else ""
-        rest = name[len(first) :]
-        rests.setdefault(first, []).append(re.escape(rest[:-1]) + "[^=;]*+" if rest.endswith("*") else re.escape(rest))
-    alternatives = "|".join(f"{re.escape(first)}(?:{'|'.join(those)})" for first, those in rests.items())
-    letters = "" if "" in rests else "(?=[" + "".join(sorted(map(re.escape, {*rests, "_"}))) + "])"
-    return re.compile(rf";[\s\"]*+{letters}(?:{_PREFIX})?(?:{alternatives})(?=[\s\"]*+(?:[=;]|$))")
 
 
 def nominated(head: Head) -> tuple[str, ...]:

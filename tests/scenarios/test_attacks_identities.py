@@ -58,6 +58,8 @@ def test_what_is_for_everybody_is_not_what_a_user_is_shown(site: Site, field: st
         "wos-session",
         "MOIN_SESSION_443_ROOT",
         "ory_session_example",
+        "session_token",
+        "shop_session",
     ],
 )
 def test_a_token_in_a_cookie_makes_a_session(site: Site, cookie: str) -> None:
