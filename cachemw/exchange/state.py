@@ -1,4 +1,4 @@
-"""State: what is known of one request on its way through the cache, and the account of it in RFC 9211's words."""
+"""State: what is known about one request on its way through the cache, and the account of it in RFC 9211's words."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ __all__ = [
     "Step",
 ]
 
-#: Where a request's exchange stands in its `environ` or `scope`, and in those of a refresh `Request.left_out`.
+#: The place of a request's exchange in its `environ` or `scope`, and of `Request.left_out` in those of a refresh.
 EXCHANGE: Final = "cachemw.exchange"
 LEFT_OUT: Final = "cachemw.left_out"
-#: Where a request stands as it came in, on its way from before hooks, which may change it, to the look-up.
+#: The place of a request as it came in, on its way from the before hooks, which may change it, to the look-up.
 BEFORE: Final = "cachemw.before"
 
-#: Nothing was looked up yet.
+#: Nothing has been looked up yet.
 NOTHING: Final[Mapping[str, Record | None]] = MappingProxyType({})
 
 EngineT = TypeVar("EngineT", bound=Engine)
@@ -74,9 +74,9 @@ Answer = tuple[StoredResponse | Reply, tuple[Any, ...], Body]
 
 
 class State(Generic[EngineT]):
-    """What both halves of the cache know of one request and its answer."""
+    """What both halves of the cache know about one request and its answer."""
 
-    # What an exchange holds until something else is known: attributes of the class, so that a hit sets only a few.
+    # The initial values are attributes of the class, so that a hit sets only a few.
     wants: tuple[str, ...] = ()
     hit: StoredResponse | None = None
     reply: Reply | None = None
@@ -86,12 +86,12 @@ class State(Generic[EngineT]):
     conditions: Fields | None = None
     refresh = False  # the reply is stale: fetch the page again in the background
     keep = False
-    undecided = False  # whether the lifetime that this cache gives the response may leave: the body has to tell
-    length: int | None = None  # of the body that is kept, if the application says it
+    undecided = False  # may the lifetime that this cache chose go out? The body has to tell
+    length: int | None = None  # of the body that is kept, if the application states it
     began = 0.0
     writes: Sequence[tuple[str, Record, float | None]] = ()
     drops: Sequence[str] = ()
-    # requests whose every record is to be purged, with the query parameters that a rule leaves out of their keys
+    # requests whose records are all to be purged, with the query parameters that a rule leaves out of their keys
     purges: Sequence[tuple[Request, tuple[str, ...]]] = ()
     guard: tuple[str, str, float] | None = None  # after the writes: (mark key, its token when the request began, then)
     collapsed = False
@@ -102,19 +102,19 @@ class State(Generic[EngineT]):
     never = False
     ruled_out = False  # a rule says so
     reads: tuple[str, ...] = ()  # the fields that a view was seen to read
-    suspected: tuple[str, ...] = ()  # more of them, which count where nobody said for how long
-    identified = False  # somebody has found out who asks, as by credentials
-    nonce = b""  # a number that was made for this response alone, should the body have it
+    suspected: tuple[str, ...] = ()  # more of them, which count if the response states no lifetime
+    identified = False  # somebody has identified the user, as credentials do
+    nonce = b""  # a number made for this response alone, in case the body has it
     chosen_within = False  # a cache further in has chosen the lifetime, and written it into the response
     ignore: tuple[str, ...] = ()  # query parameters that a rule leaves out of the key
     ignored: Callable[[Request], tuple[str, ...]] | None = None  # the same for another URL, which this may invalidate
-    refreshing = False  # a background refresh: a stale response is no answer to it
+    refreshing = False  # a background refresh: a stale response does not answer it
 
     outer: Any = None  # the exchange of another cache, around this one
-    over = False  # the head has left: what is asked for now is no part of it
+    over = False  # the head has left: what a view asks for now comes too late
     leased = False  # other processes wait for this answer
     outer_half: Any = (
-        None  # where the halves stand apart: the passage of the outer one, which ends what the inner begins
+        None  # if the halves stand apart: the passage of the outer one, which ends what the inner one begins
     )
 
     # The request's properties that may be part of the key; the shell fills them in.
@@ -125,10 +125,10 @@ class State(Generic[EngineT]):
     request: Request
     now: float
     plain = False  # the request carries nothing that could change what a stored response means for it
-    conditional = False  # but, maybe, If-None-Match or If-Modified-Since
+    conditional = False  # except, maybe, If-None-Match or If-Modified-Since
     primary = ""  # the primary key
     of: str | None = None  # the resource; None: this request is not looked up
-    distinctions = ""  # from others to its URL: the policy's `keyed_fields`, and what was chosen before it came here
+    distinctions = ""  # what sets it apart from others to its URL: the policy's `keyed_fields`, and earlier choices
     forward = "miss"  # RFC 9211 `fwd`
     forward_status = 0
     stored_ttl: float | None = None
@@ -139,12 +139,12 @@ class State(Generic[EngineT]):
     _named = False  # the lifetime comes from a rule that names the status
     _strips = False  # a rule has the page stored without its cookies
     _cookies: Fields = ()  # these
-    _taken = False  # by the inner half, where they stand apart
+    _taken = False  # the inner half has taken it up, if the halves stand apart
     _learnt = False  # this process knew the URL
     _rewritten = False  # the path is not the one in the URL
     _index: VaryIndex | None = None
     _variant = ""
-    _search: NoVarySearch | None = None  # what another response said of the query, and so made this key
+    _search: NoVarySearch | None = None  # what another response said about the query; this key follows from it
     _collapsible: str | None = None  # the key that others may wait for
     _selected: tuple[StoredResponse | None, bool] = (None, False)
     _verdict: Verdict | None = None  # what the rules say of all responses like this one
@@ -162,7 +162,7 @@ class State(Generic[EngineT]):
         return variant_key(self.of, index, self.request, self._property, self.engine.policy.normalize_vary)
 
     def _names(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        """All that a response was selected by: the fields that it nominates, and the properties in the key."""
+        """All that selected a response: the fields that it nominates, and the properties in the key."""
         engine = self.engine
         if engine.i18n and self.language is not None:  # the key has what Accept-Language decided, if anybody chose
             names = tuple(name for name in names if name != "accept-language")
@@ -171,7 +171,7 @@ class State(Generic[EngineT]):
         return names + engine.properties
 
     def _says_so(self, head: Head) -> bool:
-        """Does this response itself say of the query what another one said, so that the request came to its key?"""
+        """Does this response itself say about the query what another one said, and what led the request to its key?"""
         return self._search is None or parse_no_vary_search(head.lines("no-vary-search")) == self._search
 
     def _property(self, name: str) -> str | None:
@@ -207,7 +207,7 @@ class State(Generic[EngineT]):
             self.chosen_within = self.chosen_within or outer.chosen_within  # a third cache, still further in, told it
 
     def _say_on(self) -> None:
-        """Tell the cache around this one what was said or found out of a page: it may store what this one refuses."""
+        """Tell the cache around this one what is known about a page: it may store what this one refuses."""
         outer = self.outer
         outer.tags = tuple(dict.fromkeys(self.tags))
         outer.reads, outer.suspected = self.reads, self.suspected
@@ -251,9 +251,9 @@ class State(Generic[EngineT]):
         return {key: record for key, record, _ in self.writes}
 
     def admit(self, request: Request) -> bool:
-        """Have the inner half take up this request here, if an outer half waits for it; False if not. It does so once.
+        """Let the inner half take up this request here, if an outer half waits for it; False if not. It does so once.
 
-        If something in between calls the inner half twice, the response is made of two requests, and no key says of
+        If something in between calls the inner half twice, the response is made of two requests, and no key can say
         which: it is not stored.
         """
         if self.outer_half is None:
@@ -267,13 +267,13 @@ class State(Generic[EngineT]):
         return True
 
     def cannot_copy(self) -> None:
-        """The body will pass by unseen (a file handed to the server): this response is not stored."""
+        """The body passes by unseen (a file handed to the server): this response is not stored."""
         self.never = True
         self.detail = self.detail or "passed-on"
         self._pass_by()
 
     def _pass_by(self) -> None:
-        """Nobody shall wait for an answer like this one, for a while (hit-for-miss)."""
+        """For a while, let nobody wait for an answer like this one (hit-for-miss)."""
         key, engine = self._collapsible, self.engine
         if key is not None:
             engine.pass_by(key, self.now)
