@@ -1,4 +1,4 @@
-"""Bodies of stored responses: bytes, or what stands for them where they are too many to be held in memory."""
+"""Bodies of stored responses: bytes, or an object in their place if they are too many to be held in memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ __all__ = ["Body", "BodyReader", "LargeBody"]
 
 
 class BodyReader(Protocol):
-    """One response's way through a body, from its beginning: a file to whoever reads it, and its blocks to iterate."""
+    """One response's way through a body, from its beginning: a file for whoever reads it, and an iterator over its
+    blocks.
+    """
 
     def read(self, size: int = -1, /) -> bytes: ...
 
@@ -19,7 +21,7 @@ class BodyReader(Protocol):
 
 
 class LargeBody(Protocol):
-    """A body of which the parts are read when they are asked for. It never changes; several may read it at once."""
+    """A body whose parts are read when they are asked for. It never changes; several readers may read it at once."""
 
     def __len__(self) -> int: ...
 
@@ -30,9 +32,9 @@ class LargeBody(Protocol):
     def reader(self) -> BodyReader: ...
 
     def path(self) -> str | None:
-        """The absolute path of a file that holds the body alone, for a server that opens it within the next minute.
+        """The absolute path of a file that holds only the body, for a server that opens it within the next minute.
 
-        None if there is none, or if it may not be there by then.
+        None if there is no such file, or if it may be gone by then.
         """
         ...
 

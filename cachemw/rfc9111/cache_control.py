@@ -1,7 +1,7 @@
-"""Cache-Control and the targeted fields of the same meaning (RFC 9111 §5.2, RFC 9213).
+"""Cache-Control, and the targeted fields with the same meaning (RFC 9111 §5.2, RFC 9213).
 
-Rule: in doubt, restrictive. What cannot be read never makes a response live longer, and a directive that forbids is
-seen even where its neighbours are malformed (`private; max-age=60`, `no-store max-age=60`).
+Rule: when in doubt, restrictive. What cannot be read never makes a response live longer, and a directive that forbids
+something is found even if its neighbours are malformed (`private; max-age=60`, `no-store max-age=60`).
 """
 
 from __future__ import annotations
@@ -91,8 +91,8 @@ class CacheControl:
     def seconds(self, name: str) -> int | None:
         """The argument of `name` in seconds, the smallest of several; None if it is absent or has no argument.
 
-        An argument that is no delta-seconds counts as 0: RFC 9111 §4.2.1 encourages caches "to consider responses
-        that have invalid freshness information … to be stale".
+        An argument that is not delta-seconds counts as 0: RFC 9111 §4.2.1 encourages caches "to consider responses that
+        have invalid freshness information … to be stale".
         """
         arguments = self._arguments.get(name)
         if arguments is None:
@@ -143,7 +143,8 @@ def _parse_line(line: str) -> Iterator[Directive]:
 
 
 def _salvage(member: str) -> Iterator[Directive]:
-    """What a malformed member still says: the directive it begins with, and all that it forbids.
+    """What a malformed member still says: the directive that it begins with, and all directives in it that forbid
+    something.
 
     The argument begins with the first character that does not belong (`=60;`, ` =60`), so it is never valid.
     """

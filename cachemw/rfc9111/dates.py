@@ -1,6 +1,6 @@
 """HTTP-dates, to the letter of RFC 9110 §5.6.7: three forms, and nothing else.
 
-`email.utils` is no help here: it reads nearly everything as a date, and a cache that reads too much keeps too long.
+`email.utils` does not help here: it reads nearly everything as a date, and a cache that reads too much keeps too long.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ _ASCTIME: Final = _form(f"{_DAY} {_MONTH} (?P<day>[0-9]{{2}}| [0-9]) {_TIME} (?P
 
 
 def parse_date(text: str, now: float) -> int | None:
-    """Seconds since the epoch of an HTTP-date (IMF-fixdate, RFC 850 or asctime), or None if it is none.
+    """Seconds since the epoch of an HTTP-date (IMF-fixdate, RFC 850 or asctime), or None if it is not one.
 
-    `now`, in seconds since the epoch, tells the century of a two-digit year. The name of the weekday has to be there,
-    not to be right. A leap second, 23:59:60 only, is the first second of the next day, as in POSIX.
+    `now`, in seconds since the epoch, decides the century of a two-digit year. The name of the weekday has to be there,
+    but need not be right. A leap second, 23:59:60 only, is the first second of the next day, as in POSIX.
     """
     text = text.strip(OWS)  # never part of a field value (RFC 9110 §5.5)
     if len(text) > 33:  # "Wednesday, 06-Nov-94 08:49:37 GMT"
@@ -52,7 +52,7 @@ def parse_date(text: str, now: float) -> int | None:
     return _parse_four_digits(text)
 
 
-@lru_cache(maxsize=256)  # Date and Expires repeat for a second, Last-Modified for as long as the page
+@lru_cache(maxsize=256)  # Date and Expires repeat for a second, Last-Modified as long as the page does
 def _parse_four_digits(text: str) -> int | None:
     match = _IMF.fullmatch(text) or _ASCTIME.fullmatch(text)
     return _timestamp(match, int(match["year"])) if match else None

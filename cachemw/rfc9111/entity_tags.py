@@ -10,7 +10,7 @@ from cachemw.rfc9111.syntax import OWS
 
 __all__ = ["ETag", "parse_entity_tags", "parse_etag"]
 
-_MAX_TAGS: Final = 1024  # a longer list is no list of tags that anybody keeps; the condition is then ignored
+_MAX_TAGS: Final = 1024  # nobody keeps a longer list of tags; the condition is then ignored
 
 _ETAG: Final = r'(W/)?"([\x21\x23-\x7e\x80-\xff]*+)"'  # no escapes: a backslash is a character like any other
 _ONE: Final = re.compile(_ETAG)
@@ -36,7 +36,7 @@ class ETag(NamedTuple):
 
 
 def parse_etag(text: str) -> ETag | None:
-    """One entity-tag, or None if it is none (unquoted, `w/` in lower case, …)."""
+    """One entity-tag, or None if it is not one (unquoted, `w/` in lower case, …)."""
     match = _ONE.fullmatch(text.strip(OWS))
     return ETag(match[1] is not None, match[2]) if match else None
 

@@ -1,8 +1,8 @@
-"""The fields that a cache reads and writes, as parse/dump pairs.
+"""The fields that a cache reads and writes, as pairs of parse and dump.
 
-Rule 1: a bad field counts as absent or as the restrictive thing; nothing here raises.
-Rule 2: all of it is linear: a hostile field of 64 KiB costs less than 5 ms.
-The larger fields have their own files; this is the one place to import them from.
+Rule 1: a bad field counts as absent or as the most restrictive value; nothing here raises.
+Rule 2: everything is linear: a hostile field of 64 KiB costs less than 5 ms.
+The larger fields have their own files; import all of them from here.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def merge_vary(lines: Iterable[str], names: Iterable[str] = ()) -> str:
     return _merge_vary(tuple(lines), tuple(names))
 
 
-@lru_cache(maxsize=256)  # an application says few different things here, and says them in every response
+@lru_cache(maxsize=256)  # an application has few different ones, and sends them in every response
 def _merge_vary(lines: tuple[str, ...], names: tuple[str, ...]) -> str:
     members: dict[str, str] = {}
     for name in (*parse_list(lines), *names):
@@ -75,7 +75,7 @@ def _merge_vary(lines: tuple[str, ...], names: tuple[str, ...]) -> str:
 
 
 def parse_age(lines: Sequence[str]) -> int | None:
-    """Seconds of Age, at most `MAX_DELTA`; None if absent or no number.
+    """Seconds of Age, at most `MAX_DELTA`; None if it is absent or not a number.
 
     RFC 9111 §5.1: of a list, a cache "SHOULD use the first member of the field value, discarding subsequent ones".
     """
@@ -85,7 +85,7 @@ def parse_age(lines: Sequence[str]) -> int | None:
 def parse_tags(cache_tag_lines: Sequence[str], surrogate_key_lines: Sequence[str]) -> tuple[str, ...]:
     """The tags by which a response can be purged: Cache-Tag by commas (Cloudflare), Surrogate-Key by spaces (Fastly).
 
-    Each once, in order; the first 128 of at most 1024 characters, the rest is dropped.
+    Each once, in order. Only the first 128 of at most 1024 characters count.
     """
     tags = [piece.strip(OWS) for line in cache_tag_lines for piece in line.split(",")]
     tags += [tag for line in surrogate_key_lines for tag in line.replace("\t", " ").split(" ")]
@@ -93,8 +93,8 @@ def parse_tags(cache_tag_lines: Sequence[str], surrogate_key_lines: Sequence[str
 
 
 def is_tag(text: str) -> bool:
-    """Can both fields carry it as one tag? At most 1024 characters, visible ASCII but for the comma.
+    """Can both fields carry it as one tag? At most 1024 characters, visible ASCII without commas.
 
-    What only one of them can, as Cache-Tag can blanks, is a tag of the page as well.
+    What only one of them can carry, such as a blank in Cache-Tag, is a tag of the page, too.
     """
     return _TAG(text) is not None
