@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterator
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 from wsgiref.util import FileWrapper, setup_testing_defaults
 
@@ -79,6 +81,11 @@ def metrics(clock: Clock) -> Metrics:
         (f"{'x' * 100}; detail={'y' * 100}", ("x" * 64, "miss", "y" * 64)),
         (None, ("", "none", "")),
         ("", ("", "none", "")),
+        ("cachemw; fwd=stale; fwd-status=500; ttl=-10", ("cachemw", "stale-if-error", "")),
+        ("cachemw; fwd=stale; ttl=-10", ("cachemw", "stale-if-error", "")),
+        ("cachemw; fwd=uri-miss; fwd-status=200; stored; ttl=0", ("cachemw", "miss", "")),
+        ("cachemw; fwd=5; detail=:YWJj:", ("cachemw", "miss", "")),
+        (":YWJj:; hit", ("", "none", "")),
         ("cachemw hit", ("", "none", "")),
         ("cachemw; hit,", ("", "none", "")),
         ("(cachemw); hit", ("", "none", "")),
@@ -94,6 +101,11 @@ def test_an_outcome_is_what_the_last_member_says(line: str | None, outcome: tupl
 @given(st.text() | st.text("chedfw -;=,()\"'ith01"), st.booleans())
 def test_no_field_is_an_error(line: str, not_modified: bool) -> None:
     assert outcome_of(line, not_modified).name in OUTCOMES
+
+
+def test_the_manual_names_every_outcome() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "observe.md").read_text()
+    assert re.findall(r"^\| `([a-z-]+)` \|", text, re.M) == list(OUTCOMES)
 
 
 # -- figures ----------------------------------------------------------------------------------------------------------

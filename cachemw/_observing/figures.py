@@ -122,5 +122,5 @@ class Snapshot:
 
     @property
     def misses(self) -> Figures:
-        """Of the responses for which the application was asked: `miss`, `validated` and `store-error`."""
+        """Of those for which the application was asked: `miss`, `validated`, `stale-if-error` and `store-error`."""
         return self.figures(*MISSES)

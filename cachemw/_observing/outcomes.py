@@ -6,6 +6,7 @@ Rule 2: a field that is no structured list is not there (RFC 9651 §4.2).
 
 from __future__ import annotations
 
+from collections import UserString
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -19,6 +20,7 @@ OUTCOMES: Final = {
     "not-modified": "304: the visitor has the stored page already",
     "stale": "from the store, stale",
     "collapsed": "waited for another visitor's request, and got its page",
+    "stale-if-error": "from the store, because the application failed",
     "validated": "the application said that the stored page has not changed",
     "miss": "from the application",
     "store-error": "from the application, because the store failed",
@@ -30,9 +32,10 @@ OUTCOMES: Final = {
 #: At once from the store; with those who waited, all for whom the application was not asked; and the other look-ups.
 HITS: Final = frozenset({"hit", "not-modified", "stale"})
 ANSWERED: Final = HITS | {"collapsed"}
-MISSES: Final = frozenset({"validated", "miss", "store-error"})
+MISSES: Final = frozenset({"stale-if-error", "validated", "miss", "store-error"})
 LOOKUPS: Final = ANSWERED | MISSES
 
+_WORDS: Final = (str, UserString)  # Strings and Tokens, as `http_sf` gives them
 _LONGEST: Final = 64  # characters of a name: what another cache calls itself may be anything
 
 
@@ -59,15 +62,17 @@ def outcome_of(line: str | None, not_modified: bool = False) -> Outcome:
         members: Any = http_sf.parse(line.encode("latin-1"), tltype="list")
     except (http_sf.StructuredFieldError, UnicodeEncodeError):
         return _NONE
-    if not members or isinstance(members[-1][0], list):
+    if not members:
         return _NONE
     cache, says = members[-1]
+    if not isinstance(cache, _WORDS):
+        return _NONE
     name, reason = _read(says, not_modified)
     return Outcome(str(cache)[:_LONGEST], name, reason[:_LONGEST])
 
 
 def _read(says: dict[str, Any], not_modified: bool) -> tuple[str, str]:
-    detail = str(says.get("detail", ""))
+    detail, forward = _word(says, "detail"), _word(says, "fwd")
     hit, ttl = says.get("hit") is True, says.get("ttl")
     # RFC 9211 §2.6: not sent on, but answered with what another request has fetched
     if says.get("collapsed") is True and (hit or "fwd-status" not in says):
@@ -78,9 +83,16 @@ def _read(says: dict[str, Any], not_modified: bool) -> tuple[str, str]:
         return ("stale" if isinstance(ttl, int) and ttl <= 0 else "hit"), ""
     if detail == "store":
         return "store-error", ""
-    forward = str(says.get("fwd", ""))
     if forward in ("bypass", "method"):
         return "bypass", detail or forward
     if forward == "stale" and says.get("fwd-status") == 304:
         return "validated", ""
+    if isinstance(ttl, int) and ttl <= 0 and "stored" not in says:  # neither a new response nor a hit: RFC 5861 §4
+        return "stale-if-error", ""
     return "miss", detail
+
+
+def _word(says: dict[str, Any], name: str) -> str:
+    """A parameter that is a String or a Token; empty if it is not, or is not there."""
+    value = says.get(name, "")
+    return str(value) if isinstance(value, _WORDS) else ""

@@ -96,6 +96,19 @@ def test_a_page_that_is_stale_and_one_that_was_validated(observed: Observed) -> 
     assert observed.seen.hits.requests == 1
 
 
+def test_a_stale_page_in_place_of_an_error_is_no_hit(observed: Observed) -> None:
+    observed.site.page(cache_control="max-age=60, stale-if-error=600")
+    observed.site.get()
+    observed.site.clock.advance(70)
+    observed.site.answers(Script(503))
+    assert observed.site.get().status == 200
+    observed.site.answers(Script(early=RuntimeError("down")))
+    assert observed.site.get().status == 200
+    assert dict(observed.seen.outcomes) == {"miss": 1, "stale-if-error": 2}
+    assert observed.seen.hit_ratio == 0
+    assert observed.seen.misses.requests == 3
+
+
 @pytest.mark.parametrize(
     ("method", "fields", "reason"), [("POST", {}, "method"), ("GET", {"Upgrade": "websocket"}, "bypass")]
 )

@@ -26,6 +26,8 @@ from cachemw import (
     FetchFromCacheMiddleware,
     Hooks,
     LocaleMiddleware,
+    Metrics,
+    ObservingMiddleware,
     Policy,
     Rule,
     Rules,
@@ -68,6 +70,8 @@ from cachemw import (
     vary_on_headers,
     wsgi,
 )
+from cachemw._observing.shells import WSGIObserving
+from cachemw.dashboard import Dashboard
 
 
 def wsgi_app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -111,6 +115,13 @@ purge("http://localhost/", caching=CacheMiddleware(asgi_app))
 purge("http://localhost/", caching=Caching(cache="locmem://", key_prefix="site"))
 assert_type(page_failures(CacheMiddleware(asgi_app).caching), dict[str, int])
 assert_type(page_failures(CacheMiddleware(wsgi_app)), dict[str, int])
+metrics = Metrics()
+assert_type(ObservingMiddleware(CacheMiddleware(wsgi_app), metrics=metrics), WSGIObserving)
+assert_type(ObservingMiddleware(CacheMiddleware(asgi_app), hide=True).metrics, Metrics)
+assert_type(metrics.snapshot().hit_ratio, float | None)
+Starlette(middleware=[Middleware(ObservingMiddleware, metrics=metrics), Middleware(CacheMiddleware)])
+dashboard = Dashboard(metrics, CacheMiddleware(asgi_app), allow=lambda request: request.user.is_authenticated)
+CacheMiddleware(ObservingMiddleware(dashboard.wsgi))
 
 
 # -- values of settings: what is documented to work ------------------------------------------------------------------
