@@ -285,7 +285,8 @@ class Passage(TaskRelay):
                 if self._ahead is not None:
                     fields = exchange.seen(self._ahead)
                 elif exchange.length is not None and self._waits:
-                    self._waiting = {**message, "headers": headers}, given.fields, fields
+                    # a list of its own: the application may go on with that one
+                    self._waiting = {**message, "headers": [*headers]}, given.fields, fields
                     return
         await self._depart(message, given.fields, fields)
 

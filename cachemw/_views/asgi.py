@@ -262,7 +262,7 @@ class ViewPassage(Passage):
         self._started_at_once = hasattr(response, "body") or hasattr(response, "body_iterator")
         if self._started_at_once:  # the fields of a file are known only when it is sent
             start = {"type": "http.response.start", "status": response.status_code}
-            self._ahead = getattr(response, "body", None)
+            self._ahead = bytes(response.body) if hasattr(response, "body") else None
             await self._sending({**start, "headers": list(response.raw_headers)})
             if self._replaced:
                 await self._settle()

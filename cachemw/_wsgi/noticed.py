@@ -68,7 +68,7 @@ class Witness:
 
     def _has_read_cookies(self) -> bool:
         environ = self._environ
-        if any(name in environ for name in _PARSED) or (_BEAKER in environ and _was_read(environ[_BEAKER])):
+        if not environ.keys().isdisjoint(_PARSED) or (_BEAKER in environ and _was_read(environ[_BEAKER])):
             return True
         return COOKIES_WATCHED in environ and "cookies" in getattr(self._request, "__dict__", ())
 

@@ -216,6 +216,8 @@ class Passage(Copying):
                     if self._stand_in(error):
                         return True
                     raise
+                if self._witness is not witness or self._sent:  # the application thought better of its head
+                    return self._begin_anew(read)
                 if body is not None:
                     witness.tell(exchange)
                     fields = exchange.seen(body)
@@ -231,6 +233,15 @@ class Passage(Copying):
             left.append(("Content-Length", str(self._listed)))
         self._write = self._server(status, left, exc_info) if exc_info else self._server(status, left)
         return False
+
+    def _begin_anew(self, read: bytes | None) -> bool:
+        """Send the head that the application has given in place of the first one, as nothing that is stored."""
+        exchange = self.exchange
+        exchange.cannot_copy()
+        exchange.abandoned()
+        exchange.undecided = False
+        exchange.forward_status = 0
+        return False if self._sent else self._send_head_or_replace(read)
 
     def _in_hand(self, read: bytes | None) -> bytes | None:
         """The whole body, where that is in one list, or in one part of the length that was stated; else None.

@@ -9,6 +9,7 @@ from cachemw.rfc9111.echoes import shows_cookie
 from cachemw.rfc9111.fields import valid_host
 from cachemw.rfc9111.freshness import control, explicit_lifetime
 from cachemw.rfc9111.messages import Head
+from cachemw.rfc9111.requests import CAME_IN
 from cachemw.rfc9111.storing import Storing, has_session, nominated, shares_credentials
 
 __all__ = ["Doubts"]
@@ -71,16 +72,24 @@ class Doubts(State[EngineT]):
         """
         if self.engine.policy.django_rules:
             return False
-        return bool(self.nonce) or (storing.chosen and self._has_cookies(head))
+        return bool(self.nonce) or (storing.chosen and bool(self._cookies_untold(head)))
 
-    def _has_cookies(self, head: Head) -> bool:
-        """Does the request carry cookies of which Vary says nothing?"""
-        return bool(self.request.told("cookie")) and "cookie" not in nominated(head)
+    def _cookies_untold(self, head: Head) -> list[str]:
+        """The cookies of this client of which Vary says nothing: those that it sent, and those that a rule strips."""
+        lines = [value.partition(";")[0] for _, value in self._cookies]
+        if "cookie" not in nominated(head):
+            lines += [line for line in self.request.told("cookie") if line != CAME_IN]
+        return lines
 
-    def _doubt_about(self, body: bytes, storing: Storing, head: Head) -> str:
-        """Why a page is not stored that looks like this, and of which so much was read by now; "" if nothing tells."""
-        if self._reads_more(storing, head):
-            return "late"
+    def _found_since(self, storing: Storing, head: Head) -> str:
+        """What was found out while the body was made, and says that the page is not stored; "" for nothing."""
+        session = self.request.session
+        if session == "changed" or (session == "read" and "cookie" not in nominated(head)):
+            return "session"
+        return "late" if self._reads_more(storing, head) else ""
+
+    def _shown_by(self, body: bytes, storing: Storing, head: Head) -> str:
+        """What in the body says that the page is not stored; "" for nothing."""
         if self.nonce and self.nonce in body:
             return "nonce"
         if (storing.chosen or self.chosen_within) and self._shows_cookie(head, body):
@@ -90,6 +99,5 @@ class Doubts(State[EngineT]):
     def _shows_cookie(self, head: Head, body: bytes) -> bool:
         """Is it a page for one visitor, as it repeats what only theirs has in a cookie, and does not say so in Vary?"""
         policy = self.engine.policy
-        if policy.django_rules or not self._has_cookies(head):
-            return False
-        return shows_cookie(self.request, head, body, most=policy.max_body)
+        lines = () if policy.django_rules else self._cookies_untold(head)
+        return bool(lines) and shows_cookie(lines, head, body, most=policy.max_body)

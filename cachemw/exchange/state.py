@@ -151,7 +151,7 @@ class State(Generic[EngineT]):
     _storing: Storing | None = None
     _left: Head | None = None  # as it is stored
     _untold: Head | None = None  # the same without a lifetime of ours
-    _seen = False  # the body was seen before the head has left
+    _seen: bytes | None = None  # the body, where it was seen before the head has left, and showed nothing
 
     def __init__(self, engine: EngineT) -> None:
         self.engine = engine

@@ -164,11 +164,14 @@ class Update(Doubts[EngineT]):
         assert head is not None
         assert untold is not None
         self.undecided = False
-        if doubt := self._doubt_about(body, storing, head):
-            self._give_up(doubt, lasting=doubt != "late")
+        found, shown = self._found_since(storing, head), self._shown_by(body, storing, head)
+        if found or shown:
+            self._give_up(found or shown, lasting=bool(shown))
             self.keep = False
-        self._seen = not (doubt or self.never)
-        return self._marked(head if self._seen else untold)
+        if found or shown or self.never:
+            return self._marked(untold)
+        self._seen = body
+        return self._marked(head)
 
     def _said_once(self, head: Head) -> Fields:
         """The fields of a stored response, without those that the middlewares in between have added a second time.
@@ -229,16 +232,15 @@ class Update(Doubts[EngineT]):
         assert of is not None
         if not self.keep:
             return {}  # the inner half saw the body break off; a middleware in between has hidden that
-        session = self.request.session
-        if session == "changed" or (session == "read" and "cookie" not in nominated(head)):  # while the body was made
-            return self._give_up("session")
+        if found := self._found_since(storing, head):
+            return self._give_up(found)
         policy = engine.policy
         size = len(body)
         sound = size == self.length and head.status == 200  # as most are
         if size > policy.max_body or not (sound or is_complete(head, body, self.request.method)):
             return self._give_up("incomplete", lasting=True)
-        if doubt := "" if self._seen else self._doubt_about(body, storing, head):
-            return self._give_up(doubt, lasting=doubt != "late")
+        if body != self._seen and (shown := self._shown_by(body, storing, head)):
+            return self._give_up(shown, lasting=True)
         if now - self.began > SLOWEST:
             return self._give_up("late")
         where = head.layout.where

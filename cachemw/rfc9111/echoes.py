@@ -7,11 +7,11 @@ cookie tells nothing: scripts read it, too, and most pages of a visitor who has 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from cachemw.rfc9111.messages import Head
-from cachemw.rfc9111.requests import CAME_IN, Request
 from cachemw.rfc9111.syntax import OWS
 
 __all__ = ["shows_cookie"]
@@ -30,13 +30,12 @@ _WBITS: Final = 32 + zlib.MAX_WBITS  # zlib or gzip, as the header says
 _TOKENS: Final = ("csrf", "xsrf")
 
 
-def shows_cookie(request: Request, head: Head, body: bytes, *, most: int) -> bool:
-    """Does the body repeat the value of a cookie that the request carries?
+def shows_cookie(lines: Sequence[str], head: Head, body: bytes, *, most: int) -> bool:
+    """Does the body repeat the value of a cookie in these lines of Cookie fields?
 
     One that cannot be read may, should there be a token in a cookie: in a content coding other than gzip, or of more
     than `most` octets. So may any, where there is too much to look for.
     """
-    lines = [line for line in request.told("cookie") if line != CAME_IN]
     if sum(map(len, lines)) > _LONGEST:
         return True
     values = {value for line in lines for value in _telling_values(line)}

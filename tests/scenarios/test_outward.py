@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -90,6 +91,18 @@ def test_django_says_for_how_long_whatever_it_shows(site: Site) -> None:
     site.answers(Script(body=FORM, fields=[("Content-Length", str(len(FORM)))]))
     assert told(site.get("/", ALICE)) == KEPT
     assert site.get("/", ALICE).body == FORM
+
+
+@pytest.mark.parametrize("varies", [[], [("Vary", "Cookie")]])
+def test_nor_is_the_form_with_a_token_that_is_only_just_set(site: Site, varies: list[tuple[str, str]]) -> None:
+    """A rule strips it, as others are not to have it, and the form has it all the same."""
+    site.build(rules=[Rule(set_cookie="strip")])
+    cookie = ("Set-Cookie", f"csrftoken={TOKEN}; Path=/; Secure")
+    for path, body, leaves, hit in (("/form", FORM, UNTOLD, False), ("/page", PAGE, KEPT, True)):
+        site.answers(Script(body=body, fields=[("Content-Length", str(len(body))), cookie, *varies]))
+        answer = site.get(path)
+        assert (told(answer), answer["Set-Cookie"]) == (leaves, cookie[1])
+        assert site.get(path).hit is hit
 
 
 def test_a_store_that_keeps_nothing_lets_the_same_leave(site: Site) -> None:
@@ -208,16 +221,16 @@ def test_a_cache_around_the_one_with_the_rule_obeys_it(bridged: bool, clock: Clo
 # -- nothing is held back ----------------------------------------------------------------------------------------------
 
 
-def ask_wsgi(app: Any, left: list[Any], *, method: str = "GET") -> None:
+def ask_wsgi(app: Any, left: list[Any], *, cache: Any = None) -> None:
     """Ask as a server does that sends what it has."""
-    environ = {"REQUEST_METHOD": method, "PATH_INFO": "/", "SERVER_NAME": "localhost", "SERVER_PORT": "80"}
+    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/", "SERVER_NAME": "localhost", "SERVER_PORT": "80"}
     environ |= {"wsgi.url_scheme": "http", "HTTP_COOKIE": ALICE["Cookie"]}
 
     def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], None]:
         left.append(("head", dict(headers).get("Cache-Control")))
         return left.append
 
-    body = wsgi.CacheMiddleware(app, cache=LocMemCache(f"outward-{id(left)}"))(environ, start)
+    body = wsgi.CacheMiddleware(app, cache=cache or LocMemCache(f"outward-{id(left)}"))(environ, start)
     left.extend(body)
     body.close()  # type: ignore[attr-defined]
 
@@ -259,6 +272,66 @@ def test_the_ways_of_old_applications_to_say_the_same(body: bytes, leaves: str |
     assert b"".join(left[1:]) == body
 
 
+def test_an_application_that_thinks_better_of_its_head_sends_the_other() -> None:
+    left: list[Any] = []
+    error = b"something went wrong"
+
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "text/html"), ("Content-Length", str(len(error)))])
+        return parts(start_response)
+
+    def parts(start_response: Any) -> Iterator[bytes]:
+        try:
+            raise RuntimeError("no database")
+        except RuntimeError:
+            start_response("500 Sorry", [("Content-Type", "text/plain"), ("Cache-Control", "no-store")], sys.exc_info())
+        yield error
+
+    cache = LocMemCache("outward-anew")
+    ask_wsgi(app, left, cache=cache)
+    assert left == [("head", "no-store"), error]
+    ask_wsgi(in_a_list([PAGE]), left := [], cache=cache)
+    assert left == [("head", "max-age=600"), PAGE]
+
+
+def test_a_stale_page_stands_in_for_an_application_that_thinks_better_of_its_head(clock: Clock) -> None:
+    site = Site("wsgi", clock)
+    anew: list[bool] = []
+
+    def around(app: Any, interface: str) -> Any:
+        def failing(environ: Any, start_response: Any) -> Iterable[bytes]:
+            start_response("200 OK", [("Content-Type", "text/html"), ("Content-Length", "4")])
+            return parts(start_response) if anew else [b"page"]
+
+        def parts(start_response: Any) -> Iterator[bytes]:
+            start_response("503 Sorry", [("Content-Type", "text/plain")], (RuntimeError, RuntimeError(), None))
+            yield b"busy"
+
+        return wsgi.CacheMiddleware(failing, cache=LocMemCache("outward-stand-in"), policy=Policy(stale_if_error=60))
+
+    site.build(around=around)
+    site.get("/", ALICE)
+    site.clock.advance(601)
+    anew.append(True)
+    answer = site.get("/", ALICE)
+    assert (answer.status, answer.body) == (200, b"page")
+
+
+def test_an_application_that_writes_while_its_body_is_made_has_one_head() -> None:
+    """PEP 3333 forbids it, and some do it."""
+    left: list[Any] = []
+
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        return parts(start_response("200 OK", [("Content-Type", "text/html"), ("Content-Length", "9")]))
+
+    def parts(write: Callable[[bytes], object]) -> Iterator[bytes]:
+        write(b"first")
+        yield b"last"
+
+    ask_wsgi(app, left)
+    assert left == [("head", None), b"first", b"last"]
+
+
 def test_a_slow_stream_of_wsgi_leaves_as_it_is_made() -> None:
     left: list[Any] = []
 
@@ -290,10 +363,10 @@ def test_a_slow_stream_of_wsgi_with_a_length_does_too() -> None:
     assert left[1:] == [b"first", b"last"]
 
 
-def ask_asgi(app: Any, left: list[Any], *, method: str = "GET") -> BaseException | None:
+def ask_asgi(app: Any, left: list[Any]) -> BaseException | None:
     """Ask as a server does that sends each message as it comes."""
     cookie = (b"cookie", ALICE["Cookie"].encode())
-    scope = {"type": "http", "method": method, "scheme": "http", "path": "/", "query_string": b"", "headers": [cookie]}
+    scope = {"type": "http", "method": "GET", "scheme": "http", "path": "/", "query_string": b"", "headers": [cookie]}
 
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": b"", "more_body": False}
@@ -366,6 +439,19 @@ def test_a_head_with_a_length_leaves_with_the_first_part_of_the_body(
             await send(body_of(b""))
 
     assert ask_asgi(app, left) is None
+
+
+def test_a_head_that_waits_is_the_one_that_was_given() -> None:
+    left: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Sending) -> None:
+        message = head(length=len(PAGE))
+        await send(message)
+        message["headers"].insert(0, (b"cache-control", b"public, max-age=86400"))  # for the next one, perhaps
+        await send(body_of(PAGE))
+
+    assert ask_asgi(app, left) is None
+    assert left[0] == ("head", b"max-age=600")
 
 
 OTHERS = [
