@@ -85,7 +85,7 @@ def parse_age(lines: Sequence[str]) -> int | None:
 def parse_tags(cache_tag_lines: Sequence[str], surrogate_key_lines: Sequence[str]) -> tuple[str, ...]:
     """The tags by which a response can be purged: Cache-Tag by commas (Cloudflare), Surrogate-Key by spaces (Fastly).
 
-    Each once, in order. Only the first 128 of at most 1024 characters count.
+    Each once, in order. Only the first 128 tags count, and only those of at most 1024 characters.
     """
     tags = [piece.strip(OWS) for line in cache_tag_lines for piece in line.split(",")]
     tags += [tag for line in surrogate_key_lines for tag in line.replace("\t", " ").split(" ")]

@@ -1,8 +1,8 @@
 """Freshness (RFC 9111 §4.2): how long a response says it may be used, and how old it is.
 
 Rule 1: ages and lifetimes are seconds, moments are seconds since the epoch. What cannot be read counts as stale.
-Rule 2: a valid targeted field (RFC 9213) switches `Cache-Control`, `Expires` and `Pragma` off altogether.
-Rule 3: a lifetime knows nothing of ages. All that is known of the age at arrival goes into `born`.
+Rule 2: a valid targeted field (RFC 9213) switches `Cache-Control`, `Expires` and `Pragma` off completely.
+Rule 3: a lifetime does not depend on ages. All that is known about the age at arrival goes into `born`.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ def targeted_control(head: Head, policy: Policy) -> CacheControl | None:
     return None
 
 
-@lru_cache(maxsize=64)  # a structured field costs some 20 µs to read, and a site has few different ones
+@lru_cache(maxsize=64)  # a structured field takes some 20 µs to read, and a site has few different ones
 def _parse_targeted(lines: tuple[str, ...]) -> CacheControl | None:
     return parse_targeted(lines)
 
 
 def control(head: Head, policy: Policy) -> CacheControl:
-    """The response directives that count for this cache: of a targeted field, else of `Cache-Control`.
+    """The response directives that count for this cache: those of a targeted field, else those of `Cache-Control`.
 
-    `Pragma: no-cache` counts where a response has no Cache-Control. RFC 9111 §5.4 leaves its meaning open; whoever
-    sends it alone does not want the page shared.
+    `Pragma: no-cache` counts if a response has no Cache-Control. RFC 9111 §5.4 leaves its meaning open; whoever sends
+    it alone does not want the page shared.
     """
     if (directives := targeted_control(head, policy)) is not None:
         return directives
@@ -64,9 +64,9 @@ def _says_no_cache(pragma: Sequence[str]) -> bool:
 
 
 def freshness_lifetime(head: Head, policy: Policy, now: float) -> float | None:
-    """The freshness lifetime of a response (RFC 9111 §4.2.1), in seconds: as it states, else by heuristics.
+    """The freshness lifetime of a response (RFC 9111 §4.2.1), in seconds: the one that it states, else by heuristics.
 
-    None where neither says one, and the lifetime is this cache's to choose.
+    None if neither gives one, and this cache may choose it.
     """
     stated = explicit_lifetime(head, policy, now)
     return heuristic_lifetime(head, policy, now) if stated is None else stated
@@ -75,7 +75,7 @@ def freshness_lifetime(head: Head, policy: Policy, now: float) -> float | None:
 def explicit_lifetime(head: Head, policy: Policy, now: float) -> float | None:
     """The freshness lifetime that the response itself states (RFC 9111 §4.2.1), in seconds; None if it states none.
 
-    The first member of `policy.freshness` that is there decides, and one that cannot be read says 0 (stale).
+    The first member of `policy.freshness` that is present decides. One that cannot be read means 0 (stale).
     """
     targeted = targeted_control(head, policy)
     directives = head.cache_control if targeted is None else targeted
@@ -88,7 +88,9 @@ def explicit_lifetime(head: Head, policy: Policy, now: float) -> float | None:
 
 
 def _lifetime_by_expires(head: Head, now: float) -> float:
-    """Expires minus Date; without a usable Date, minus the moment of arrival. Two Expires lines are no valid one."""
+    """Expires minus Date, or minus the moment of arrival if there is no usable Date. Two lines of Expires are not
+    valid.
+    """
     expires = moment(head, "expires", now)
     if expires is None:
         return 0
@@ -97,10 +99,11 @@ def _lifetime_by_expires(head: Head, now: float) -> float:
 
 
 def heuristic_lifetime(head: Head, policy: Policy, now: float) -> float | None:
-    """A share of the time since `Last-Modified` (RFC 9111 §4.2.2), in seconds, for a response that states no lifetime.
+    """A fraction of the time since `Last-Modified` (RFC 9111 §4.2.2), in seconds, for a response that states no
+    lifetime.
 
-    None where heuristics are off, the status is neither in `policy.statuses` nor marked `public`, or the response
-    does not say when it was modified.
+    None if heuristics are off, if the status is neither in `policy.statuses` nor the response `public`, or if it does
+    not say when it was modified.
     """
     if policy.heuristic_fraction <= 0:
         return None
@@ -115,7 +118,7 @@ def heuristic_lifetime(head: Head, policy: Policy, now: float) -> float | None:
 
 
 def moment(head: Head, name: str, now: float) -> int | None:
-    """The HTTP-date of a field that has one line and is valid, in seconds since the epoch; else None."""
+    """The HTTP-date of a field with a single, valid line, in seconds since the epoch; else None."""
     lines = head.lines(name)
     return parse_date(lines[0], now) if len(lines) == 1 else None
 
@@ -137,12 +140,12 @@ def born(head: Head, *, request_time: float, response_time: float) -> float:
 
 
 def current_age(stored: StoredResponse, now: float) -> float:
-    """The age of a stored response (RFC 9111 §4.2.3), in seconds; 0 if the clock went back behind its birth."""
+    """The age of a stored response (RFC 9111 §4.2.3), in seconds; 0 if the clock was set back to before its birth."""
     return max(0.0, now - stored.born)
 
 
 def forbids_stale(directives: CacheControl) -> bool:
-    """Do these directives forbid to use a stale response without validation (RFC 9111 §4.2.4)?
+    """Do these directives forbid using a stale response without validation (RFC 9111 §4.2.4)?
 
     `s-maxage` does: it "incorporates the semantics of the proxy-revalidate response directive" (§5.2.2.10).
     """

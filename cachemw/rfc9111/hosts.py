@@ -42,11 +42,11 @@ def _is_ipv6(text: str) -> bool:
 
 
 def mark_forwarded(value: str) -> str:
-    """What of a Forwarded field tells hosts and schemes, in one spelling, for keys.
+    """The part of a Forwarded field that names hosts and schemes, in one spelling, for keys.
 
     Two fields have the same mark only if each of their elements, counted from either end, has the same `host` and
-    `proto` parameters. "" if there are none at all. A field that is not plainly well-formed, or longer than 8 KiB, is
-    its own mark.
+    `proto` parameters. "" if there are none at all. A field that is not plainly well-formed, or is longer than 8 KiB,
+    is its own mark.
     """
     if len(value) > MAX_FIELD:
         return value

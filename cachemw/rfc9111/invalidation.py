@@ -1,7 +1,7 @@
-"""Invalidation (RFC 9111 §4.4): which requests change resources, and which ones.
+"""Invalidation (RFC 9111 §4.4): which requests change resources, and which resources they change.
 
 Rule 1: a method that is not known to be safe is unsafe (RFC 9110 §9.2.1 lets a cache know only what is registered).
-Rule 2: only a success invalidates: a refused request is no purge button.
+Rule 2: only a success invalidates: a refused request must not work as a purge button.
 Rule 3: only URIs of the same origin: an application does not speak for others.
 """
 
@@ -16,13 +16,13 @@ from cachemw.rfc9111.requests import Request
 
 __all__ = ["invalidates", "is_unsafe", "own_target", "same_origin_target", "target_uris"]
 
-#: The methods that the IANA registry calls safe. Names are case-sensitive: "get" is a method that nobody knows.
+#: The methods that the IANA registry calls safe. Names are case-sensitive: "get" is an unknown method.
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PROPFIND", "REPORT", "SEARCH", "QUERY"})
 
 _PORTS: Final = {"http": "80", "https": "443"}
 _REFERENCE: Final = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.\-]*+):)?(?://([^/?#]*+))?([^?#]*+)(?:\?([^#]*+))?", re.DOTALL)
-_WRITTEN: Final = "%/:?@!$&'()*+,;=~[]"  # what stands in a URI as it is, besides letters, digits, "-", "." and "_"
-_MAX_REFERENCE: Final = 8192  # characters; longer ones name nothing that a client could ask for
+_WRITTEN: Final = "%/:?@!$&'()*+,;=~[]"  # what a URI may contain as it is, besides letters, digits, "-", "." and "_"
+_MAX_REFERENCE: Final = 8192  # characters; a longer one names nothing that a client could ask for
 
 
 def is_unsafe(method: str) -> bool:
@@ -31,7 +31,7 @@ def is_unsafe(method: str) -> bool:
 
 
 def invalidates(method: str, status: int) -> bool:
-    """Does this answer make what is stored for its URI invalid? RFC 9111 §4.4: 2xx or 3xx to an unsafe method."""
+    """Does this answer invalidate what is stored for its URI? RFC 9111 §4.4: 2xx or 3xx to an unsafe method."""
     return 200 <= status < 400 and is_unsafe(method)
 
 
@@ -59,7 +59,7 @@ def same_origin_target(request: Request, reference: str) -> str | None:
         return None
     scheme, authority, path, query = match.groups()
     if scheme is not None and (authority is None or scheme.lower() != request.scheme):
-        return None  # mailto:…, https: behind http, and "http:path", which RFC 3986 §5.2.2 reads as nothing of ours
+        return None  # mailto:…, https: on an http site, and "http:path", which RFC 3986 §5.2.2 takes as absolute
     if authority is not None and _origin(authority, request.scheme) != _origin(request.host, request.scheme):
         return None
     base = request.mount + request.path
@@ -74,7 +74,7 @@ def same_origin_target(request: Request, reference: str) -> str | None:
 
 
 def _quoted(text: str) -> str:
-    """As the client will ask for it. What is no latin-1 cannot be sent at all, and so becomes a name of nothing."""
+    """The form in which the client will ask for it. What is not latin-1 cannot be sent at all, and so names nothing."""
     return quote(text, safe=_WRITTEN, encoding="latin-1", errors="xmlcharrefreplace")
 
 

@@ -36,15 +36,15 @@ __all__ = [
     "tag_keys",
 ]
 
-#: Fields whose members have weights of their own (RFC 9110 §12.5), so that their order means nothing.
+#: Fields whose members have weights (RFC 9110 §12.5), so that their order means nothing.
 _PREFERENCES = frozenset({"accept", "accept-charset", "accept-encoding", "accept-language"})
 _PREFERENCE = re.compile(rf"([{TCHAR}/]++)((?:[ \t]*;[ \t]*[{TCHAR}]++=(?:[{TCHAR}]++|{QUOTED}))*)", re.DOTALL)
 _PARAMETER = re.compile(rf"([{TCHAR}]++)=([{TCHAR}]++|{QUOTED})", re.DOTALL)
-#: Fields that are no lists (RFC 9110 §10.1, RFC 6265 §4.2.1): a comma in them separates nothing.
+#: Fields that are not lists (RFC 9110 §10.1, RFC 6265 §4.2.1): a comma in them separates nothing.
 _NO_LISTS = frozenset({*CREDENTIALS, "content-type", "from", "host", "origin", "referer", "user-agent"})
 _EMPTY_MEMBER = re.compile(r"(?:\A|,)[ \t]*(?=,|\Z)")
 
-#: What may stand in a path as it is (RFC 3986 §3.3 `pchar` and "/"); `quote_path` encodes everything else.
+#: What a path may contain as it is (RFC 3986 §3.3 `pchar` and "/"); `quote_path` encodes everything else.
 _PATH_SAFE = "/:@!$&'()*+,;=~-._"
 
 
@@ -53,10 +53,10 @@ def _frame(parts: Iterable[str]) -> str:
 
 
 def quote_path(path: str) -> str:
-    """The percent-encoded form of a decoded latin-1 path (WSGI's PATH_INFO), the one that a URL spells.
+    """The percent-encoded form of a decoded latin-1 path (WSGI's PATH_INFO), as a URL spells it.
 
-    It is injective, so two different paths never become one; for usual URLs it is what the client sent. A path that
-    is no latin-1, from a middleware that does not know PEP 3333, is marked by what no URL can have: "%u".
+    It is injective, so two different paths never become one; for usual URLs it is what the client sent. A path that is
+    not latin-1, from a middleware that does not know PEP 3333, is marked by something that no URL can contain: "%u".
     """
     try:
         return quote(path.encode("latin-1"), safe=_PATH_SAFE)
@@ -75,14 +75,14 @@ def resource(space: str, scheme: str, host: str, mount: str, path: str, query: s
 
 
 def keyed_part(request: Request, names: Sequence[str]) -> str:
-    """The fields of a request that the policy has in the key: by them it may override its URL, or say whose it is.
+    """The fields of a request that the policy has in the key: by them it may override its URL, or say who the user is.
 
-    "" if it carries none.
+    "" if it has none of them.
 
-    They select a variant as the fields in `Vary` do, so a purge of the URL reaches every page that they led to.
+    They select a variant, as the fields in `Vary` do, so a purge of the URL reaches every page that they led to.
 
-    All lines count, in order, an empty one too: to an application it is not what an absent one is. Of `Forwarded`
-    (RFC 7239) only host and proto do: `for` differs with every client.
+    All lines count, in order, even an empty one: to an application it is not the same as an absent one. Of `Forwarded`
+    (RFC 7239) only host and proto count: `for` differs with every client.
     """
     parts: list[str] = []
     for name in names:
@@ -94,11 +94,11 @@ def keyed_part(request: Request, names: Sequence[str]) -> str:
 
 
 def canonical_query(query: str, ignore: Sequence[str], sort: bool) -> str:
-    """The query without the parameters named in `ignore` (a trailing "*" matches any rest), sorted if asked.
+    """The query without the parameters named in `ignore` (a trailing "*" matches any ending), sorted if asked.
 
-    Parameters are ignored as they are spelt, and keep their spelling; sorting keeps the order of equal names, in
-    whatever spelling: "a=1&%61=2" is not "%61=2&a=1". A query with ";" stays as it is: whether that separates
-    parameters is known to the application alone (CVE-2021-23336).
+    Parameters are ignored by the spelling of their names, and keep their spelling. Sorting keeps the order of equal
+    names, however they are spelled: "a=1&%61=2" is not "%61=2&a=1". A query with ";" stays as it is: only the
+    application knows whether that separates parameters (CVE-2021-23336).
     """
     if not query or ";" in query:
         return query
@@ -115,10 +115,10 @@ def canonical_query(query: str, ignore: Sequence[str], sort: bool) -> str:
 def normalized(name: str, lines: Sequence[str]) -> Sequence[str]:
     """The lines of a nominated field in a form that other spellings of the same value share (RFC 9111 §4.1).
 
-    Lines are combined and white space between members goes. Where RFC 9110 §12.5 says what a member means, empty
-    members, case and the order of members go too, unless one of them is malformed. Of another field nobody knows
-    whether it is a list: an application may choose by an empty member, and a stranger's choice must not be everybody's.
-    What is known to be none stays as it is, and so does what is longer than 8 KiB.
+    Lines are combined, and white space between members is dropped. If RFC 9110 §12.5 says what a member means, empty
+    members, case and the order of members are dropped, too, unless one of them is malformed. Of any other field, nobody
+    knows whether it is a list: an application may choose by an empty member, and one stranger's choice must not become
+    everybody's. A field that is known not to be a list stays as it is, and so does one longer than 8 KiB.
     """
     if name in _NO_LISTS or sum(map(len, lines)) > MAX_FIELD:
         return lines
@@ -138,18 +138,18 @@ def _preference(member: str) -> str | None:
     return match[1].lower() + "".join(parameters)
 
 
-#: What is behind a resource in the key of its response, and in that of its mark; for paths that make many of them.
+#: The part after the resource in the key of its response, and in that of its mark; for code that makes many of them.
 PRIMARY: Final = "\0G"
 MARK: Final = "\0M"
 
 
 def primary_key(of: str) -> str:
-    """Where the response to GET stands, or the `VaryIndex` that leads to its variants."""
+    """The place of the response to GET, or of the `VaryIndex` that leads to its variants."""
     return of + PRIMARY
 
 
 def head_key(of: str) -> str:
-    """Where a response to HEAD stands; never used to answer GET."""
+    """The place of a response to HEAD; never used to answer GET."""
     return of + "\0H"
 
 
@@ -166,7 +166,7 @@ def lease_key(of: str) -> str:
 def tag_key(space: str, tag: str, *, soft: bool = False) -> str:
     """Where a purge of a tag leaves its mark. No resource begins like this: a scheme's length is never 0.
 
-    A soft purge has a mark of its own: two at once that both read and wrote one mark could lose the hard one.
+    A soft purge has a mark of its own: if two purges at once read and wrote one mark, the hard one could get lost.
     """
     return f"{space}0:{len(tag)}:{tag}\0{'S' if soft else 'T'}"
 
@@ -177,10 +177,10 @@ def tag_keys(space: str, tags: Iterable[str]) -> list[str]:
 
 
 def secondary_key(of: str, generation: str, values: Iterable[Sequence[str]]) -> str:
-    """Where the variant stands that was selected by these lines of the nominated fields (RFC 9111 §4.1).
+    """The place of the variant that these lines of the nominated fields select (RFC 9111 §4.1).
 
-    `generation` belongs to the `VaryIndex` and binds values to names. A field with no line at all, one empty line,
-    and two lines are three different things.
+    `generation` belongs to the `VaryIndex` and binds values to names. A field without lines, with one empty line, and
+    with two lines are three different things.
     """
     key = f"{of}\0V{generation}"
     for lines in values:

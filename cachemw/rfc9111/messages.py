@@ -37,20 +37,20 @@ EncodedFields = tuple[tuple[bytes, bytes], ...]
 
 _NONE: Final[tuple[str, ...]] = ()
 _NAME: Final = itemgetter(0)
-#: Seconds by which the stamps of purges and requests, each later than the one before, may be ahead of the clock.
+#: Seconds by which the stamps of purges and requests, each later than the one before it, may be ahead of the clock.
 _AHEAD: Final = 0.001
 
-#: Bytes of a record without what is as long as the application likes, and of a pair without its text (CPython).
+#: Bytes of a record without the parts whose length the application decides, and of a pair without its text (CPython).
 _OWN_SIZE: Final = 480
 _PAIR_SIZE: Final = 160
 
 
 class Layout:
-    """The names of a response's fields, in order: most pages of a site have the same ones, so they are read once.
+    """The names of a response's fields, in order. Most pages of a site have the same ones, so they are read once.
 
     names  in lower case
     where  the places of the lines of each
-    sound  each is a token (RFC 9110 §5.1): what "Set-Cookie " or "Cache-Control:" is to the next reader nobody knows
+    sound  each is a token (RFC 9110 §5.1): nobody knows what "Set-Cookie " or "Cache-Control:" is to the next reader
     """
 
     __slots__ = ("names", "sound", "where")
@@ -160,13 +160,13 @@ class StoredResponse:
         self._fields = fields
         self._raw = raw
         self.shown: tuple[int, object, tuple[Any, ...]] | None = None  # rendered for one age, by one cache
-        self.tag: str | None = None  # its entity-tag, when a client's condition first asked for it; "" for none
+        self.tag: str | None = None  # its entity-tag, once a client's condition has asked for it; "" for none
         self.brief: tuple[object, Any] | None = None  # the 304 in its place, rendered by one cache
-        # 0 where every use needs a validation: the path of a hit compares this one number with the clock
+        # 0 if every use needs a validation: the path of a hit compares only this number with the clock
         self.fresh_until = 0.0 if validate else born + lifetime
 
     def __sizeof__(self) -> int:
-        """Bytes that it takes with all that it holds; stores that bound their memory ask."""
+        """Its bytes, with all that it holds; stores that limit their memory ask."""
         pairs: Sequence[tuple[Any, Any]] = self._fields if self._fields is not None else self._raw or ()
         size = _OWN_SIZE + len(self.body) + len(self.key) + _PAIR_SIZE * len(pairs)
         for name, value in pairs:  # quicker than a sum or a join over a chain of them
@@ -188,17 +188,17 @@ class StoredResponse:
         return self._raw
 
     def replace(self, **changes: Any) -> StoredResponse:
-        """A copy with other values of what its maker was told."""
+        """A copy in which some of the maker's arguments have other values."""
         told = {name: getattr(self, name) for name in _TOLD}
         return StoredResponse(**{**told, **changes})
 
     def aged(self, now: float) -> StoredResponse:
-        """The same response, stale since `now` at the latest: a little before, as a stamp may be ahead of the clock."""
+        """The same response, stale since `now` at the latest; slightly earlier, as stamps may be ahead of the clock."""
         return self.replace(lifetime=min(self.lifetime, max(0.0, now - self.born - _AHEAD)))
 
     @property
     def head(self) -> Head:
-        """Status and fields; made anew at each call, for the paths that have to look into it."""
+        """Status and fields; made anew at each call, for code that has to look into it."""
         return Head(self.status, self.fields, self.reason)
 
 
@@ -207,31 +207,31 @@ _TOLD: Final = ("key", "status", "reason", "fields", "body", "born", "lifetime",
 
 
 class VaryIndex(NamedTuple):
-    """What stands at the primary key of a resource whose responses vary: the names, and where the variants are.
+    """What the primary key of a resource holds if its responses vary: the names, and where the variants are.
 
-    Every secondary key contains `generation`, so that all variants are gone when this record is. Names that begin
-    with ":" are not fields but properties of the request that the shell knows (":language", ":timezone").
+    Every secondary key contains `generation`, so all variants are gone when this record is. Names that begin with ":"
+    are not fields but properties of the request that the shell knows (":language", ":timezone").
     """
 
     key: str
     names: tuple[str, ...]  # lower case, in the order learnt
     generation: str  # random
     stale_before: float = 0.0  # a soft purge: variants that began before this time count as stale
-    tags: tuple[str, ...] = ()  # of the variant that was first: most likely those of all, to be looked up with any
+    tags: tuple[str, ...] = ()  # of the first variant: most likely those of all, to be looked up together with any
 
     def __sizeof__(self) -> int:
-        """Bytes that it takes with all that it holds."""
+        """Its bytes, with all that it holds."""
         return _OWN_SIZE + len(self.key)
 
 
 @dataclass(frozen=True, slots=True)
 class HitForMiss:
-    """The last answer was not cacheable: until this record expires nobody waits for another's answer."""
+    """The last answer was not cacheable: until this record expires, nobody waits for another's answer."""
 
     key: str
 
 
-#: How the token of a mark begins that stands for one that could not be read.
+#: The beginning of the token of a mark that stands for one that could not be read.
 UNREAD: Final = "unread "
 
 
@@ -246,7 +246,7 @@ class Mark:
 
     @property
     def is_unread(self) -> bool:
-        """Does it stand for one that could not be read? Then what is made meanwhile is not going to be stored."""
+        """Does it stand for a mark that could not be read? Then what is made meanwhile is not stored."""
         return self.token.startswith(UNREAD)
 
 
