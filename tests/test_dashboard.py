@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 import pytest
 from starlette.requests import Request as ASGIRequest
 from werkzeug import Request as WSGIRequest
+from werkzeug import Response as WerkzeugResponse
 from werkzeug.test import Client, EnvironBuilder, run_wsgi_app
 
 from cachemw import CacheMiddleware, ImproperlyConfigured, Metrics, ObservingMiddleware
@@ -210,6 +211,14 @@ def test_an_async_function_is_awaited_and_never_taken_for_a_yes(make: Callable[.
         assert site.visitor.ask().status == 403
         return
     with pytest.raises(ImproperlyConfigured, match="and the application is WSGI"):
+        site.visitor.ask()
+
+
+@pytest.mark.parametrize("answer", ["alice", 1, [False], Site.page, WerkzeugResponse("Please log in", 302)], ids=repr)
+def test_what_is_merely_true_is_no_yes(make: Callable[..., Site], answer: Any) -> None:
+    """A method that nobody called, a user who may be anybody, the page of a login."""
+    site = make(allow=lambda request: answer)
+    with pytest.raises(ImproperlyConfigured, match=r"allow returned .*; allowed: True, or False for everybody else\."):
         site.visitor.ask()
 
 

@@ -61,7 +61,7 @@ class Dashboard:
     metrics  the `Metrics` of an `ObservingMiddleware`
     caching  whose stores are shown and purged: a middleware, or its `caching`; left out: as for `purge`
     allow    a function of the request (werkzeug's `Request` on WSGI, Starlette's on ASGI, where it may be async) that
-             says whether the page is shown and purges are done; everybody else gets 403
+             returns True for those who see the page and purge; everybody else gets 403
     title    the heading of the page
 
     `wsgi` and `asgi` are the applications, to be mounted by the site at any path; a view of Flask may return
@@ -110,7 +110,7 @@ class Dashboard:
             if inspect.iscoroutine(allowed):
                 allowed.close()
             raise ImproperlyConfigured("allow returned an awaitable, and the application is WSGI.")
-        if refused := _refused(asked, allowed=bool(allowed)):
+        if refused := _refused(asked, allowed=_is_yes(allowed)):
             return refused
         if asked.method != "POST":
             return self._page(asked)
@@ -145,7 +145,7 @@ class Dashboard:
         await send({"type": "http.response.body", "body": b"" if asked.method == "HEAD" else answer.body})
 
     async def _answer_asgi(self, request: Any, asked: Asked) -> _Answer:
-        if refused := _refused(asked, allowed=bool(await call(self.allow, request))):
+        if refused := _refused(asked, allowed=_is_yes(await call(self.allow, request))):
             return refused
         if asked.method != "POST":
             return self._page(asked)
@@ -195,6 +195,16 @@ def _asked(method: str, scheme: str, field: Callable[[str, str], str]) -> Asked:
     names = ("host", "cookie", "content-type", "origin", "sec-fetch-site")
     host, cookie, content_type, origin, fetch_site = (field(name, "") for name in names)
     return Asked(method, scheme, host, cookie, content_type, origin, fetch_site)
+
+
+def _is_yes(answer: Any) -> bool:
+    """Does `allow` let somebody in? A method that was not called, or a page that refuses, is true and no yes.
+
+    Raises: ImproperlyConfigured for such an answer.
+    """
+    if answer is not True and answer:
+        raise ImproperlyConfigured(f"allow returned {answer!r}; allowed: True, or False for everybody else.")
+    return answer is True
 
 
 def _refused(asked: Asked, *, allowed: bool) -> _Answer | None:
