@@ -14,18 +14,18 @@ __all__ = ["NoVarySearch", "parameter_name", "parse_no_vary_search"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoVarySearch:
-    """What of a query does not matter. Names of parameters are decoded."""
+    """What does not matter in a query. Names of parameters are decoded."""
 
     ignored: frozenset[str] = frozenset()  # these do not matter
-    only: frozenset[str] | None = None  # not None: nothing matters but these
+    only: frozenset[str] | None = None  # not None: only these matter
     any_order: bool = False  # parameters of different names may come in any order
 
     def canonical(self, query: str) -> str:
-        """The part of a raw query that still distinguishes pages, its parameters spelt as they were.
+        """The part of a raw query that still distinguishes pages, with its parameters spelled as they were.
 
-        Two queries with the same canonical form are equivalent by the draft; not every two equivalent ones have the
-        same (`a=%41` and `a=A` do not), which costs a miss and no wrong page. A query of more than 8 KiB stays as it
-        is, and so does one with ";": some applications still separate parameters by it, and see one hidden behind an
+        Two queries with the same canonical form are equivalent by the draft. Some equivalent ones have different forms
+        (`a=%41` and `a=A`), which costs a miss but shows no wrong page. A query of more than 8 KiB stays as it is. So
+        does one with ";": some applications still separate parameters by it, and would see one that is hidden behind an
         ignored name (CVE-2021-23336).
         """
         if len(query) > MAX_FIELD or ";" in query:
@@ -52,7 +52,9 @@ def _decode(name: str) -> str:
 
 
 def parse_no_vary_search(lines: Sequence[str]) -> NoVarySearch | None:
-    """What a No-Vary-Search field says does not matter; None if it is absent, malformed, or says that all matters."""
+    """What a No-Vary-Search field says does not matter; None if it is absent or malformed, or says that everything
+    matters.
+    """
     members = parse_dictionary(lines)
     if members is None:
         return None
@@ -75,7 +77,7 @@ def parse_no_vary_search(lines: Sequence[str]) -> NoVarySearch | None:
 def _names(value: Any) -> frozenset[str] | None:
     """The decoded names of an inner list of strings; None if it is something else.
 
-    A name in broken UTF-8 is refused: decoded, it would be one with every other such name.
+    A name in broken UTF-8 is refused: decoded, it would equal every other such name.
     """
     if not isinstance(value, list) or not all(type(item) is str for item in value):
         return None

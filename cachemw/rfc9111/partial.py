@@ -40,7 +40,7 @@ Part = tuple[int, int, int | None]
 
 
 def part_of(stored: StoredResponse) -> Part | None:
-    """Which octets a stored 206 holds: (first, last, length of the whole or None); None if it is no sound part."""
+    """Which octets a stored 206 holds: (first, last, length of the whole or None); None if it is not a sound part."""
     return _part(stored.head, bytes(stored.body)) if stored.status == 206 else None
 
 
@@ -61,7 +61,7 @@ def serves(stored: StoredResponse, request: Request) -> tuple[int, int] | None:
 
 
 def _resolved(asked: ByteRange, length: int | None) -> tuple[int, int | None] | None:
-    """The range as positions, as far as the length of the whole is known; None if it cannot be satisfied or placed."""
+    """The range as positions, as far as the length of the whole is known; None if it cannot be satisfied or located."""
     first, last = asked
     if length is None:
         return None if first is None else (first, last)
@@ -81,9 +81,9 @@ def slice_of(stored: StoredResponse, span: tuple[int, int]) -> tuple[Fields, byt
 def missing(stored: StoredResponse, request: Request) -> Fields:
     """The Range, and If-Range, that ask the application for what the stored part lacks of this request's answer.
 
-    () where nothing is saved: no part, nothing lacking, a hole between the two, or a request whose own conditions
-    have to reach the application. A part without a strong entity-tag helps a request for the whole only, and only an
-    application that answers with the whole, or gives the tag now; `combine` will not join it.
+    () if nothing is saved: there is no part, nothing is lacking, there is a hole between the two, or the request's own
+    conditions have to reach the application. A part without a strong entity-tag only helps a request for the whole, and
+    only with an application that answers with the whole or now gives the tag; otherwise `combine` does not join it.
     """
     part = part_of(stored)
     wanted = _wanted(request, stored, part[2]) if part is not None else None
@@ -104,7 +104,7 @@ def missing(stored: StoredResponse, request: Request) -> Fields:
 
 
 def _wanted(request: Request, stored: StoredResponse, length: int | None) -> tuple[int, int | None] | None:
-    """The positions that a GET asks for, the whole without Range; None if that cannot be said."""
+    """The positions that a GET asks for, the whole without Range; None if that cannot be told."""
     if request.method != "GET" or not if_range_holds(request, stored.head, stored.born):
         return None
     if not request.lines("range"):
@@ -116,10 +116,11 @@ def _wanted(request: Request, stored: StoredResponse, length: int | None) -> tup
 def combine(
     stored: StoredResponse, head: Head, body: bytes, policy: Policy, answered: Answered
 ) -> StoredResponse | None:
-    """One response out of a stored part and a new 206 (RFC 9111 §3.4): a longer part, or the whole as a 200.
+    """One response made of a stored part and a new 206 (RFC 9111 §3.4): a longer part, or the whole as a 200.
 
-    None if they do not belong together: other or no strong entity-tags, other lengths, another coding, a hole between
-    them, or octets that differ where they overlap. Its fields are the stored ones, updated by the new.
+    None if they do not belong together: different entity-tags or none that is strong, different lengths, another
+    coding, a hole between them, or octets that differ where they overlap. Its fields are the stored ones, updated by
+    the new ones.
     """
     old, new = part_of(stored), _part(head, body) if head.status == 206 else None
     if old is None or new is None or not _are_of_one(stored.head, head):
@@ -146,7 +147,7 @@ def _are_of_one(stored: Head, head: Head) -> bool:
 
 
 def _joined(old: bytes, old_first: int, new: bytes, new_first: int) -> bytes | None:
-    """Two overlapping or adjacent pieces as one; None where they contradict each other."""
+    """Two overlapping or adjacent pieces as one; None if they contradict each other."""
     if new_first < old_first:
         old, old_first, new, new_first = new, new_first, old, old_first
     start = new_first - old_first
@@ -156,7 +157,7 @@ def _joined(old: bytes, old_first: int, new: bytes, new_first: int) -> bytes | N
 
 
 def whole(stored: StoredResponse) -> StoredResponse:
-    """The response itself, or, if it is a 206 that holds all octets of the whole, the 200 that it amounts to."""
+    """The response itself; or, if it is a 206 with all octets of the whole, the 200 that it amounts to."""
     part = part_of(stored)
     if part is None or part[0] != 0 or part[1] + 1 != part[2]:
         return stored

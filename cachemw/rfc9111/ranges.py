@@ -13,16 +13,16 @@ __all__ = ["ByteRange", "parse_content_range", "parse_range"]
 ByteRange = tuple[int | None, int | None]
 
 _MAX_RANGES: Final = 200  # more are an attack, which RFC 9110 §14.2 allows to ignore (Apache's MaxRanges: 200)
-_MAX_DIGITS: Final = 18  # no body has 10**18 octets; `int()` has to be kept from numbers of any length
+_MAX_DIGITS: Final = 18  # no body has 10**18 octets; `int()` must not get numbers of any length
 
 _RANGE: Final = re.compile(r"([0-9]*+)-([0-9]*+)")
 _CONTENT_RANGE: Final = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/(?:([0-9]{1,18})|\*)", re.IGNORECASE | re.ASCII)
 
 
 def parse_range(text: str) -> tuple[ByteRange, ...] | None:
-    """The ranges of a Range field in bytes, not yet held against a length (RFC 9110 §14.1.2).
+    """The ranges of a Range field in bytes, not yet compared with a length (RFC 9110 §14.1.2).
 
-    None if the field is malformed, of another unit, or asks for more than 200 ranges: such a field is ignored.
+    None if the field is malformed, has another unit, or asks for more than 200 ranges: such a field is ignored.
     """
     unit, _, specs = text.strip(OWS).partition("=")
     if unit.lower() != "bytes":

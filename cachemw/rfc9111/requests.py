@@ -1,7 +1,7 @@
-"""Requests: what the rules ask of one, as the application sees it and as it came in.
+"""Requests: what the rules ask about a request, as the application sees it and as it came in.
 
 Rule 1: text is latin-1 `str`, exactly as the server gave it; field lines keep their order and their spelling.
-Rule 2: what a middleware has taken out of a request it may have made use of: it tells requests apart all the same.
+Rule 2: a middleware may have made use of what it removed from a request, so it still tells requests apart.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from cachemw.rfc9111.messages import Field, Fields
 
 __all__ = ["CAME_IN", "CREDENTIALS", "Request", "UnreadRequest"]
 
-#: By which a client says who it is; a background refresh, which is for nobody in particular, goes without.
+#: The fields by which a client says who it is; a background refresh, which is in nobody's name, goes without them.
 CREDENTIALS: Final = ("authorization", "cookie", "proxy-authorization")
 
-#: What stands between the lines of a field as the application sees it and those that came in; no line is like it.
+#: Separates the lines of a field as the application sees it from those that came in; no line is like it.
 CAME_IN: Final = "\0"
 
 _NONE: Final[tuple[str, ...]] = ()
@@ -71,7 +71,7 @@ class Request:
 
     @property
     def moved(self) -> str:
-        """The URL that came in, where it is another one than the application sees; "" for none."""
+        """The URL that came in, if it is another one than the application sees; else ""."""
         before = self.first
         if before is self or before.identity == self.identity:
             return ""
@@ -80,12 +80,12 @@ class Request:
 
     @property
     def rewritten(self) -> str:
-        """The path that somebody between the server and the cache has put in the place of the raw one; "" for none."""
+        """The path that something between the server and the cache has put in the place of the raw one; "" for none."""
         return ""
 
     @property
     def user(self) -> bool:
-        """Has somebody further out authenticated the client, by Authorization or by other means?"""
+        """Has something further out authenticated the client, by Authorization or otherwise?"""
         said = self.said_of_user
         if said is None:
             return self.before is not None and self.before.user
@@ -93,37 +93,37 @@ class Request:
 
     @property
     def said_of_user(self) -> bool | None:
-        """The same by what has come with this request alone; None where nothing was said."""
+        """The same, judged only by what came with this request; None if nothing was said."""
         return None
 
     @property
     def session(self) -> str:
-        """What is known of a session that somebody further out keeps: "" (it is empty), "held", "read" or "changed"."""
+        """What is known about a session kept further out: "" (it is empty), "held", "read" or "changed"."""
         return ""
 
     @property
     def declared(self) -> tuple[str, ...]:
-        """Fields that the application says its answer depends on, elsewhere than in `Vary`."""
+        """Fields that the application says its answer depends on, in other ways than by `Vary`."""
         return _NONE
 
     @property
     def handed_on(self) -> bool:
-        """May somebody who was not seen to read it have read its cookies before the view was called?"""
+        """May something have read the cookies before the view was called, without having been seen to do so?"""
         return False
 
     @property
     def disguised(self) -> frozenset[str]:
-        """Fields that it may be taken to carry, though it spells them "x_host" in place of "x-host"."""
+        """Fields that it may be taken to have, although it spells them "x_host" instead of "x-host"."""
         return frozenset()
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """Of a background refresh: what the request in whose place it is made had of `CREDENTIALS`."""
+        """For a background refresh: which of `CREDENTIALS` the original request had."""
         return _NONE
 
     @property
     def known(self) -> bool:
-        """May the server, or a middleware further out, have identified the client? Every hit asks: it is cheap."""
+        """May the server, or a middleware further out, have identified the client? Every hit asks, so it is cheap."""
         return False
 
     def lines(self, name: str) -> Sequence[str]:
@@ -131,9 +131,9 @@ class Request:
         return self._lines.get(name, _NONE)
 
     def told(self, name: str) -> Sequence[str]:
-        """All lines of the field that anybody has read: those that the application sees, and those that came in.
+        """All lines of the field that anything has read: those that the application sees, and those that came in.
 
-        What a middleware between the halves takes out of a request, as a login or a session, it has made use of.
+        A middleware between the halves has made use of what it removes from a request, such as a login or a session.
         """
         lines, before = self.lines(name), self.before
         if before is None or tuple(came := before.told(name)) == tuple(lines):
@@ -154,17 +154,17 @@ class Request:
         """Keep URL and fields as they are: the application may change what they are read from."""
 
     def note_body(self) -> None:
-        """Somebody further out has read a body of this GET or HEAD: what was done then may depend on it.
+        """Something further out has read a body of this GET or HEAD: what it then did may depend on it.
 
-        As if another request had been made of this one by now: its method is none that any request has.
+        So it counts as another request: with a method that no request has.
         """
         self.method = ""
 
-    # What follows is for memories of keys: cheap to make, and equal only where the keys made of it would be.
+    # The following are keys of memories: cheap to make, and equal only if the cache keys made of them would be.
 
     @property
     def identity(self) -> Hashable:
-        """All that tells this request's URL from another."""
+        """Everything that tells this request's URL from others."""
         return self.url
 
     @staticmethod
@@ -173,11 +173,11 @@ class Request:
         return tuple(names)
 
     def selection(self, native: tuple[Any, ...]) -> Hashable:
-        """All that tells the values of these fields from others."""
+        """Everything that tells the values of these fields from others."""
         return tuple([tuple(self.lines(name)) for name in native])
 
     def told_selection(self, native: tuple[Any, ...]) -> Hashable:
-        """The same of all that anybody has read; see `told`."""
+        """The same, for all lines that anything has read; see `told`."""
         own, before = self.selection(native), self.before
         if before is None or (came := before.told_selection(native)) == own:
             return own
@@ -191,7 +191,7 @@ class Request:
 class UnreadRequest(Request):
     """A request in the server's own form; a subclass sets `method`, and says in `url` how the parts are read.
 
-    They are read when a rule asks for them: a page seen before needs none.
+    They are read when a rule asks for them; a page that was seen before needs none.
     """
 
     __slots__ = ()
