@@ -83,3 +83,11 @@ def test_sites_with_different_names_have_pages_of_their_own(front: Front) -> Non
     page = front.page("minute")
     answers = [front.get(page, Host=host).text for host in ("a.example", "b.example", "a.example")]
     assert answers == ["1 - -", "2 - -", "1 - -"]
+
+
+def test_a_token_that_a_page_repeats_is_shown_to_nobody_else(front: Front) -> None:
+    """Nobody said for how long the page may be kept, and no name of a cookie says that it is of a session."""
+    page = front.page("silent")
+    ada, bob = (f"csrftoken={name * 7}" for name in ("ada", "bob"))
+    assert [front.get(page, Cookie=cookie).text for cookie in (ada, bob)] == [f"1 - {ada}", f"2 - {bob}"]
+    assert [front.get(page).text for _ in range(2)] == ["3 - -", "3 - -"]
