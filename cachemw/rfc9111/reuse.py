@@ -1,8 +1,8 @@
 """Reuse (RFC 9111 §4): may a stored response be sent for this request, now?
 
 Rule 1: "may it be stored", "may it be reused" and "what is in the key" are separate. Here everything is asked anew.
-Rule 2: a guarded response does not exist for the request: neither fresh, nor stale, nor as a source of conditions.
-Rule 3: staleness is measured from the end of freshness. What forbids stale use (§4.2.4) forbids it on every occasion.
+Rule 2: a guarded response does not exist for the request: neither as fresh nor as stale nor as a source of conditions.
+Rule 3: staleness counts from the end of freshness. What forbids stale use (§4.2.4) forbids it on every occasion.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
 
 #: What RFC 5861 §4 calls an error.
 _ERRORS: Final = frozenset({500, 502, 503, 504})
-#: What a gateway answers when it cannot reach the application: as good as no answer (RFC 9111 §4.2.4, "disconnected").
+#: What a gateway answers if it cannot reach the application: as good as no answer (RFC 9111 §4.2.4, "disconnected").
 _DISCONNECTED: Final = frozenset({None, 502, 504})
 
 
@@ -39,7 +39,7 @@ class Reuse(enum.Enum):
     """What to do with the stored response that a request selects."""
 
     FRESH = "fresh"  # send it
-    STALE = "stale"  # send it, and fetch it anew in the background
+    STALE = "stale"  # send it, and fetch a new one in the background
     VALIDATE = "validate"  # ask the application, with conditions if the response has validators
     GUARDED = "guarded"  # ask the application as if nothing were stored: this request may not share the response
 
@@ -66,7 +66,9 @@ def may_reuse(request: Request, stored: StoredResponse, policy: Policy, now: flo
 
 
 def _would_read_session(request: Request, head: Head, policy: Policy) -> bool:
-    """Has who asks a session, further out, that cannot tell of reading, where the stored page was made without one?"""
+    """Does the client have a session, kept further out, of which no reading shows, while the page was stored without
+    one?
+    """
     if request.session != "read" or not policy.session_cookies or shares_credentials(control(head, policy)):
         return False
     return "cookie" not in nominated(head)
@@ -81,9 +83,9 @@ def _is_personal(request: Request, head: Head) -> bool:
 def must_validate(
     request: Request, stored: StoredResponse, policy: Policy, now: float, *, softened: bool = False
 ) -> bool:
-    """Must the application say that the stored response still holds before this request is answered with it (§4)?
+    """Must the application confirm the stored response before it answers this request (§4)?
 
-    What is guarded from the request is not its to validate: see `may_reuse`.
+    A request may not validate what it is guarded from: see `may_reuse`.
     """
     return may_reuse(request, stored, policy, now, softened=softened) is Reuse.VALIDATE
 
@@ -94,16 +96,16 @@ def age(stored: StoredResponse, now: float) -> int:
 
 
 def _has_credentials(request: Request, policy: Policy) -> bool:
-    """Does it carry Authorization, or has somebody further out read it? To Django, an empty one is none."""
+    """Does it have Authorization, or has something further out read it? For Django, an empty one does not count."""
     lines = request.told("authorization")
     return any(lines) if policy.authorization == "vary" else bool(lines) or request.user
 
 
 def _is_for_credentials(head: Head, policy: Policy) -> bool:
-    """May a request with Authorization be given this response? Where it could be stored from one (RFC 9111 §3.5).
+    """May a request with Authorization be given this response? Only if it could be stored from one (RFC 9111 §3.5).
 
-    The RFC limits storing only. But what an application shows to those who are nobody is not what it shows to
-    somebody, unless it says so.
+    The RFC limits only storing. But an application shows anonymous visitors something else than users, unless it says
+    so.
     """
     if policy.authorization == "vary" and "authorization" in nominated(head):
         return True
@@ -139,12 +141,12 @@ def _staleness(stored: StoredResponse, now: float) -> float:
 
 
 def may_serve_stale(stored: StoredResponse, policy: Policy) -> bool:
-    """May it ever be sent stale, on whatever occasion, or does something forbid that (RFC 9111 §4.2.4)?"""
+    """May it be sent stale at all, or does something forbid that (RFC 9111 §4.2.4)?"""
     return not (stored.validate or policy.django_rules or forbids_stale(control(stored.head, policy)))
 
 
 def _is_within(stored: StoredResponse, policy: Policy, now: float, name: str, default: float) -> bool:
-    """Is the response within the window of staleness that it states for `name`, or else the policy?"""
+    """Is the response within the window of staleness that it states for `name`, or else that of the policy?"""
     if stored.validate or policy.django_rules:
         return False
     directives = control(stored.head, policy)
@@ -153,15 +155,15 @@ def _is_within(stored: StoredResponse, policy: Policy, now: float, name: str, de
 
 
 def may_serve_stale_while_revalidating(stored: StoredResponse, policy: Policy, now: float) -> bool:
-    """May it be sent now while it is fetched anew in the background (RFC 5861 §3)?"""
+    """May it be sent now while a new one is fetched in the background (RFC 5861 §3)?"""
     return _is_within(stored, policy, now, "stale-while-revalidate", policy.stale_while_revalidate)
 
 
 def may_serve_stale_on_error(stored: StoredResponse, policy: Policy, now: float, *, status: int | None) -> bool:
-    """May it stand in for an error of the application (RFC 5861 §4; RFC 9111 §4.2.4)?
+    """May it be sent instead of an error of the application (RFC 5861 §4; RFC 9111 §4.2.4)?
 
-    status is that of the answer; None if there was none, because the application raised or cannot be reached. Not to
-    be asked about a response that is guarded from the request.
+    status is that of the answer; None if there was none, because the application raised or cannot be reached. Do not
+    ask about a response that is guarded from the request.
     """
     if policy.disconnected and status in _DISCONNECTED and may_serve_stale(stored, policy):
         return True
@@ -176,5 +178,5 @@ def may_serve_in_grace(stored: StoredResponse, policy: Policy, now: float) -> bo
 
 
 def only_if_cached(request: Request, policy: Policy) -> bool:
-    """Does the client want an answer from this cache or none, 504 then (RFC 9111 §5.2.1.7)?"""
+    """Does the client want only an answer from this cache, or else a 504 (RFC 9111 §5.2.1.7)?"""
     return policy.request_directives and "only-if-cached" in request_control(request)

@@ -1,10 +1,10 @@
-"""Shapes: what the rules of storing say of responses that differ only in what no rule reads.
+"""Shapes: what the rules of storing say about responses that differ only in what no rule reads.
 
-A site has many pages and few shapes, so what the rules say is worked out once for each.
+A site has many pages and few shapes, so the rules are applied once for each shape.
 
-Rule 1: a shape has the names of all fields, and the value of every field that a rule of storing reads, but where only
-        its presence counts.
-Rule 2: the rules are shown the shape, never the response that had it: what is not in a shape cannot decide.
+Rule 1: a shape has the names of all fields, and the value of every field that a rule of storing reads, unless only its
+        presence counts.
+Rule 2: the rules get the shape, never the response: what is not in a shape cannot decide.
 Rule 3: a response whose lifetime depends on the clock (Expires, a heuristic) has no shape.
 """
 
@@ -23,17 +23,17 @@ from cachemw.rfc9111.storing import Storing, judge, nominated, unstorable_names
 __all__ = ["Shapes", "Verdict", "kept_places"]
 
 _VALUE: Final = itemgetter(1)
-_MOST: Final = 256  # shapes that are remembered; a site that has more works some out again
+_MOST: Final = 256  # shapes that are remembered; for more, the rules are applied again
 
 _BY_VALUE: Final = ("cache-control", "connection", "content-type", "pragma", "vary")
 _BY_PRESENCE: Final = frozenset({"etag", "last-modified", "set-cookie"})
-#: Fields that make a response one of its own: of time, or of caches before us.
+#: Fields that make each response unique: of time, or of caches before this one.
 _OWN: Final = frozenset({"cache-status", "expires"})
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the rules say of all responses of one shape.
+    """What the rules say about all responses of one shape.
 
     storing    see `judge`
     nominated  the request fields that `Vary` names
@@ -47,7 +47,7 @@ class Verdict:
 
 @lru_cache(maxsize=_MOST)
 def kept_places(layout: Layout, dropped: frozenset[str]) -> tuple[int, ...]:
-    """Where the fields stand that are not dropped."""
+    """The places of the fields that are stored."""
     return tuple([place for place, name in enumerate(layout.names) if name not in dropped])
 
 
@@ -59,7 +59,7 @@ class Shapes:
         self._seconds = seconds
         self._by_value = (*_BY_VALUE, *policy.targeted)
         self._own = _OWN | {"last-modified"} if policy.heuristic_fraction > 0 else _OWN
-        self._read: dict[Layout, tuple[int, ...] | None] = {}  # where the values stand that are part of a shape
+        self._read: dict[Layout, tuple[int, ...] | None] = {}  # the places of the values that are part of a shape
         self._verdicts: dict[object, Verdict] = {}
 
     def __len__(self) -> int:
@@ -67,7 +67,7 @@ class Shapes:
         return len(self._verdicts)
 
     def verdict(self, head: Head, timeout: float | None, named: bool) -> Verdict | None:
-        """What the rules say of this response; None if that has to be asked of it alone. Arguments: see `judge`."""
+        """What the rules say about this response; None if it has no shape. Arguments: see `judge`."""
         layout = head.layout
         try:
             places = self._read[layout]
@@ -87,7 +87,7 @@ class Shapes:
         return verdict
 
     def _look_at(self, layout: Layout) -> tuple[int, ...] | None:
-        """Where the values stand that decide; None if one of the fields makes the response one of its own."""
+        """The places of the values that decide; None if one of the fields makes the response unique."""
         if len(self._read) >= _MOST:
             self._read.clear()
         where = layout.where

@@ -23,7 +23,7 @@ __all__ = [
     "without_bad_octets",
 ]
 
-MAX_DELTA: Final = 2**31  # what a delta-seconds too large to represent counts as (RFC 9111 §1.2.2), in seconds
+MAX_DELTA: Final = 2**31  # what too large a delta-seconds counts as, in seconds (RFC 9111 §1.2.2)
 OWS: Final = " \t"  # optional white space; `str.strip()` alone would take \x85 and \xa0 with it (RFC 9110 §5.6.3)
 TCHAR: Final = r"!#$%&'*+\-.^_`|~0-9A-Za-z"  # the inside of a character class (RFC 9110 §5.6.2)
 
@@ -31,8 +31,8 @@ TCHAR: Final = r"!#$%&'*+\-.^_`|~0-9A-Za-z"  # the inside of a character class (
 #: alone: where a group's last repeat fails halfway, Python before 3.11.5 takes in what it began with (gh-106052).
 QUOTED: Final = r'"[^"\\]*+(?:\\.[^"\\]*+)*"'
 
-#: What is longer is no longer taken apart; each parser says what it counts as then. Servers take up to 64 KiB of
-#: fields, no honest field has as much, and http-sf alone takes up to 0.4 µs for each character.
+#: A longer value is not parsed any more; each parser says what it counts as. Servers take up to 64 KiB of fields, no
+#: honest field has as much, and http-sf alone takes up to 0.4 µs for each character.
 MAX_FIELD: Final = 8192  # characters (Apache's LimitRequestFieldSize: 8190)
 
 _TOKEN: Final = re.compile(rf"[{TCHAR}]++")
@@ -67,8 +67,8 @@ def parse_delta_seconds(text: str) -> int | None:
 def parse_list(lines: Sequence[str]) -> list[str]:
     """The members of a comma-separated list over all lines of a field (RFC 9110 §5.6.1), as they are written.
 
-    Commas inside quoted strings do not separate; optional white space is trimmed, empty members are dropped.
-    From a quote that is never closed on its line, quotes mean nothing: what follows it is not hidden.
+    Commas inside quoted strings do not separate; optional white space is trimmed, and empty members are dropped. If a
+    quote is not closed on its line, quotes mean nothing from there on, so it hides nothing.
     """
     pieces = [piece for line in lines for piece in (_split_quoted(line) if '"' in line else line.split(","))]
     return [member for piece in pieces if (member := piece.strip(OWS))]
@@ -88,7 +88,7 @@ def parse_dictionary(lines: Sequence[str]) -> dict[str, Any] | None:
     """The members of a structured dictionary over all lines, without their parameters (RFC 9651 §4.2.2).
 
     Values are as `http_sf` gives them, an inner list as a list of bare items. None if the field is absent, empty,
-    longer than 8 KiB or no structured dictionary: such a field must be ignored as a whole (RFC 9651 §4.2).
+    longer than 8 KiB or not a structured dictionary: such a field must be ignored as a whole (RFC 9651 §4.2).
     """
     text = ", ".join(lines)
     if not text or len(text) > MAX_FIELD or not text.isascii():
