@@ -66,16 +66,14 @@ def may_reuse(request: Request, stored: StoredResponse, policy: Policy, now: flo
 
 
 def _would_read_session(request: Request, head: Head, policy: Policy) -> bool:
-    """Does the client have a session, kept further out, of which no reading shows, while the page was stored without
-    one?
-    """
+    """May the client have a session, kept further out, that is read unnoticed? The stored page was made without one."""
     if request.session != "read" or not policy.session_cookies or shares_credentials(control(head, policy)):
         return False
     return "cookie" not in nominated(head)
 
 
 def _is_personal(request: Request, head: Head) -> bool:
-    """Was it selected by who the client is? A background refresh, which is for nobody, would fetch another page."""
+    """Did the client's identity select it? A background refresh, which is nobody's, would fetch another page."""
     names = nominated(head)
     return any(name in names and request.told(name) for name in CREDENTIALS)
 

@@ -1,8 +1,8 @@
 """Validation (RFC 9111 §4.3), both ways: our conditions towards the application, and the client's towards us.
 
-Rule 1: a stored response is only ever updated by an answer that speaks of the same representation.
-Rule 2: what describes the stored body stays as it was stored, whatever a bodiless answer says.
-Rule 3: the client's conditions and ranges are held against a complete stored 200, for GET and HEAD alone.
+Rule 1: a stored response is updated only by an answer about the same representation.
+Rule 2: what describes the stored body stays as it was stored, whatever an answer without a body says.
+Rule 3: the client's conditions and ranges are compared with a complete stored 200, for GET and HEAD alone.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ __all__ = [
     "validators",
 ]
 
-#: What describes the body that is stored: RFC 9111 §3.2 exempts Content-Length by name, and "fields that the cached
-#: response depends upon". A 304 has no body, so a Content-Digest or Content-MD5 in it is not about ours.
+#: What describes the stored body: RFC 9111 §3.2 exempts Content-Length by name, and "fields that the cached response
+#: depends upon". A 304 has no body, so a Content-Digest or Content-MD5 in it does not describe ours.
 _OF_THE_BODY: Final = frozenset(
     {"content-digest", "content-encoding", "content-length", "content-md5", "content-range", "content-type"}
 )
@@ -58,7 +58,7 @@ _NOT_IN_304: Final = _OF_THE_BODY | {"content-language"}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answered:
-    """When the answer that updates a stored response was asked for and came, and what may state its lifetime.
+    """When the answer that updates a stored response was requested and came, and what may state its lifetime.
 
     request_time, response_time  in seconds since the epoch (RFC 9111 §4.2.3)
     seconds, timeout, named      see `judge`
@@ -80,13 +80,15 @@ def entity_tag(head: Head) -> ETag | None:
 def validators(head: Head, now: float) -> tuple[ETag | None, int | None]:
     """What tells one version of a response from another (RFC 9110 §8.8): entity-tag, and Last-Modified in seconds.
 
-    None for each that it lacks, or that is malformed or given twice. now: for years of two digits.
+    None for each that is missing, malformed or given twice. now: for two-digit years.
     """
     return entity_tag(head), moment(head, "last-modified", now)
 
 
 def conditions(stored: StoredResponse) -> Fields:
-    """The fields that ask the application whether the stored response still holds (RFC 9111 §4.3.1); () if none can."""
+    """The fields that ask the application whether the stored response still holds (RFC 9111 §4.3.1); () if there are
+    none.
+    """
     head = stored.head
     found: list[tuple[str, str]] = []
     tag, modified = validators(head, stored.born)
@@ -100,8 +102,8 @@ def conditions(stored: StoredResponse) -> Fields:
 def freshen(stored: StoredResponse, head: Head, policy: Policy, answered: Answered) -> StoredResponse | None:
     """The stored response as a 304 to our `conditions` updates it (RFC 9111 §4.3.4).
 
-    None if the 304 speaks of another representation: then the application has to be asked again, without conditions.
-    A result of lifetime 0 that has to be validated may be sent, but `may_store` says whether it may be stored.
+    None if the 304 is about another representation: then ask the application again, without conditions. A result of
+    lifetime 0 that has to be validated may be sent, but `may_store` says whether it may be stored.
     """
     if not _corresponds(stored.head, head):
         return None
@@ -120,10 +122,10 @@ def _corresponds(old: Head, new: Head) -> bool:
 
 
 def freshen_by_head(stored: StoredResponse, head: Head, policy: Policy, answered: Answered) -> StoredResponse | None:
-    """The stored answer to GET as a 200 to HEAD updates it (RFC 9111 §4.3.5); None: it is to be invalidated.
+    """The stored answer to GET as a 200 to HEAD updates it (RFC 9111 §4.3.5); None: invalidate it.
 
-    All that HEAD tells of ETag, Last-Modified and Content-Length has to be what is stored. If it tells nothing of
-    them, nothing says that the body is still the same.
+    The ETag, Last-Modified and Content-Length that HEAD gives have to be the stored ones. If it gives none of them,
+    nothing says that the body is still the same.
     """
     old = stored.head
     told = [name for name in ("etag", "last-modified", "content-length") if head.lines(name)]
@@ -140,7 +142,7 @@ def renewed(stored: StoredResponse, head: Head, policy: Policy, answered: Answer
     """The stored body under the updated fields (RFC 9111 §3.2), with age and lifetime counted anew."""
     seconds, timeout, now = answered.seconds, answered.timeout, answered.response_time
     stated = explicit_lifetime(head, policy, now)
-    # A lifetime that we chose may stand in the stored fields as ours: that does not make it theirs. Beside a targeted
+    # A lifetime that we chose may be among the stored fields as ours; that does not make it theirs. Beside a targeted
     # field, which switches them off, Cache-Control and Expires are theirs.
     ours = stored.chosen and policy.patch and targeted_control(stored.head, policy) is None
     spoken = stated is not None or targeted_control(head, policy) is not None
@@ -164,21 +166,21 @@ def renewed(stored: StoredResponse, head: Head, policy: Policy, answered: Answer
 
 
 def _without_ours(head: Head) -> Fields:
-    """The stored fields without the lifetime that we had chosen: it must not stand before what is stated now."""
+    """The stored fields without the lifetime that we had chosen: it must not come before what is stated now."""
     fields = tuple(field for field in head.fields if field[0].lower() not in ("cache-control", "expires"))
     left = CacheControl(directive for directive in head.cache_control.directives if directive[0] != "max-age")
     return (*fields, ("Cache-Control", dump_cache_control(left))) if left else fields
 
 
 def _updated(stored: Fields, head: Head, policy: Policy, response_time: float) -> Fields:
-    """The stored fields, all lines of each replaced by those of the new head, but for what has to stay."""
+    """The stored fields, with all lines of each replaced by those of the new head, except what has to stay."""
     kept: Set[str] = _OF_THE_BODY
     if any(name.lower() == "etag" for name, _ in stored):
         kept |= {"etag"}  # it matches; a weak spelling of it would lose the strong one
     new = tuple(field for field in storable_fields(head, policy) if field[0].lower() not in kept)
     names = {name.lower() for name, _ in new}
     if "date" not in names and any(name.lower() == "date" for name, _ in stored):
-        new += (("Date", format_date(response_time)),)  # RFC 9110 §6.6.1: received without, so the time of receipt
+        new += (("Date", format_date(response_time)),)  # RFC 9110 §6.6.1: received without one, so the time of receipt
         names.add("date")
     return tuple(field for field in stored if field[0].lower() not in names) + new
 
@@ -190,7 +192,7 @@ def _with_expires(merged: Head, head: Head, expires: float) -> Fields:
 
 
 def answer_conditions(request: Request, head: Head, now: float) -> Literal[0, 304, 412]:
-    """What the client's own conditions make of a stored response (RFC 9110 §13.2.2): 0, send it; 304; or 412."""
+    """What the client's own conditions make of a stored response (RFC 9110 §13.2.2): 0: send it; or 304, or 412."""
     if head.status != 200 or request.method not in ("GET", "HEAD"):
         return 0
     if request.lines("if-match"):
@@ -231,9 +233,9 @@ def _date_of(request: Request, name: str, now: float) -> int | None:
 
 
 def not_modified_fields(fields: Fields) -> Fields:
-    """Of the fields of a 200 those that a 304 in its place has (RFC 9110 §15.4.5).
+    """The fields of a 200 that a 304 in its place has, too (RFC 9110 §15.4.5).
 
-    What describes the content goes, and Last-Modified where there is an entity-tag; all else stays.
+    What describes the content goes, and Last-Modified if there is an entity-tag; everything else stays.
     """
     names = {name.lower() for name, _ in fields}
     left_out = _NOT_IN_304 | {"last-modified"} if "etag" in names else _NOT_IN_304
@@ -250,8 +252,8 @@ def select_range(
 
     received: when it came, in seconds since the epoch; see `if_range_holds`.
 
-    None: there is no range to obey, send the whole (also for several ranges, which RFC 9110 §14.2 allows to ignore).
-    To be asked after `answer_conditions` had nothing to say.
+    None: there is no range to obey, so send the whole (also for several ranges, which RFC 9110 §14.2 allows to ignore).
+    Ask only if `answer_conditions` had nothing to say.
     """
     asked = single_range(request) if head.status == 200 else None
     if asked is None or not if_range_holds(request, head, received):
@@ -260,7 +262,7 @@ def select_range(
     if first is None:
         if not last:
             return "unsatisfiable"
-        return (max(0, length - last), length - 1) if length else None  # all of nothing is no part of it
+        return (max(0, length - last), length - 1) if length else None  # all of nothing is not a part of it
     if first >= length:
         return "unsatisfiable"
     return first, length - 1 if last is None else min(last, length - 1)
@@ -278,9 +280,9 @@ def single_range(request: Request) -> ByteRange | None:
 def if_range_holds(request: Request, head: Head, received: float | None = None) -> bool:
     """Is the client's part of this very representation (RFC 9110 §13.1.5)? Without If-Range it is.
 
-    An entity-tag is compared strongly. A date has to be Last-Modified to the letter, and that a strong validator
-    (§8.8.2.2): the response says that it was made at least a second later. Where it has no Date, as the server is to
-    say it, the time counts at which it was received (§6.6.1).
+    An entity-tag is compared strongly. A date has to be Last-Modified to the letter, and a strong validator (§8.8.2.2):
+    the response says that it was made at least a second later. If it has no Date, which the server is supposed to add,
+    the time of receipt counts (§6.6.1).
     """
     lines = request.lines("if-range")
     if not lines:
