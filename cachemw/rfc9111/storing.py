@@ -1,8 +1,8 @@
 """Storing (RFC 9111 §3): which responses may be stored, for how long, and which of their fields.
 
-Rule 1: what a request brings along (credentials, a session, a range) only ever refuses; it never makes storable.
-Rule 2: a lifetime given from outside (`timeout`) overrides what a response says of time, not what it forbids.
-Rule 3: the reason of a refusal is a short token: it is told in `Cache-Status`, and the tests read it.
+Rule 1: what a request carries (credentials, a session, a range) can only refuse; it never makes a response storable.
+Rule 2: a lifetime given from outside (`timeout`) overrides what a response says about time, not what it forbids.
+Rule 3: the reason of a refusal is a short token, which `Cache-Status` shows and the tests read.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ __all__ = [
 class Storing:
     """Whether a response may be stored, and as what.
 
-    ok         it may
+    ok         it may be stored
     reason     why not, as a short token ("no-store", "set-cookie", …); "" when ok
     lifetime   freshness lifetime in seconds, counted from its birth
     chosen     this cache chose the lifetime: the response states none, and nobody gave one for it
@@ -69,7 +69,7 @@ def _refused(reason: str) -> Storing:
 
 _NOTHING: Final = CacheControl()
 
-#: Answers to a client's own conditions or range, which are no page (RFC 9110 §15.4.5, §15.5.13, §15.5.17).
+#: Answers to a client's own conditions or range, which are not pages (RFC 9110 §15.4.5, §15.5.13, §15.5.17).
 NO_PAGE: Final = frozenset({304, 412, 416})
 #: Status codes whose meaning this cache knows (the IANA registry, as the standard library has it).
 _UNDERSTOOD: Final = frozenset(map(int, HTTPStatus))
@@ -108,12 +108,12 @@ def may_store(
 ) -> Storing:
     """May this response be stored as the answer to further requests (RFC 9111 §3)?
 
-    seconds   lifetime where the response states none
-    timeout   lifetime given by a view or a rule, which beats the response's own; 0: do not store; None: not given
+    seconds   the lifetime if the response states none
+    timeout   a lifetime given by a view or a rule, which beats the response's own; 0: do not store; None: not given
     method    the method to judge by, if it is not that of the request
-    named     the timeout was given for this status by name; a view's timeout speaks of `policy.statuses` alone
-    plain     it is known of the request that it is a GET or HEAD without Range, Authorization or directives
-    judged    what `judge` says of the response, where that is known already
+    named     the timeout was given for this status by name; a view's timeout is for `policy.statuses` only
+    plain     the request is known to be a GET or HEAD without Range, Authorization or directives
+    judged    what `judge` says about the response, if that is known already
     """
     asked = method or request.method
     if (not plain or head.status == 206) and (reason := _unanswerable(asked, request, head, policy, now)):
@@ -126,7 +126,7 @@ def may_store(
 
 
 def unshared(request: Request, head: Head, policy: Policy, *, chosen: bool, plain: bool = False) -> str:
-    """Why what this request was answered, or told by a 304, is for nobody else; "" if nothing says so.
+    """Why the answer to this request, or a 304 to it, is for nobody else; "" if nothing says so.
 
     chosen    this cache chose the lifetime
     plain     see `may_store`
@@ -148,7 +148,7 @@ def unshared(request: Request, head: Head, policy: Policy, *, chosen: bool, plai
 
 
 def _unanswerable(method: str, request: Request, head: Head, policy: Policy, now: float) -> str:
-    """Why this request's answer is none that others could be given; "" if nothing in it says so."""
+    """Why this request's answer cannot be given to others; "" if nothing in the request says so."""
     if method not in ("GET", "HEAD") and not (policy.store_post and _answers_get(method, request, head, policy, now)):
         return "method"
     if (request.lines("range") or head.status == 206) and not _is_part_or_page(method, request, head, policy):
@@ -157,10 +157,10 @@ def _unanswerable(method: str, request: Request, head: Head, policy: Policy, now
 
 
 def _answers_get(method: str, request: Request, head: Head, policy: Policy, now: float) -> bool:
-    """Is this answer to POST also what GET of the URL gives?
+    """Is this answer to POST also the answer to GET of the URL?
 
-    RFC 9110 §9.3.3: "explicit freshness information" and a Content-Location with "the same value as the POST's
-    target URI".
+    RFC 9110 §9.3.3: "explicit freshness information" and a Content-Location with "the same value as the POST's target
+    URI".
     """
     location = head.lines("content-location")
     return (
@@ -175,7 +175,7 @@ def _answers_get(method: str, request: Request, head: Head, policy: Policy, now:
 def _is_part_or_page(method: str, request: Request, head: Head, policy: Policy) -> bool:
     """Is the answer to a request with Range a part of the page that says which, or the page as a whole?
 
-    Without `store_partial` neither is stored: a 200 to a Range may be an application's careless part.
+    Without `store_partial`, neither is stored: a 200 to a Range may be a part from a careless application.
     """
     ranges = len(head.lines("content-range"))
     if head.status == 206:
@@ -193,10 +193,10 @@ def _may_answer_credentials(request: Request, head: Head, policy: Policy) -> boo
 def judge(
     head: Head, policy: Policy, *, seconds: float, timeout: float | None, now: float, named: bool = False
 ) -> Storing:
-    """The part of `may_store` that lies in the response alone; its arguments are the same.
+    """The part of `may_store` that depends on the response alone; its arguments are the same.
 
-    A status that the timeout does not speak of is stored for as long as the response says itself: a view cached for
-    an hour does not have its errors cached for an hour.
+    If the timeout is not for this status, the response is stored for as long as it says itself: if a view is cached for
+    an hour, its errors are not.
     """
     status = head.status
     if not 200 <= status <= 599 or status in NO_PAGE:
@@ -225,12 +225,12 @@ def judge(
 
 
 def _is_sound(head: Head) -> bool:
-    """Does whoever reads it next read the same fields: has no octet an end where it should not have one?"""
+    """Will the next reader read the same fields, with no octet ending one where it should not?"""
     return head.layout.sound and not has_bad_octets(head.reason + "".join([value for _, value in head.fields]))
 
 
 def _forbidden(head: Head, directives: CacheControl, varies_on: Iterable[str], policy: Policy) -> str:
-    """Why no lifetime whatsoever makes this response storable; "" if nothing does."""
+    """Why this response cannot be stored, whatever its lifetime; "" if nothing forbids it."""
     if directives:
         if policy.must_understand and "must-understand" in directives:  # §5.2.2.3: it then overrides no-store
             if head.status not in _UNDERSTOOD:
@@ -243,9 +243,9 @@ def _forbidden(head: Head, directives: CacheControl, varies_on: Iterable[str], p
         if policy.set_cookie == "refuse":
             return "set-cookie"
         if policy.set_cookie == "store" and "cookie" in varies_on:
-            return "set-cookie"  # every newcomer, without a cookie yet, would be given the first one's (Django)
+            return "set-cookie"  # every newcomer, who has no cookie yet, would get the first one's (Django)
     if (head.value("content-type") or "").partition(";")[0].strip(" \t").lower() == "text/event-stream":
-        return "event-stream"  # what happened to the first listener is no answer to the next, who must not wait for it
+        return "event-stream"  # events of the first listener are no answer to the next, who must not wait for it
     return ""
 
 
@@ -262,7 +262,7 @@ def _withheld(directives: CacheControl) -> tuple[str, ...]:
 def _lifetime(
     head: Head, policy: Policy, seconds: float, timeout: float | None, now: float, named: bool
 ) -> tuple[float, bool, str]:
-    """Freshness lifetime in seconds, whether this cache chose it, and the reason if there can be none."""
+    """The freshness lifetime in seconds, whether this cache chose it, and the reason if there can be none."""
     if timeout is not None and timeout <= 0:
         return 0.0, False, "no-lifetime"
     listed = head.status in policy.statuses
@@ -274,14 +274,14 @@ def _lifetime(
     heuristic = heuristic_lifetime(head, policy, now)
     guessed = heuristic is not None or seconds <= 0
     if guessed and policy.set_cookie == "store" and _sets_cookies(head, control(head, policy)):
-        return 0.0, True, "set-cookie"  # which nobody has said that further visitors are to have
+        return 0.0, True, "set-cookie"  # nobody has said that other visitors should get it
     if heuristic is not None:
         return heuristic, True, ""
     return seconds, True, "" if listed else "status"
 
 
 def stale_window(directives: CacheControl, policy: Policy) -> float:
-    """For how many seconds after it became stale a response may still be sent, on whatever occasion."""
+    """For how many seconds after it became stale a response may still be sent, for any reason."""
     if policy.django_rules or (directives and forbids_stale(directives)):
         return 0.0
     return max(
@@ -298,7 +298,7 @@ def stated(directives: CacheControl, name: str, default: float) -> float:
 
 
 def _asks_for_stale(directives: CacheControl) -> bool:
-    """RFC 5861: `max-age=0, stale-while-revalidate=60` is a wish to be stored, though never to be fresh."""
+    """RFC 5861: `max-age=0, stale-while-revalidate=60` asks to be stored, though never to be fresh."""
     return bool(directives.seconds("stale-while-revalidate") or directives.seconds("stale-if-error"))
 
 
@@ -316,7 +316,7 @@ def shares_credentials(directives: CacheControl) -> bool:
 def needs_vary_authorization(request: Request, head: Head, policy: Policy) -> bool:
     """Must `Vary` get `Authorization` before this response may be stored (Django's way, `authorization="vary"`)?
 
-    Django adds it where the request has credentials and the response is not `public`.
+    Django adds it if the request has credentials and the response is not `public`.
     """
     return (
         policy.authorization == "vary"
@@ -327,14 +327,16 @@ def needs_vary_authorization(request: Request, head: Head, policy: Policy) -> bo
 
 
 def has_session(request: Request, policy: Policy) -> bool:
-    """Does somebody ask whom the application may know: by a session cookie, or as is known further out?"""
+    """Does the request come from somebody whom the application may know, by a session cookie or by something further
+    out?
+    """
     if not policy.session_cookies:
         return False
     return has_session_cookie(request, policy) or (request.known and (request.user or request.session != ""))
 
 
 def nominated(head: Head) -> tuple[str, ...]:
-    """The request fields that `Vary` names (RFC 9111 §4.1), in lower case; ("*",) where nobody can know."""
+    """The request fields that `Vary` names (RFC 9111 §4.1), in lower case; ("*",) if nobody can know."""
     lines = head.lines("vary")
     return _parse_vary(tuple(lines)) if lines else ()
 
@@ -356,7 +358,7 @@ def storable_fields(head: Head, policy: Policy) -> Fields:
 
 
 def unstorable_names(head: Head, policy: Policy) -> frozenset[str]:
-    """The fields, in lower case, that are not stored of this response, whether it has them or not."""
+    """The names of fields, in lower case, that are not stored with this response, whether or not it has them."""
     dropped = _NEVER_STORED if policy.set_cookie == "store" else _NEVER_SHARED
     if connection := head.lines("connection"):
         dropped = dropped.union(map(str.lower, parse_list(connection)))
