@@ -49,9 +49,7 @@ def shows_cookie(lines: Sequence[str], head: Head, body: bytes, *, most: int) ->
 
 
 def _telling_values(line: str) -> set[bytes]:
-    """The values in a Cookie field that are long enough to tell something, as they are and as many applications write
-    them.
-    """
+    """The values in a Cookie field that are long enough to tell something, as they are and percent-decoded."""
     values = [pair.partition("=")[2].strip(OWS).strip('"').encode("latin-1", "replace") for pair in line.split(";")]
     return {one for value in values for one in (value, unquote_to_bytes(value)) if len(one) >= _TELLING}
 

@@ -1,6 +1,6 @@
-"""The names by which a policy knows, unless told others, who is asking and for which page: of cookies and of fields.
+"""The names by which a policy knows, unless it is given others, who is asking and for which page: cookies and fields.
 
-Each was met in a framework, a login service or a proxy that people use; where it is not plain which, the line says so.
+Each was met in a framework, a login service or a proxy that people use; if it is not obvious which, the line says so.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Final
 __all__ = ["KEYED_FIELDS", "SESSION_COOKIES"]
 
 #: Cookies by which common frameworks, and proxies that log people in, recognise a session. A trailing "*" matches any
-#: rest of the name, a leading one any beginning; "__Host-" and "__Secure-" before a name are no part of it.
+#: ending of a name, a leading one any beginning; "__Host-" and "__Secure-" in front do not count as part of the name.
 SESSION_COOKIES: Final = (
     "session",  # Flask, Starlette
     "sessionid",  # Django
@@ -20,7 +20,7 @@ SESSION_COOKIES: Final = (
     "*sessionid",  # Review Board
     "*session_id",  # web.py
     "*session-id",  # Solara
-    "*session_token",  # many who follow FastAPI's guides
+    "*session_token",  # applications that follow FastAPI's guides
     "*session-token",
     "*sessionToken",
     "session_id_*",  # web2py
@@ -95,10 +95,10 @@ SESSION_COOKIES: Final = (
     "py4web-flash",
 )
 
-#: Parts of the key wherever a request carries one: who may have the page, or which page it is, may hang on them, and
+#: Parts of the key whenever a request has one: who may have the page, or which page it is, may depend on them, and
 #: applications hardly ever say so in Vary.
 KEYED_FIELDS: Final = (
-    # By which a client may override scheme, host, path or method, and which frameworks honour (web cache poisoning:
+    # By these a client may override scheme, host, path or method, and some framework obeys (web cache poisoning:
     # "Practical Web Cache Poisoning", Kettle 2018).
     "forwarded",  # its host and proto parameters only: `for` differs with every client
     "x-forwarded-host",
@@ -124,8 +124,8 @@ KEYED_FIELDS: Final = (
     "x-script-name",
     "x-url-scheme",
     "front-end-https",
-    # By which scripts ask for a part of the page, or for the page as another site's: applications that forget Vary, as
-    # CORS middlewares do where a request has no Origin, would have the one stored in the place of the other.
+    # By these scripts ask for a part of the page, or for the page as another site's. If an application forgets Vary, as
+    # CORS middlewares do for a request without Origin, one would be stored in the place of the other.
     "hx-boosted",  # htmx, as are the next five
     "hx-history-restore-request",
     "hx-request",
@@ -173,15 +173,15 @@ KEYED_FIELDS: Final = (
     "x-session-id",
     "x-session-token",
     "x-token",
-    # By which it says whose data it asks for.
+    # By these the client says whose data it asks for.
     "x-account-id",
     "x-org-id",
     "x-organization-id",
     "x-tenant-id",
     "x-workspace-id",
-    # By which a proxy says whom it has authenticated.
+    # By these a proxy says whom it has authenticated.
     "cf-access-authenticated-user-email",  # Cloudflare Access
-    "cf-access-jwt-assertion",  # the same, of a service, which has no address
+    "cf-access-jwt-assertion",  # the same, for a service, which has no address
     "client-cert",  # RFC 9440
     "remote-user",  # Authelia
     "ssl-client-cert",  # with the next one, nginx as an ingress of Kubernetes

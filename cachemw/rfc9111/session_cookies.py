@@ -1,6 +1,7 @@
-"""Session cookies: whether a request carries one, by the names that a policy lists.
+"""Session cookies: whether a request has one, by the names that a policy lists.
 
-Rule: a session that the application sees and this does not would put one visitor's page before all. In doubt it is one.
+Rule: if the application saw a session that this module misses, one visitor's page would be shown to all. When in doubt,
+it is a session.
 """
 
 from __future__ import annotations
@@ -15,15 +16,14 @@ from cachemw.rfc9111.syntax import OWS
 
 __all__ = ["has_session_cookie"]
 
-#: Application Insights and RudderStack count visits by cookies of these names, which are in any visitor's browser.
+#: Application Insights and RudderStack count visits by cookies with these names, which every visitor's browser has.
 _VISITS: Final = ("ai_session", "rl_session")
 
 
 def has_session_cookie(request: Request, policy: Policy) -> bool:
-    """Does the request carry a cookie that `policy.session_cookies` names? Names are compared exactly.
+    """Does the request have a cookie that `policy.session_cookies` names? Names are compared exactly.
 
-    Whatever a framework might take for white space around a name, or for the end of a cookie, counts as such: a
-    session that the application sees and the guard does not would put one visitor's page before all.
+    Whatever a framework might take for white space around a name, or for the end of a cookie, counts as such.
     """
     lines = request.told("cookie")
     if not lines or not policy.session_cookies:
@@ -38,11 +38,11 @@ def has_session_cookie(request: Request, policy: Policy) -> bool:
     return bool(endings) and common in cookies and _has_ending(cookies, endings)
 
 
-#: Django reads cookies as UTF-8, and takes any white space of Unicode off a name; here each is several octets.
+#: Django reads cookies as UTF-8, and strips any Unicode white space from a name; here, each is several octets.
 _ENDS: Final = bytes(ord(";") if code > 127 or chr(code) == "," or chr(code).isspace() else code for code in range(256))
 
 
-#: Of the names that browsers guard (RFC 6265bis §4.1.3): the same cookie, set more carefully.
+#: Prefixes of names that browsers protect (RFC 6265bis §4.1.3): the same cookie, set more carefully.
 _PREFIX: Final = "__(?:Host|Secure|Http|Host-Http)-"
 
 
@@ -50,7 +50,7 @@ _PREFIX: Final = "__(?:Host|Secure|Http|Host-Http)-"
 def _session_pattern(names: tuple[str, ...]) -> re.Pattern[str]:
     """Finds one of the names after a ";". With one literal octet in front, `re` skips what is in between.
 
-    Most other cookies are told by their first letter, without a look at each name.
+    Most other cookies are ruled out by their first letter, without a look at each name.
     """
     rests: dict[str, list[str]] = {}  # by the first letter
     for name in names:
@@ -64,7 +64,7 @@ def _session_pattern(names: tuple[str, ...]) -> re.Pattern[str]:
 
 @lru_cache(maxsize=64)
 def _session_endings(names: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
-    """Of the names that begin with "*", the rest; and before them the longest text that all of these have in common."""
+    """What follows the "*" in names that begin with one, preceded by the longest string that all of these contain."""
     endings = tuple(name[1:] for name in names if name.startswith("*") and not name.endswith("*"))
     shortest = min(endings, key=len, default="")
     places = range(len(shortest) + 1)
