@@ -1,7 +1,7 @@
 """Passage: one call of an ASGI application, relayed as it comes and copied aside. I/O only.
 
 Rule 1: the server gets every message as the application sent it, in its order, and none is held back; but for a head
-        that states the length of its body, which may wait for the first part of that.
+        that states the length of its body, which may wait for the first part of that, for a moment.
 Rule 2: only a body that ended as it should, and that the client was there for, is stored.
 """
 
@@ -22,6 +22,7 @@ from cachemw._asgi.request import (
     with_conditions,
 )
 from cachemw._asgi.types import Message, Receive, Scope, Send
+from cachemw._asgi.waiting import Waiting
 from cachemw._relay_carriers import TaskRelay
 from cachemw.activation import KEY as LOCALE
 from cachemw.activation import enter, is_awaited, leave
@@ -127,7 +128,7 @@ class Passage(TaskRelay):
     _held: Head | None = None  # of a part that is read whole before anything of it is sent
     _ahead: bytes | None = None  # the whole body, where it is known before the head
     _waits = True  # a head may wait for the first part of the body
-    _waiting: tuple[Message, Fields, Fields] | None = None  # a head that does: its fields as given, and as they leave
+    _waiting: Waiting | None = None  # a head that does
     _copy: list[bytes] | None = None  # the body so far, where it is kept
     _copied = 0
     _unsure: Sequence[str] = ()  # the keys of a record whose body nobody has said the length of
@@ -185,7 +186,8 @@ class Passage(TaskRelay):
                 await self._middleware.app(self.scope, self._receiving, self._sending)
             await self._send_waiting()
         except Exception as error:
-            self._waiting = self._copy = None
+            self._copy = None
+            self._give_up_waiting()
             exchange.abandoned()
             if self._started or self._replaced or not exchange.serve_on_error(time.time()):
                 self._doubt()
@@ -193,6 +195,7 @@ class Passage(TaskRelay):
             log.error("The application failed; a stale response stands in for it.", exc_info=error)
             await self._replace()
         except BaseException:
+            self._give_up_waiting()
             self._doubt()
             self._desert()
             raise
@@ -286,18 +289,25 @@ class Passage(TaskRelay):
                     fields = exchange.seen(self._ahead)
                 elif exchange.length is not None and self._waits:
                     # a list of its own: the application may go on with that one
-                    self._waiting = {**message, "headers": [*headers]}, given.fields, fields
+                    message = {**message, "headers": [*headers]}
+                    self._waiting = Waiting(message, given.fields, fields, self._depart)
                     return
         await self._depart(message, given.fields, fields)
 
     async def _send_waiting(self, part: bytes | None = None) -> None:
         """Send the head that waits, if one does. part: the first of the body, perhaps the whole; None: none came."""
         waiting, self._waiting = self._waiting, None
+        if waiting is None:
+            return
+        if part is not None and len(part) == self.exchange.length:
+            await waiting.end(self.exchange.seen(bytes(part)))
+        else:
+            await waiting.end()
+
+    def _give_up_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, None
         if waiting is not None:
-            message, given, fields = waiting
-            if part is not None and len(part) == self.exchange.length:
-                fields = self.exchange.seen(bytes(part))
-            await self._depart(message, given, fields)
+            waiting.give_up()
 
     async def _depart(self, message: Message, given: Fields, fields: Fields) -> None:
         """Send the head with these fields. given: as the application gave them."""

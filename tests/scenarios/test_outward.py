@@ -363,13 +363,17 @@ def test_a_slow_stream_of_wsgi_with_a_length_does_too() -> None:
     assert left[1:] == [b"first", b"last"]
 
 
+def scope_of_alice() -> dict[str, Any]:
+    cookie = (b"cookie", ALICE["Cookie"].encode())
+    return {"type": "http", "method": "GET", "scheme": "http", "path": "/", "query_string": b"", "headers": [cookie]}
+
+
+async def receive_nothing() -> dict[str, Any]:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
 def ask_asgi(app: Any, left: list[Any]) -> BaseException | None:
     """Ask as a server does that sends each message as it comes."""
-    cookie = (b"cookie", ALICE["Cookie"].encode())
-    scope = {"type": "http", "method": "GET", "scheme": "http", "path": "/", "query_string": b"", "headers": [cookie]}
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": b"", "more_body": False}
 
     async def send(message: Any) -> None:
         if message["type"] == "http.response.start":
@@ -378,7 +382,8 @@ def ask_asgi(app: Any, left: list[Any]) -> BaseException | None:
             left.append(message.get("body", message["type"]))
 
     try:
-        asyncio.run(asgi.CacheMiddleware(app, cache=LocMemCache(f"outward-{id(left)}"))(scope, receive, send))
+        cached = asgi.CacheMiddleware(app, cache=LocMemCache(f"outward-{id(left)}"))
+        asyncio.run(cached(scope_of_alice(), receive_nothing, send))
     except RuntimeError as error:
         return error
     return None
@@ -439,6 +444,84 @@ def test_a_head_with_a_length_leaves_with_the_first_part_of_the_body(
             await send(body_of(b""))
 
     assert ask_asgi(app, left) is None
+
+
+@pytest.mark.parametrize("more", [None, RuntimeError("no database")])
+def test_a_head_waits_for_a_moment_only(more: Exception | None) -> None:
+    """The application waits for what the client does when it has got the head."""
+    left: list[Any] = []
+    arrived = asyncio.Event()
+
+    class Left(list[Any]):
+        def append(self, what: Any) -> None:
+            left.append(what)
+            arrived.set()
+
+    async def app(scope: Any, receive: Any, send: Sending) -> None:
+        await send(head(length=len(PAGE)))
+        await asyncio.wait_for(arrived.wait(), 10)
+        assert left == [("head", None)]
+        if more is not None:
+            raise more
+        await send(body_of(PAGE))
+
+    assert ask_asgi(app, Left()) is more
+    assert left == [("head", None), *([PAGE] if more is None else [])]
+
+
+def test_a_head_that_leaves_while_the_body_comes_leaves_before_it() -> None:
+    """The server takes a while for it: its buffer is full."""
+    left: list[Any] = []
+    taking, taken = asyncio.Event(), asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Sending) -> None:
+        await send(head(length=len(PAGE)))
+        await taking.wait()
+        asyncio.get_running_loop().call_soon(taken.set)
+        await send(body_of(PAGE))
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            taking.set()
+            await taken.wait()
+        left.append(message["type"])
+
+    async def ask() -> None:
+        cached = asgi.CacheMiddleware(app, cache=LocMemCache("outward-slow-server"))
+        await cached(scope_of_alice(), receive_nothing, send)
+
+    asyncio.run(ask())
+    assert left == ["http.response.start", "http.response.body"]
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_an_application_that_is_stopped_leaves_no_head_behind(failing: bool) -> None:
+    """Stopped by who has called it, or by an error of its own, while the server has not taken the head."""
+    taking = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Sending) -> None:
+        await send(head(length=len(PAGE)))
+        await taking.wait()
+        if failing:
+            raise RuntimeError("no database")
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        taking.set()
+        await asyncio.Event().wait()
+
+    async def ask() -> set[Any]:
+        cached = asgi.CacheMiddleware(app, cache=LocMemCache(f"outward-stopped-{failing}"))
+        task = asyncio.ensure_future(cached(scope_of_alice(), receive_nothing, send))
+        await taking.wait()
+        if not failing:
+            task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled() is not failing
+        await asyncio.sleep(0)
+        return asyncio.all_tasks() - {asyncio.current_task()}
+
+    assert asyncio.run(ask()) == set()
 
 
 def test_a_head_that_waits_is_the_one_that_was_given() -> None:
