@@ -40,7 +40,7 @@ from cachemw.rfc9111.storing import (
 
 __all__ = ["Update"]
 
-#: Reasons in the answer itself: the next answer for this URL will probably not be stored either.
+#: Reasons that lie in the answer itself: the next answer for this URL will probably not be stored either.
 _LASTING: Final = frozenset(
     {
         "event-stream",
@@ -59,7 +59,7 @@ _LASTING: Final = frozenset(
     }
 )
 _PAGE_METHODS: Final = ("GET", "HEAD")
-#: The most names in one `VaryIndex`: each makes every look-up slower, and no honest page has so many.
+#: The most names in one `VaryIndex`: each slows every look-up down, and no honest page has so many.
 _MOST_NAMES: Final = 64
 
 
@@ -67,13 +67,13 @@ class Update(Doubts[EngineT]):
     """Decides about the response that leaves the stack."""
 
     def leaving(self, head: Head, now: float) -> Fields:
-        """The head as it leaves the stack; returns its fields as the client gets them.
+        """Take the head as it leaves the stack; returns its fields as the client gets them.
 
-        `keep` says whether the body is to be copied aside.
+        `keep` says whether the body is to be copied.
         """
         self.over = True
         if not self.forward or self.hit is not None or self.reply is not None:
-            return self._said_once(head)  # it went through the middlewares between the halves when it was stored
+            return self._said_once(head)  # it passed the middlewares between the halves when it was stored
         self.forward_status = self.forward_status or head.status
         if self.outer is not None:
             self._hear_view()
@@ -141,9 +141,10 @@ class Update(Doubts[EngineT]):
         return self._marked(told)
 
     def _ruled_out(self, head: Head, now: float) -> Head:
-        """The head of a page that a rule says is never stored: not further out either, if the application says nothing.
+        """The head of a page that a rule never stores: not to be stored further out either, if the application says
+        nothing.
 
-        A rule is the only word that whoever cannot change the application has for them.
+        Whoever cannot change the application has no other way to say so.
         """
         policy = self.engine.policy
         return kept_private(head, policy, now) if policy.patch and not policy.django_rules else head
@@ -158,7 +159,9 @@ class Update(Doubts[EngineT]):
         return storing.chosen and targeted_control(head, self.engine.policy) is None
 
     def seen(self, body: bytes) -> Fields:
-        """The whole body, before the head of an `undecided` response leaves; returns the fields with which it does."""
+        """Take the whole body before the head of an `undecided` response leaves; returns the fields with which it
+        leaves.
+        """
         storing, head, untold = self._storing, self._left, self._untold
         assert storing is not None
         assert head is not None
@@ -225,7 +228,7 @@ class Update(Doubts[EngineT]):
         return self._marked(head)
 
     def completed(self, body: bytes, now: float) -> Mapping[str, Record | None]:
-        """The whole body of a kept response; returns the records that waiting requests may use at once."""
+        """Take the whole body of a kept response; returns the records that waiting requests may use at once."""
         storing, head, engine, of = self._storing, self._left, self.engine, self.of
         assert storing is not None
         assert head is not None
@@ -294,10 +297,11 @@ class Update(Doubts[EngineT]):
     def _place(self, head: Head, tags: tuple[str, ...]) -> tuple[str | None, VaryIndex | None]:
         """The key of the response that is to be stored, and the `VaryIndex` to write with it, if one is needed.
 
-        An index with all names that are needed is not written again: that could restore what a purge has just removed.
-        New names make a new index, and so new variants. A response that names fewer is one variant among the others:
-        those who have an older one are shown that until it is stale, though RFC 9111 §4 wants the most recent of all
-        that match. Else a page that names Cookie to its members alone would lose all variants whenever others ask.
+        An index that has all names that are needed is not written again: that could restore what a purge has just
+        removed. New names make a new index, and so new variants. A response that names fewer is one variant among
+        others: visitors who have an older variant get that until it is stale, although RFC 9111 §4 prefers the most
+        recent of all that match. Otherwise, a page that names Cookie only to its members would lose all variants
+        whenever somebody else asks.
         """
         engine, of = self.engine, self.of
         assert of is not None
@@ -319,7 +323,7 @@ class Update(Doubts[EngineT]):
         return self._secondary(index), index
 
     def _heed_search(self, head: Head) -> None:
-        """Move the response to the key where requests will look for it, as its No-Vary-Search says of the query.
+        """Move the response to the key where requests will look for it, as its No-Vary-Search says.
 
         The marks of that key were not read when the request began: see `unpurged`.
         """
@@ -332,7 +336,7 @@ class Update(Doubts[EngineT]):
         if of == before:
             return
         if is_unsafe(self.request.method):
-            self.keep = False  # the answer to a POST, which purges the one key: it is not for the other's URLs
+            self.keep = False  # the answer to a POST, which purges one key: it is not for the other key's URLs
         else:
             self.of, self.primary, self._index = of, keys.primary_key(of), None
             self.wants = (keys.mark_key(of), keys.mark_key(before))
