@@ -51,8 +51,8 @@ def _is_its_own(cache: BaseCache) -> bool:
 
 def _not_shared(caches: Iterable[BaseCache]) -> click.ClickException:
     return click.ClickException(
-        f"{', '.join(map(repr, caches))}: the memory of one process, and this command is another one; set CACHEMW_URL, "
-        "or CACHES, to a store that the processes of the site share"
+        f"{', '.join(map(repr, caches))}: a command cannot reach the memory of another process; set CACHEMW_URL, or "
+        "CACHES, to a store that the processes of the site share"
     )
 
 

@@ -186,8 +186,8 @@ def test_a_memory_that_only_the_command_itself_sees_is_not_said_to_be_cleared(tm
     result = CliRunner().invoke(main, ["clear", "--yes", "a", "own"], obj=caches)
     assert result.exit_code == 1
     assert result.output == (
-        "Error: <LocMemCache clear-own>: the memory of one process, and this command is another one; set CACHEMW_URL, "
-        "or CACHES, to a store that the processes of the site share\n"
+        "Error: <LocMemCache clear-own>: a command cannot reach the memory of another process; set CACHEMW_URL, or "
+        "CACHES, to a store that the processes of the site share\n"
     )
     assert [caches[name].get("key") for name in caches] == ["a", "own", None]
     result = CliRunner().invoke(main, ["clear", "--yes", "a", "nothing"], obj=caches)
@@ -367,7 +367,7 @@ def test_the_command_does_not_claim_to_reach_the_memory_of_the_site() -> None:
     ):
         status, output, errors = command(environ, *arguments)
         assert (status, output) == (1, "")
-        assert "<LocMemCache pages>: the memory of one process" in errors
+        assert "<LocMemCache pages>: a command cannot reach the memory" in errors
         assert "set CACHEMW_URL" in errors
     assert command(environ, "purge", "/a")[0] == 2  # what is wrong with the call comes first
     assert command({"CACHEMW_URL": "dummy://"}, "purge", "--tag", "news") == (0, "Purged: 1\n", "")
@@ -385,7 +385,7 @@ def test_a_purge_reaches_what_it_can_and_says_what_it_could_not(tmp_path: Path) 
     assert _is_hit(visitor, "/")
     result = app.test_cli_runner().invoke(args=["cachemw", "purge", "http://localhost/"])
     assert result.exit_code == 1
-    assert "<LocMemCache purge-near>: the memory of one process" in result.output
+    assert "<LocMemCache purge-near>: a command cannot reach the memory" in result.output
     assert "Purged" not in result.output
     assert not _is_hit(visitor, "/")
 

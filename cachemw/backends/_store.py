@@ -100,8 +100,9 @@ class Store(ABC):
         self._fail_open = FailOpen(self) if opens else None
 
     def __repr__(self) -> str:
-        places = self.location if isinstance(self.location, list | tuple) else [self.location]
-        return f"<{type(self).__name__} {', '.join(without_password(str(place)) for place in places)}>"
+        given = self.location if isinstance(self.location, list | tuple) else [self.location]
+        places = ", ".join(without_password(str(place)) for place in given)
+        return f"<{type(self).__name__} {places}>" if places else f"<{type(self).__name__}>"
 
     @property
     def _primitives(self) -> Store:

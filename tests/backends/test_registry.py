@@ -126,7 +126,7 @@ def test_the_names_in_an_entry_may_be_in_lower_case(tmp_path: Path) -> None:
 
 def test_a_location_of_none_is_none(tmp_path: Path) -> None:
     """As `os.environ.get("…")` may give it."""
-    assert repr(make_cache({"BACKEND": LOCMEM, "LOCATION": None})) == "<LocMemCache >"
+    assert repr(make_cache({"BACKEND": LOCMEM, "LOCATION": None})) == "<LocMemCache>"
     with pytest.raises(ImproperlyConfigured, match="allowed: the absolute path of a directory"):
         make_cache({"BACKEND": "cachemw.backends.filebased.FileBasedCache", "LOCATION": None})
 
