@@ -328,6 +328,9 @@ class CachingMiddleware(ABC):
             exchange = outer
             if outer.outer_half.caching is not self._partner:
                 self._agree(outer.outer_half.caching)
+        if self.hooks is not None:
+            plan = self.hooks.plan(request.route)
+            exchange.hooked = plan is not None and bool(plan.before or plan.after)
         return exchange
 
     def _agree(self, outer: Caching) -> None:

@@ -100,6 +100,7 @@ class State(Generic[EngineT]):
     timeout: float | None = None
     tags: tuple[str, ...] = ()
     never = False
+    hooked = False  # hooks of the site run for each request before the look-up, or change each answer
     ruled_out = False  # a rule says so
     reads: tuple[str, ...] = ()  # the fields that a view was seen to read
     suspected: tuple[str, ...] = ()  # more of them, which count if the response states no lifetime

@@ -152,11 +152,12 @@ class Update(Doubts[EngineT]):
     def _is_to_be_told(self, storing: Storing, head: Head) -> bool:
         """Is its lifetime none that the response says itself, and are Cache-Control and Expires what counts for it?
 
-        What stands in them beside a targeted field is for others (RFC 9213 §2.2).
+        What stands in them beside a targeted field is for others (RFC 9213 §2.2). Hooks may ask each visitor for a
+        login, and nobody runs them further out: beside them only somebody who knows them can say for how long.
         """
         if self.timeout is not None or self.engine.policy.django_rules:
             return True
-        return storing.chosen and targeted_control(head, self.engine.policy) is None
+        return storing.chosen and not self.hooked and targeted_control(head, self.engine.policy) is None
 
     def seen(self, body: bytes) -> Fields:
         """Take the whole body before the head of an `undecided` response leaves; returns the fields with which it

@@ -12,7 +12,7 @@ from asgiref.wsgi import WsgiToAsgi
 from flask import Flask, Response, request, stream_with_context
 from werkzeug.test import Client
 
-from cachemw import Policy, Rule, asgi, cache_page, wsgi
+from cachemw import Hooks, Policy, Rule, asgi, cache_page, wsgi
 from cachemw.backends.locmem import LocMemCache
 from tests.scenarios.conftest import Clock, Script, Site
 
@@ -165,6 +165,20 @@ def test_what_is_said_to_browsers_beside_a_targeted_field_leaves_as_it_is(site: 
     assert (told(answer), answer.trace[-7:]) == (("max-age=60", False), "ttl=600")
     site.clock.advance(601)
     assert site.get().trace.endswith("ttl=60")  # now nothing is targeted
+
+
+@pytest.mark.parametrize("kind", ["before_request", "after_request", "teardown_request"])
+def test_a_page_that_hooks_guard_or_change_leaves_with_no_lifetime_that_nobody_asked_for(site: Site, kind: str) -> None:
+    """A login check guards what is stored here; a CDN would show it to everybody."""
+    hooks = Hooks()
+    getattr(hooks.scope("/members", name="members"), kind)(lambda what: None)
+    site.build(hooks=hooks)
+    for _ in range(2):
+        assert told(site.get("/members/only")) == (KEPT if kind == "teardown_request" else UNTOLD)
+        assert told(site.get("/elsewhere")) == KEPT
+    assert site.get("/members/only").hit
+    site.page(cache_control="public, max-age=60")
+    assert told(site.get("/members/for-all")) == ("public, max-age=60", False)
 
 
 #: What is answered at a URL of which a rule says `never`, and what leaves.
