@@ -274,6 +274,15 @@ def _field_names(name: str, value: Any) -> tuple[str, ...]:
     return tuple(one.lower() for one in names)
 
 
+def _cookie_names(name: str, value: Any) -> tuple[str, ...]:
+    """Names that are matched at one end at most: what would match nothing must not pass for a guard."""
+    names = members(name, value)
+    for one in names:
+        if "*" in one[1:-1] or (len(one) > 1 and one[0] == one[-1] == "*"):
+            raise refuse(name, value, 'names of cookies, such as session, with "*" at one end at most')
+    return names
+
+
 def _freshness(name: str, value: Any) -> tuple[str, ...]:
     names = _field_names(name, value)
     if not set(names) <= {"s-maxage", "max-age", "expires"}:
@@ -291,6 +300,7 @@ _SPECIAL: Final[dict[str, Callable[[str, Any], Any]]] = {
     "hit_for_miss": _wait,
     "keyed_fields": _field_names,
     "lease": _wait,
+    "session_cookies": _cookie_names,
     "targeted": _field_names,
 }
 _READERS: Final[dict[Any, Callable[[str, Any], Any]]] = {
