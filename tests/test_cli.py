@@ -240,7 +240,7 @@ def test_check_says_what_pages_are_cached_with_and_which_caches_answer(monkeypat
     pages, first, second = result.output.splitlines()
     assert pages == "Pages: <LocMemCache checked>, for 60 s unless they say for how long"
     assert re.fullmatch(r"<LocMemCache checked> answers, three calls in \d+\.\d ms", first)
-    assert second.startswith("<DummyCache > answers")
+    assert second.startswith("<DummyCache> answers")
 
 
 @pytest.mark.parametrize("down", [DOWN, f"{DOWN}?fail_open=1"])
