@@ -180,6 +180,15 @@ def test_a_request_counts_in_the_minute_of_its_answer_not_in_that_of_the_next_lo
     assert metrics.snapshot().minutes[-11] == (1, 1, 1)
 
 
+def test_fields_that_are_all_different_are_not_all_remembered(metrics: Metrics) -> None:
+    """As with `cache_status_key`, or where a cache further in tells of the visitor."""
+    for number in range(5000):
+        metrics.observe(f'cachemw; hit; ttl=60; key="{number}"', 0.0, 1)
+        metrics.observe(f'cachemw; hit; ttl=60; key="{number:300}"', 0.0, 1, True)
+    assert dict(metrics.snapshot().outcomes) == {"hit": 5000, "not-modified": 5000}
+    assert sum(map(len, metrics._known)) <= 2048
+
+
 def test_what_others_call_themselves_does_not_fill_the_memory(metrics: Metrics) -> None:
     for number in range(1000):
         metrics.observe(f"cache-{number}; hit", 0.0, 1)
@@ -195,15 +204,15 @@ def test_what_others_call_themselves_does_not_fill_the_memory(metrics: Metrics) 
 def test_no_request_of_many_threads_is_lost() -> None:
     metrics = Metrics()
     switching = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
+    sys.setswitchinterval(1e-5)
     looks: list[int] = []
 
     def visit() -> None:
-        for _ in range(3000):
+        for _ in range(1500):
             metrics.observe(HIT, 0.001, 2)
 
     try:
-        threads = [threading.Thread(target=visit) for _ in range(8)]
+        threads = [threading.Thread(target=visit) for _ in range(4)]
         for thread in threads:
             thread.start()
         while any(thread.is_alive() for thread in threads):
@@ -214,7 +223,7 @@ def test_no_request_of_many_threads_is_lost() -> None:
     finally:
         sys.setswitchinterval(switching)
     seen = metrics.snapshot()
-    assert (seen.requests, seen.hits.octets, sum(seen.hits.buckets)) == (24_000, 48_000, 24_000)
+    assert (seen.requests, seen.hits.octets, sum(seen.hits.buckets)) == (6000, 12_000, 6000)
     assert looks == sorted(looks)
 
 

@@ -29,6 +29,8 @@ __all__ = ["Metrics"]
 
 _MANY: Final = 256  # records; counting so many takes a tenth of a millisecond
 _SERIES: Final = 256  # what a site has of its own are some twenty
+_SHORT: Final = 256  # characters of a field that is worth remembering
+_KNOWN: Final = 2048  # fields; pages of one lifetime have as many different ones as that has seconds
 
 
 class _Series:
@@ -72,6 +74,8 @@ class Metrics(Forkable):
         self._lock = threading.Lock()
         self._queue: deque[_Record] = deque()
         self._series: dict[Outcome, _Series] = {}
+        #: By what was said in Cache-Status: of 304s the second.
+        self._known: tuple[dict[str | Outcome | None, _Series], ...] = ({}, {})
         self._minutes: dict[float, list[int]] = {}
 
     def observe(
@@ -92,20 +96,23 @@ class Metrics(Forkable):
         """
         queue = self._queue
         queue.append((cache_status, not_modified, self.clock() if at is None else at, seconds, octets))
-        # Whoever has the lock may be this very thread, where a finalizer or a signal's handler ends a request.
-        if len(queue) >= _MANY and self._lock.acquire(blocking=False):
+        if len(queue) >= _MANY:
+            self._relieve()
+
+    def _relieve(self) -> None:
+        """Count what is in the queue, if nobody does. It may be this very thread, where a finalizer ends a request."""
+        if self._lock.acquire(blocking=False):
             try:
                 self._count()
             finally:
                 self._lock.release()
 
     def _count(self) -> None:
-        """Count what is in the queue, with the lock held."""
-        queue, every, minute, sums = self._queue, self._series, None, [0, 0, 0]
-        while queue:
+        """Count what is in the queue now, with the lock held."""
+        queue, known, minute, sums = self._queue, self._known, None, [0, 0, 0]
+        for _ in range(len(queue)):
             status, not_modified, at, seconds, octets = queue.popleft()
-            outcome = status if type(status) is Outcome else outcome_of(status, not_modified)
-            series = every.get(outcome) or self._begin(outcome)
+            series = known[not_modified].get(status) or self._learn(status, not_modified)
             series.requests += 1
             series.octets += octets
             series.seconds += seconds
@@ -117,11 +124,18 @@ class Metrics(Forkable):
             sums[1] += series.answered
             sums[2] += series.looked_up
 
-    def _begin(self, outcome: Outcome) -> _Series:
-        """The series of an outcome that has none yet; several share one if there are too many."""
-        if len(self._series) >= _SERIES:
+    def _learn(self, status: str | Outcome | None, not_modified: bool) -> _Series:
+        """The series for a Cache-Status that is not known yet; several share one if there are too many."""
+        outcome = status if isinstance(status, Outcome) else outcome_of(status, not_modified)
+        if outcome not in self._series and len(self._series) >= _SERIES:
             outcome = Outcome("other", outcome.name, "")
-        return self._series.setdefault(outcome, _Series(outcome.name))
+        series = self._series.setdefault(outcome, _Series(outcome.name))
+        known = self._known[not_modified]
+        if len(known) >= _KNOWN:
+            known.clear()
+        if status is None or len(status) <= _SHORT:
+            known[status] = series
+        return series
 
     def _sums(self, minute: float) -> list[int]:
         """The sums of a minute, by its number; those that have passed the hour are forgotten."""

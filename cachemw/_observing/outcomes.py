@@ -7,7 +7,6 @@ Rule 2: a field that is no structured list is not there (RFC 9651 §4.2).
 from __future__ import annotations
 
 from collections import UserString
-from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from cachemw.rfc9111.syntax import MAX_FIELD
@@ -51,7 +50,6 @@ _NONE: Final = Outcome("", "none", "")
 ABORTED: Final = Outcome("", "aborted", "")
 
 
-@lru_cache(maxsize=2048)  # pages of one lifetime have as many different fields as that has seconds
 def outcome_of(line: str | None, not_modified: bool = False) -> Outcome:
     """The outcome that the last line of Cache-Status tells; not_modified: of a response with status 304."""
     if line is None or len(line) > MAX_FIELD:

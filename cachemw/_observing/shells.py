@@ -86,9 +86,10 @@ class WSGIObserving(_Observing):
     app: WSGIApplication
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        passage = _WSGIPassage(self.metrics, start_response, self.hide)
+        metrics = self.metrics
+        passage = _WSGIPassage(metrics, start_response, self.hide)
         unseen = environ["REQUEST_METHOD"] == "HEAD"
-        passage.began = self.metrics.clock()
+        passage.began = metrics.clock()
         try:
             result = self.app(environ, passage.start)
         except BaseException:
@@ -174,8 +175,9 @@ class ASGIObserving(_Observing):
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        passage = _ASGIPassage(self.metrics, send, self.hide)
-        passage.began = self.metrics.clock()
+        metrics = self.metrics
+        passage = _ASGIPassage(metrics, send, self.hide)
+        passage.began = metrics.clock()
         try:
             await self.app(scope, receive, passage.send)
         finally:
