@@ -6,6 +6,7 @@ The stories of a cache that is observed, on both interfaces: tests/scenarios/tes
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import re
 import sys
@@ -338,6 +339,17 @@ def test_a_body_counts_when_it_has_ended_and_is_not_closed_yet(metrics: Metrics)
     assert metrics.snapshot().hits.octets == 3
     body.close()
     assert metrics.snapshot().requests == 1
+
+
+def test_a_body_that_is_dropped_unread_counts_too(metrics: Metrics) -> None:
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [("Cache-Status", HIT)])
+        return iter([b"12"])
+
+    body, _ = ask(ObservingMiddleware(app, metrics=metrics))
+    del body
+    gc.collect()
+    assert metrics.snapshot().hits.requests == 1
 
 
 def test_what_another_middleware_adds_further_out_is_not_ours(metrics: Metrics) -> None:

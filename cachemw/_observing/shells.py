@@ -132,7 +132,7 @@ class _WSGIPassage(_Passage):
 class _Body:
     """The body of a response that was not made at once, for the server to read and to close.
 
-    It counts when it has ended: test clients may never close it.
+    It counts when it has ended, or when nobody holds it any more: test clients may never read or close it.
     """
 
     def __init__(self, result: Iterable[bytes], passage: _Passage, unseen: bool) -> None:
@@ -160,6 +160,8 @@ class _Body:
         if not self._counted:
             self._counted = True
             self._passage.end(self._unseen)
+
+    __del__ = _end
 
 
 # -- ASGI -----------------------------------------------------------------------------------------------------------
