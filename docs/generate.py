@@ -48,6 +48,9 @@ assert in_code == in_a_mapping == in_the_environment
 assert in_code.policy() == Policy(grace=10)
 ```
 
+The middlewares read the environment by themselves. Settings from elsewhere are their argument `settings`, as in
+`CacheMiddleware(app, settings=in_code)`; Flask's extension reads `app.config`.
+
 The value of any variable may be in a file instead, as containers get their secrets: `CACHEMW_SECRET_FILE` and
 `CACHEMW_URL_FILE` name the file. Separate the members of a list by commas; `none` is an empty list. For yes, write `1`,
 `true`, `yes` or `on`; for no, `0`, `false`, `no` or `off`.
@@ -64,7 +67,8 @@ _STORES: Final = """\
 
 A `Policy` says what to do where the rules of HTTP leave a choice. Its options are arguments of `Policy(…)` and items of
 `policy_options`. Each of them but `django_rules` is also an environment variable and a key of a mapping: `CACHEMW_` and
-its name in upper case, such as `CACHEMW_STALE_IF_ERROR`.
+its name in upper case, such as `CACHEMW_STALE_IF_ERROR`. In code, a policy is the argument `policy` of a middleware or
+an extension: `CacheMiddleware(app, policy=Policy(stale_if_error=3600))`.
 
 Start from one of three policies: `Policy()`; `Policy.django()`, which does as Django 5.2 does; `Policy.rfc9111()`, a
 strict general-purpose shared cache. `CACHEMW_POLICY` chooses one by `default`, `django` or `rfc9111`. Times are in
