@@ -250,6 +250,17 @@ def test_a_304_that_forbids_to_store_the_page_there_removes_it(answer: Fields, k
     assert tuple(exchange.drops) == ((page.key,) if kept is None else ())
 
 
+@pytest.mark.parametrize(("answer", "drops"), [((), False), ((("Content-Security-Policy", "'nonce-1'"),), True)])
+def test_a_304_to_a_user_leaves_the_page_as_it_was(answer: Fields, drops: bool) -> None:
+    """Unless it says of the page itself that nobody else may have it."""
+    page = stored(("ETag", '"1"'), chosen=True)
+    exchange = look_up(Engine(Policy()), {page.key: page}, now=NOW + 1000)
+    exchange.identified = True
+    assert exchange.answered(head_of(("ETag", '"1"'), *answer, status=304), NOW + 1000) is Step.REPLY
+    assert not exchange.writes
+    assert tuple(exchange.drops) == ((page.key,) if drops else ())
+
+
 class _Told(Request):
     """A request of which the framework tells more than its fields do."""
 

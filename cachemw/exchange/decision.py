@@ -31,6 +31,9 @@ __all__ = ["Decision"]
 #: Fields of a refusal without a body; PEP 3333's validator wants the type anyway.
 _EMPTY: Final = (("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", "0"))
 
+#: Reasons not to share a page that are in the page itself; the others are in who asks for it.
+_OF_ALL: Final = frozenset({"metrics", "nonce", "polling"})
+
 #: Answers to HEAD that say something about the page. Others are about this request, or about HEAD itself, and must not
 #: work as a purge button (§4.3.5).
 _OF_THE_PAGE: Final = frozenset({200, 404, 410})
@@ -236,7 +239,10 @@ class Decision(Doubts[EngineT]):
         )
 
     def _renew(self, validated: StoredResponse, now: float) -> StoredResponse:
-        """Store a validated response again, or drop it if its new fields forbid storing; returns it as it is now."""
+        """Store a validated response again, or drop it if its new fields forbid storing; returns it as it is now.
+
+        What is wrong with this client alone leaves the stored response as it was: a 304 is no purge button.
+        """
         engine = self.engine
         policy = engine.policy
         chosen = validated.chosen or self.chosen_within
@@ -245,13 +251,13 @@ class Decision(Doubts[EngineT]):
         if policy.request_directives and "no-store" in request_control(self.request):
             return fresh  # §5.2.1.5: nothing of "any response to it" is stored; what was stored before stays
         storing = judge(fresh.head, policy, seconds=engine.seconds, timeout=self.timeout, now=now, named=self._named)
-        shared = storing.ok and not unshared(self.request, fresh.head, policy, chosen=fresh.chosen)
-        if shared and self._obstacle(fresh.head) is None and self._stands_right(fresh.head):
+        unfit = unshared(self.request, fresh.head, policy, chosen=fresh.chosen) or self._obstacle(fresh.head)
+        if not storing.ok or unfit in _OF_ALL or not self._stands_right(fresh.head):
+            self.drops = (fresh.key,)
+        elif not unfit:
             left = fresh.born + fresh.lifetime - now
             self.stored_ttl = left
             self._write([(fresh.key, fresh, min(max(left, 0.0) + storing.keep, LONGEST))])
-        else:
-            self.drops = (fresh.key,)
         return fresh
 
     def _varying(self, head: Head, chosen: bool) -> Head:

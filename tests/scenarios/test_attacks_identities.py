@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cachemw import asgi, wsgi
+from cachemw import Policy, asgi, wsgi
 from cachemw.backends.locmem import LocMemCache
 from tests.scenarios.conftest import Script, Site
 
@@ -96,6 +96,25 @@ def test_a_304_to_somebody_who_was_found_out_meanwhile_makes_no_page_for_all(sit
     answer = site.get()
     assert (answer["x-name"], answer.body, len(site.calls)) == (None, b"page", 3)
     assert site.get().hit
+
+
+#: Who makes the cache ask whether a page still holds, and is none whose answer others may have.
+STRANGERS: dict[str, dict[str, str]] = {
+    "one with a password": {"Authorization": "Basic eDp5"},
+    "one with a session": {"Cookie": "session=x"},
+}
+
+
+@pytest.mark.parametrize("which", STRANGERS)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_304_to_a_stranger_is_no_purge_button(site: Site, which: str, method: str) -> None:
+    site.build(policy=Policy(request_directives=True, freshen_by_head=True, stale_while_revalidate=60))
+    says = [("ETag", '"1"'), *([] if "session" in which else [("Cache-Control", "max-age=600")])]
+    site.respond = lambda asked: Script(304 if "if-none-match" in asked.fields else 200, says)
+    site.get()
+    assert site.request(method, "/", {**STRANGERS[which], "Cache-Control": "no-cache"}).status == 200
+    assert site.get().hit
+    assert len(site.calls) == 2
 
 
 def test_a_304_after_which_the_page_varies_as_before_is_stored(site: Site) -> None:
