@@ -262,6 +262,20 @@ def test_parts_of_a_page_are_kept_and_invalidated_one_by_one(visitor: httpx.Clie
 # -- around the application --------------------------------------------------------------------------------------------
 
 
+@example("dashboard_site")
+def test_the_operator_alone_sees_what_the_cache_does_and_purges(visitor: httpx.Client) -> None:
+    keeper = ("keeper", "lamp")
+    assert not hit(visitor.get("/lamp/7"))
+    assert hit(visitor.get("/lamp/7"))
+    assert visitor.get("/cache").status_code == visitor.post("/cache").status_code == 401
+    page = visitor.get("/cache", auth=keeper)
+    assert "50.0\u202f%" in page.text
+    token = page.text.partition('name="token" value="')[2].partition('"')[0]
+    purged = visitor.post("/cache", auth=keeper, data={"token": token, "tag": "lamps"})
+    assert "Purged: the tag lamps." in purged.text
+    assert not hit(visitor.get("/lamp/7"))
+
+
 @example("hooks_site")
 def test_the_login_guards_stored_pages_and_the_timing_is_of_each_request(visitor: httpx.Client) -> None:
     keeper = ("keeper", "lamp")
