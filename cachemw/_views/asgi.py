@@ -307,7 +307,7 @@ class ViewPassage(Passage):
     def _mind_session(self, response: Any) -> None:
         known = self.exchange.request.session
         if known == "changed":
-            self.exchange.never = True
+            self.exchange.never, self.exchange.detail = True, "set-cookie"
         later = not hasattr(response, "body")  # a stream may still read it
         if known == "read" or (known == "held" and (later or _is_silent(self.scope["session"]))):
             patch_vary_headers(response, ["Cookie"])

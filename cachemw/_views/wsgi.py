@@ -226,10 +226,11 @@ def _mind_session(exchange: Any, response: Response) -> None:
     # the attribute: the property and the proxy would count as reading the session
     session = context._session if hasattr(context, "_session") else context.session
     if getattr(session, "modified", False):
-        exchange.never = True
+        exchange.never, exchange.detail = True, "set-cookie"
     if getattr(session, "accessed", False) or (session and response.is_streamed):  # a stream may read it later
         patch_vary_headers(response, ["Cookie"])
-        exchange.never = exchange.never or _is_kept_elsewhere(session)
+        if not exchange.never and _is_kept_elsewhere(session):
+            exchange.never, exchange.detail = True, "session"
 
 
 def _is_kept_elsewhere(session: Any) -> bool:

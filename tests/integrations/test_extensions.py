@@ -332,15 +332,15 @@ class Session(dict[str, Any]):
 
 
 def on_ombott() -> Any:
-    """What py4web stands on: a session in a cookie named after the application, read where a page uses it."""
+    """What py4web stands on: a session in a cookie by a name of one's own, read where a page uses it."""
 
     def app(environ: Any, start_response: Any) -> Iterable[bytes]:
         fields = [("Content-Type", "text/plain")]
         if environ["PATH_INFO"] == "/login":
-            fields.append(("Set-Cookie", f"shop_session={environ['QUERY_STRING'].partition('=')[2]}"))
+            fields.append(("Set-Cookie", f"shopper={environ['QUERY_STRING'].partition('=')[2]}"))
         if environ["PATH_INFO"] == "/":
             kept = environ["ombott.request.cookies"] = SimpleCookie(environ.get("HTTP_COOKIE", ""))
-            body = f"hello {kept['shop_session'].value if kept else None}"
+            body = f"hello {kept['shopper'].value if kept else None}"
         else:
             body = "the same for all"
         start_response("200 OK", fields)
@@ -674,5 +674,6 @@ def test_who_logs_in_under_the_same_number_is_greeted_at_once(extended: bool, st
     for name in ("Alice", "Anne"):
         visitor.post("/login", data={"name": name})
         assert visitor.get("/").text == visitor.get("/").text == f"hello {name}"
+    assert streams or visitor.get("/").headers["Cache-Status"].endswith("; detail=session")
     assert stranger.get("/").text == stranger.get("/").text == "hello None"
     assert streams or is_hit(stranger.get("/"))

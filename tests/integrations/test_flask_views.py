@@ -562,7 +562,9 @@ def test_a_page_that_changed_the_session_is_not_stored(app: Flask, page: Counter
         session["token"] = page()
         return f"token {session['token']}"
 
-    assert [app.test_client().get("/").text for _ in range(2)] == ["token page 1", "token page 2"]
+    answers = [app.test_client().get("/") for _ in range(2)]
+    assert [answer.text for answer in answers] == ["token page 1", "token page 2"]
+    assert answers[0].headers["Cache-Status"].endswith("; detail=set-cookie")
 
 
 def test_a_stream_may_read_the_session_while_it_is_sent(app: Flask, page: Counter) -> None:

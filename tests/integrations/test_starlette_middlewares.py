@@ -170,6 +170,15 @@ def test_nor_is_one_that_does_so_while_its_body_is_made(three: tuple[TestClient,
         assert "; hit" not in client.get("/hit_counter?says=public,+max-age=60").headers["Cache-Status"]
 
 
+def test_a_view_that_changes_the_session_says_why_it_is_not_stored() -> None:
+    site = Starlette(
+        routes=[Route("/", cache_page(60, cache=LocMemCache("changes the session"))(login))], middleware=[SESSIONS]
+    )
+    for user in ("Alice", "Bob"):
+        answer = TestClient(site).get("/", params={"user": user})
+        assert answer.headers["Cache-Status"].endswith("; detail=set-cookie")
+
+
 def test_a_page_that_does_not_look_at_the_session_is_shared_if_it_says_so(three: tuple[TestClient, ...]) -> None:
     alice, bob, stranger = three
     assert "stored" in alice.get("/leaflet?says=max-age=60").headers["Cache-Status"]
