@@ -151,7 +151,7 @@ class _Middleware(CachingMiddleware):
 
     async def _hooked(self, respond: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer under the hooks for this path."""
-        plan = None if self.hooks is None else self.hooks.plan(below(scope.get("root_path", ""), scope["path"]))
+        plan = self._plan(below(scope.get("root_path", ""), scope["path"]), scope)
         if plan is None:
             await respond(scope, receive, send)
         else:

@@ -17,6 +17,7 @@ from cachemw._caching_sessions import config_of, knowing_sessions
 from cachemw._values import number, refuse, shown, text
 from cachemw.backends.base import BaseCache
 from cachemw.backends.registry import Caches, caches, resolve
+from cachemw.calling import HookPlan
 from cachemw.engine import Engine
 from cachemw.errors import ImproperlyConfigured
 from cachemw.exchange import Exchange
@@ -322,16 +323,25 @@ class CachingMiddleware(ABC):
         if self.updates or outer is None or not outer.admit(request):
             exchange = self.caching.exchange(request)
             exchange.outer = outer
-            if outer is not None and self.updates:
-                request.first.before = outer.request
+            if outer is not None:
+                exchange.hooks_around = outer.hooks_within
+                if self.updates:
+                    request.first.before = outer.request
         else:
             exchange = outer
             if outer.outer_half.caching is not self._partner:
                 self._agree(outer.outer_half.caching)
         if self.hooks is not None:
             plan = self.hooks.plan(request.route)
-            exchange.hooked = plan is not None and bool(plan.before or plan.after)
+            exchange.hooked = plan is not None and plan.matters
         return exchange
+
+    def _plan(self, path: str, surroundings: MutableMapping[str, Any]) -> HookPlan | None:
+        """The hooks for this path; another cache around this one is told of them, as it runs none."""
+        plan = None if self.hooks is None else self.hooks.plan(path)
+        if plan is not None and plan.matters and self.updates and (outer := surroundings.get(EXCHANGE)) is not None:
+            outer.hooks_within += 1
+        return plan
 
     def _agree(self, outer: Caching) -> None:
         """Check that each option given to this half is the same as the outer half's, which holds for both.

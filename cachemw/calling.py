@@ -45,6 +45,11 @@ class HookPlan(NamedTuple):
     after: tuple[Hook, ...]
     teardown: tuple[Hook, ...]
 
+    @property
+    def matters(self) -> bool:
+        """Do any of them decide about the answer, or change it?"""
+        return bool(self.before or self.after)
+
 
 def run_before(plan: HookPlan, request: Any) -> Any | None:
     """Run the before hooks until one returns a response, and return that, or None. What a hook raises, is raised."""

@@ -95,7 +95,7 @@ class _Middleware(CachingMiddleware):
         self, respond: WSGIApplication, environ: WSGIEnvironment, start_response: StartResponse
     ) -> Iterable[bytes]:
         """Answer under the hooks for this path."""
-        plan = None if self.hooks is None else self.hooks.plan(environ.get("PATH_INFO", ""))
+        plan = self._plan(environ.get("PATH_INFO", ""), environ)
         if plan is None:
             return respond(environ, start_response)
         return Hooked(respond, plan, environ, start_response).run()

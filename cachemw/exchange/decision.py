@@ -251,7 +251,7 @@ class Decision(Doubts[EngineT]):
         if policy.request_directives and "no-store" in request_control(self.request):
             return fresh  # §5.2.1.5: nothing of "any response to it" is stored; what was stored before stays
         storing = judge(fresh.head, policy, seconds=engine.seconds, timeout=self.timeout, now=now, named=self._named)
-        unfit = unshared(self.request, fresh.head, policy, chosen=fresh.chosen) or self._obstacle(fresh.head)
+        unfit = unshared(self.request, fresh.head, policy, chosen=fresh.chosen) or self._obstacle(fresh.head, chosen)
         if not storing.ok or unfit in _OF_ALL or not self._stands_right(fresh.head):
             self.drops = (fresh.key,)
         elif not unfit:

@@ -21,9 +21,14 @@ _ACCEPTED: Final = frozenset({"accept", "accept-charset", "accept-encoding", "ac
 class Doubts(State[EngineT]):
     """What was read, by whom, and what the body shows: for what is stored, and for what a 304 says about it."""
 
-    def _obstacle(self, head: Head) -> str | None:
-        """Why this response is not stored, or stored again, although its own fields allow it; None: it is."""
+    def _obstacle(self, head: Head, chosen: bool) -> str | None:
+        """Why this response is not stored, or stored again, although its own fields allow it; None: it is.
+
+        chosen: a cache has chosen its lifetime.
+        """
         request, policy = self.request, self.engine.policy
+        if chosen and (self.hooks_within or (self.outer is not None and self.outer.hooks_within > self.hooks_around)):
+            return "hooks"  # a hit would not run them
         if self.chosen_within and has_session(request, policy) and "cookie" not in nominated(head):
             return "session"  # the cache that chose the lifetime may have other session cookies
         if self.identified and not self._tells_users_apart(head):

@@ -101,6 +101,8 @@ class State(Generic[EngineT]):
     tags: tuple[str, ...] = ()
     never = False
     hooked = False  # hooks of the site run for each request before the look-up, or change each answer
+    hooks_within = 0  # caches further in that run hooks of their own, as far as they told this one
+    hooks_around = 0  # how many the outer one knew of when this request came here
     ruled_out = False  # a rule says so
     reads: tuple[str, ...] = ()  # the fields that a view was seen to read
     suspected: tuple[str, ...] = ()  # more of them, which count if the response states no lifetime
@@ -212,6 +214,7 @@ class State(Generic[EngineT]):
         outer = self.outer
         outer.tags = tuple(dict.fromkeys(self.tags))
         outer.reads, outer.suspected = self.reads, self.suspected
+        outer.hooks_within += self.hooks_within
         outer.identified, outer.chosen_within = self.identified, self.chosen_within
 
     def _obey_rules(self, status: int, content_type: str | None) -> bool:

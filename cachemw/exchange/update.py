@@ -44,6 +44,7 @@ __all__ = ["Update"]
 _LASTING: Final = frozenset(
     {
         "event-stream",
+        "hooks",
         "metrics",
         "no-cache",
         "no-lifetime",
@@ -112,7 +113,7 @@ class Update(Doubts[EngineT]):
         )
         if not storing.ok:
             return self._refuse(storing.reason, self._as_django_tells(given, head, now))
-        if (reason := self._obstacle(head)) is not None:
+        if (reason := self._obstacle(head, storing.chosen or self.chosen_within)) is not None:
             return self._refuse(reason, given if reason == "set-cookie" else head)
         if storing.chosen and self.outer is not None:
             self.outer.chosen_within = True

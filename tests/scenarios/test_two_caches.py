@@ -12,8 +12,9 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 from werkzeug.test import Client
+from werkzeug.wrappers import Response
 
-from cachemw import Policy, asgi, cache_page, never_cache, wsgi
+from cachemw import Hooks, Policy, asgi, cache_page, never_cache, wsgi
 from cachemw.backends.locmem import LocMemCache
 from cachemw.purging import purge
 from tests.scenarios.conftest import Answer, Script, Site
@@ -247,6 +248,45 @@ def test_what_a_view_was_seen_to_read_is_known_to_both(never: bool) -> None:
     client = TestClient(asgi.CacheMiddleware(within, cache=LocMemCache(f"two-caches-{next(numbers)}")))
     assert client.get("/", headers={"Cookie": "theme=dark"}).text == "dark"
     assert client.get("/").text == "no theme"
+
+
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("control", ["", "max-age=60"])
+def test_a_page_behind_a_login_check_further_in_is_stored_where_that_is_made(
+    site: Site, apart: bool, control: str
+) -> None:
+    """The outer one answers without it. What states its lifetime is for whoever gets it."""
+    module: Any = wsgi if site.interface == "wsgi" else asgi
+    hooks = Hooks()
+
+    @hooks.before_request
+    def check(request: Any) -> Any:
+        if "x-door-card" in request.headers:
+            return None
+        return Response("no") if site.interface == "wsgi" else PlainTextResponse("no")
+
+    def around(app: Any, interface: str) -> Any:
+        inside: dict[str, Any] = {"cache": LocMemCache(f"two-caches-{next(numbers)}"), "hooks": hooks}
+        if apart:
+            app = module.FetchFromCacheMiddleware(app, cache=inside["cache"])
+            app = module.UpdateCacheMiddleware(app, **inside)
+        else:
+            app = module.CacheMiddleware(app, **inside)
+        for _ in range(2):
+            app = module.CacheMiddleware(app, cache=LocMemCache(f"two-caches-{next(numbers)}"))
+        return app
+
+    site.build(around=around).answers(
+        Script(body=b"for members", fields=[("Cache-Control", control)] if control else [])
+    )
+    member = {"X-Door-Card": "1"}
+    for _ in range(2):
+        assert site.get("/", member).body == b"for members"
+        assert site.get().body == (b"for members" if control else b"no")
+    assert len(site.calls) == 1
+    site.clock.advance(601)
+    assert site.get().body == b"no"
+    assert site.get("/", member).body == b"for members"  # nor is the answer of the check stored
 
 
 def test_never_cache_is_obeyed_by_both(site: Site) -> None:
