@@ -193,6 +193,8 @@ def _query(query: str) -> tuple[Config, Config]:
     own: Config = {}
     options: Config = {}
     for name, text in parse_qsl(query, keep_blank_values=True):
+        if "@" in name:
+            raise ImproperlyConfigured("a parameter has an @; in a password, write ? as %3F")
         name = name.lower()
         value = None if text.lower() == "none" else text
         target, key = (own, _OWN[name]) if name in _OWN else (options, name)

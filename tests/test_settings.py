@@ -514,7 +514,13 @@ def test_caches_and_urls_together_are_an_error() -> None:
 
 
 def test_a_bad_url_names_its_variable_and_no_password() -> None:
-    for url in ("what://u:hidden@host", "u:hidden@host", "file://u:hidden@host/x", "dbcache://u:hidden@host"):
+    for url in (
+        "what://u:hidden@host",
+        "u:hidden@host",
+        "file://u:hidden@host/x",
+        "dbcache://u:hidden@host",
+        "redis://u:a?hidden@host:1/0",
+    ):
         environ = {"CACHEMW_URL_PAGES": url}
         with pytest.raises(ImproperlyConfigured, match=r"^CACHEMW_URL_PAGES: Cache URL") as caught:
             Settings.from_environ(environ)

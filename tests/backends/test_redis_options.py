@@ -115,6 +115,8 @@ class TestLocation:
             "redis://u:secret@h:port",
             "redis+cluster://:secret@h/1",
             "redis://u:se/secret@h",
+            "redis://u:secret/more@h",
+            "redis+cluster://u:secret/more@h",
             "redis://u:secret?secret@h:port",
             "redis://u:a://secret@h:port",
             "u:secret@h",
@@ -123,10 +125,19 @@ class TestLocation:
         ):
             with pytest.raises(ImproperlyConfigured) as caught:
                 RedisCache(location, {})
-            assert "secret" not in str(caught.value)
+            assert "secret" not in "".join(map(str, _shown_by_a_traceback(caught.value)))
         assert without_passwords("redis://u:s@a?password=s;redis://:s@b/1") == "redis://***@a;redis://***@b/1"
         assert without_passwords(["redis://u:s@a", "redis://b"]) == ["redis://***@a", "redis://b"]
         assert "secret" not in repr(read("redis://u:secret@h"))
+
+
+def _shown_by_a_traceback(error: BaseException | None) -> list[BaseException]:
+    """An error, and all behind it that a log has, too."""
+    shown: list[BaseException] = []
+    while error is not None:
+        shown.append(error)
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return shown
 
 
 class TestOptions:

@@ -113,7 +113,7 @@ def _urls(location: str | Sequence[str]) -> list[str]:
 
 
 def _refuse_location(url: str) -> NoReturn:
-    raise refuse("LOCATION", _without_password(url), f"a URL of {_SCHEMES}")
+    raise refuse("LOCATION", _without_password(url), f"a URL of {_SCHEMES}") from None  # urllib's may have a password
 
 
 def without_passwords(location: str | Sequence[str]) -> str | list[str]:
