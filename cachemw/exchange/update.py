@@ -151,10 +151,11 @@ class Update(Doubts[EngineT]):
         return kept_private(head, policy, now) if policy.patch and not policy.django_rules else head
 
     def _is_to_be_told(self, storing: Storing, head: Head) -> bool:
-        """Is its lifetime none that the response says itself, and are Cache-Control and Expires what counts for it?
+        """Is the lifetime to be added, as the response does not state it, and do Cache-Control and Expires count for
+        it?
 
-        What stands in them beside a targeted field is for others (RFC 9213 §2.2). Hooks may ask each visitor for a
-        login, and nobody runs them further out: beside them only somebody who knows them can say for how long.
+        Beside a targeted field, they are for other caches (RFC 9213 §2.2). Hooks may ask each visitor for a login, and
+        nothing further out runs them: beside hooks, only somebody who knows them can say for how long.
         """
         if self.timeout is not None or self.engine.policy.django_rules:
             return True
