@@ -250,12 +250,16 @@ def test_a_304_that_forbids_to_store_the_page_there_removes_it(answer: Fields, k
     assert tuple(exchange.drops) == ((page.key,) if kept is None else ())
 
 
-@pytest.mark.parametrize(("answer", "drops"), [((), False), ((("Content-Security-Policy", "'nonce-1'"),), True)])
-def test_a_304_to_a_user_leaves_the_page_as_it_was(answer: Fields, drops: bool) -> None:
+@pytest.mark.parametrize(
+    ("answer", "hooks", "drops"),
+    [((), 0, False), ((("Content-Security-Policy", "'nonce-1'"),), 0, True), ((), 1, True)],
+)
+def test_a_304_to_a_user_leaves_the_page_as_it_was(answer: Fields, hooks: int, drops: bool) -> None:
     """Unless it says of the page itself that nobody else may have it."""
     page = stored(("ETag", '"1"'), chosen=True)
     exchange = look_up(Engine(Policy()), {page.key: page}, now=NOW + 1000)
     exchange.identified = True
+    exchange.hooks_within = hooks
     assert exchange.answered(head_of(("ETag", '"1"'), *answer, status=304), NOW + 1000) is Step.REPLY
     assert not exchange.writes
     assert tuple(exchange.drops) == ((page.key,) if drops else ())

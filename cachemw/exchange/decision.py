@@ -32,7 +32,7 @@ __all__ = ["Decision"]
 _EMPTY: Final = (("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", "0"))
 
 #: Reasons not to share a page that are in the page itself; the others are in who asks for it.
-_OF_ALL: Final = frozenset({"metrics", "nonce", "polling"})
+_OF_ALL: Final = frozenset({"hooks", "metrics", "nonce", "polling"})
 
 #: Answers to HEAD that say something about the page. Others are about this request, or about HEAD itself, and must not
 #: work as a purge button (§4.3.5).
