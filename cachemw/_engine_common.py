@@ -44,8 +44,6 @@ class Common:
                 engine.seen.clear()
 
     def stamp(self, now: float) -> float:
-        """`now`, but later than every earlier stamp, so that what began after a purge can be told from what began
-        before it.
-        """
+        """`now`, but later than every earlier stamp: what began before a purge must differ from what began after it."""
         self._stamp = now if now > self._stamp else self._stamp + 1e-6
         return self._stamp

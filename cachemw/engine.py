@@ -213,8 +213,8 @@ class Engine:
         return found
 
     def make_room(self, of: str, variant: str, now: float, until: float, *, distinct: bool) -> Sequence[str] | None:
-        """Count a variant of this URL that is stored `until` then. Returns the variants that it replaces, or None: do
-        not store it.
+        """Count a variant of this URL that is stored `until` then. Returns those that it replaces; None: do not store
+        it.
 
         The number of variants of a URL is limited, so that nobody can fill the store by sending new field values all
         day. The one that is replaced is chosen by chance: if the newest were refused, a stranger who came first could
@@ -259,9 +259,7 @@ class Engine:
         return record.began - self.skew <= moment
 
     def stamp(self, now: float) -> float:
-        """`now`, but later than every earlier stamp, so that what began after a purge can be told from what began
-        before it.
-        """
+        """`now`, but later than every earlier stamp: what began before a purge must differ from what began after it."""
         return self.common.stamp(now)
 
     def shared_pairs(self, head: Head, places: Iterable[int] | None = None) -> Fields:
@@ -309,8 +307,7 @@ class Engine:
         return self.locate(request, ignore)[0]
 
     def resources(self, request: Request, ignore: tuple[str, ...] = ()) -> list[str]:
-        """Every resource that this URL may have had, whatever was known at the time about parameters that do not
-        matter.
+        """Every resource that this URL may have had, whatever was known about parameters that do not matter.
 
         A purge has to reach pages that were stored before a rule or a response said so, or by a process that does not
         know it.

@@ -70,9 +70,7 @@ class Decision(Doubts[EngineT]):
         self.hit = record if self.reply is None else None
 
     def _tell_outer(self, record: StoredResponse) -> None:
-        """Tell a cache around this one if the lifetime is of our own choice; it has to know, also when the reply is
-        only made of the response.
-        """
+        """Tell a cache around this one that the lifetime is our choice, also if the reply is only made of it."""
         if record.chosen and self.outer is not None:
             self.outer.chosen_within = True
 
@@ -269,9 +267,7 @@ class Decision(Doubts[EngineT]):
         return varying_on(reads, head)
 
     def _stands_right(self, head: Head) -> bool:
-        """Does the validated response still belong under this key? Not if it varies on more, or says something new of
-        the query.
-        """
+        """Does the validated response still belong under this key? Not if Vary or No-Vary-Search say something new."""
         assert self.stale is not None
         before = self.stale.head
         known = self._index.names if self._index is not None else self._names(nominated(before))

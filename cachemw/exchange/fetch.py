@@ -114,9 +114,7 @@ class Fetch(Decision[EngineT]):
         self.wants = (keys.mark_key(self.of),)
 
     def _is_cacheable_request(self) -> bool:
-        """Could the answer be a page? With a body, a second Host or a protocol switch, the request is for the
-        application alone.
-        """
+        """Could the answer be a page? Not with a body, a second Host or a protocol switch in the request."""
         return all(map(_may_be_for_a_page, (self.request, self.request.first)))
 
     def _ask(self, learnt: Learnt | None) -> None:

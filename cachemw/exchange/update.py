@@ -142,17 +142,15 @@ class Update(Doubts[EngineT]):
         return self._marked(told)
 
     def _ruled_out(self, head: Head, now: float) -> Head:
-        """The head of a page that a rule never stores: not to be stored further out either, if the application says
-        nothing.
+        """The head of a page that a rule never stores: `private`, if the application says nothing about storing.
 
-        Whoever cannot change the application has no other way to say so.
+        Whoever cannot change the application has no other way to tell caches further out.
         """
         policy = self.engine.policy
         return kept_private(head, policy, now) if policy.patch and not policy.django_rules else head
 
     def _is_to_be_told(self, storing: Storing, head: Head) -> bool:
-        """Is the lifetime to be added, as the response does not state it, and do Cache-Control and Expires count for
-        it?
+        """Is the lifetime to be added? The response states none, and Cache-Control and Expires count for it.
 
         Beside a targeted field, they are for other caches (RFC 9213 §2.2). Hooks may ask each visitor for a login, and
         nothing further out runs them: beside hooks, only somebody who knows them can say for how long.
@@ -162,9 +160,7 @@ class Update(Doubts[EngineT]):
         return storing.chosen and not self.hooked and targeted_control(head, self.engine.policy) is None
 
     def seen(self, body: bytes) -> Fields:
-        """Take the whole body before the head of an `undecided` response leaves; returns the fields with which it
-        leaves.
-        """
+        """Take the whole body before the head of an `undecided` response leaves; returns the fields to send."""
         storing, head, untold = self._storing, self._left, self._untold
         assert storing is not None
         assert head is not None

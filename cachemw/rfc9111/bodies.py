@@ -9,9 +9,7 @@ __all__ = ["Body", "BodyReader", "LargeBody"]
 
 
 class BodyReader(Protocol):
-    """One response's way through a body, from its beginning: a file for whoever reads it, and an iterator over its
-    blocks.
-    """
+    """One response's way through a body, from its beginning: a file for whoever reads it, and its blocks to iterate."""
 
     def read(self, size: int = -1, /) -> bytes: ...
 

@@ -143,8 +143,7 @@ def _parse_line(line: str) -> Iterator[Directive]:
 
 
 def _salvage(member: str) -> Iterator[Directive]:
-    """What a malformed member still says: the directive that it begins with, and all directives in it that forbid
-    something.
+    """What a malformed member still says: the directive that it begins with, and all in it that forbid something.
 
     The argument begins with the first character that does not belong (`=60;`, ` =60`), so it is never valid.
     """

@@ -88,9 +88,7 @@ def explicit_lifetime(head: Head, policy: Policy, now: float) -> float | None:
 
 
 def _lifetime_by_expires(head: Head, now: float) -> float:
-    """Expires minus Date, or minus the moment of arrival if there is no usable Date. Two lines of Expires are not
-    valid.
-    """
+    """Expires minus Date, or minus the moment of arrival without a usable Date. Two lines of Expires are not valid."""
     expires = moment(head, "expires", now)
     if expires is None:
         return 0
@@ -99,8 +97,7 @@ def _lifetime_by_expires(head: Head, now: float) -> float:
 
 
 def heuristic_lifetime(head: Head, policy: Policy, now: float) -> float | None:
-    """A fraction of the time since `Last-Modified` (RFC 9111 §4.2.2), in seconds, for a response that states no
-    lifetime.
+    """A fraction of the time since `Last-Modified` (RFC 9111 §4.2.2), in seconds, if no lifetime is stated.
 
     None if heuristics are off, if the status is neither in `policy.statuses` nor the response `public`, or if it does
     not say when it was modified.

@@ -52,9 +52,7 @@ def _decode(name: str) -> str:
 
 
 def parse_no_vary_search(lines: Sequence[str]) -> NoVarySearch | None:
-    """What a No-Vary-Search field says does not matter; None if it is absent or malformed, or says that everything
-    matters.
-    """
+    """What a No-Vary-Search field says does not matter; None if it is absent or malformed, or if all matters."""
     members = parse_dictionary(lines)
     if members is None:
         return None

@@ -327,9 +327,7 @@ def needs_vary_authorization(request: Request, head: Head, policy: Policy) -> bo
 
 
 def has_session(request: Request, policy: Policy) -> bool:
-    """Does the request come from somebody whom the application may know, by a session cookie or by something further
-    out?
-    """
+    """May the application know who asks, by a session cookie or by something further out?"""
     if not policy.session_cookies:
         return False
     return has_session_cookie(request, policy) or (request.known and (request.user or request.session != ""))

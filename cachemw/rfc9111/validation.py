@@ -86,9 +86,7 @@ def validators(head: Head, now: float) -> tuple[ETag | None, int | None]:
 
 
 def conditions(stored: StoredResponse) -> Fields:
-    """The fields that ask the application whether the stored response still holds (RFC 9111 §4.3.1); () if there are
-    none.
-    """
+    """The fields that ask the application whether the stored response still holds (RFC 9111 §4.3.1); () for none."""
     head = stored.head
     found: list[tuple[str, str]] = []
     tag, modified = validators(head, stored.born)
