@@ -101,9 +101,7 @@ class Fetch(Decision[EngineT]):
         self._rewritten = True
 
     def _expect_page(self) -> None:
-        """Prepare for a POST whose answer may be stored as the page: its mark is needed, as purges may come while it is
-        made.
-        """
+        """Prepare for a POST whose answer may be stored as the page: its mark will tell of purges meanwhile."""
         self.plain = False
         self.of = self.engine.resource(self.request, self.ignore)
         self.primary = keys.primary_key(self.of)
