@@ -184,7 +184,8 @@ class Passage(TaskRelay):
                 self._receive = no_body()
                 request.scope = self.scope
                 await self._middleware.app(self.scope, self._receiving, self._sending)
-            await self._send_waiting()
+            if self._waiting is not None:
+                await self._send_waiting()
         except Exception as error:
             self._copy = None
             self._give_up_waiting()
@@ -292,7 +293,10 @@ class Passage(TaskRelay):
                     message = {**message, "headers": [*headers]}
                     self._waiting = Waiting(message, given.fields, fields, self._depart)
                     return
-        await self._depart(message, given.fields, fields)
+        message = self._leaving(message, given.fields, fields)
+        self._hand_over()
+        await self._send(message)
+        self._go_on()
 
     async def _send_waiting(self, part: bytes | None = None) -> None:
         """Send the head that waits, if one does. part: the first of the body, perhaps the whole; None: none came."""
@@ -310,17 +314,22 @@ class Passage(TaskRelay):
             waiting.give_up()
 
     async def _depart(self, message: Message, given: Fields, fields: Fields) -> None:
-        """Send the head with these fields. given: as the application gave them."""
+        """Send the head that has waited, with these fields."""
+        message = self._leaving(message, given, fields)
+        self._hand_over()
+        await self._send(message)
+        self._go_on()
+
+    def _leaving(self, message: Message, given: Fields, fields: Fields) -> Message:
+        """The head with these fields, about to be sent. given: as the application gave them."""
         if self.exchange.keep:
             self._copy, self._copied = [], 0
         elif self._middleware.updates:
             self._land()
         self._started = True
         if fields is not given:
-            message = {**message, "headers": _renewed(message.get("headers", ()), given, fields)}
-        self._hand_over()
-        await self._send(message)
-        self._go_on()
+            return {**message, "headers": _renewed(message.get("headers", ()), given, fields)}
+        return message
 
     async def _replace(self) -> None:
         """Send the exchange's reply instead of what the application gave."""
