@@ -92,13 +92,7 @@ class Update(Doubts[EngineT]):
             return self._refuse("rule", self._ruled_out(head, now) if page else head)
         if self._strips:
             head, self._cookies = without_cookies(head)  # only this client gets them
-        given = head
-        if policy.authorization == "vary" and needs_vary_authorization(request, head, policy):
-            head = varying_on(("authorization",), head)
-        if page and (reads := self._reads_of(head, now)):
-            head = varying_on(reads, head)
-        if request.session == "read":
-            head = varying_on(("cookie",), head)
+        given, head = head, self._told_apart(head, now, page)
         self._verdict = verdict = engine.shapes.verdict(head, self.timeout, self._named)
         self._storing = storing = may_store(
             request,
@@ -117,13 +111,7 @@ class Update(Doubts[EngineT]):
             return self._refuse(reason, given if reason == "set-cookie" else head)
         if storing.chosen and self.outer is not None:
             self.outer.chosen_within = True
-        self._left = told = head
-        if policy.patch and self._is_to_be_told(storing, head):
-            self._left = head = patched(head, storing.lifetime, now)
-            if not self._may_show(storing, told):
-                told = head
-            elif request.method != "HEAD":
-                self.undecided, self._untold = True, told
+        told = self._told(storing, head, now)
         self.length = length = stated_length(head)
         if not engine.keeps:
             return self._refuse("dummy", told)
@@ -140,6 +128,27 @@ class Update(Doubts[EngineT]):
         elif self.keep:
             self.stored_ttl = int(storing.lifetime) - (int(now - since) if now > since else 0)  # as a hit says it now
         return self._marked(told)
+
+    def _told_apart(self, head: Head, now: float, page: bool) -> Head:
+        """The head, with Vary naming all that is known to decide about the page."""
+        request, policy = self.request, self.engine.policy
+        if policy.authorization == "vary" and needs_vary_authorization(request, head, policy):
+            head = varying_on(("authorization",), head)
+        if page and (reads := self._reads_of(head, now)):
+            head = varying_on(reads, head)
+        return varying_on(("cookie",), head) if request.session == "read" else head
+
+    def _told(self, storing: Storing, head: Head, now: float) -> Head:
+        """The head as it leaves: with the lifetime that was chosen, unless the body may still forbid that."""
+        self._left = head
+        if not self.engine.policy.patch or not self._is_to_be_told(storing, head):
+            return head
+        self._left = patched(head, storing.lifetime, now)
+        if not self._may_show(storing, head):
+            return self._left
+        if self.request.method != "HEAD":
+            self.undecided, self._untold = True, head
+        return head
 
     def _ruled_out(self, head: Head, now: float) -> Head:
         """The head of a page that a rule never stores: `private`, if the application says nothing about storing.
