@@ -302,7 +302,7 @@ class TestRefusals(BothHalves):
 
     def test_these_commands_are_all_that_a_user_needs(self, open_cache: OpenCache, server: Server) -> None:
         text = (Path(__file__).parents[2] / "docs" / "stores.md").read_text()
-        always, counting, _ = re.split("[;.]", text.partition("A user of the server's ACL needs")[2])[:3]
+        always, counting, _ = re.split("[;.]", text.partition("With ACLs, the server's user needs")[2])[:3]
         allowed = re.findall(r"\+\w+", always + counting)
         redis_command(server, "ACL", "SETUSER", "least", "on", ">pass", "~*", *allowed)
         cache = open_cache(f"redis://least:pass@{server.address}")
