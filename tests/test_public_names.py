@@ -48,7 +48,10 @@ def test_the_module_can_be_had_as_an_attribute_too() -> None:
     assert done.stdout == "version_flask\n", done.stderr
 
 
-@pytest.mark.parametrize("package", ["flask", "starlette", "werkzeug", "jinja2", "redis", "sqlalchemy", "django"])
+@pytest.mark.parametrize(
+    "package",
+    ["flask", "starlette", "werkzeug", "jinja2", "redis", "sqlalchemy", "django", "prometheus_client", "opentelemetry"],
+)
 def test_no_framework_and_no_client_is_imported_before_it_is_needed(package: str) -> None:
     done = run("-c", f"import cachemw, sys; print({package!r} in sys.modules)")
     assert done.stdout == "False\n", done.stderr
