@@ -17,7 +17,8 @@ from functools import lru_cache
 from typing import Any, Final
 
 from cachemw._asgi.hooked import Hooked
-from cachemw._asgi.passage import Passage, discard, messages_of, no_body, send_stored
+from cachemw._asgi.passage import Passage
+from cachemw._asgi.replies import discard, messages_of, no_body, send_stored
 from cachemw._asgi.request import EXCHANGE, ASGIRequest, octets, sanitised
 from cachemw._asgi.types import ASGIApp, Message, Receive, Scope, Send
 from cachemw._users import USERS

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from cachemw import asgi
-from cachemw._asgi.passage import Passage, discard
+from cachemw._asgi.passage import Passage
+from cachemw._asgi.replies import discard
 from cachemw.backends.locmem import LocMemCache
 from cachemw.flights import Flight
 

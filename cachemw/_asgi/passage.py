@@ -10,92 +10,29 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine, Mapping, Sequence
-from contextlib import closing
 from types import MappingProxyType
 from typing import Any, Final, cast
 
-from cachemw._asgi.request import (
-    EXCHANGE,
-    ASGIRequest,
-    decoded,
-    encoded,
-    with_conditions,
-)
+from cachemw._asgi.replies import no_body, send_stored
+from cachemw._asgi.request import EXCHANGE, ASGIRequest, decoded, encoded, with_conditions
 from cachemw._asgi.types import Message, Receive, Scope, Send
 from cachemw._asgi.waiting import Waiting
 from cachemw._relay_carriers import TaskRelay
 from cachemw.activation import KEY as LOCALE
 from cachemw.activation import enter, is_awaited, leave
-from cachemw.backends.base import offload
 from cachemw.caching import CachingMiddleware, Line, log
 from cachemw.exchange import Exchange, Step
-from cachemw.exchange.state import Answer
 from cachemw.flights import LED, lead
 from cachemw.rfc9111.messages import Fields, Head
 
-__all__ = ["Passage", "discard", "messages_of", "no_body", "send_stored"]
+__all__ = ["Passage"]
 
 _LISTS: Final = (list, tuple)
 #: What passes and is no part of the response that is stored: a 103, which comes before it (RFC 9110 §15.2, RFC 8297),
 #: and what a template was rendered with, for a test client.
 _NO_PART: Final = ("http.response.early_hint", "http.response.debug")
-_BLOCK: Final = 256 * 1024  # bytes of a large stored body that are in memory at a time
 
 _writing: set[asyncio.Task[Any]] = set()  # the event loop alone would let them be collected
-
-
-def messages_of(answer: Answer) -> tuple[Message, Message]:
-    """A response as it is sent, where its body is in memory."""
-    given, extra, body = answer
-    return (
-        {"type": "http.response.start", "status": given.status, "headers": [*given.raw, *extra]},
-        {"type": "http.response.body", "body": body},
-    )
-
-
-async def send_stored(exchange: Exchange[Line], send: Send, *, as_file: bool = False) -> None:
-    """Send what is stored, or what was made of it; a body that nobody has in memory in pieces, or, if allowed, a file.
-
-    as_file: `send` is the server's, or leads to it.
-    """
-    start, end = messages_of(exchange.answer)
-    await send(start)
-    body = end["body"]
-    if not isinstance(body, bytes):
-        path = body.path() if as_file and _takes_files(exchange) else None
-        if path is not None:
-            await send({"type": "http.response.pathsend", "path": path})
-            return
-        with closing(body.reader()) as reader:  # the thread that has read remembers it for a while
-            while block := await offload(reader.read, _BLOCK):
-                await send({"type": "http.response.body", "body": block, "more_body": True})
-        end["body"] = b""
-    await send(end)
-
-
-def _takes_files(exchange: Exchange[Line]) -> bool:
-    """Does the server take the path of a file for a body? Another cache around this one could not store it."""
-    request = exchange.request
-    extensions = request.scope.get("extensions") if isinstance(request, ASGIRequest) else None
-    return exchange.outer is None and "http.response.pathsend" in (extensions or ())
-
-
-def no_body() -> Receive:
-    """An empty request body; after it nothing comes: nobody is there who could disconnect."""
-    given = False
-
-    async def receive() -> Message:
-        nonlocal given
-        if given:
-            await asyncio.get_running_loop().create_future()
-        given = True
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    return receive
-
-
-async def discard(message: Message) -> None:
-    """Where a background refresh sends its response."""
 
 
 def _renewed(headers: Sequence[Any], before: Fields, after: Fields) -> list[Any]:

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any, Final
 from anyio import from_thread
 
 from cachemw import asgi
-from cachemw._asgi.passage import Passage, discard, no_body
+from cachemw._asgi.passage import Passage
+from cachemw._asgi.replies import discard, no_body
 from cachemw._asgi.request import sanitised
 from cachemw._views.kinds import Call
 from cachemw._views.page import EXCHANGE, Page, noticing

@@ -35,7 +35,7 @@ from django.http import HttpRequest  # type: ignore[import-untyped]
 from django.urls import get_script_prefix  # type: ignore[import-untyped]
 
 from cachemw import asgi, purging, wsgi
-from cachemw._asgi.passage import no_body, send_stored
+from cachemw._asgi.replies import no_body, send_stored
 from cachemw._asgi.request import decoded, encoded, own_copy, sanitised
 from cachemw._views.asgi import ViewPassage
 from cachemw._views.page import EXCHANGE

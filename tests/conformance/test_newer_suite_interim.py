@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cachemw import asgi
-from cachemw._asgi.passage import no_body
+from cachemw._asgi.replies import no_body
 from cachemw.backends.locmem import LocMemCache
 from cachemw.rfc9111.policy import Policy
 from tests.scenarios.conftest import Clock

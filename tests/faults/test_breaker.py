@@ -23,7 +23,7 @@ from starlette.testclient import TestClient
 from cachemw import _pages_recovery as recovery
 from cachemw import asgi, wsgi
 from cachemw import pages as pages_module
-from cachemw._asgi.passage import discard, no_body
+from cachemw._asgi.replies import discard, no_body
 from cachemw._pages_recovery import Breaker, Recovery
 from cachemw.backends.filebased import FileBasedCache
 from cachemw.backends.locmem import LocMemCache

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from cachemw import asgi
-from cachemw._asgi.passage import no_body
+from cachemw._asgi.replies import no_body
 from cachemw.backends.locmem import LocMemCache
 from tests.scenarios.conftest import Clock
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cachemw import asgi, wsgi
-from cachemw._asgi.passage import discard, no_body
+from cachemw._asgi.replies import discard, no_body
 from cachemw.backends.locmem import LocMemCache
 from tests.scenarios.test_attacks_shells import ask_wsgi, environ_of, scope_of
 

@@ -13,7 +13,7 @@ from wsgiref.util import setup_testing_defaults
 import pytest
 
 from cachemw import Policy, asgi, wsgi
-from cachemw._asgi.passage import no_body
+from cachemw._asgi.replies import no_body
 from cachemw.backends.dummy import DummyCache
 from cachemw.backends.locmem import LocMemCache
 from tests.scenarios.conftest import Asked, Clock, Script, Site
