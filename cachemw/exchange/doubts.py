@@ -77,7 +77,7 @@ class Doubts(State[EngineT]):
         """
         if self.engine.policy.django_rules:
             return False
-        return bool(self.nonce) or (storing.chosen and bool(self._cookies_untold(head)))
+        return bool(self.nonce) or ((storing.chosen or self.chosen_within) and bool(self._cookies_untold(head)))
 
     def _cookies_untold(self, head: Head) -> list[str]:
         """The cookies of this client about which Vary says nothing: those it sent, and those that a rule strips."""

@@ -37,6 +37,7 @@ from cachemw.rfc9111.storing import (
     nominated,
     storable_fields,
 )
+from cachemw.rfc9111.validation import without_lifetime
 
 __all__ = ["Update"]
 
@@ -59,6 +60,8 @@ _LASTING: Final = frozenset(
         "vary-star",
     }
 )
+#: Reasons that lie in who asks.
+_OF_ONE: Final = frozenset({"authorization", "hooks", "session", "set-cookie"})
 _PAGE_METHODS: Final = ("GET", "HEAD")
 #: The most names in one `VaryIndex`: each slows every look-up down, and no honest page has so many.
 _MOST_NAMES: Final = 64
@@ -140,15 +143,26 @@ class Update(Doubts[EngineT]):
 
     def _told(self, storing: Storing, head: Head, now: float) -> Head:
         """The head as it leaves: with the lifetime that was chosen, unless the body may still forbid that."""
-        self._left = head
-        if not self.engine.policy.patch or not self._is_to_be_told(storing, head):
-            return head
-        self._left = patched(head, storing.lifetime, now)
-        if not self._may_show(storing, head):
-            return self._left
+        left = untold = head
+        if self.engine.policy.patch and self._is_to_be_told(storing, head):
+            left = patched(head, storing.lifetime, now)
+        elif self.chosen_within:
+            untold = self._unchosen(head)
+        self._left = left
+        if left is untold or not self._may_show(storing, head):
+            return left
         if self.request.method != "HEAD":
-            self.undecided, self._untold = True, head
-        return head
+            self.undecided, self._untold = True, untold
+        return untold
+
+    def _unchosen(self, head: Head) -> Head:
+        """The head without the lifetime that a cache further in has chosen, which knew less about who asks."""
+        policy = self.engine.policy
+        if not self.chosen_within or not policy.patch or policy.django_rules:
+            return head
+        if targeted_control(head, policy) is not None:  # then the other one has added nothing
+            return head
+        return Head(head.status, without_lifetime(head), head.reason)
 
     def _ruled_out(self, head: Head, now: float) -> Head:
         """The head of a page that a rule never stores: `private`, if the application says nothing about storing.
@@ -156,7 +170,7 @@ class Update(Doubts[EngineT]):
         Whoever cannot change the application has no other way to tell caches further out.
         """
         policy = self.engine.policy
-        return kept_private(head, policy, now) if policy.patch and not policy.django_rules else head
+        return kept_private(self._unchosen(head), policy, now) if policy.patch and not policy.django_rules else head
 
     def _is_to_be_told(self, storing: Storing, head: Head) -> bool:
         """Is the lifetime to be added? The response states none, and Cache-Control and Expires count for it.
@@ -233,7 +247,7 @@ class Update(Doubts[EngineT]):
         self.detail = self.detail or reason
         if reason in _LASTING and head.status not in NO_PAGE:  # those are about this client's conditions or range
             self._pass_by()
-        return self._marked(head)
+        return self._marked(self._unchosen(head) if reason in _OF_ONE else head)
 
     def completed(self, body: bytes, now: float) -> Mapping[str, Record | None]:
         """Take the whole body of a kept response; returns the records that waiting requests may use at once."""

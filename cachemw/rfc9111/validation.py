@@ -45,6 +45,7 @@ __all__ = [
     "single_range",
     "unsatisfied_fields",
     "validators",
+    "without_lifetime",
 ]
 
 #: What describes the stored body: RFC 9111 §3.2 exempts Content-Length by name, and "fields that the cached response
@@ -144,7 +145,7 @@ def renewed(stored: StoredResponse, head: Head, policy: Policy, answered: Answer
     # field, which switches them off, Cache-Control and Expires are theirs.
     ours = stored.chosen and policy.patch and targeted_control(stored.head, policy) is None
     spoken = stated is not None or targeted_control(head, policy) is not None
-    told = _without_ours(stored.head) if ours and spoken else stored.fields
+    told = without_lifetime(stored.head) if ours and spoken else stored.fields
     merged = Head(stored.status, _updated(told, head, policy, now), stored.reason)
     rechosen = ours and timeout is None and not spoken
     if rechosen and explicit_lifetime(merged, policy, now) is not None:
@@ -163,8 +164,8 @@ def renewed(stored: StoredResponse, head: Head, policy: Policy, answered: Answer
     )
 
 
-def _without_ours(head: Head) -> Fields:
-    """The stored fields without the lifetime that we had chosen: it must not come before what is stated now."""
+def without_lifetime(head: Head) -> Fields:
+    """The fields without a lifetime that a cache has chosen: what is stated or found out now comes before it."""
     fields = tuple(field for field in head.fields if field[0].lower() not in ("cache-control", "expires"))
     left = CacheControl(directive for directive in head.cache_control.directives if directive[0] != "max-age")
     return (*fields, ("Cache-Control", dump_cache_control(left))) if left else fields

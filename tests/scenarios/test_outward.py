@@ -140,6 +140,42 @@ def test_two_caches_in_a_row_find_it_out_once_each(site: Site) -> None:
     assert told(site.get("/page", ALICE)) == KEPT
 
 
+def test_a_lifetime_that_a_cache_further_in_chose_leaves_only_if_this_one_agrees(site: Site) -> None:
+    """It knows more names of sessions, more rules, and what is written into a page on its way out."""
+    module: Any = wsgi if site.interface == "wsgi" else asgi
+    pages = {"/": b"a page", "/cart": b"a page", "/form": FORM}
+
+    def around(app: Any, interface: str) -> Any:
+        inner = module.CacheMiddleware(app, cache=LocMemCache(f"outward-less-{interface}"), policy=Policy(patch=True))
+        options: dict[str, Any] = {
+            "policy": Policy(session_cookies=("membership",)),
+            "rules": [Rule("/cart", never=True)],
+        }
+        return module.CacheMiddleware(
+            written_on(inner, interface), cache=LocMemCache(f"outward-more-{interface}"), **options
+        )
+
+    def written_on(app: Any, interface: str) -> Any:
+        """As by a middleware that hides the cookies from what is further in, and writes one of them into forms."""
+
+        def plain(environ: Any, start_response: Any) -> Any:
+            environ.pop("HTTP_COOKIE", None)
+            return app(environ, start_response)
+
+        async def coroutine(scope: Any, receive: Any, send: Any) -> None:
+            await app({**scope, "headers": [pair for pair in scope["headers"] if pair[0] != b"cookie"]}, receive, send)
+
+        return plain if interface == "wsgi" else coroutine
+
+    site.build(around=around)
+    site.respond = lambda asked: _measured(pages[asked.path])
+    assert told(site.get("/", {"Cookie": "membership=1"})) == UNTOLD
+    assert told(site.get("/", ALICE)) == KEPT
+    assert told(site.get("/form", ALICE)) == UNTOLD
+    assert site.get("/cart")["Cache-Control"] == "private"
+    assert told(site.get("/form")) == KEPT
+
+
 def test_halves_apart_find_it_out(site: Site) -> None:
     module: Any = wsgi if site.interface == "wsgi" else asgi
 
