@@ -13,7 +13,7 @@ from typing import Any, Final
 from zoneinfo import available_timezones
 
 from cachemw._urls import cache_from_url
-from cachemw._values import ReadOnly, members, number, refuse, shown
+from cachemw._values import ReadOnly, members, number, refuse, shown, unknown
 from cachemw.errors import ImproperlyConfigured
 from cachemw.negotiation import LANGUAGE_TAG, tag_of
 from cachemw.rfc9111.policy import Policy, read_option
@@ -162,7 +162,7 @@ def options(name: str, value: Any) -> Mapping[str, Any]:
 def option(name: str, option: str, value: Any) -> Any:
     """One option of Policy, by its type."""
     if not isinstance(option, str) or PREFIX + option.upper() not in POLICY_NAMES:
-        raise refuse("an option of Policy", option, ", ".join(sorted(POLICY_NAMES.values())))
+        raise unknown("an unknown option of Policy", option, POLICY_NAMES.values())
     return read_option(name, option, value)
 
 

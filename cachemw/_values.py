@@ -5,10 +5,11 @@ Rule 1: what cannot be read is an `ImproperlyConfigured` that names the setting,
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, Final, NoReturn
 
@@ -25,6 +26,7 @@ __all__ = [
     "refuse",
     "shown",
     "text",
+    "unknown",
     "without_password",
 ]
 
@@ -50,6 +52,13 @@ class ReadOnly(dict[str, Any]):
 def refuse(name: str, value: object, allowed: str) -> ImproperlyConfigured:
     """The error for a value that cannot be used; to be raised by the caller."""
     return ImproperlyConfigured(f"{name} is {shown(value)}; allowed: {allowed}")
+
+
+def unknown(what: str, name: object, known: Collection[str]) -> ImproperlyConfigured:
+    """The error for a name that is not among the known ones; to be raised by the caller."""
+    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.75)
+    hint = f"; did you mean {near[0]!r}? Allowed: " if near else "; allowed: "
+    return ImproperlyConfigured(f"{what} is {shown(name)}{hint}{', '.join(sorted(known))}")
 
 
 def shown(value: object) -> str:

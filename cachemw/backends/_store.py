@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any, ClassVar, Final, cast
 
 from cachemw._codec_compression import Compression
-from cachemw._values import boolean, integer, number, refuse, text, without_password
+from cachemw._values import boolean, integer, number, refuse, text, unknown, without_password
 from cachemw.backends._failopen import FailOpen, Reports
 from cachemw.backends._keys import MEMCACHED_LENGTH, default_key_func, key_function, key_made_by, page_prefix, validate
 from cachemw.backends._once import MISSING, Once
@@ -67,9 +67,9 @@ class Store(ABC):
         loose: dict[str, Any] = {name: given.pop(name) for name in ("max_entries", "cull_frequency") if name in given}
         for name in ("backend", "location"):
             given.pop(name, None)
-        if unknown := sorted(given.keys() - known):
-            allowed = ", ".join(sorted(known | {"backend", "location"})).upper()
-            raise refuse("An unknown setting of the cache", unknown[0].upper(), allowed)
+        if strange := sorted(given.keys() - known):
+            allowed = {name.upper() for name in (*known, "backend", "location")}
+            raise unknown("An unknown setting of the cache", strange[0].upper(), allowed)
         self.location = location
         self.options = {**self._options(loose), **self._options(given.get("options") or {})}
         self.default_timeout = self._default_timeout(given.get("timeout", 300))
@@ -128,7 +128,7 @@ class Store(ABC):
         options: dict[str, Any] = {}
         for name, value in given.items():
             if str(name).lower() not in allowed:
-                raise refuse(f"An unknown option of {type(self).__name__}", name, ", ".join(sorted(allowed)))
+                raise unknown(f"An unknown option of {type(self).__name__}", name, allowed)
             options[str(name).lower()] = value
         return options
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 from sqlalchemy import URL
 from sqlalchemy.exc import ArgumentError
 
-from cachemw._values import refuse
+from cachemw._values import refuse, unknown
 from cachemw.backends._db.calls import Call, MissingTable, Outcome, ValueTooLarge, shown_url
 from cachemw.backends._db.connections import BusyError, Connections
 from cachemw.backends._db.keys import ColumnKey
@@ -235,8 +235,8 @@ def _read_url(url: URL) -> tuple[str, dict[str, Any]]:
     """The path that a URL names, and the options of `sqlite3.connect`."""
     name, shown = "The database URL", shown_url(url)
     allowed = _DRIVERS_OWN | _LIBRARYS_OWN if "uri" in url.query else _DRIVERS_OWN
-    if unknown := sorted(url.query.keys() - allowed):
-        raise refuse(f"An unknown option of the database URL {shown!r}", unknown[0], ", ".join(sorted(allowed)))
+    if strange := sorted(url.query.keys() - allowed):
+        raise unknown(f"An unknown option of the database URL {shown!r}", strange[0], allowed)
     try:
         (path,), options = DIALECT.create_connect_args(url)
     except (ArgumentError, ValueError) as error:

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from redis.connection import parse_url
 
-from cachemw._values import LONGEST_WAIT, boolean, imported, integer, number, refuse
+from cachemw._values import LONGEST_WAIT, boolean, imported, integer, number, refuse, unknown
 from cachemw.errors import ImproperlyConfigured
 
 __all__ = ["OPTION_NAMES", "Address", "Deployment", "Settings", "read_deployment", "without_passwords"]
@@ -214,8 +214,8 @@ def _sentinel_settings(options: Mapping[str, Any], settings: Settings) -> Settin
 
 def _settings(given: Mapping[str, Any]) -> Settings:
     """Connection options, checked, as `Settings`."""
-    if unknown := sorted(given.keys() - OPTION_NAMES):
-        raise refuse("An unknown option of RedisCache", unknown[0], ", ".join(sorted(OPTION_NAMES)))
+    if strange := sorted(given.keys() - OPTION_NAMES):
+        raise unknown("An unknown option of RedisCache", strange[0], OPTION_NAMES)
     tls = boolean("OPTIONS['ssl']", given.get("ssl", False))
     connection = {name: given[name] for name in sorted(given.keys() & _CONNECTION_OPTIONS - {"ssl"})}
     if tls_only := sorted(connection.keys() & _TLS_OPTIONS) if not tls else ():
