@@ -93,7 +93,7 @@ def test_an_alias_beside_something_that_is_no_store_is_refused() -> None:
         ({"OPTIONS": 1}, "OPTIONS is 1; allowed: a mapping"),
         ({"OPTIONS": [("max_entries", 1)]}, r"OPTIONS is .*; allowed: a mapping"),
         ({"TIMEOUT": 1, "timeout": 2}, "TIMEOUT is given twice, in upper and in lower case"),
-        ({"LOCATON": "x"}, r"setting of the cache is 'LOCATON'; did you mean 'LOCATION'\? Allowed: BACKEND, KEY_"),
+        ({"LOCATON": "x"}, r"An unknown setting .* is 'LOCATON'; did you mean 'LOCATION'\? Allowed: BACKEND"),
         ({"KEY_PREFIX": b"site"}, "KEY_PREFIX is b'site'; allowed: a string or a number"),
         ({"KEY_PREFIX": "\udcff"}, r"KEY_PREFIX is '\\udcff'; allowed: a string that UTF-8 can encode"),
         ({"VERSION": "\udcff"}, r"VERSION is '\\udcff'; allowed: a string that UTF-8 can encode"),
