@@ -192,16 +192,8 @@ class Passage(Copying):
         head = Head(int(code) if code.isdecimal() and code.isascii() else 0, fields, status[4:])
         middleware = self._middleware
         witness.tell(exchange)
-        if middleware.fetches and exchange.stale is not None:
-            step = exchange.answered(head, now)
-            if step is Step.HOLD:
-                step = self._hold(head, read)
-            if step is Step.REPLY:
-                self._replace()
-                return True
-            if step is Step.RETRY:
-                self._call_again()
-                return True
+        if middleware.fetches and exchange.stale is not None and self._answers_otherwise(head, read, now):
+            return True
         if middleware.updates:
             locale = self.environ.get(LOCALE)
             if locale is not None:
@@ -233,6 +225,17 @@ class Passage(Copying):
             left.append(("Content-Length", str(self._listed)))
         self._write = self._server(status, left, exc_info) if exc_info else self._server(status, left)
         return False
+
+    def _answers_otherwise(self, head: Head, read: bytes | None, now: float) -> bool:
+        """Do what this head means for the stale response, if it is more than to relay it; True: then it is not sent."""
+        step = self.exchange.answered(head, now)
+        if step is Step.HOLD:
+            step = self._hold(head, read)
+        if step is Step.REPLY:
+            self._replace()
+        elif step is Step.RETRY:
+            self._call_again()
+        return step is not Step.RELAY
 
     def _begin_anew(self, read: bytes | None) -> bool:
         """Send the head that the application has given in place of the first one, as nothing that is stored."""
