@@ -16,8 +16,8 @@ __all__ = ["BUCKETS", "HOUR", "Figures", "Minute", "Snapshot"]
 
 #: Upper bounds, in seconds: a hit from memory takes some ten microseconds, a page of a slow application seconds.
 BUCKETS: Final = (
-    *(0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01),
-    *(0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+    *(0.000_005, 0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5),
+    *(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 )
 HOUR: Final = 60  # minutes
 
