@@ -174,6 +174,8 @@ def test_a_lifetime_that_a_cache_further_in_chose_leaves_only_if_this_one_agrees
     assert told(site.get("/form", ALICE)) == UNTOLD
     assert site.get("/cart")["Cache-Control"] == "private"
     assert told(site.get("/form")) == KEPT
+    site.page(cache_control="max-age=60", cdn_cache_control="public")  # what browsers are told is not chosen
+    assert told(site.get("/cdn", {"Cookie": "membership=1"})) == ("max-age=60", False)
 
 
 def test_halves_apart_find_it_out(site: Site) -> None:
