@@ -364,6 +364,8 @@ def _directory(location: object) -> str:
     if not isinstance(path, str) or not os.path.isabs(path) or "\0" in path:
         raise refuse("LOCATION", location, allowed)
     path = os.path.normpath(path)
+    if not path.strip("/"):  # a URL without its path, most likely: nothing of ours belongs there
+        raise refuse("LOCATION", path, "the path of a directory of the cache's own, not the root directory")
     try:
         make_directories(path)
     except OSError as error:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from cachemw import connect
 from cachemw.backends._file.reading import read_entry
 from cachemw.backends.filebased import FileBasedCache
 from cachemw.errors import BackendUnavailable, ImproperlyConfigured
@@ -32,6 +33,12 @@ def cache(directory: Path) -> FileBasedCache:
 
 
 # The directory
+
+
+@pytest.mark.parametrize("url", ["file:///", "file:////", "file:///tmp/.."])
+def test_the_root_directory_is_no_store(url: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match="not the root directory"):
+        connect(url)
 
 
 @pytest.mark.parametrize("location", ["relative/path", "", "nul\0", b"/bytes", ["/a", "/b"], None, 7], ids=repr)
