@@ -44,12 +44,13 @@ def forget_others(environ: MutableMapping[str, Any]) -> None:
 class Witness:
     """Has seen an application begin its response; holds on to what it will take out of its environment when it ends."""
 
-    __slots__ = ("_environ", "_identified", "_request")
+    __slots__ = ("_environ", "_identified", "_request", "_watched")
 
     def __init__(self, environ: Mapping[str, Any]) -> None:
         self._environ = environ
         self._request = environ.get(_WERKZEUG)
         self._identified = self._request is not None and _is_identified()
+        self._watched = COOKIES_WATCHED in environ or not _opens_session(self._request)
 
     def tell(self, exchange: Exchange[Any]) -> None:
         """Tell the exchange what the application has read by now."""
@@ -70,7 +71,7 @@ class Witness:
         environ = self._environ
         if not environ.keys().isdisjoint(_PARSED) or (_BEAKER in environ and _was_read(environ[_BEAKER])):
             return True
-        return COOKIES_WATCHED in environ and "cookies" in getattr(self._request, "__dict__", ())
+        return self._watched and "cookies" in getattr(self._request, "__dict__", ())
 
 
 def _was_read(session: Any) -> bool:
@@ -80,6 +81,20 @@ def _was_read(session: Any) -> bool:
         return callable(accessed) and bool(accessed())
     except Exception:  # somebody else's: it may have been
         return True
+
+
+def _opens_session(request: Any) -> bool:
+    """May Flask have read the cookies of this request by itself, whatever the page is, to open the session?"""
+    if "flask" not in sys.modules:
+        return False
+    from flask import Request, current_app, has_request_context
+    from flask.sessions import SecureCookieSessionInterface
+
+    if not isinstance(request, Request):
+        return False
+    if not has_request_context() or type(current_app.session_interface) is not SecureCookieSessionInterface:
+        return True
+    return bool(current_app.secret_key)
 
 
 def _is_identified() -> bool:

@@ -15,7 +15,7 @@ import pytest
 from flask import Blueprint, Flask, Response, g, request, session, stream_with_context
 from flask.sessions import SessionInterface, SessionMixin
 from werkzeug.datastructures import CallbackDict
-from werkzeug.test import Client
+from werkzeug.test import Client, run_wsgi_app
 from werkzeug.wrappers import Request
 
 from cachemw import CacheMiddleware, FetchFromCacheMiddleware, Hooks, Policy, UpdateCacheMiddleware, cache_page
@@ -363,9 +363,38 @@ def on_beaker() -> Any:
     return app
 
 
+def on_werkzeug() -> Any:
+    """By its requests alone."""
+
+    @Request.application
+    def app(asked: Request) -> Any:
+        body = "the same for all" if asked.path != "/" else f"hello {asked.cookies.get('shopper')}"
+        response = Response(body, content_type="text/plain")
+        if asked.path == "/login":
+            response.set_cookie("shopper", asked.args["name"])
+        return response
+
+    return app
+
+
+def on_flask_without_sessions() -> Any:
+    """Without a key there are none, and Flask looks at no cookie itself."""
+    app = Flask(__name__)
+    app.add_url_rule("/", view_func=lambda: f"hello {request.cookies.get('shopper')}")
+    app.add_url_rule("/leaflet", "leaflet", lambda: "the same for all")
+
+    @app.get("/login")
+    def login() -> Any:
+        response = Response("welcome")
+        response.set_cookie("shopper", request.args["name"])
+        return response
+
+    return app
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # of the frameworks' own
 @pytest.mark.parametrize("around", AROUND)
-@pytest.mark.parametrize("make", [on_bottle, on_ombott, on_pyramid, on_beaker])
+@pytest.mark.parametrize("make", [on_bottle, on_ombott, on_pyramid, on_beaker, on_werkzeug, on_flask_without_sessions])
 def test_a_page_that_read_cookies_is_another_one_for_each(make: Callable[[], Any], around: str) -> None:
     """Signed cookies and sessions by a name that nobody could know."""
     site = AROUND[around](make())
@@ -380,6 +409,28 @@ def test_a_page_that_read_cookies_is_another_one_for_each(make: Callable[[], Any
     assert is_hit(response)
     visitors["alice"].get("/leaflet", buffered=True)
     assert is_hit(visitors["bobby"].get("/leaflet", buffered=True))
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("own", [False, True])
+def test_flask_reads_cookies_itself_where_it_has_sessions(own: bool, late: bool) -> None:
+    """Which says nothing about the page, wherever it begins: a middleware further in may hold its head back."""
+    app = Flask(__name__)
+    app.add_url_rule("/", view_func=lambda: "the same for all")
+    if own:
+        app.session_interface = Interface()
+    else:
+        app.secret_key = "k"
+
+    def holding(environ: Any, start_response: Any) -> Any:
+        body, status, headers = run_wsgi_app(app, environ, buffered=True)
+        start_response(status, list(headers))
+        return body
+
+    site = CacheMiddleware(holding if late else app, cache=_store())
+    for theme in ("dark", "light"):
+        answer = ask(site, Cookie=f"theme={theme}")
+    assert is_hit(answer)
 
 
 def test_a_session_that_cannot_be_asked_may_have_been_read() -> None:
