@@ -121,7 +121,7 @@ class Store(ABC):
 
     def _options(self, given: object) -> dict[str, Any]:
         if not isinstance(given, Mapping):
-            raise refuse("OPTIONS", given, "a mapping")
+            raise refuse("OPTIONS", "…", "a mapping")  # it may have a password
         if self.option_names is None:
             return dict(given)
         allowed = {*self.option_names, "fail_open"} | (frozenset() if self.by_reference else _COMPRESSION)

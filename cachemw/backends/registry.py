@@ -71,7 +71,7 @@ def _params(config: Mapping[str, Any]) -> dict[str, Any]:
         params[name] = value
     options = params.get("OPTIONS")
     if options is not None and not isinstance(options, Mapping):
-        raise refuse("OPTIONS", options, "a mapping")
+        raise refuse("OPTIONS", "…", "a mapping")  # it may have a password
     return params
 
 

@@ -324,7 +324,7 @@ def test_pages_see_the_failure_even_where_values_fail_open(half: Any) -> None:
 
 @pytest.mark.parametrize("options", [5, "max_entries", ["max_entries"]], ids=repr)
 def test_options_are_a_mapping(options: Any) -> None:
-    with pytest.raises(ImproperlyConfigured, match="OPTIONS is"):
+    with pytest.raises(ImproperlyConfigured, match="OPTIONS is '…'"):
         LocMemCache("options", {"OPTIONS": options})
 
 
