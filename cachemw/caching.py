@@ -226,7 +226,7 @@ class Caching:
         exchange = Exchange(line)
         exchange.candidates = candidates
         if rule is not None:
-            exchange.never = exchange.ruled_out = rule.never
+            exchange.never = rule.never
             exchange.ignore = rule.ignore_query
         if request.method not in _PAGE_METHODS:
             exchange.ignore = self.ignored(request)  # what it invalidates has the keys of GET

@@ -69,8 +69,8 @@ class Rule:
     ignore_query   names of query parameters that are not part of the key; "utm_*": all that begin with "utm_"
     set_cookie     "strip": the page is stored without its cookies; only its first visitor gets them. None: as the
                    policy says; by default a page with a cookie is not stored
-    never          neither looked up nor stored; with `statuses` or `content_types`: not stored. Where the response says
-                   nothing of caching it leaves with `Cache-Control: private`, for the caches in front
+    never          neither looked up nor stored; with `statuses` or `content_types`: not stored. It leaves as the
+                   application sent it
 
     Raises: ImproperlyConfigured for a wrong value.
     """

@@ -6,15 +6,11 @@ from collections.abc import Sequence
 from typing import Final
 
 from cachemw.rfc9111.fields import CacheControl, dump_cache_control, format_date, merge_vary, parse_list
-from cachemw.rfc9111.freshness import explicit_lifetime, targeted_control
 from cachemw.rfc9111.messages import Fields, Head
-from cachemw.rfc9111.policy import Policy
 from cachemw.rfc9111.storing import nominated
 
-__all__ = ["is_complete", "kept_private", "patched", "stated_length", "varying_on", "varying_once", "without_cookies"]
+__all__ = ["is_complete", "patched", "stated_length", "varying_on", "varying_once", "without_cookies"]
 
-#: The directives by which a response says who may store it.
-_OF_STORING: Final = frozenset({"no-cache", "no-store", "private", "public"})
 _COOKIES: Final = ("set-cookie", "set-cookie2")
 
 
@@ -39,21 +35,6 @@ def patched(head: Head, lifetime: float, now: float) -> Head:
     age = seconds if stated is None else min(seconds, stated)
     kept = (directive for directive in control.directives if directive[0] != "max-age")
     value = f"max-age={age}" if not control else dump_cache_control(CacheControl((*kept, ("max-age", str(age)))))
-    return Head(head.status, (*fields, ("Cache-Control", value)), head.reason)
-
-
-def kept_private(head: Head, policy: Policy, now: float) -> Head:
-    """The head with `private`, if it says neither who may store it nor for how long.
-
-    This asks no more of a browser than silence does; `no-store` would make it forget the page on the way back to it.
-    """
-    control = head.cache_control
-    if targeted_control(head, policy) is not None or explicit_lifetime(head, policy, now) is not None:
-        return head
-    if not _OF_STORING.isdisjoint(name for name, _ in control.directives):
-        return head
-    fields = tuple(field for field in head.fields if field[0].lower() != "cache-control")
-    value = dump_cache_control(CacheControl((*control.directives, ("private", None))))
     return Head(head.status, (*fields, ("Cache-Control", value)), head.reason)
 
 

@@ -100,10 +100,9 @@ class State(Generic[EngineT]):
     timeout: float | None = None
     tags: tuple[str, ...] = ()
     never = False
-    hooked = False  # hooks of the site run for each request before the look-up, or change each answer
+    hooked = False  # hooks of the site run before each look-up, or change each answer
     hooks_within = 0  # caches further in that run hooks of their own, as far as they told this one
     hooks_around = 0  # how many the outer one knew of when this request came here
-    ruled_out = False  # a rule says so
     reads: tuple[str, ...] = ()  # the fields that a view was seen to read
     suspected: tuple[str, ...] = ()  # more of them, which count if the response states no lifetime
     identified = False  # somebody has identified the user, as credentials do

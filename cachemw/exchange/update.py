@@ -12,7 +12,6 @@ from cachemw._times import INDEX_TIMEOUT, LONGEST, SLOWEST
 from cachemw.exchange.doubts import Doubts
 from cachemw.exchange.heads import (
     is_complete,
-    kept_private,
     patched,
     stated_length,
     varying_on,
@@ -90,9 +89,9 @@ class Update(Doubts[EngineT]):
                 self.purges = self._targets(head)
             self.wants = () if self.of is None else (keys.mark_key(self.of),)
         if self.of is None or self.never:
-            return self._marked(self._ruled_out(head, now) if self.ruled_out and page else head)
+            return self._marked(self._unchosen(head) if page else head)
         if self.candidates and not self._obey_rules(head.status, head.value("content-type")):
-            return self._refuse("rule", self._ruled_out(head, now) if page else head)
+            return self._refuse("rule", self._unchosen(head))
         if self._strips:
             head, self._cookies = without_cookies(head)  # only this client gets them
         given, head = head, self._told_apart(head, now, page)
@@ -164,23 +163,17 @@ class Update(Doubts[EngineT]):
             return head
         return Head(head.status, without_lifetime(head), head.reason)
 
-    def _ruled_out(self, head: Head, now: float) -> Head:
-        """The head of a page that a rule never stores: `private`, if the application says nothing about storing.
-
-        Whoever cannot change the application has no other way to tell caches further out.
-        """
-        policy = self.engine.policy
-        return kept_private(self._unchosen(head), policy, now) if policy.patch and not policy.django_rules else head
-
     def _is_to_be_told(self, storing: Storing, head: Head) -> bool:
         """Is the lifetime to be added? The response states none, and Cache-Control and Expires count for it.
 
-        Beside a targeted field, they are for other caches (RFC 9213 §2.2). Hooks may ask each visitor for a login, and
-        nothing further out runs them: beside hooks, only somebody who knows them can say for how long.
+        Beside a targeted field, they are for other caches (RFC 9213 §2.2). Hooks may have let this visitor in by a
+        cookie, and nothing further out runs them: then only somebody who knows them can say for how long.
         """
         if self.timeout is not None or self.engine.policy.django_rules:
             return True
-        return storing.chosen and not self.hooked and targeted_control(head, self.engine.policy) is None
+        if not storing.chosen or (self.hooked and self._cookies_untold(head)):
+            return False
+        return targeted_control(head, self.engine.policy) is None
 
     def seen(self, body: bytes) -> Fields:
         """Take the whole body before the head of an `undecided` response leaves; returns the fields to send."""
