@@ -12,7 +12,7 @@ from cachemw.exchange.state import EngineT, Reply, Step
 from cachemw.rfc9111 import keys
 from cachemw.rfc9111.messages import Fields, Head, StoredResponse
 from cachemw.rfc9111.partial import combine, missing, serves, slice_of
-from cachemw.rfc9111.reuse import Reuse, may_reuse, may_serve_in_grace, may_serve_stale_on_error, only_if_cached
+from cachemw.rfc9111.reuse import Reuse, age, may_reuse, may_serve_in_grace, may_serve_stale_on_error, only_if_cached
 from cachemw.rfc9111.storing import has_session, judge, nominated, request_control, unshared
 from cachemw.rfc9111.validation import (
     Answered,
@@ -51,6 +51,8 @@ class Decision(Doubts[EngineT]):
         verdict = may_reuse(self.request, record, self.engine.policy, self.now, softened=softened)
         if verdict is Reuse.FRESH or (verdict is Reuse.STALE and not self.refreshing):
             self.refresh = verdict is Reuse.STALE
+            if self.refresh and softened:  # however long it would have been fresh
+                self.stored_ttl = min(0, int(record.lifetime) - age(record, self.now))
             self._serve(record)
         elif verdict is Reuse.GUARDED:
             self._forward("bypass", "guarded")

@@ -401,6 +401,22 @@ def test_soft_purge(site: Site) -> None:
     assert site.get().body == b"new"
 
 
+@pytest.mark.parametrize(("urls", "tags"), [((), ["news"]), (("http://example.org/",), None)])
+@pytest.mark.parametrize("vary", [{}, {"vary": "Accept"}], ids=str)
+def test_a_page_that_was_purged_softly_is_said_to_be_stale(
+    site: Site, urls: tuple[str, ...], tags: list[str] | None, vary: dict[str, Any]
+) -> None:
+    """RFC 9211 §2.6: `ttl` is not above 0 for a response that is stale."""
+    site.build(policy=Policy(stale_while_revalidate=600)).page(cache_tag="news", **vary)
+    site.get()
+    site.clock.advance(1)
+    assert site.get().trace == "cachemw; hit; ttl=599"
+    purge(*urls, tags=tags, soft=True, caching=site.middleware.caching)
+    assert site.get().trace in ("cachemw; hit; ttl=0", "cachemw; hit; ttl=-1")
+    wait_for_refreshes(site)
+    assert site.get().trace == "cachemw; hit; ttl=600"
+
+
 @pytest.mark.parametrize("vary", [{}, {"vary": "Accept"}])
 @pytest.mark.parametrize("before", [1, 5])
 def test_a_soft_purge_in_the_moment_of_storing(site: Site, before: int, vary: dict[str, Any]) -> None:
