@@ -218,10 +218,10 @@ class Decision(Doubts[EngineT]):
     def _told_by_head(self, stale: StoredResponse, head: Head, now: float) -> None:
         """Let the answer to HEAD update the stored answer to GET, or show that the page has changed (§4.3.5)."""
         fresh = freshen_by_head(stale, self._as_stored(head, stale), self.engine.policy, self._answered(now))
-        if fresh is None:
-            self.drops = (stale.key,)
-        else:
+        if fresh is not None:
             self._renew(fresh, now)
+        elif self._obstacle(head, stale.chosen) is None:  # else it may be another page for this client alone
+            self.drops = (stale.key,)
 
     def _as_stored(self, head: Head, stale: StoredResponse) -> Head:
         """The head of an answer that updates a stored response: without cookies, if a rule strips them."""

@@ -117,6 +117,24 @@ def test_a_304_to_a_stranger_is_no_purge_button(site: Site, which: str, method: 
     assert len(site.calls) == 2
 
 
+@pytest.mark.parametrize("status", [200, 404])
+def test_nor_is_what_a_user_is_told_by_head_of_a_page_of_their_own(site: Site, status: int) -> None:
+    found: dict[str, Any] = {}
+    _finding(
+        site,
+        lambda surroundings: vars(surroundings["cachemw.exchange"]).update(found),
+        policy=Policy(request_directives=True, freshen_by_head=True),
+    )
+    says = ("Cache-Control", "max-age=600")
+    page = Script(fields=[("ETag", '"1"'), says])
+    site.respond = lambda asked: page if asked.method == "GET" else Script(status, [("ETag", '"2"'), says])
+    site.get()
+    for identified in (True, False):
+        found["identified"] = identified
+        site.request("HEAD", "/", {"X-Door-Card": "alice", "Cache-Control": "no-cache"})
+        assert site.get().hit is identified
+
+
 def test_a_304_after_which_the_page_varies_as_before_is_stored(site: Site) -> None:
     """It does not name again by what the page was seen to differ."""
 
@@ -144,7 +162,7 @@ def test_a_304_to_a_request_in_disguise_tells_nothing_to_others(site: Site) -> N
         assert site.get()["link"] is None
 
 
-def _finding(site: Site, find_out: Any) -> None:
+def _finding(site: Site, find_out: Any, **options: Any) -> None:
     """Put an application in place that does this to its environment or scope."""
 
     def around(app: Any, interface: str) -> Any:
@@ -158,6 +176,8 @@ def _finding(site: Site, find_out: Any) -> None:
 
         module: Any = wsgi if interface == "wsgi" else asgi
         found = plain if interface == "wsgi" else coroutine
-        return module.CacheMiddleware(found, cache=LocMemCache(f"found-out-{id(site)}-{time.perf_counter_ns()}"))
+        return module.CacheMiddleware(
+            found, cache=LocMemCache(f"found-out-{id(site)}-{time.perf_counter_ns()}"), **options
+        )
 
     site.build(around=around)
