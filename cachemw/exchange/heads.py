@@ -27,14 +27,17 @@ def patched(head: Head, lifetime: float, now: float) -> Head:
     `max-age`: nginx stores no response whose Expires has passed.
     """
     seconds = int(lifetime)
-    control = head.cache_control
-    stated = control.seconds("max-age")
-    fields = tuple(field for field in head.fields if field[0].lower() != "cache-control")
-    if not head.lines("expires"):
+    fields, where = head.fields, head.layout.where
+    value = f"max-age={seconds}"
+    if "cache-control" in where:
+        control = head.cache_control
+        stated = control.seconds("max-age")
+        age = seconds if stated is None else min(seconds, stated)
+        kept = (directive for directive in control.directives if directive[0] != "max-age")
+        value = dump_cache_control(CacheControl((*kept, ("max-age", str(age)))))
+        fields = tuple(field for field in fields if field[0].lower() != "cache-control")
+    if "expires" not in where:
         fields += (("Expires", format_date(now + seconds)),)
-    age = seconds if stated is None else min(seconds, stated)
-    kept = (directive for directive in control.directives if directive[0] != "max-age")
-    value = f"max-age={age}" if not control else dump_cache_control(CacheControl((*kept, ("max-age", str(age)))))
     return Head(head.status, (*fields, ("Cache-Control", value)), head.reason)
 
 

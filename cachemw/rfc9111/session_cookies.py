@@ -32,9 +32,9 @@ def has_session_cookie(request: Request, policy: Policy) -> bool:
     if "," in cookies or cookies.count(" ") != cookies.count("; ") or not cookies.isprintable():
         # the standard library's `http.cookies` ends one at white space, too
         cookies = cookies.encode("latin-1", "xmlcharrefreplace").translate(_ENDS).decode("ascii")
-    if _session_pattern(policy.session_cookies).search(cookies) is not None:
+    names, common, endings = _session_names(policy.session_cookies)
+    if names.search(cookies) is not None:
         return True
-    common, endings = _session_endings(policy.session_cookies)
     return bool(endings) and common in cookies and _has_ending(cookies, endings)
 
 
@@ -47,6 +47,11 @@ _PREFIX: Final = "__(?:Host|Secure|Http|Host-Http)-"
 
 
 @lru_cache(maxsize=64)
+def _session_names(names: tuple[str, ...]) -> tuple[re.Pattern[str], str, tuple[str, ...]]:
+    """What finds these names, in one look-up: to hash so many takes as long as to search for them."""
+    return _session_pattern(names), *_session_endings(names)
+
+
 def _session_pattern(names: tuple[str, ...]) -> re.Pattern[str]:
     """Finds one of the names after a ";". With one literal octet in front, `re` skips what is in between.
 
@@ -62,7 +67,6 @@ def _session_pattern(names: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile(rf";[\s\"]*+{letters}(?:{_PREFIX})?(?:{alternatives})(?=[\s\"]*+(?:[=;]|$))")
 
 
-@lru_cache(maxsize=64)
 def _session_endings(names: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
     """What follows the "*" in names that begin with one, preceded by the longest string that all of these contain."""
     endings = tuple(name[1:] for name in names if name.startswith("*") and not name.endswith("*"))
