@@ -123,14 +123,15 @@ def _lists() -> str:
     return f"""
 ## Session cookies
 
-The cookies that mean a session. `session_cookies` replaces this list, so name every session cookie of your site in it.
+The cookies that mean a session. `session_cookies` replaces this list; with a "+" in front, as in
+`CACHEMW_SESSION_COOKIES="+basket, membership"`, it adds to the list, which is what most sites need.
 "*" at the end of a name matches any ending, at its start any beginning: {cookies}.
 
 ## Keyed fields
 
-The fields that are part of the key whenever a request has one. `keyed_fields` replaces this list. By the first of them
-a request may override its host, scheme, path or method; by the next, a script asks for a part of a page, or from
-another site; by the others, the request or a proxy says who the user is: {fields}.
+The fields that are part of the key whenever a request has one. `keyed_fields` replaces this list, or adds to it, like
+`session_cookies`. By the first of them a request may override its host, scheme, path or method; by the next, a script
+asks for a part of a page, or from another site; by the others, the request or a proxy says who the user is: {fields}.
 """
 
 

@@ -231,8 +231,8 @@ def read_option(name: str, option: str, value: Any) -> Any:
         if not isinstance(value, str) or value not in get_args(kind):
             raise refuse(name, value, ", ".join(get_args(kind)))
         return value
-    if get_origin(kind) in (tuple, frozenset) and isinstance(value, str):
-        value = _words(name, value, _DEFAULTS[option])
+    if get_origin(kind) in (tuple, frozenset):
+        value = _added(_words(name, value, _DEFAULTS[option]), _DEFAULTS[option])
     if get_origin(kind) is frozenset:
         if not isinstance(value, Sequence | AbstractSet) or isinstance(value, bytes):
             raise refuse(name, value, "status codes, such as {200, 404}; as text, separated by commas")
@@ -240,11 +240,23 @@ def read_option(name: str, option: str, value: Any) -> Any:
     return (_SPECIAL.get(option) or _READERS[get_origin(kind) or kind])(name, value)
 
 
-def _words(name: str, text: str, default: Collection[object]) -> tuple[str, ...]:
+def _words(name: str, value: Any, default: Collection[object]) -> Any:
     """The members of a list in a text. An empty text is a slip where that would switch off what is on by default."""
-    if default and not text.strip(", \t\r\n"):
-        raise refuse(name, text, "words separated by commas, or none for an empty list; leave it out for the default")
-    return members(name, text)
+    if not isinstance(value, str):
+        return value
+    if default and not value.strip(", \t\r\n"):
+        raise refuse(name, value, "words separated by commas, or none for an empty list; leave it out for the default")
+    return members(name, value)
+
+
+def _added(value: Any, default: Collection[object]) -> Any:
+    """The members of a list; in addition to those of the default, if one has a "+" in front."""
+    if not default or not isinstance(value, Sequence):
+        return value
+    if not any(isinstance(one, str) and one.startswith("+") for one in value):
+        return value
+    more = [one.removeprefix("+").strip() if isinstance(one, str) else one for one in value]
+    return tuple(dict.fromkeys((*default, *[one for one in more if one != ""])))
 
 
 def _seconds(name: str, value: Any) -> float:

@@ -92,6 +92,19 @@ def test_a_guard_is_switched_off_by_a_word_and_by_no_slip(option: str) -> None:
     assert getattr(Policy(**{option: ()}), option) == ()  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("given", ["+basket, membership", " + basket,+membership", ["+basket", "membership"]])
+def test_a_list_may_be_added_to(given: Any) -> None:
+    """Who lists the cookie of one extension must not have all others go unguarded."""
+    names = (*Policy().session_cookies, "basket", "membership")
+    assert Policy(session_cookies=given).session_cookies == names
+    assert Policy(session_cookies=names).session_cookies == names
+    mapped = {"CACHEMW_SESSION_COOKIES": given, "CACHEMW_STATUSES": "+404", "CACHEMW_KEYED_FIELDS": "+X-Tenant"}
+    policy = Settings.from_mapping(mapped).policy()
+    assert policy.session_cookies == names
+    assert policy.statuses == {200, 404}
+    assert policy.keyed_fields == (*Policy().keyed_fields, "x-tenant")
+
+
 def test_an_empty_list_that_is_the_default_may_be_given_as_such() -> None:
     for name in ("STATUSES", "LANGUAGES"):
         settings = Settings.from_environ({f"CACHEMW_{name}": "none"})
