@@ -184,7 +184,7 @@ def test_touching_leaves_the_body_where_it_is(cache: FileBasedCache) -> None:
     assert found is not None
     assert bytes(found.body) == BODY
     assert cache._has(made)
-    with pytest.raises(TypeError, match="no integer"):
+    with pytest.raises(TypeError, match="not an integer"):
         cache._incr(made, 1)
 
 

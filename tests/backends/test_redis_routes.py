@@ -217,12 +217,17 @@ class TestManagedFailover(BothHalves):
     @pytest.mark.parametrize("silent", [False, True])
     def test_those_who_are_under_way_meanwhile_get_their_answers(self, silent: bool) -> None:
         """One task has heard it, and had the name looked up, before the others' answers came."""
+        sent = threading.Event()  # all three
+        told: set[bytes] = set()
 
         def answer(words: list[bytes]) -> bytes | None:
             if words[0] != b"SET":
                 return b"*1\r\n$1\r\n7\r\n"
-            if len(fake._connections) > 1:
+            if words[1] in told:
                 return b"+OK\r\n"
+            told.add(words[1])
+            if len(told) == 3:
+                sent.set()
             return None if silent and words[1].endswith(b"last") else b"-READONLY You can't write\r\n"
 
         async def work() -> list[Any]:
@@ -230,7 +235,12 @@ class TestManagedFailover(BothHalves):
             assert await cache.aget("key") == 7  # connected
             writes = [cache.aset(key, 1) for key in ("first", "second", "last")]
             (node,) = cache._routes.nodes()
-            done = await asyncio.gather(*writes, asyncio.to_thread(node.tasks.retire), return_exceptions=True)
+
+            def retire() -> None:
+                assert sent.wait(5)
+                node.tasks.retire()
+
+            done = await asyncio.gather(*writes, asyncio.to_thread(retire), return_exceptions=True)
             await cache.aclose()
             return done
 
