@@ -236,10 +236,9 @@ class Passage(TaskRelay):
         self._go_on()
 
     async def _send_waiting(self, part: bytes | None = None) -> None:
-        """Send the head that waits, if one does. part: the first of the body, perhaps the whole; None: none came."""
+        """Send the head that waits. part: the first of the body, perhaps the whole; None: none came."""
         waiting, self._waiting = self._waiting, None
-        if waiting is None:
-            return
+        assert waiting is not None
         if part is not None and len(part) == self.exchange.length:
             await waiting.end(self.exchange.seen(bytes(part)))
         else:

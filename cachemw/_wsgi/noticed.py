@@ -109,5 +109,5 @@ def _is_identified() -> bool:
         if any(is_user(user) for name in _USERS if (user := g.get(name))):
             return True
         return is_user(g.get("_login_user")) and "_user_id" not in session
-    except Exception:  # the application's object cannot say whether it is empty
+    except Exception:  # the session is the application's, too
         return True

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from flask import Blueprint, Flask, Response, g, request, session, stream_with_context
-from flask.sessions import SessionInterface, SessionMixin
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionInterface, SessionMixin
 from werkzeug.datastructures import CallbackDict
 from werkzeug.test import Client, run_wsgi_app
 from werkzeug.wrappers import Request
@@ -574,6 +574,26 @@ def test_a_user_who_cannot_be_asked_may_be_anybody() -> None:
     @app.get("/")
     def page() -> str:
         g.user = Detached()
+        return "page"
+
+    assert ask(CacheMiddleware(app, cache=_store())).headers["Cache-Status"].endswith("detail=authorization")
+
+
+def test_a_session_that_cannot_be_asked_may_be_anybodys() -> None:
+    class Lost(SecureCookieSession):
+        def __contains__(self, name: object) -> bool:
+            raise LookupError
+
+    class Interface(SecureCookieSessionInterface):
+        session_class = Lost
+
+    app = Flask(__name__)
+    app.secret_key = "secret"
+    app.session_interface = Interface()
+
+    @app.get("/")
+    def page() -> str:
+        g._login_user = object()
         return "page"
 
     assert ask(CacheMiddleware(app, cache=_store())).headers["Cache-Status"].endswith("detail=authorization")

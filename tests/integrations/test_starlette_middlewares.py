@@ -353,15 +353,22 @@ class Unloaded:
         raise NotImplementedError
 
 
-@pytest.mark.parametrize(("known_by", "detail"), [("user", "authorization"), ("session", "session")])
-def test_who_cannot_be_asked_may_be_anybody(known_by: str, detail: str) -> None:
+@pytest.mark.parametrize(
+    ("known_by", "detail"),
+    [
+        ({"user": Unloaded()}, "authorization"),
+        ({"state": {"user": Unloaded()}}, "authorization"),
+        ({"session": Unloaded()}, "session"),
+    ],
+)
+def test_who_cannot_be_asked_may_be_anybody(known_by: dict[str, Any], detail: str) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await PlainTextResponse("hello")(scope, receive, send)
 
-    site = CacheMiddleware(app, cache=LocMemCache(f"odd {known_by}"))
+    site = CacheMiddleware(app, cache=LocMemCache(f"odd {known_by!r}"))
 
     async def knowing(scope: Any, receive: Any, send: Any) -> None:
-        await site({**scope, known_by: Unloaded()}, receive, send)
+        await site({**scope, **known_by}, receive, send)
 
     client = TestClient(knowing)
     assert [client.get("/").headers["Cache-Status"] for _ in range(2)] == [
