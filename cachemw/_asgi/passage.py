@@ -230,10 +230,7 @@ class Passage(TaskRelay):
                     message = {**message, "headers": [*headers]}
                     self._waiting = Waiting(message, given.fields, fields, self._depart)
                     return
-        message = self._leaving(message, given.fields, fields)
-        self._hand_over()
-        await self._send(message)
-        self._go_on()
+        await self._depart(message, given.fields, fields)
 
     async def _send_waiting(self, part: bytes | None = None) -> None:
         """Send the head that waits. part: the first of the body, perhaps the whole; None: none came."""
@@ -250,22 +247,17 @@ class Passage(TaskRelay):
             waiting.give_up()
 
     async def _depart(self, message: Message, given: Fields, fields: Fields) -> None:
-        """Send the head that has waited, with these fields."""
-        message = self._leaving(message, given, fields)
-        self._hand_over()
-        await self._send(message)
-        self._go_on()
-
-    def _leaving(self, message: Message, given: Fields, fields: Fields) -> Message:
-        """The head with these fields, about to be sent. given: as the application gave them."""
+        """Send the head, with these fields. given: as the application gave them."""
         if self.exchange.keep:
             self._copy, self._copied = [], 0
         elif self._middleware.updates:
             self._land()
         self._started = True
         if fields is not given:
-            return {**message, "headers": _renewed(message.get("headers", ()), given, fields)}
-        return message
+            message = {**message, "headers": _renewed(message.get("headers", ()), given, fields)}
+        self._hand_over()
+        await self._send(message)
+        self._go_on()
 
     async def _replace(self) -> None:
         """Send the exchange's reply instead of what the application gave."""
